@@ -1,0 +1,114 @@
+"""A scalar reverse-mode autograd engine: small, exact, inspectable.
+
+>>> from micrograd_like import Value
+>>> x = Value(3.0, label="x")
+>>> y = x**2 + 2 * x
+>>> y.backward()
+>>> y.data, x.grad
+(15.0, 8.0)
+"""
+
+from . import losses, nn, optim, training
+from .engine import Value, affine, grad, no_grad, topological_order
+from .errors import DomainError, MicrogradError
+from .ops import (
+    Op,
+    acos,
+    acosh,
+    add,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    div,
+    elu,
+    erf,
+    exp,
+    expm1,
+    gelu,
+    hypot,
+    leaky_relu,
+    log,
+    log1p,
+    logaddexp,
+    logsumexp,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    relu,
+    sigmoid,
+    silu,
+    sin,
+    sinh,
+    softplus,
+    sqrt,
+    sub,
+    tan,
+    tanh,
+)
+
+# These two carry the names of their rows here, and stay out of __all__, to spare `import *`.
+from .ops import absolute as abs  # noqa: A004, F401
+from .ops import power as pow  # noqa: A004, F401
+from .transforms import hessian, jacobian, jvp, value_and_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DomainError",
+    "MicrogradError",
+    "Op",
+    "Value",
+    "acos",
+    "acosh",
+    "add",
+    "affine",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cos",
+    "cosh",
+    "div",
+    "elu",
+    "erf",
+    "exp",
+    "expm1",
+    "gelu",
+    "grad",
+    "hessian",
+    "hypot",
+    "jacobian",
+    "jvp",
+    "leaky_relu",
+    "log",
+    "log1p",
+    "logaddexp",
+    "logsumexp",
+    "losses",
+    "maximum",
+    "minimum",
+    "mul",
+    "neg",
+    "nn",
+    "no_grad",
+    "optim",
+    "relu",
+    "sigmoid",
+    "silu",
+    "sin",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "sub",
+    "tan",
+    "tanh",
+    "topological_order",
+    "training",
+    "value_and_grad",
+]

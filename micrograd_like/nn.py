@@ -1,0 +1,264 @@
+"""Networks made of scalar Values: Module, Neuron, Layer, MLP."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from . import ops, state
+from .engine import Value, affine
+from .errors import InputError
+from .ops import Op, number
+
+Activation = str | Op | Callable[[Any], Any] | None
+
+# He's uniform initialization (He et al. 2015) suits activations that are near x on one side and
+# near 0 on the other, Glorot's (Glorot and Bengio 2010) the others.
+_HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
+
+
+class Module:
+    """Something with parameters: the Values in its attributes, and those of the Modules there.
+
+    Lists, tuples and dicts among the attributes are searched too. A parameter's name is its path,
+    such as `layers[0].neurons[3].w[1]`; one that is found twice is listed once.
+    """
+
+    def named_parameters(self) -> Iterator[tuple[str, Value]]:
+        """Each parameter with its name, in the order of the attributes."""
+        seen: set[Value] = set()
+        for name, parameter in _walk("", vars(self)):
+            if parameter not in seen:
+                seen.add(parameter)
+                yield name, parameter
+
+    def parameters(self) -> list[Value]:
+        """The parameters, in the order of `named_parameters`."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def zero_grad(self) -> None:
+        """Set every parameter's gradient to 0."""
+        for parameter in self.parameters():
+            parameter.grad = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """The number of each parameter by its name."""
+        return state.state_of(self.named_parameters())
+
+    def load_state_dict(self, numbers: Mapping[str, float]) -> None:
+        """Set the parameters from such a dict. Raises StateError (a ValueError), then unchanged."""
+        state.set_state(self.named_parameters(), numbers)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the parameters to a JSON file, atomically and with every float in full.
+
+        Raises StateError (a ValueError) if one of them is not finite.
+        """
+        state.write_file(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read the parameters from a file that `save` wrote, into this model.
+
+        Raises StateError (a ValueError), and changes nothing, if the file does not fit.
+        """
+        self.load_state_dict(state.read_file(path)["parameters"])
+
+    def _label_parameters(self) -> None:
+        for name, parameter in self.named_parameters():
+            parameter.label = name
+
+
+def _walk(path: str, attributes: Any) -> Iterator[tuple[str, Value]]:
+    if isinstance(attributes, Value):
+        yield path, attributes
+        return
+    if isinstance(attributes, Module):
+        attributes = vars(attributes)
+        steps = [(f"{path}.{name}" if path else name, item) for name, item in attributes.items()]
+    elif isinstance(attributes, dict):
+        steps = [
+            (f"{path}[{key!r}]" if path else str(key), item) for key, item in attributes.items()
+        ]
+    elif isinstance(attributes, (list, tuple)):
+        steps = [(f"{path}[{i}]", item) for i, item in enumerate(attributes)]
+    else:
+        return
+    for name, item in steps:
+        yield from _walk(name, item)
+
+
+class Neuron(Module):
+    """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
+
+    `activation` is the name of an op, a row of the table, any function of a Value, or None for a
+    linear neuron. `fused=False` builds the sum from single additions and multiplications.
+    Weights are drawn from `rng` (or from a generator seeded with `seed`), uniformly within
+    ±sqrt(6 / nin) for the relu family (He), ±sqrt(6 / (nin + nout)) for others (Glorot), where
+    `nout` is the width of the neuron's layer; the bias is 0.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        activation: Activation = "tanh",
+        *,
+        nout: int = 1,
+        seed: int | None = None,
+        rng: Random | None = None,
+        fused: bool = True,
+    ) -> None:
+        _check_width("nin", nin)
+        self.activation = _activation(activation)
+        self.fused = fused
+        rng = rng or Random(seed)
+        he = isinstance(self.activation, Op) and self.activation.name in _HE
+        bound = math.sqrt(6.0 / (nin if he else nin + nout))
+        self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
+        self.b = Value(0.0)
+        self._label_parameters()
+
+    def __call__(self, x: Sequence[Value | float]) -> Value:
+        return self._respond(_inputs(self, x, len(self.w)))
+
+    def _respond(self, x: Sequence[Value | float]) -> Value:
+        if self.fused:
+            z = affine(self.w, x, self.b)
+        else:
+            z = self.b
+            for w, xi in zip(self.w, x, strict=True):
+                z = z + w * xi
+        return z if self.activation is None else self.activation(z)
+
+    def __repr__(self) -> str:
+        return f"{activation_name(self.activation).title().replace('_', '')}Neuron({len(self.w)})"
+
+
+class Layer(Module):
+    """`nout` neurons with the same inputs. Called with a sequence, it returns a list of Values.
+
+    A layer of one neuron returns its Value, as micrograd's does. Options as for `Neuron`.
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nout: int,
+        activation: Activation = "tanh",
+        *,
+        seed: int | None = None,
+        rng: Random | None = None,
+        fused: bool = True,
+    ) -> None:
+        _check_width("nin", nin)
+        _check_width("nout", nout)
+        rng = rng or Random(seed)
+        self.neurons = [
+            Neuron(nin, activation, nout=nout, rng=rng, fused=fused) for _ in range(nout)
+        ]
+        self._label_parameters()
+
+    def __call__(self, x: Sequence[Value | float]) -> Any:
+        out = self._respond(_inputs(self, x, len(self.neurons[0].w)))
+        return out[0] if len(out) == 1 else out
+
+    def _respond(self, x: Sequence[Value | float]) -> list[Value]:
+        return [neuron._respond(x) for neuron in self.neurons]
+
+    def __repr__(self) -> str:
+        return f"Layer of [{', '.join(map(repr, self.neurons))}]"
+
+
+class MLP(Module):
+    """A multi-layer perceptron: `nin` inputs, then a layer of each width in `nouts`.
+
+    `activation` belongs to the hidden layers, `output_activation` (default: linear) to the last.
+    Called with a sequence of `nin` numbers or Values, it returns a Value where the last layer has
+    width one, a list of Values where it is wider; a wrong number of inputs raises InputError
+    (a ValueError). Equal seeds give equal networks. Other options as for `Neuron`.
+
+    >>> model = MLP(2, [16, 16, 1], activation="relu", seed=1)
+    >>> len(model.parameters()), model.layers[0].neurons[3].w[1].label
+    (337, 'layers[0].neurons[3].w[1]')
+    """
+
+    def __init__(
+        self,
+        nin: int,
+        nouts: Iterable[int],
+        activation: Activation = "tanh",
+        output_activation: Activation = None,
+        seed: int | None = None,
+        fused: bool = True,
+    ) -> None:
+        widths = [nin, *nouts]
+        if len(widths) < 2:
+            raise InputError("an MLP needs at least one layer: nouts is empty")
+        rng = Random(seed)
+        last = len(widths) - 2
+        self.layers = [
+            Layer(
+                widths[i],
+                widths[i + 1],
+                output_activation if i == last else activation,
+                rng=rng,
+                fused=fused,
+            )
+            for i in range(last + 1)
+        ]
+        self._label_parameters()
+
+    @property
+    def widths(self) -> list[int]:
+        """The number of inputs, then of each layer's neurons."""
+        return [len(self.layers[0].neurons[0].w), *(len(layer.neurons) for layer in self.layers)]
+
+    def __call__(self, x: Sequence[Value | float]) -> Any:
+        out: Sequence[Any] = _inputs(self, x, len(self.layers[0].neurons[0].w))
+        for layer in self.layers:
+            out = layer._respond(out)
+        return out[0] if len(out) == 1 else out
+
+    def __repr__(self) -> str:
+        return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+def _activation(activation: Activation) -> Callable[[Any], Any] | None:
+    """The function that an activation's name stands for. Raises InputError."""
+    if activation is None or activation == "linear":
+        return None
+    if isinstance(activation, str):
+        activation = ops.find(activation)
+    if not callable(activation):
+        raise InputError(f"an activation is a name, an op or a function, not {activation!r:.60}")
+    if isinstance(activation, Op) and (activation.arity or 0) - len(activation.defaults) != 1:
+        raise InputError(f"{activation.name} is no activation: it takes more than one argument")
+    return activation
+
+
+def activation_name(activation: Callable[[Any], Any] | None) -> str:
+    """The name by which `MLP` finds the activation again, if it is an op of the table or linear."""
+    if activation is None:
+        return "linear"
+    name = getattr(activation, "name", None) or getattr(activation, "__name__", None)
+    return str(name or "custom")
+
+
+def _check_width(name: str, width: int) -> None:
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise InputError(f"{name} is a number of neurons, at least 1, got {width!r:.60}")
+
+
+def _inputs(module: Module, x: Any, wanted: int) -> list[Value | float]:
+    """`x` as a list of Values and floats. Raises InputError if there are not `wanted` of them."""
+    if hasattr(x, "tolist"):
+        x = x.tolist()
+    if isinstance(x, (Value, int, float)):
+        x = [x]
+    x = list(x)
+    if len(x) != wanted:
+        kind = type(module).__name__
+        raise InputError(f"this {kind} takes {wanted} inputs, got {len(x)}")
+    return [xi if isinstance(xi, (Value, float)) else number(xi) for xi in x]

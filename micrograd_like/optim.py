@@ -1,0 +1,119 @@
+"""Optimizers with PyTorch's signatures and update rules: SGD and Adam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from .engine import Value
+from .errors import InputError, OperandError
+from .ops import number
+
+
+class Optimizer:
+    """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
+
+    Raises InputError (a ValueError) for an empty list of parameters or an option out of range.
+    """
+
+    def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
+        self.params = list(params)
+        if not self.params:
+            raise InputError("an optimizer needs at least one parameter")
+        for p in self.params:
+            if not isinstance(p, Value):
+                raise OperandError(f"parameters are Values, got {p!r:.60}")
+        if len(set(self.params)) != len(self.params):
+            raise InputError("a parameter is listed twice, and would be updated twice")
+        self.lr = _at_least_0("lr", lr)
+        self.weight_decay = _at_least_0("weight_decay", weight_decay)
+
+    def zero_grad(self) -> None:
+        """Set every parameter's gradient to 0."""
+        for p in self.params:
+            p.grad = 0.0
+
+    def step(self) -> None:
+        """Change every parameter by one step of the rule, from its `grad`."""
+        for p, data in zip(self.params, self._updated(), strict=True):
+            p.data = data
+
+    def _updated(self) -> list[float]:
+        raise NotImplementedError
+
+    def _gradients(self) -> list[float]:
+        """The gradients, with weight decay (the derivative of weight_decay/2 · p²)."""
+        decay = self.weight_decay
+        if not decay:
+            return [p.grad for p in self.params]
+        return [p.grad + decay * p.data for p in self.params]
+
+
+class SGD(Optimizer):
+    """Gradient descent: v ← momentum·v + g, p ← p - lr·v, with v = g in the first step."""
+
+    def __init__(
+        self,
+        params: Iterable[Value],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        self.momentum = _at_least_0("momentum", momentum)
+        self._velocity: list[float] | None = None
+
+    def _updated(self) -> list[float]:
+        velocity = self._gradients()
+        if self.momentum:
+            if self._velocity is not None:
+                before = self._velocity
+                velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
+            self._velocity = velocity
+        return [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1), with ε outside the root, as PyTorch has it.
+
+    m ← β₁m + (1-β₁)g, v ← β₂v + (1-β₂)g², p ← p - lr/(1-β₁ᵗ) · m / (√v / √(1-β₂ᵗ) + ε)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Value],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr, weight_decay)
+        self.betas = (_at_least_0("betas[0]", betas[0]), _at_least_0("betas[1]", betas[1]))
+        if max(self.betas) >= 1.0:
+            raise InputError(f"betas are below 1, got {betas!r}")
+        self.eps = _at_least_0("eps", eps)
+        self._steps = 0
+        self._m = [0.0] * len(self.params)
+        self._v = [0.0] * len(self.params)
+
+    def _updated(self) -> list[float]:
+        g = self._gradients()
+        b1, b2 = self.betas
+        m = [b1 * m + (1.0 - b1) * g for m, g in zip(self._m, g, strict=True)]
+        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(self._v, g, strict=True)]
+        t = self._steps + 1
+        rate = self.lr / (1.0 - b1**t)
+        root = math.sqrt(1.0 - b2**t)
+        data = [
+            p.data - rate * m / (math.sqrt(v) / root + self.eps)
+            for p, m, v in zip(self.params, m, v, strict=True)
+        ]
+        self._steps, self._m, self._v = t, m, v
+        return data
+
+
+def _at_least_0(name: str, x: float) -> float:
+    x = number(x)
+    if not 0.0 <= x < math.inf:
+        raise InputError(f"{name} is a number of at least 0, got {x!r}")
+    return x

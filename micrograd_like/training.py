@@ -1,0 +1,356 @@
+"""`fit`: mini-batch training with progress, validation and a history.
+
+Each batch becomes one graph, from its examples to the mean loss; one example at a time and the full
+batch are the same call with another `batch_size`.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from . import losses
+from .engine import Value, no_grad
+from .errors import DivergenceError, DomainError, InputError
+from .nn import Module
+from .ops import number
+from .optim import SGD, Adam, Optimizer
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
+
+    of: Callable[[Any, Any], Value]
+    predict: Callable[[list[float]], float] | None
+
+
+def _largest(outputs: list[float]) -> float:
+    return float(max(range(len(outputs)), key=outputs.__getitem__))
+
+
+LOSSES = {
+    "mse": Loss(losses.mse, None),
+    "cross_entropy": Loss(losses.cross_entropy, _largest),
+    "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
+    "binary_cross_entropy_with_logits": Loss(
+        losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
+    ),
+    "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
+}
+
+OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
+    "sgd": lambda parameters: SGD(parameters, lr=0.1),
+    "adam": lambda parameters: Adam(parameters, lr=0.01),
+}
+
+
+@dataclass
+class History:
+    """What happened, one number an epoch in each list.
+
+    `loss` and `accuracy` are means over the epoch's examples, each taken when its batch was
+    computed; `validation_loss` and `validation_accuracy` are taken after the epoch. The accuracies
+    are empty where the loss is not one of the named classification losses. `interrupted` tells
+    whether Ctrl-C, or a callback, ended the training.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dict an epoch, of the lists that have a number for it."""
+        columns = {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "validation_loss": self.validation_loss,
+            "validation_accuracy": self.validation_accuracy,
+        }
+        return [
+            {"epoch": i + 1} | {name: column[i] for name, column in columns.items() if column}
+            for i in range(len(self))
+        ]
+
+
+def fit(
+    model: Callable[[Any], Any],
+    X: Any,  # noqa: N803 - the field's name for a matrix of examples
+    y: Any,
+    *,
+    loss: str | Callable[[Any, Any], Value] = "cross_entropy",
+    optimizer: str | Optimizer = "adam",
+    epochs: int = 10,
+    batch_size: int | None = 32,
+    validation: tuple[Any, Any] | float | None = None,
+    seed: int | None = 0,
+    progress: bool = False,
+    callbacks: Sequence[Callable[[Any, History], Any]] = (),
+    engine: str = "eager",
+) -> History:
+    """Train `model` in place on the m examples X, targets y; returns what happened.
+
+    `X` is m rows of numbers (lists or an array of shape (m, n); numbers for a model of one input),
+    `y` m targets. `loss` is a name from `LOSSES` or a function of one example's output and target
+    that returns a Value; each batch is descended on the mean over its examples. `optimizer` is one
+    made for the model's parameters, or "sgd" or "adam" for one with the default settings here.
+    `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
+    `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
+    holding out depend on `seed` alone. `progress` shows a bar where tqdm is installed. After each
+    epoch every callback is called with the model and the history; one that returns True ends the
+    training. So does Ctrl-C: the history has what was finished, and the model what was learned.
+
+    Raises InputError (a ValueError) for data that does not fit, before anything changes, and
+    DivergenceError (a ValueError) with epoch and batch when a loss is not finite: the parameters
+    are then those of the last batch whose loss was finite.
+    """
+    if engine != "eager":
+        raise InputError(f"this version has the engine 'eager', not {engine!r:.60}")
+    rule = _loss(loss)
+    inputs, targets = examples(X, y)
+    random = Random(seed)
+    held = _held_out(validation, inputs, targets, random)
+    batch_size = len(inputs) if batch_size is None else batch_size
+    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
+    descent = _optimizer(optimizer, model)
+    _check_targets(rule, model, inputs[0], [*targets, *held[1]])
+
+    parameters = descent.params
+    good = [p.data for p in parameters]  # the last numbers known to give a finite loss
+    history = History()
+    order = list(range(len(inputs)))
+    try:
+        with _collector_paused(), _progress(epochs, progress) as show:
+            for epoch in range(1, epochs + 1):
+                random.shuffle(order)
+                total, hits = 0.0, 0
+                for batch, start in enumerate(range(0, len(order), batch_size), 1):
+                    rows = order[start : start + batch_size]
+                    mean, correct = _differentiate(
+                        model, rule, descent, [inputs[i] for i in rows], [targets[i] for i in rows]
+                    )
+                    if not math.isfinite(mean):
+                        raise _diverged(f"the loss is {mean!r}", epoch, batch)
+                    good = [p.data for p in parameters]
+                    descent.step()
+                    if not all(math.isfinite(p.data) for p in parameters):
+                        raise _diverged(
+                            "the step led to a parameter that is not finite", epoch, batch
+                        )
+                    total += mean * len(rows)
+                    hits += correct
+                history.loss.append(total / len(order))
+                if rule.predict:
+                    history.accuracy.append(hits / len(order))
+                if held[0]:
+                    validation_loss, hits = evaluate(model, *held, rule)
+                    history.validation_loss.append(validation_loss)
+                    if rule.predict:
+                        history.validation_accuracy.append(hits / len(held[0]))
+                show(history)
+                answers = [callback(model, history) for callback in callbacks]
+                if True in answers:
+                    history.interrupted = True
+                    break
+    except (KeyboardInterrupt, DivergenceError) as error:
+        for p, data in zip(parameters, good, strict=True):  # a step may have been cut in half
+            p.data = data
+        if isinstance(error, DivergenceError):
+            raise
+        history.interrupted = True
+    return history
+
+
+def _differentiate(
+    model: Callable[[Any], Any],
+    rule: Loss,
+    descent: Optimizer,
+    inputs: list[Any],
+    targets: list[Any],
+) -> tuple[float, int]:
+    """The mean loss over a batch, with its gradient in `.grad`, and the number of right labels.
+
+    A function of its own so that the batch's graph is freed before the next one is built.
+    """
+    outputs = [model(x) for x in inputs]
+    mean = losses.mean([rule.of(out, t) for out, t in zip(outputs, targets, strict=True)])
+    if math.isfinite(mean.data):
+        descent.zero_grad()
+        mean.backward()
+    return mean.data, _hits(rule, outputs, targets)
+
+
+def evaluate(
+    model: Callable[[Any], Any], inputs: list[Any], targets: list[Any], rule: Loss
+) -> tuple[float, int]:
+    """The mean loss over all examples, without gradients, and the number of right labels."""
+    with no_grad():
+        outputs = [model(x) for x in inputs]
+        mean = losses.mean([rule.of(out, t) for out, t in zip(outputs, targets, strict=True)])
+    return mean.data, _hits(rule, outputs, targets)
+
+
+def _hits(rule: Loss, outputs: list[Any], targets: list[Any]) -> int:
+    if rule.predict is None:
+        return 0
+    return sum(rule.predict(_data(out)) == t for out, t in zip(outputs, targets, strict=True))
+
+
+def _diverged(what: str, epoch: int, batch: int) -> DivergenceError:
+    return DivergenceError(
+        f"{what} in batch {batch} of epoch {epoch}; the model is back at its last good state: "
+        "try a smaller learning rate",
+        epoch,
+        batch,
+    )
+
+
+def _data(output: Any) -> list[float]:
+    return [v.data for v in output] if isinstance(output, list) else [output.data]
+
+
+def _loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise InputError(f"there is no loss {loss!r:.60}; there are {', '.join(LOSSES)}")
+        return LOSSES[loss]
+    for known in LOSSES.values():
+        if loss is known.of:
+            return known
+    return Loss(loss, None)
+
+
+def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            names = ", ".join(OPTIMIZERS)
+            raise InputError(f"there is no optimizer {optimizer!r:.60}; there are {names}")
+        return OPTIMIZERS[optimizer](model.parameters())
+    if isinstance(model, Module) and not set(optimizer.params) <= set(model.parameters()):
+        raise InputError("the optimizer was made for parameters that are not this model's")
+    return optimizer
+
+
+def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:  # noqa: N803
+    """X and y as lists, each row of X a list of floats. Raises InputError if they don't fit."""
+    rows = [_row(x) for x in _list(X)]
+    targets = [_row(t) if _is_sequence(t) else t for t in _list(y)]
+    if len(rows) != len(targets):
+        raise InputError(f"X has {len(rows)} rows, but y has {len(targets)}")
+    if not rows:
+        raise InputError("there are no examples to learn from: X is empty")
+    for i, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise InputError(f"row {i} of X has {len(row)} numbers, row 0 has {len(rows[0])}")
+        for j, x in enumerate(row):
+            if not math.isfinite(x):
+                raise InputError(f"X[{i}][{j}] is {x!r}: inputs are finite numbers")
+    return rows, targets
+
+
+def _list(x: Any) -> list[Any]:
+    return list(x.tolist() if hasattr(x, "tolist") else x)
+
+
+def _is_sequence(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) or (hasattr(x, "tolist") and isinstance(x.tolist(), list))
+
+
+def _row(x: Any) -> list[float]:
+    return [number(xi) for xi in (_list(x) if _is_sequence(x) else [x])]
+
+
+def _held_out(
+    validation: Any, inputs: list[Any], targets: list[Any], random: Random
+) -> tuple[list[Any], list[Any]]:
+    """The examples to validate on; those of a fraction are taken out of `inputs` and `targets`."""
+    if validation is None:
+        return [], []
+    if isinstance(validation, tuple):
+        return examples(*validation)
+    fraction = number(validation)
+    count = round(fraction * len(inputs))
+    if not 0 < count < len(inputs):
+        raise InputError(
+            f"validation={validation!r} holds out {count} of {len(inputs)} examples: give a "
+            "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
+        )
+    order = list(range(len(inputs)))
+    random.shuffle(order)
+    held = order[:count], order[count:]
+    (held_inputs, rest), (held_targets, rest_targets) = (
+        [[column[i] for i in part] for part in held] for column in (inputs, targets)
+    )
+    inputs[:], targets[:] = rest, rest_targets
+    return held_inputs, held_targets
+
+
+def _check_targets(rule: Loss, model: Callable[[Any], Any], x: Any, targets: list[Any]) -> None:
+    """Let a named loss see every target once, on numbers, before any step is made."""
+    if rule not in LOSSES.values():
+        return
+    with no_grad():
+        output = model(x)
+        for target in targets:
+            # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
+            with suppress(DomainError):
+                rule.of(output, target)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No cyclic garbage collection: graphs have no cycles, and looking for some takes a third.
+
+    Threads may be in here together; the last one out restores what the first one found.
+    """
+    global _pauses, _was_enabled
+    with _pause_lock:
+        if not _pauses:
+            _was_enabled = gc.isenabled()
+            gc.disable()
+        _pauses += 1
+    try:
+        yield
+    finally:
+        with _pause_lock:
+            _pauses -= 1
+            if not _pauses and _was_enabled:
+                gc.enable()
+
+
+_pauses = 0
+_was_enabled = True
+_pause_lock = threading.Lock()
+
+
+@contextmanager
+def _progress(epochs: int, wanted: bool) -> Iterator[Callable[[History], None]]:
+    """A function to call after each epoch, which moves a bar if one is wanted and tqdm is there."""
+    if wanted:
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            wanted = False
+    if not wanted:
+        yield lambda history: None
+        return
+    with tqdm(total=epochs, unit="epoch") as bar:
+
+        def show(history: History) -> None:
+            bar.update()
+            bar.set_postfix({k: f"{v:.4g}" for k, v in history.rows()[-1].items() if k != "epoch"})
+
+        yield show
