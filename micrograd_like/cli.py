@@ -290,14 +290,14 @@ def _load(path: str) -> Classifier:
     content = state.read_file(path)
     parameters = content["parameters"]
     try:
-        widths = [int(width) for width in content["model"]["widths"]]
+        widths = _list_of(int, content["model"]["widths"])
         activation = content["model"]["activation"]
         output_activation = content["model"]["output_activation"]
         about = content["classifier"]
-        loss, label = str(about["loss"]), str(about["label"])
-        features, classes = [[str(x) for x in about[key]] for key in ("features", "classes")]
-        shift, scale = [[float(x) for x in about[key]] for key in ("shift", "scale")]
-    except (KeyError, TypeError, ValueError, OverflowError):
+        loss, label = _list_of(str, [about["loss"], about["label"]])
+        features, classes = [_list_of(str, about[key]) for key in ("features", "classes")]
+        shift, scale = [_list_of(float, about[key]) for key in ("shift", "scale")]
+    except (KeyError, TypeError):
         raise StateError(
             f"{path} holds no classifier: predict needs a model.json that train wrote"
         ) from None
@@ -317,6 +317,13 @@ def _load(path: str) -> Classifier:
     model = nn.MLP(widths[0], widths[1:], activation, output_activation, seed=0)
     model.load_state_dict(parameters)
     return Classifier(model, loss, label, features, classes, shift, scale)
+
+
+def _list_of(kind: type, x: Any) -> list[Any]:
+    """`x`, if it is a list of that kind and nothing else; TypeError otherwise."""
+    if not isinstance(x, list) or any(type(item) is not kind for item in x):
+        raise TypeError
+    return x
 
 
 def _predict(arguments: argparse.Namespace) -> int:

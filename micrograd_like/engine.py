@@ -22,7 +22,8 @@ from typing import Any, Final, Literal, overload
 
 from . import ops
 from .errors import DomainError, InputError, OperandError, StaleGraphError
-from .ops import Op, number
+from .numerics import number
+from .ops import Op
 
 # no_grad is in force where its context variable says so; the count of contexts that are open in
 # any thread spares operations the look-up while there are none.

@@ -14,7 +14,7 @@ from typing import Any
 from . import ops
 from .engine import Value, affine
 from .errors import InputError
-from .ops import number
+from .numerics import number
 
 
 def mean(values: Sequence[Value]) -> Value:

@@ -11,7 +11,8 @@ from typing import Any
 from . import ops, state
 from .engine import Value, affine
 from .errors import InputError
-from .ops import Op, number
+from .numerics import number
+from .ops import Op
 
 Activation = str | Op | Callable[[Any], Any] | None
 

@@ -22,15 +22,12 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Protocol, TypeVar, overload
 
-from .errors import DomainError, InputError, OperandError
-
-INF = math.inf
-NAN = math.nan
+from . import numerics
+from .errors import DomainError, InputError
+from .numerics import INF, NAN, number
 
 
 class Operand(Protocol):
@@ -187,154 +184,6 @@ def find(name: str) -> Op:
         raise InputError(f"the table of operations has no row {name!r}") from None
 
 
-def number(x: Any) -> float:
-    """The float that a number stands for: an int, bool, Fraction, Decimal or NumPy scalar.
-
-    Raises OperandError for anything else, and InputError for an integer beyond the floats.
-    """
-    if x.__class__ is float:
-        return x
-    if x.__class__ is int or isinstance(x, Real) or _is_real_scalar(x):
-        try:
-            return float(x)
-        except OverflowError:
-            kind = type(x).__name__
-            raise InputError(f"a number of type {kind} is too large for a float") from None
-    kind = type(x).__name__
-    if isinstance(x, complex):
-        advice = "the library computes with real numbers"
-    elif hasattr(x, "__array__"):
-        advice = "use one Value an element, e.g. [Value(v) for v in array.tolist()]"
-    elif hasattr(x, "__apply_op__"):
-        advice = "a number is needed here: use its .data, or .detach()"
-    elif isinstance(x, str):
-        advice = "convert it with float() first"
-    else:
-        advice = "use a float, an int or a Value"
-    raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
-
-
-def _is_real_scalar(x: Any) -> bool:
-    decimal, numpy = sys.modules.get("decimal"), sys.modules.get("numpy")
-    if decimal is not None and isinstance(x, decimal.Decimal):
-        return True
-    return numpy is not None and isinstance(x, numpy.bool_)
-
-
-# --- what the rows compute, where it is not simply a function of the math module -----------------
-
-
-def _divide(x: float, y: float) -> float:
-    """Divide with the answers of IEEE 754 at y = 0."""
-    try:
-        return x / y
-    except ZeroDivisionError:
-        return NAN if x == 0.0 or x != x else math.copysign(INF, x) * math.copysign(1.0, y)
-
-
-def _log(x: float) -> float:
-    """The logarithm, with -inf at 0 and NaN below."""
-    return math.log(x) if x > 0.0 else -INF if x == 0.0 else NAN
-
-
-def _pow(x: float, y: float) -> float:
-    """Raise to a power with the answers of IEEE 754: poles are infinite, the rest NaN."""
-    try:
-        return math.pow(x, y)
-    except OverflowError:
-        return -INF if x < 0.0 and y % 2.0 == 1.0 else INF
-    except ValueError:
-        return NAN if x else math.copysign(INF, x) if y % 2.0 == 1.0 else INF
-
-
-def _pow_slope(x: float, y: float) -> float:
-    """The derivative y · x**(y - 1) of x**y, and 0 for y = 0, even at x = 0."""
-    return y * _pow(x, y - 1.0) if y else 0.0
-
-
-def _sigmoid(x: float) -> float:
-    if x >= 0.0:
-        return 1.0 / (1.0 + math.exp(-x))
-    e = math.exp(x)
-    return e / (1.0 + e)
-
-
-def _sech(x: float) -> float:
-    try:
-        return 1.0 / math.cosh(x)
-    except OverflowError:
-        return 2.0 * math.exp(-abs(x))
-
-
-def _softplus(x: float) -> float:
-    return (x if x > 0.0 else 0.0) + math.log1p(math.exp(-abs(x)))
-
-
-def _logaddexp(x: float, y: float) -> float:
-    return x + math.log(2.0) if x == y else max(x, y) + math.log1p(math.exp(-abs(x - y)))
-
-
-def _logsumexp(*xs: float) -> float:
-    """The largest argument leaves the sum and comes back through log1p, which keeps the tail."""
-    if not xs:
-        raise InputError("logsumexp needs at least one argument")
-    top = max(range(len(xs)), key=xs.__getitem__)
-    largest, tail = xs[top], 0.0
-    if math.isinf(largest):
-        return largest if not any(map(math.isnan, xs)) else NAN
-    for i, x in enumerate(xs):
-        if i != top:
-            tail += math.exp(x - largest)
-    return largest + math.log1p(tail)
-
-
-def _normcdf(x: float) -> float:
-    return 0.5 * math.erfc(x * -math.sqrt(0.5))
-
-
-def _damp(x: float, w: float) -> float:
-    return x * w if w else 0.0
-
-
-def _cosine(x: float, y: float) -> float:
-    h = math.hypot(x, y)
-    if h == 0.0:
-        return 0.0
-    if h == INF:
-        if x in (INF, -INF):
-            return math.copysign(1.0, x) if math.isfinite(y) else NAN
-        return _cosine(x * 0.25, y * 0.25) if math.isfinite(y) else 0.0 * x
-    return x / h
-
-
-def _inversion(x: float, y: float) -> float:
-    return _divide(_cosine(x, y), math.hypot(x, y))
-
-
-def _maximum(x: float, y: float) -> float:
-    return x if x >= y else y if y > x else NAN
-
-
-def _minimum(x: float, y: float) -> float:
-    return x if x <= y else y if y < x else NAN
-
-
-def _sign(x: float) -> float:
-    return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
-
-
-def _affine(*operands: float) -> float:
-    n = len(operands) // 2
-    if len(operands) != 2 * n + 1:
-        raise InputError(
-            f"affine takes n weights, n inputs and a bias, got {len(operands)} operands"
-        )
-    z = operands[-1]
-    for w, x in zip(operands[:n], operands[n:-1], strict=True):
-        z += w * x
-    return z
-
-
 # --- partials that need more than one expression -------------------------------------------------
 
 
@@ -373,12 +222,12 @@ mul = Op("mul", operator.mul, (lambda x, y, out: y,
 div = Op("div", operator.truediv, (lambda x, y, out: ieee_div(1.0, y),
                                    lambda x, y, out: -ieee_div(out, y)),
          text="@x / @y", latex=r"\frac{@x}{@y}", python="@x / @y", binding=2,
-         domain="for a divisor other than 0", ieee=_divide)
+         domain="for a divisor other than 0", ieee=numerics.divide)
 neg = Op("neg", operator.neg, lambda x, out: -1.0,
          text="-@x", latex="-@x", python="-@x", binding=3)
 power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
                              lambda x, y, out: damp(ieee_log(x), out)),
-           text="@x^@y", latex="@x^{@y}", python="@x ** @y", binding=4, ieee=_pow,
+           text="@x^@y", latex="@x^{@y}", python="@x ** @y", binding=4, ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
            kink="d/dx x**0 = 0 everywhere; sqrt-like at x = 0 for exponents in (0, 1)")
 
@@ -388,18 +237,18 @@ expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF)
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
          latex=r"\ln\left(@x\right)")
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)")
-logaddexp = Op("logaddexp", _logaddexp, (lambda x, y, out: sigmoid(x - y),
+logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(x - y),
                                          lambda x, y, out: sigmoid(y - x)))
-logsumexp = Op("logsumexp", _logsumexp,
+logsumexp = Op("logsumexp", numerics.logsumexp,
                lambda *xs_out: [exp(x - xs_out[-1]) for x in xs_out[:-1]])
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf")
 
 # Activations.
 tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)), latex=r"\tanh\left(@x\right)")
-sigmoid: Op = Op("sigmoid", _sigmoid, lambda x, out: _square(0.5 * sech(0.5 * x)),
+sigmoid: Op = Op("sigmoid", numerics.sigmoid, lambda x, out: _square(0.5 * sech(0.5 * x)),
                  text="σ(@x)", latex=r"\sigma\left(@x\right)")
-softplus = Op("softplus", _softplus, lambda x, out: sigmoid(x))
+softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x))
 relu = Op("relu", lambda x: x if x > 0.0 or x != x else 0.0, lambda x, out: step(x),
           kink="relu'(0) = 0")
 leaky_relu = Op("leaky_relu", lambda x, slope: x if x > 0.0 else slope * x,
@@ -410,8 +259,8 @@ elu = Op("elu", lambda x, alpha: x if x > 0.0 else alpha * math.expm1(x),
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
          defaults=(1.0,), kink="elu'(0) = alpha")
-gelu = Op("gelu", lambda x: _damp(x, _normcdf(x)), lambda x, out: gelu_slope(x))
-silu = Op("silu", lambda x: _damp(x, _sigmoid(x)),
+gelu = Op("gelu", lambda x: numerics.damp(x, numerics.normcdf(x)), lambda x, out: gelu_slope(x))
+silu = Op("silu", lambda x: numerics.damp(x, numerics.sigmoid(x)),
           lambda x, out: sigmoid(x) + damp(x, _square(0.5 * sech(0.5 * x))))
 erf = Op("erf", math.erf, lambda x, out: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
 
@@ -445,49 +294,50 @@ atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain
 # Choices.
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0")
-maximum = Op("max", _maximum, (lambda x, y, out: greater(x, y),
+maximum = Op("max", numerics.maximum, (lambda x, y, out: greater(x, y),
                                lambda x, y, out: greater(y, x)),
              latex=r"\max\left(@x, @y\right)", kink="a tie splits 1/2 1/2")
-minimum = Op("min", _minimum, (lambda x, y, out: greater(y, x),
+minimum = Op("min", numerics.minimum, (lambda x, y, out: greater(y, x),
                                lambda x, y, out: greater(x, y)),
              latex=r"\min\left(@x, @y\right)", kink="a tie splits 1/2 1/2")
 
 # The neuron's linear part, w·x + b: operands w1 ... wn, x1 ... xn, b.
-affine_row = Op("affine", _affine, _affine_partials, text="w·x + b", latex=r"w \cdot x + b")
+affine_row = Op("affine", numerics.affine, _affine_partials,
+                text="w·x + b", latex=r"w \cdot x + b")
 
 # Rows that only partials use, so that these have derivatives in turn. The ieee_ rows answer where
 # div, log and pow refuse: the pole of a derivative is a value, not a mistake of the user's.
-ieee_div: Op = Op("ieee_div", _divide, (lambda x, y, out: ieee_div(1.0, y),
+ieee_div: Op = Op("ieee_div", numerics.divide, (lambda x, y, out: ieee_div(1.0, y),
                                         lambda x, y, out: -ieee_div(out, y)),
                   text="@x / @y", latex=r"\frac{@x}{@y}", binding=2)
-ieee_log: Op = Op("ieee_log", _log, lambda x, out: ieee_div(1.0, x),
+ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)")
-ieee_pow: Op = Op("ieee_pow", _pow, (lambda x, y, out: pow_slope(x, y),
+ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
                                      lambda x, y, out: damp(ieee_log(x), out)),
                   text="@x^@y", latex="@x^{@y}", binding=4)
-pow_slope: Op = Op("pow_slope", _pow_slope,
+pow_slope: Op = Op("pow_slope", numerics.pow_slope,
                    (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
                     lambda x, y, out: ieee_pow(x, y - 1.0) + damp(ieee_log(x), out)),
                    text="@y·@x^(@y - 1)", latex="@y @x^{@y - 1}", binding=2)
-damp: Op = Op("damp", _damp, (lambda x, w, out: w,  # x·w, and 0 where w is 0, however large x
-                              lambda x, w, out: x),
+damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
+                                      lambda x, w, out: x),
               text="@x·@w", latex=r"@x \cdot @w", binding=2)
-sech: Op = Op("sech", _sech, lambda x, out: -out * tanh(x))
-gelu_slope: Op = Op("gelu_slope", lambda x: _normcdf(x) + _damp(x, _normpdf(x)),
+sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x))
+gelu_slope: Op = Op("gelu_slope", lambda x: numerics.normcdf(x) + numerics.damp(x, _normpdf(x)),
                     lambda x, out: damp(_two_minus_square(x), _normpdf(x)),
                     text="Φ(@x) + @x·φ(@x)", latex=r"\Phi(@x) + @x\,\varphi(@x)", binding=1)
 one_minus_square: Op = Op("one_minus_square", lambda x: (1.0 - x) * (1.0 + x),
                           lambda x, out: -2.0 * x,
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)")
-cosine: Op = Op("cosine", _cosine,  # x / hypot(x, y): the cosine of the polar angle of (x, y)
+cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),
                  lambda x, y, out: -ieee_div(out * cosine(y, x), hypot(x, y))))
-inversion: Op = Op("inversion", _inversion,  # x / (x² + y²), the real part of 1 / (x + iy)
+inversion: Op = Op("inversion", numerics.inversion,  # x / (x² + y²), the real part of 1 / (x + iy)
                    (lambda x, y, out: (inversion(y, x) - out) * (inversion(y, x) + out),
                     lambda x, y, out: -2.0 * out * inversion(y, x)))
 step: Op = Op("step", lambda x: 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN, lambda x, out: 0.0,
               text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0")
-sign: Op = Op("sign", _sign, lambda x, out: 0.0, kink="sign(0) = 0")
+sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0")
 greater: Op = Op("greater", lambda x, y: 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),

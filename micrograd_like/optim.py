@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .engine import Value
 from .errors import InputError, OperandError
-from .ops import number
+from .numerics import number
 
 
 class Optimizer:

@@ -86,7 +86,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(
             Path(path).read_text(encoding="utf-8"),
-            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_constant=_finite,
             object_pairs_hook=_unique,
         )
     except (ValueError, RecursionError) as error:
@@ -107,8 +108,11 @@ def _some(verb: str, names: list[str]) -> str:
     return f"{verb} {', '.join(map(repr, names[:3]))}{more}"
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a finite number")
+def _finite(text: str) -> float:
+    x = float(text)
+    if not math.isfinite(x):
+        raise ValueError(f"{text} is not a finite number")
+    return x
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from . import losses
 from .engine import Value, no_grad
 from .errors import DivergenceError, DomainError, InputError
 from .nn import Module
-from .ops import number
+from .numerics import number
 from .optim import SGD, Adam, Optimizer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .engine import Value, grad, topological_order
 from .errors import InputError
-from .ops import number
+from .numerics import number
 
 
 def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[float, Any]]:

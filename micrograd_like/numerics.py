@@ -1,0 +1,162 @@
+"""Numbers, and functions of floats that the math module lacks or refuses to answer.
+
+Each is accurate to a few ulp wherever its result is a normal float, with infinities and NaN where
+IEEE 754 has them. What is differentiable here is a row of `ops.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from numbers import Real
+from typing import Any
+
+from .errors import InputError, OperandError
+
+INF = math.inf
+NAN = math.nan
+
+
+def number(x: Any) -> float:
+    """The float that a number stands for: an int, bool, Fraction, Decimal or NumPy scalar.
+
+    Raises OperandError for anything else, and InputError for an integer beyond the floats.
+    """
+    if x.__class__ is float:
+        return x
+    if x.__class__ is int or isinstance(x, Real) or _is_real_scalar(x):
+        try:
+            return float(x)
+        except OverflowError:
+            kind = type(x).__name__
+            raise InputError(f"a number of type {kind} is too large for a float") from None
+    kind = type(x).__name__
+    if isinstance(x, complex):
+        advice = "the library computes with real numbers"
+    elif hasattr(x, "__array__"):
+        advice = "use one Value an element, e.g. [Value(v) for v in array.tolist()]"
+    elif hasattr(x, "__apply_op__"):
+        advice = "a number is needed here: use its .data, or .detach()"
+    elif isinstance(x, str):
+        advice = "convert it with float() first"
+    else:
+        advice = "use a float, an int or a Value"
+    raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
+
+
+def _is_real_scalar(x: Any) -> bool:
+    decimal, numpy = sys.modules.get("decimal"), sys.modules.get("numpy")
+    if decimal is not None and isinstance(x, decimal.Decimal):
+        return True
+    return numpy is not None and isinstance(x, numpy.bool_)
+
+
+def divide(x: float, y: float) -> float:
+    """Divide with the answers of IEEE 754 at y = 0."""
+    try:
+        return x / y
+    except ZeroDivisionError:
+        return NAN if x == 0.0 or x != x else math.copysign(INF, x) * math.copysign(1.0, y)
+
+
+def log(x: float) -> float:
+    """The logarithm, with -inf at 0 and NaN below."""
+    return math.log(x) if x > 0.0 else -INF if x == 0.0 else NAN
+
+
+def pow(x: float, y: float) -> float:  # noqa: A001 - as in the math module
+    """Raise to a power with the answers of IEEE 754: poles are infinite, the rest NaN."""
+    try:
+        return math.pow(x, y)
+    except OverflowError:
+        return -INF if x < 0.0 and y % 2.0 == 1.0 else INF
+    except ValueError:
+        return NAN if x else math.copysign(INF, x) if y % 2.0 == 1.0 else INF
+
+
+def pow_slope(x: float, y: float) -> float:
+    """The product y · x**(y - 1), and 0 for y = 0, even at x = 0."""
+    return y * pow(x, y - 1.0) if y else 0.0
+
+
+def sigmoid(x: float) -> float:
+    if x >= 0.0:
+        return 1.0 / (1.0 + math.exp(-x))
+    e = math.exp(x)
+    return e / (1.0 + e)
+
+
+def sech(x: float) -> float:
+    try:
+        return 1.0 / math.cosh(x)
+    except OverflowError:
+        return 2.0 * math.exp(-abs(x))
+
+
+def softplus(x: float) -> float:
+    return (x if x > 0.0 else 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def logaddexp(x: float, y: float) -> float:
+    return x + math.log(2.0) if x == y else max(x, y) + math.log1p(math.exp(-abs(x - y)))
+
+
+def logsumexp(*xs: float) -> float:
+    """The largest argument leaves the sum and comes back through log1p, which keeps the tail."""
+    if not xs:
+        raise InputError("logsumexp needs at least one argument")
+    top = max(range(len(xs)), key=xs.__getitem__)
+    largest, tail = xs[top], 0.0
+    if math.isinf(largest):
+        return largest if not any(map(math.isnan, xs)) else NAN
+    for i, x in enumerate(xs):
+        if i != top:
+            tail += math.exp(x - largest)
+    return largest + math.log1p(tail)
+
+
+def normcdf(x: float) -> float:
+    return 0.5 * math.erfc(x * -math.sqrt(0.5))
+
+
+def damp(x: float, w: float) -> float:
+    return x * w if w else 0.0
+
+
+def cosine(x: float, y: float) -> float:
+    h = math.hypot(x, y)
+    if h == 0.0:
+        return 0.0
+    if h == INF:
+        if x in (INF, -INF):
+            return math.copysign(1.0, x) if math.isfinite(y) else NAN
+        return cosine(x * 0.25, y * 0.25) if math.isfinite(y) else 0.0 * x
+    return x / h
+
+
+def inversion(x: float, y: float) -> float:
+    return divide(cosine(x, y), math.hypot(x, y))
+
+
+def maximum(x: float, y: float) -> float:
+    return x if x >= y else y if y > x else NAN
+
+
+def minimum(x: float, y: float) -> float:
+    return x if x <= y else y if y < x else NAN
+
+
+def sign(x: float) -> float:
+    return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
+
+
+def affine(*operands: float) -> float:
+    n = len(operands) // 2
+    if len(operands) != 2 * n + 1:
+        raise InputError(
+            f"affine takes n weights, n inputs and a bias, got {len(operands)} operands"
+        )
+    z = operands[-1]
+    for w, x in zip(operands[:n], operands[n:-1], strict=True):
+        z += w * x
+    return z

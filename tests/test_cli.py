@@ -1,0 +1,248 @@
+"""cli.py: the commands, their files, and refusals in one line with exit status 2."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from micrograd_like import cli, nn
+
+ROWS = [(x, y, "in" if x * x + y * y < 5 else "out") for x in range(-3, 4) for y in range(-3, 4)]
+CSV = "x,y,kind\n" + "".join(f"{x},{y},{kind}\n" for x, y, kind in ROWS)
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*argv):
+        try:
+            status = cli.main(list(argv))
+        except SystemExit as exit_:
+            status = exit_.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def files():
+    return sorted(
+        os.path.relpath(os.path.join(folder, name))
+        for folder, _, names in os.walk(".")
+        for name in names
+    )
+
+
+def assert_refused(result, says, before):
+    status, out, err = result
+    assert status == 2
+    assert "accuracy" not in out
+    assert err.count("\n") == 1
+    assert re.search(says, err), err
+    assert files() == before
+
+
+def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
+    pytest.importorskip("matplotlib")
+    status, out, err = run("train", "moons", "--epochs", "30", "--out", "here")
+    assert (status, err) == (0, "")
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"test accuracy \d+\.\d %", last)
+    assert float(last.split()[2]) > 85
+    names = ["boundary.png", "confusion.png", "history.csv", "loss.png", "model.json"]
+    assert files() == [os.path.join("here", name) for name in names]
+    for name in names:
+        if name.endswith("png"):
+            with open(os.path.join("here", name), "rb") as file:
+                assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open("here/history.csv", newline="", encoding="utf-8") as file:
+        history = list(csv.DictReader(file))
+    assert len(history) == 30
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "hinge", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
+)
+def test_every_loss_trains_and_its_model_predicts(run, loss):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    status, out, err = run("train", "data.csv", "--loss", loss, "--epochs", "80", "--hidden", "8",
+                           "--activation", "relu", "--lr", "0.03")  # fmt: skip
+    assert (status, err) == (0, "")
+    assert float(out.split()[-2]) >= 80.0
+    status, out, err = run("predict", "runs/data/model.json", "data.csv")
+    assert status == 0
+    table = list(csv.DictReader(out.splitlines()))
+    assert [int(row["row"]) for row in table] == list(range(2, len(ROWS) + 2))
+    right = sum(row["prediction"] == kind for row, (_, _, kind) in zip(table, ROWS, strict=True))
+    assert right / len(ROWS) > 0.85
+    assert err == f"accuracy {100 * right / len(ROWS):.1f} %\n"
+
+
+def test_predict_finds_its_columns_by_name_and_needs_no_label(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "30", "--hidden", "8")
+    _, with_label, _ = run("predict", "runs/data/model.json", "data.csv")
+    with open("other.csv", "w", encoding="utf-8") as file:
+        file.write("note,y,x\n" + "".join(f"hello,{y},{x}\n" for x, y, _ in ROWS))
+    status, out, err = run("predict", "runs/data/model.json", "other.csv")
+    assert (status, out, err) == (0, with_label, "")
+
+
+def test_equal_seeds_write_equal_files(run):
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        run("train", "circles", "--epochs", "2", "--seed", seed, "--out", out)
+    models = [open(f"{out}/model.json", encoding="utf-8").read() for out in "abc"]
+    assert models[0] == models[1] != models[2]
+
+
+def test_without_matplotlib_training_says_which_extra_brings_the_pictures(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    status, out, err = run("train", "moons", "--epochs", "1", "--out", "here")
+    assert (status, err) == (0, "")
+    assert "micrograd_like[plots]" in out
+    assert files() == [os.path.join("here", "history.csv"), os.path.join("here", "model.json")]
+
+
+def test_without_a_command_it_trains_the_moons_and_says_what_to_try_next(run):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    accuracies = [float(a) for a in re.findall(r"accuracy +(\d+\.\d) %", out)]
+    assert accuracies[-1] >= 98.0
+    assert "░" in out
+    assert "train digits" in out
+    assert files() == []
+
+
+BAD_OPTIONS = {
+    "no such data": (["train", "nothing"], "'nothing' is neither moons"),
+    "no such file": (["train", "nothing.csv"], "nothing.csv: No such file"),
+    "no data": (["train"], "DATA"),
+    "no such command": (["fly"], "fly"),
+    "no such option": (["train", "moons", "--fly"], "--fly"),
+    "epochs": (["train", "moons", "--epochs", "0"], "epochs"),
+    "epochs in words": (["train", "moons", "--epochs", "many"], "many"),
+    "batch size": (["train", "moons", "--batch-size", "-1"], "batch_size"),
+    "learning rate": (["train", "moons", "--lr", "-0.1"], "lr"),
+    "test fraction": (["train", "moons", "--test-fraction", "1"], "fraction"),
+    "hidden": (["train", "moons", "--hidden", "16,x"], "widths"),
+    "no hidden": (["train", "moons", "--hidden", "0"], "widths"),
+    "activation": (["train", "moons", "--activation", "magic"], "magic"),
+    "binary activation": (["train", "moons", "--activation", "add"], "more than one argument"),
+    "loss": (["train", "moons", "--loss", "magic"], "magic"),
+    "label": (["train", "moons", "--label", "x"], "--label is for CSV"),
+    "divergence": (["train", "moons", "--lr", "1e300", "--activation", "relu"], "epoch 1"),
+    "no model": (["predict", "nothing.json", "nothing.csv"], "nothing.json: No such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_a_wrong_option_is_one_line_and_status_2_and_leaves_no_files(run, name):
+    argv, says = BAD_OPTIONS[name]
+    assert_refused(run(*argv), says, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "empty"),
+        ("a,b\n1,x\n1\n", "row 3"),
+        ("a,b\n1,x\nfoo,y\n", "row 3, column 'a'"),
+        ("a,b\n,x\n1,y\n", "row 2, column 'a'"),
+        ("a,b\n1,x\n2,x\n", "column 'b'"),
+        ('a,b\n1,"x\ny"\nz,w\n', "row 4, column 'a'"),
+    ],
+)
+def test_a_wrong_csv_is_one_line_naming_row_and_column(run, content, says):
+    with open("data.csv", "w", encoding="utf-8", newline="") as file:
+        file.write(content)
+    assert_refused(run("train", "data.csv"), says, ["data.csv"])
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_the_work(run):
+    open("taken", "w", encoding="utf-8").close()
+    assert_refused(run("train", "moons", "--out", "taken"), "taken is a file", ["taken"])
+
+
+def test_a_loss_for_two_classes_refuses_more(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write("x,kind\n" + "1,a\n2,b\n3,c\n" * 4)
+    assert_refused(run("train", "data.csv", "--loss", "hinge"), "two classes", ["data.csv"])
+
+
+def test_a_model_file_that_does_not_add_up_is_refused(run, tmp_path):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "1", "--hidden", "2", "--out", "here")
+    content = json.loads((tmp_path / "here/model.json").read_text(encoding="utf-8"))
+    before = files()
+
+    def with_(**changes):
+        changed = json.loads(json.dumps(content))
+        for key, value in changes.items():
+            place, _, name = key.partition("__")
+            changed[place][name] = value
+        return changed
+
+    bad = [
+        with_(model__widths=[2, 10**9, 2]),
+        with_(model__widths=[]),
+        with_(model__widths="222"),
+        with_(model__widths=[2, 0, 2]),
+        with_(model__activation="no_such_op"),
+        with_(model__activation="add"),
+        with_(classifier__loss="no_such_loss"),
+        with_(classifier__classes=["a"]),
+        with_(classifier__features=["x"]),
+        with_(classifier__scale=[0.0, 1.0]),
+        with_(classifier__shift=["a", "b"]),
+        with_(classifier__classes="ab"),
+        {**content, "classifier": None},
+        {**content, "format": "micrograd_like/0"},
+        {"format": content["format"], "parameters": content["parameters"]},
+    ]
+    for i, changed in enumerate(bad):
+        (tmp_path / "here/model.json").write_text(json.dumps(changed), encoding="utf-8")
+        assert_refused(run("predict", "here/model.json", "data.csv"), ".", before), i
+    nn.MLP(2, [2, 2]).save("here/model.json")
+    assert_refused(run("predict", "here/model.json", "data.csv"), "no classifier", before)
+
+
+def test_predict_names_a_missing_column(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "1", "--out", "here")
+    with open("other.csv", "w", encoding="utf-8") as file:
+        file.write("x,z\n1,2\n")
+    result = run("predict", "here/model.json", "other.csv")
+    assert_refused(result, "no column 'y'", files())
+
+
+def test_python_m_micrograd_like_is_the_same_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "micrograd_like", "train", "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("micrograd-like: 'nothing' is neither")
+    assert result.stderr.count("\n") == 1
+
+
+def test_digits_reach_95_percent(run):
+    pytest.importorskip("sklearn")
+    status, out, _ = run("train", "digits", "--epochs", "4", "--hidden", "24", "--out", "here")
+    assert status == 0
+    assert "64 features, 10 classes, 1438 examples to train on and 359 to test on" in out
+    assert float(out.split()[-2]) >= 95.0

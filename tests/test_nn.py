@@ -1,0 +1,184 @@
+"""nn.py: neurons, layers and networks, their parameters, names and starting points."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from micrograd_like import MicrogradError, Op, Value, grad, nn, sin, tanh
+
+
+def test_parameters_are_labelled_with_their_path():
+    model = nn.MLP(2, [4, 3, 1], seed=0)
+    names = dict(model.named_parameters())
+    assert len(names) == 4 * 3 + 3 * 5 + 4
+    assert all(name == p.label for name, p in names.items())
+    assert names["layers[0].neurons[3].w[1]"] is model.layers[0].neurons[3].w[1]
+    assert names["layers[2].neurons[0].b"] is model.layers[2].neurons[0].b
+    assert [p.label for p in nn.Neuron(2).parameters()] == ["w[0]", "w[1]", "b"]
+    assert nn.Layer(2, 2).parameters()[-1].label == "neurons[1].b"
+
+
+def test_parameters_is_a_list_without_repetition():
+    class Tied(nn.Module):
+        def __init__(self):
+            self.shared = Value(2.0)
+            self.inner = nn.Neuron(1, seed=0)
+            self.again = {"same": self.shared, "other": (Value(3.0),)}
+            self.width = 7
+
+    model = Tied()
+    assert isinstance(model.parameters(), list)
+    names = [name for name, _ in model.named_parameters()]
+    assert names == ["shared", "inner.w[0]", "inner.b", "again['other'][0]"]
+
+
+def test_zero_grad_clears_every_parameter():
+    model = nn.MLP(2, [3, 1], seed=0)
+    model([1.0, 2.0]).backward()
+    assert any(p.grad for p in model.parameters())
+    model.zero_grad()
+    assert [p.grad for p in model.parameters()] == [0.0] * len(model.parameters())
+
+
+def test_a_last_layer_of_width_one_gives_a_value_and_a_wider_one_a_list():
+    assert isinstance(nn.MLP(2, [3, 1], seed=0)([1.0, 2.0]), Value)
+    out = nn.MLP(2, [3, 2], seed=0)([1.0, 2.0])
+    assert isinstance(out, list)
+    assert len(out) == 2
+    assert isinstance(nn.MLP(2, [1, 1, 1], seed=0)([1.0, 2.0]), Value)
+
+
+@pytest.mark.parametrize("make", [nn.MLP, nn.Layer])
+@pytest.mark.parametrize("x", [[1.0], [1.0, 2.0, 3.0], []])
+def test_a_wrong_number_of_inputs_names_both_numbers(make, x):
+    model = make(2, [3, 1]) if make is nn.MLP else make(2, 3)
+    with pytest.raises(ValueError, match=f"takes 2 inputs, got {len(x)}"):
+        model(x)
+    with pytest.raises(ValueError, match=f"takes 2 inputs, got {len(x)}"):
+        nn.Neuron(2)(x)
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "Values", "ints", "numpy"])
+def test_inputs_may_be_numbers_values_or_an_array(kind):
+    model = nn.MLP(2, [3, 1], seed=0)
+    want = model([1.0, 2.0]).data
+    if kind == "numpy":
+        x = pytest.importorskip("numpy").array([1.0, 2.0])
+    else:
+        x = {
+            "list": [1.0, 2.0],
+            "tuple": (1.0, 2.0),
+            "Values": [Value(1.0), Value(2.0)],
+            "ints": [1, 2],
+        }[kind]
+    assert model(x).data == want
+
+
+def test_inputs_that_are_no_numbers_are_a_type_error():
+    with pytest.raises(TypeError, match="str"):
+        nn.MLP(2, [1])(["1", "2"])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "leaky_relu", "elu", "gelu", "sin", None])
+@pytest.mark.parametrize("inputs", ["numbers", "Values"])
+def test_a_fused_network_equals_one_of_single_additions_and_multiplications(activation, inputs):
+    numbers = [0.3, -1.2, 0.7]
+    results = []
+    for fused in (True, False):
+        model = nn.MLP(3, [5, 4, 1], activation, "tanh", seed=2, fused=fused)
+        x = [Value(v) for v in numbers] if inputs == "Values" else numbers
+        out = model(x)
+        leaves = model.parameters() + (x if inputs == "Values" else [])
+        results.append([out.data, *grad(out, leaves)])
+    fused, chopped = results
+    assert fused == pytest.approx(chopped, rel=1e-12, abs=1e-15)
+    assert any(fused[1:])
+
+
+def test_the_network_computes_what_its_formula_says():
+    model = nn.MLP(2, [3, 1], seed=5)
+    x = [0.4, -0.9]
+    hidden = [
+        math.tanh(sum(w.data * xi for w, xi in zip(n.w, x, strict=True)) + n.b.data)
+        for n in model.layers[0].neurons
+    ]
+    last = model.layers[1].neurons[0]
+    want = sum(w.data * h for w, h in zip(last.w, hidden, strict=True)) + last.b.data
+    assert model(x).data == pytest.approx(want, rel=1e-14)
+
+
+def test_an_activation_is_a_name_an_op_or_a_function():
+    softsign = Op("softsign", lambda x: x / (1 + abs(x)), lambda x, out: (1 - abs(out)) ** 2)
+    wanted = {"tanh": math.tanh, softsign: softsign, (lambda v: sin(v) * 2): None}
+    for activation, function in wanted.items():
+        model = nn.MLP(1, [2], activation=None, output_activation=activation, seed=0)
+        z = model.layers[0].neurons[0].w[0].data * 0.7
+        want = 2 * math.sin(z) if function is None else function(z)
+        assert model([0.7])[0].data == pytest.approx(want)
+    assert nn.MLP(1, [1], output_activation=tanh, seed=0)([0.7]).op is tanh
+
+
+@pytest.mark.parametrize("activation", ["no_such_op", "add", "where", "affine", 3])
+def test_what_is_no_activation_is_refused(activation):
+    with pytest.raises(ValueError, match="activation|no row"):
+        nn.MLP(1, [1, 1], activation=activation)
+
+
+def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone():
+    random.seed(1)
+    before = random.getstate()
+    one, two = nn.MLP(2, [8, 1], seed=3), nn.MLP(2, [8, 1], seed=3)
+    assert one.state_dict() == two.state_dict()
+    assert one.state_dict() != nn.MLP(2, [8, 1], seed=4).state_dict()
+    assert nn.MLP(2, [8, 1]).state_dict() != nn.MLP(2, [8, 1]).state_dict()
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize(("activation", "variance"), [("relu", 2 / 50), ("tanh", 2 / 150)])
+def test_weights_start_with_the_variance_of_he_or_glorot(activation, variance):
+    layer = nn.Layer(50, 100, activation, seed=0)
+    weights = [w.data for neuron in layer.neurons for w in neuron.w]
+    measured = sum(w * w for w in weights) / len(weights)
+    assert measured == pytest.approx(variance, rel=0.05)
+    assert abs(sum(weights) / len(weights)) < 0.01
+    assert all(neuron.b.data == 0.0 for neuron in layer.neurons)
+
+
+@given(st.integers(1, 4), st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_a_network_has_the_parameters_of_its_widths(nin, nouts):
+    model = nn.MLP(nin, nouts, seed=0)
+    assert model.widths == [nin, *nouts]
+    count = sum((a + 1) * b for a, b in zip([nin, *nouts], nouts, strict=False))
+    assert len(model.parameters()) == count
+
+
+@pytest.mark.parametrize("widths", [(0, [1]), (1, [0]), (1, [2, -1]), (1, []), (1.5, [1]), (True, [1])])
+def test_widths_are_positive_integers(widths):
+    with pytest.raises(ValueError, match="at least") as caught:
+        nn.MLP(*widths)
+    assert isinstance(caught.value, MicrogradError)
+
+
+def test_repr_tells_the_architecture():
+    model = nn.MLP(2, [2, 1], activation="relu")
+    assert repr(model) == (
+        "MLP of [Layer of [ReluNeuron(2), ReluNeuron(2)], Layer of [LinearNeuron(2)]]"
+    )
+
+
+def test_training_by_hand_as_micrograd_users_do_it():
+    model = nn.MLP(3, [4, 4, 1], seed=0)
+    rows = [[2.0, 3.0, -1.0], [3.0, -1.0, 0.5], [0.5, 1.0, 1.0], [1.0, 1.0, -1.0]]
+    wanted = [1.0, -1.0, -1.0, 1.0]
+    first = None
+    for _ in range(50):
+        loss = sum((model(x) - y) ** 2 for x, y in zip(rows, wanted, strict=True))
+        first = first or loss.data
+        model.zero_grad()
+        loss.backward()
+        for p in model.parameters():
+            p.data -= 0.05 * p.grad
+    assert loss.data < 0.05 * first

@@ -1,0 +1,100 @@
+"""optim.py: PyTorch's update rules, and refusals that change nothing."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from micrograd_like import MicrogradError, Value, optim
+
+RECORDED = json.loads(
+    (Path(__file__).parent / "data" / "optimizer_trajectories.json").read_text(encoding="utf-8")
+)
+
+
+def follow(make, start, gradients):
+    parameters = [Value(x) for x in start]
+    optimizer = make(parameters)
+    trajectory = []
+    for row in gradients:
+        for p, g in zip(parameters, row, strict=True):
+            p.grad = g
+        optimizer.step()
+        trajectory.append([p.data for p in parameters])
+    return trajectory
+
+
+def differs(trajectory, expected):
+    return any(
+        abs(a - b) > 1e-12 * max(1.0, abs(b))
+        for got, want in zip(trajectory, expected, strict=True)
+        for a, b in zip(got, want, strict=True)
+    )
+
+
+@pytest.mark.parametrize("run", RECORDED["runs"], ids=lambda r: f"{r['optimizer']} {r['options']}")
+def test_steps_equal_those_of_pytorch(run):
+    rule = getattr(optim, run["optimizer"])
+    options = run["options"]
+    got = follow(lambda p: rule(p, **options), RECORDED["start"], RECORDED["gradients"])
+    assert not differs(got, run["trajectory"])
+    slightly_off = {**options, "lr": options.get("lr", 1e-3) * 1.001}
+    got = follow(lambda p: rule(p, **slightly_off), RECORDED["start"], RECORDED["gradients"])
+    assert differs(got, run["trajectory"])  # the comparison can fail
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+def test_zero_grad_sets_every_gradient_to_zero(rule):
+    parameters = [Value(1.0), Value(2.0)]
+    for p in parameters:
+        p.grad = 3.0
+    rule(parameters).zero_grad()
+    assert [p.grad for p in parameters] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+def test_a_step_that_fails_changes_no_parameter(rule):
+    parameters = [Value(1.0), Value(2.0)]
+    optimizer = rule(parameters, lr=0.1)
+    parameters[0].grad, parameters[1].grad = 1.0, "not a number"
+    with pytest.raises(TypeError):
+        optimizer.step()
+    assert [p.data for p in parameters] == [1.0, 2.0]
+
+
+def test_gradient_descent_finds_a_minimum():
+    x, y = Value(-1.0), Value(2.0)
+    optimizer = optim.Adam([x, y], lr=0.05)
+    for _ in range(2000):
+        loss = (1.0 - x) ** 2 + 10.0 * (y - x**2) ** 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert math.dist((x.data, y.data), (1.0, 1.0)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: optim.SGD([]), "at least one parameter"),
+        (lambda: optim.SGD([Value(1.0)], lr=-1.0), "lr"),
+        (lambda: optim.SGD([Value(1.0)], lr=math.nan), "lr"),
+        (lambda: optim.SGD([Value(1.0)], momentum=-0.1), "momentum"),
+        (lambda: optim.SGD([Value(1.0)], weight_decay=-0.1), "weight_decay"),
+        (lambda: optim.Adam([Value(1.0)], betas=(0.9, 1.0)), "betas"),
+        (lambda: optim.Adam([Value(1.0)], eps=-1.0), "eps"),
+    ],
+)
+def test_options_out_of_range_are_refused(call, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        call()
+    assert isinstance(caught.value, MicrogradError)
+
+
+def test_what_is_no_parameter_is_refused():
+    with pytest.raises(TypeError, match="Values"):
+        optim.SGD([1.0])
+    shared = Value(1.0)
+    with pytest.raises(ValueError, match="twice"):
+        optim.SGD([shared, shared])

@@ -1,0 +1,149 @@
+"""state.py: model files keep every bit, and a file that does not fit changes nothing."""
+
+import json
+import os
+import pickle
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from micrograd_like import MicrogradError, Value, nn, state
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.json"
+
+
+def test_saving_and_loading_keeps_every_bit(path):
+    model = nn.MLP(2, [3, 1], seed=0)
+    numbers = [0.1, 5e-324, 1.7976931348623157e308, -0.0, 1 / 3, 2**-1074]
+    for p, x in zip(model.parameters(), numbers, strict=False):
+        p.data = x
+    model.save(path)
+    other = nn.MLP(2, [3, 1], seed=1)
+    parameters = other.parameters()
+    other.load(path)
+    assert other.parameters() == parameters  # in place: the very same Values
+    assert [p.data.hex() for p in parameters] == [p.data.hex() for p in model.parameters()]
+
+
+@given(x=st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_float_survives(x, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "one.json"
+    state.write_file(path, {"w": x})
+    assert float(state.read_file(path)["parameters"]["w"]).hex() == x.hex()
+
+
+def test_the_file_is_json_and_says_its_format(path):
+    nn.Neuron(1, seed=0).save(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["format"] == "micrograd_like/1"
+    assert list(content["parameters"]) == ["w[0]", "b"]
+    assert not path.read_bytes().startswith(pickle.PROTO)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_saved_and_the_old_file_stays(path, bad):
+    model = nn.Neuron(1, seed=0)
+    model.save(path)
+    before = path.read_bytes()
+    model.b.data = bad
+    with pytest.raises(ValueError, match="'b' is"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(path, monkeypatch):
+    model = nn.Neuron(1, seed=0)
+    model.save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="space"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_a_saved_file_has_the_permissions_of_the_umask(path):
+    mask = os.umask(0o027)
+    try:
+        nn.Neuron(1).save(path)
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def changed(**changes):
+    content = {"format": "micrograd_like/1", "parameters": {"w[0]": 1.0, "b": 2.0}}
+    return json.dumps({**content, **changes})
+
+
+BAD_FILES = {
+    "empty": ("", "not a model file"),
+    "no JSON": ("{", "not a model file"),
+    "truncated": (changed()[:-9], "not a model file"),
+    "a list": ("[1, 2]", "no parameters"),
+    "no parameters": ('{"format": "micrograd_like/1"}', "no parameters"),
+    "parameters in a list": (changed(parameters=[1.0]), "no parameters"),
+    "another version": (changed(format="micrograd_like/9"), "micrograd_like/9"),
+    "no format": (json.dumps({"parameters": {}}), "None"),
+    "a missing name": (changed(parameters={"b": 1.0}), "lacks 'w"),
+    "another name": (changed(parameters={"w[0]": 1.0, "b": 1.0, "c": 0.0}), "only it has 'c'"),
+    "a text": (changed(parameters={"w[0]": "1", "b": 1.0}), "needs a number"),
+    "a bool": (changed(parameters={"w[0]": True, "b": 1.0}), "needs a number"),
+    "null": (changed(parameters={"w[0]": None, "b": 1.0}), "needs a number"),
+    "a list for a number": (changed(parameters={"w[0]": [1.0], "b": 1.0}), "needs a number"),
+    "NaN": (changed().replace("1.0", "NaN"), "NaN"),
+    "Infinity": (changed().replace("1.0", "-Infinity"), "Infinity"),
+    "an overflow": (changed().replace("1.0", "1e999"), "finite"),
+    "a huge integer": (changed().replace("1.0", "1" + "0" * 400), "finite"),
+    "a longer integer": (changed().replace("1.0", "1" + "0" * 5000), "not a model file"),
+    "a repeated name": (changed().replace('"b": 2.0', '"b": 2.0, "b": 3.0'), "twice"),
+    "deep nesting": ("[" * 100_000, "not a model file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_does_not_fit_is_refused_and_changes_nothing(path, name):
+    text, says = BAD_FILES[name]
+    path.write_text(text, encoding="utf-8")
+    model = nn.Neuron(1, seed=0)
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=says) as caught:
+        model.load(path)
+    assert isinstance(caught.value, MicrogradError)
+    assert model.state_dict() == before
+
+
+def test_bytes_that_are_no_text_are_refused(path):
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a model file"):
+        nn.Neuron(1).load(path)
+
+
+def test_a_missing_file_is_an_os_error(path):
+    with pytest.raises(FileNotFoundError):
+        nn.Neuron(1).load(path)
+
+
+def test_another_architecture_is_refused_with_the_counts(path):
+    nn.MLP(2, [3, 1]).save(path)
+    with pytest.raises(ValueError, match="13 numbers for 17 parameters"):
+        nn.MLP(2, [4, 1]).load(path)
+
+
+def test_load_state_dict_takes_what_state_dict_gives():
+    one, two = nn.Neuron(2, seed=0), nn.Neuron(2, seed=1)
+    two.load_state_dict(one.state_dict())
+    assert two.state_dict() == one.state_dict()
+    with pytest.raises(ValueError, match="needs a number"):
+        two.load_state_dict({**one.state_dict(), "b": Value(1.0)})
