@@ -34,7 +34,7 @@ class Dataset:
         return scale(self.X, self.shift, self.scale)
 
 
-def scale(X: list[list[float]], shift: list[float], scale: list[float]) -> list[list[float]]:  # noqa: N803
+def scale(X: list[list[float]], shift: list[float], scale: list[float]) -> list[list[float]]:
     """(x - shift) / scale, feature by feature."""
     return [[(x - a) / s for x, a, s in zip(row, shift, scale, strict=True)] for row in X]
 
@@ -195,7 +195,7 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     return Dataset(name, rows, labels, features, label, classes, [0.0] * n, [1.0] * n)
 
 
-def standardise(X: list[list[float]]) -> tuple[list[float], list[float]]:  # noqa: N803
+def standardise(X: list[list[float]]) -> tuple[list[float], list[float]]:
     """The mean and the standard deviation of each feature; 1 in place of a deviation of 0."""
     shift, deviation = [], []
     for column in zip(*X, strict=True):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar, Token
 from functools import partial
+from math import nan
 from threading import Lock
 from typing import Any, Final, Literal, overload
 
@@ -288,13 +289,12 @@ class Value:
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
         them to 0 in between (`Module.zero_grad`, or the optimizer's).
         """
-        leaves = []
-        for node, g in _reverse_sweep(self, number(seed)).items():
-            if node.op is None:
-                leaves.append((node, node.grad + g))
-            else:
-                node.grad = g
-        for leaf, total in leaves:
+        adjoints = _reverse_sweep(self, number(seed))
+        # Add before setting any: a `grad` that is no number fails here.
+        sums = [(node, node.grad + g) for node, g in adjoints.items() if node.op is None]
+        for node, g in adjoints.items():
+            node.grad = g
+        for leaf, total in sums:
             leaf.grad = total
 
     def __copy__(self) -> Value:
@@ -429,8 +429,12 @@ def affine(
     >>> affine([Value(1.0), Value(2.0)], [3.0, 4.0], Value(0.5)).data
     11.5
     """
-    if len(ws) != len(xs):
-        raise InputError(f"affine needs one x for each w, got {len(ws)} ws and {len(xs)} xs")
+    try:
+        counts = len(ws), len(xs)
+    except TypeError:
+        raise OperandError("affine needs a sequence of ws and a sequence of xs") from None
+    if counts[0] != counts[1]:
+        raise InputError("affine needs one x for each w, got {} ws and {} xs".format(*counts))
     try:
         weights: list[float] = [w._data for w in ws]  # type: ignore[union-attr]
         z: float = b._data  # type: ignore[union-attr]
@@ -547,7 +551,7 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
     """The adjoints as graphs, of `wrt` and of what lies between them and `root`.
 
     The rows' partials are evaluated on the nodes themselves. An adjoint that is the same number
-    whatever the inputs stays a float; a product with 1 or 0 is not written down.
+    whatever the inputs stays a float; a product with 1 is not written down.
     """
     order = topological_order(root)
     active = set(wrt)
@@ -560,28 +564,41 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
             continue
         g = adjoint[node]
         operands = node.operands
-        arguments = (*operands, node)
-        many = node.op.partials[0](*arguments) if node.op.arity is None else None
-        recorded = iter(node.local_grads)
-        for i, parent in enumerate(operands):
-            if not isinstance(parent, Value):
-                continue
-            before = next(recorded)
-            if parent not in active:
-                continue
-            d = node.op.partials[i](*arguments) if many is None else many[i]
-            now = _datum(d)
-            if now != before and (now == now or before == before):
-                raise StaleGraphError(
-                    f"data in the graph of {root!r} was changed after {node.op.name} "
-                    f"({node!r}) was made, so the graph of its gradient would differ from its "
-                    "recorded local derivative: build the graph again, then differentiate it"
-                )
-            if d.__class__ is float and d == 0.0:
-                continue
-            term = d if g.__class__ is float and g == 1.0 else g if _is_one(d) else g * d
-            adjoint[parent] = adjoint[parent] + term if parent in adjoint else term
+        partials = _partials_now(node)
+        for parent, d in zip(operands, partials, strict=True):
+            if isinstance(parent, Value) and parent in active:
+                term = d if _is_one(g) else g if _is_one(d) else g * d
+                adjoint[parent] = adjoint[parent] + term if parent in adjoint else term
     return adjoint
+
+
+def _partials_now(node: Value) -> list[Any]:
+    """The row's partials evaluated on the operands and the node themselves.
+
+    Raises StaleGraphError if data was changed since the node was made: then its value or its
+    recorded local derivatives are not those of its operands any more.
+    """
+    op, operands = node.op, node.operands
+    assert op is not None
+    if op.arity is None:
+        partials = list(op.partials[0](*operands, node))
+    else:
+        partials = [
+            partial(*operands, node) if isinstance(operand, Value) else None
+            for partial, operand in zip(op.partials, operands, strict=True)
+        ]
+    now = [_datum(d) for d, a in zip(partials, operands, strict=True) if isinstance(a, Value)]
+    try:
+        now.append(op.evaluate([_datum(operand) for operand in operands]))
+    except DomainError:
+        now.append(nan)
+    for before, after in zip((*node.local_grads, node._data), now, strict=True):
+        if before != after and (before == before or after == after):
+            raise StaleGraphError(
+                f"data was changed after {op.name} ({node!r}) was made, so that the graph of its "
+                "gradient would not fit: build the graph again, then differentiate it"
+            )
+    return partials
 
 
 def _is_one(d: Value | float) -> bool:
@@ -613,7 +630,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     >>> dy.data, grad(dy, x)
     (27.0, 18.0)
     """
-    targets = [wrt] if isinstance(wrt, Value) else list(wrt)
+    targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
     for target in targets:
         if not isinstance(target, Value):
             raise OperandError(f"gradients are with respect to Values, not {target!r:.60}")

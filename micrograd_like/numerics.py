@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from numbers import Real
+from numbers import Complex, Real
 from typing import Any
 
 from .errors import InputError, OperandError
@@ -24,21 +24,22 @@ def number(x: Any) -> float:
     """
     if x.__class__ is float:
         return x
+    kind = type(x).__name__
     if x.__class__ is int or isinstance(x, Real) or _is_real_scalar(x):
         try:
             return float(x)
         except OverflowError:
-            kind = type(x).__name__
             raise InputError(f"a number of type {kind} is too large for a float") from None
-    kind = type(x).__name__
-    if isinstance(x, complex):
-        advice = "the library computes with real numbers"
-    elif hasattr(x, "__array__"):
-        advice = "use one Value an element, e.g. [Value(v) for v in array.tolist()]"
-    elif hasattr(x, "__apply_op__"):
+        except (TypeError, ValueError):  # NumPy's time spans are integers by name, sNaN is no float
+            pass
+    if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
         advice = "convert it with float() first"
+    elif isinstance(x, Complex) and not isinstance(x, Real):
+        advice = "the library computes with real numbers"
+    elif hasattr(x, "tolist"):
+        advice = "use one Value an element, e.g. [Value(v) for v in array.tolist()]"
     else:
         advice = "use a float, an int or a Value"
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 from . import numerics
-from .errors import DomainError, InputError
+from .errors import DomainError, InputError, MicrogradError
 from .numerics import INF, NAN, number
 
 
@@ -98,17 +98,18 @@ class Op:
         if name in BUILTIN:
             raise InputError(f"the table has an op {name!r} already; give yours another name")
         self.partials = (partials,) if callable(partials) else tuple(partials)
-        code = self.partials[0].__code__
-        names = code.co_varnames[: code.co_argcount]
-        variadic = bool(code.co_flags & 0x04)  # inspect.CO_VARARGS; importing inspect costs 10 ms
-        if not variadic and len(names) != len(self.partials) + 1:
+        codes = [getattr(partial, "__code__", None) for partial in self.partials]
+        names = [code.co_varnames[: code.co_argcount] for code in codes if code]
+        # The flag is inspect.CO_VARARGS; importing inspect would take longer than all the rest.
+        variadic = len(codes) == 1 and bool(getattr(codes[0], "co_flags", 0) & 0x04)
+        if not variadic and [len(n) for n in names] != [len(codes) + 1] * (len(codes) or 1):
             raise InputError(
-                f"op {name!r} has {len(self.partials)} partials; each is a function of as many "
-                f"arguments and of the output, not of ({', '.join(names)})"
+                f"op {name!r} needs a partial, written as a Python function, for each argument; "
+                "each is a function of all the arguments and of the output"
             )
         self.name = name
         self.compute = compute
-        self.arguments: tuple[str, ...] = ("xs",) if variadic else names[:-1]
+        self.arguments: tuple[str, ...] = ("xs",) if variadic else names[0][:-1]
         self.arity = None if variadic else len(self.partials)
         self.defaults = defaults
         self.domain = domain
@@ -160,6 +161,8 @@ class Op:
             out = self.compute(*xs)
         except OverflowError:
             out = self.ieee(*xs)
+        except MicrogradError:
+            raise
         except (ValueError, ZeroDivisionError):
             if all(map(math.isfinite, xs)):
                 raise DomainError(self.name, self.domain, xs) from None
@@ -229,7 +232,8 @@ power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
                              lambda x, y, out: damp(ieee_log(x), out)),
            text="@x^@y", latex="@x^{@y}", python="@x ** @y", binding=4, ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
-           kink="d/dx x**0 = 0 everywhere; sqrt-like at x = 0 for exponents in (0, 1)")
+           kink="d/dx x**0 = 0 everywhere; at x = 0, d/dx = inf for exponents in (0, 1); "
+                "for x < 0, d/dy = NaN")
 
 # Exponentials and logarithms.
 exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF)

@@ -60,7 +60,7 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
 
 def decision_boundary(
     predict: Callable[[list[list[float]]], list[int]],
-    X: list[list[float]],  # noqa: N803
+    X: list[list[float]],
     y: list[int],
     features: list[str],
     classes: list[str],

@@ -86,7 +86,7 @@ class History:
 
 def fit(
     model: Callable[[Any], Any],
-    X: Any,  # noqa: N803 - the field's name for a matrix of examples
+    X: Any,
     y: Any,
     *,
     loss: str | Callable[[Any, Any], Value] = "cross_entropy",
@@ -244,7 +244,7 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
     return optimizer
 
 
-def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:  # noqa: N803
+def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:
     """X and y as lists, each row of X a list of floats. Raises InputError if they don't fit."""
     rows = [_row(x) for x in _list(X)]
     targets = [_row(t) if _is_sequence(t) else t for t in _list(y)]

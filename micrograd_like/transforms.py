@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .engine import Value, grad, topological_order
-from .errors import InputError
+from .errors import InputError, OperandError
 from .numerics import number
 
 
@@ -50,9 +50,10 @@ def jacobian(outputs: Any, wrt: Any) -> Any:
     [[3.0, 2.0], [1.0, 1.0]]
     """
     outputs, wrt, _ = _graph(outputs, wrt)
+    _values(wrt)
     if isinstance(outputs, Value):
         return grad(outputs, wrt)
-    return [grad(output, wrt) for output in outputs]
+    return [grad(output, wrt) for output in _values(outputs)]
 
 
 def hessian(output: Any, wrt: Any) -> Any:
@@ -83,20 +84,22 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     (6.0, 3.0)
     """
     outputs, wrt, from_function = _graph(outputs, wrt)
-    targets, along = ([wrt], [direction]) if isinstance(wrt, Value) else (list(wrt), direction)
-    if len(targets) != len(along):
+    targets = _values(wrt)
+    along = [direction] if isinstance(wrt, Value) else direction
+    if not hasattr(along, "__len__") or isinstance(along, str):
+        raise OperandError(f"the direction is a list of numbers, got {along!r:.60}")
+    if len(along) != len(targets):
         raise InputError(f"jvp needs one component a variable, got {len(along)} for {len(targets)}")
+    # Only what moves with the direction has a tangent: the rest may have infinite slopes.
     tangent: dict[Value, float] = {}
     for target, component in zip(targets, along, strict=True):
         tangent[target] = tangent.get(target, 0.0) + number(component)
-    roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+    roots = _values(outputs)
     for node in topological_order(*roots):
-        if node not in tangent:
-            total = 0.0
-            for parent, local in zip(node.parents, node.local_grads, strict=True):
-                total += local * tangent[parent]
-            tangent[node] = total
-    results: Any = [tangent[root] for root in roots]
+        for parent, local in zip(node.parents, node.local_grads, strict=True):
+            if parent in tangent:
+                tangent[node] = tangent.get(node, 0.0) + local * tangent[parent]
+    results: Any = [tangent.get(root, 0.0) for root in roots]
     values: Any = [root.data for root in roots]
     if isinstance(outputs, Value):
         (results,), (values,) = results, values
@@ -112,6 +115,16 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool]:
     if isinstance(results, (list, tuple)):
         return [r if isinstance(r, Value) else Value(r) for r in results], variables, True
     return results if isinstance(results, Value) else Value(results), variables, True
+
+
+def _values(x: Any) -> list[Value]:
+    """One Value, or a list of them, as a list. Raises OperandError for anything else."""
+    values: list[Any] = (
+        [x] if isinstance(x, Value) else list(x) if isinstance(x, (list, tuple)) else [None]
+    )
+    if not all(isinstance(value, Value) for value in values):
+        raise OperandError(f"a Value, a list of Values or a function is needed, got {x!r:.60}")
+    return values
 
 
 def _leaves(x: Any, leaves: list[Value]) -> Any:

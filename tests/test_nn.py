@@ -123,7 +123,7 @@ def test_an_activation_is_a_name_an_op_or_a_function():
 
 @pytest.mark.parametrize("activation", ["no_such_op", "add", "where", "affine", 3])
 def test_what_is_no_activation_is_refused(activation):
-    with pytest.raises(ValueError, match="activation|no row"):
+    with pytest.raises(ValueError, match=r"activation|no row"):
         nn.MLP(1, [1, 1], activation=activation)
 
 
@@ -155,7 +155,9 @@ def test_a_network_has_the_parameters_of_its_widths(nin, nouts):
     assert len(model.parameters()) == count
 
 
-@pytest.mark.parametrize("widths", [(0, [1]), (1, [0]), (1, [2, -1]), (1, []), (1.5, [1]), (True, [1])])
+@pytest.mark.parametrize(
+    "widths", [(0, [1]), (1, [0]), (1, [2, -1]), (1, []), (1.5, [1]), (True, [1])]
+)
 def test_widths_are_positive_integers(widths):
     with pytest.raises(ValueError, match="at least") as caught:
         nn.MLP(*widths)

@@ -48,9 +48,7 @@ def test_one_step_is_the_mean_gradient_of_the_batch():
     model, twin = nn.MLP(2, [3, 1], seed=0), nn.MLP(2, [3, 1], seed=0)
     y = [0.0, 1.0, 1.0, 0.0]
     rule = optim.SGD(model.parameters(), lr=0.5)
-    history = training.fit(
-        model, XOR, y, loss="mse", optimizer=rule, epochs=1, batch_size=None
-    )
+    history = training.fit(model, XOR, y, loss="mse", optimizer=rule, epochs=1, batch_size=None)
     loss = losses.mse([twin(x) for x in XOR], y)
     loss.backward()
     optim.SGD(twin.parameters(), lr=0.5).step()

@@ -1,0 +1,415 @@
+"""Derivatives of functions and of graphs: value_and_grad, jacobian, hessian, jvp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import VALUE, Program, forward_gradient, forward_hessian, programs
+
+from micrograd_like import (
+    DomainError,
+    MicrogradError,
+    Value,
+    grad,
+    hessian,
+    jacobian,
+    jvp,
+    no_grad,
+    ops,
+    value_and_grad,
+)
+from micrograd_like.errors import InputError, OperandError, StaleGraphError
+
+
+def polar(x: list[Value]) -> list[Value]:
+    """Cartesian coordinates of the polar ones (r, t)."""
+    r, t = x
+    return [r * t.cos(), r * t.sin()]
+
+
+def rosenbrock(x: list[Value]) -> Value:
+    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+
+
+def leaves(*data: float) -> list[Value]:
+    return [Value(x) for x in data]
+
+
+def all_close(got: Any, want: Any, tolerance: float = 1e-12) -> bool:
+    """Equal structures of lists and tuples of nearly equal numbers."""
+    if isinstance(want, (list, tuple)):
+        same_kind = type(got) is type(want) and len(got) == len(want)
+        return same_kind and all(map(lambda g, w: all_close(g, w, tolerance), got, want))
+    return type(got) is float and math.isclose(got, want, rel_tol=tolerance, abs_tol=tolerance)
+
+
+# --- value_and_grad -------------------------------------------------------------------------------
+
+
+def test_value_and_grad_of_one_argument_is_the_value_and_its_derivative() -> None:
+    assert value_and_grad(lambda x: x**3)(2.0) == (8.0, 12.0)
+
+
+def test_value_and_grad_of_several_arguments_has_a_tuple_of_gradients() -> None:
+    assert value_and_grad(lambda x, y: x * y + x)(3.0, 4.0) == (15.0, (5.0, 3.0))
+
+
+def test_value_and_grad_keeps_the_structure_of_its_arguments() -> None:
+    def loss(layers: list[tuple[list[list[Value]], Value]], scale: Value) -> Value:
+        total: Any = 0.0
+        for weights, bias in layers:
+            for row in weights:
+                total = total + sum(w * w for w in row)
+            total = total + 3 * bias
+        return total * scale
+
+    value, gradient = value_and_grad(loss)([([[1.0, 2.0], [3.0]], 4.0), ([], 5.0)], 2.0)
+    assert value == 82.0
+    assert gradient == ([[[[4.0, 8.0], [12.0]], 6.0], [[], 6.0]], 41.0)
+
+
+@pytest.mark.parametrize(
+    "x", [[2.0, 3.0], (2.0, 3.0), np.array([2.0, 3.0]), [2, Fraction(3)], [np.float32(2), Value(3)]]
+)
+def test_value_and_grad_takes_lists_tuples_arrays_and_numbers_of_every_type(x: Any) -> None:
+    assert value_and_grad(lambda x: x[0] * x[0] * x[1])(x) == (12.0, [12.0, 4.0])
+
+
+def test_value_and_grad_takes_arrays_of_several_axes() -> None:
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    value, gradient = value_and_grad(lambda x: x[0][0] * x[1][1] - x[0][1] * x[1][0])(x)
+    assert (value, gradient) == (-2.0, [[4.0, -3.0], [-2.0, 1.0]])
+    assert value_and_grad(lambda x: x * x)(np.array(3.0)) == (9.0, 6.0)
+    assert value_and_grad(lambda x: x * x)(np.float64(3.0)) == (9.0, 6.0)
+
+
+def test_value_and_grad_leaves_values_that_it_is_given_alone() -> None:
+    x = Value(3.0)
+    assert value_and_grad(lambda v: v * v)(x) == (9.0, 6.0)
+    assert (x.grad, x.data) == (0.0, 3.0)
+
+
+def test_value_and_grad_of_an_unused_argument_is_zero() -> None:
+    assert value_and_grad(lambda x, y: x * x)(3.0, 4.0) == (9.0, (6.0, 0.0))
+
+
+@pytest.mark.parametrize("constant", [5, 5.0, np.float64(5), Fraction(5)])
+def test_value_and_grad_of_a_constant_function_is_zero(constant: Any) -> None:
+    assert value_and_grad(lambda x: constant)([1.0, 2.0]) == (5.0, [0.0, 0.0])
+
+
+def test_value_and_grad_of_an_argument_itself_is_one() -> None:
+    assert value_and_grad(lambda x: x)(3.0) == (3.0, 1.0)
+    assert value_and_grad(lambda x: x[1])([3.0, 4.0]) == (4.0, [0.0, 1.0])
+
+
+def test_value_and_grad_may_close_over_values() -> None:
+    w = Value(2.0)
+    assert value_and_grad(lambda x: w * x * x)(3.0) == (18.0, 12.0)
+    assert w.grad == 0.0
+
+
+def test_value_and_grad_of_several_results_points_to_jacobian() -> None:
+    for f in (lambda x: [x, x], lambda x: (x,)):
+        with pytest.raises(InputError, match="jacobian"):
+            value_and_grad(f)(1.0)
+
+
+@pytest.mark.parametrize("bad", ["1", None, {"a": 1.0}, 1j, ["a"], [[None]]], ids=repr)
+def test_value_and_grad_refuses_arguments_that_are_no_numbers(bad: Any) -> None:
+    with pytest.raises(OperandError):
+        value_and_grad(lambda x: Value(1.0))(bad)
+
+
+@pytest.mark.parametrize("result", [None, "1", np.ones(2)], ids=repr)
+def test_value_and_grad_refuses_results_that_are_no_numbers(result: Any) -> None:
+    with pytest.raises(OperandError):
+        value_and_grad(lambda x: result)(1.0)
+
+
+def test_an_error_in_the_function_comes_through() -> None:
+    with pytest.raises(DomainError):
+        value_and_grad(lambda x: x.log())(-1.0)
+    with pytest.raises(KeyError):
+        jacobian(lambda x: {}["nothing"], [1.0])
+
+
+# --- jacobian -------------------------------------------------------------------------------------
+
+R, T = 2.0, 0.3
+POLAR_JACOBIAN = [[math.cos(T), -R * math.sin(T)], [math.sin(T), R * math.cos(T)]]
+
+
+def test_jacobian_of_a_function_has_a_row_for_each_output() -> None:
+    assert all_close(jacobian(polar, [R, T]), POLAR_JACOBIAN)
+
+
+def test_jacobian_of_a_graph_is_that_of_the_function() -> None:
+    x = leaves(R, T)
+    assert jacobian(polar(x), x) == jacobian(polar, [R, T])
+    assert jacobian(tuple(polar(x)), tuple(x)) == jacobian(polar, (R, T))
+    assert [v.grad for v in x] == [0.0, 0.0]
+
+
+def test_jacobian_leaves_out_the_axis_of_a_single_value() -> None:
+    x, y = leaves(2.0, 3.0)
+    z = x * x * y
+    assert jacobian(z, x) == 12.0
+    assert jacobian(z, [x, y]) == [12.0, 4.0]
+    assert jacobian([z, x], y) == [4.0, 0.0]
+    assert jacobian([z], [x]) == [[12.0]]
+    assert jacobian(lambda x: x**3, 2.0) == 12.0
+    assert jacobian(lambda x: [x**3, x], 2.0) == [12.0, 1.0]
+    assert jacobian(lambda x: x[0] * x[1], [2.0, 3.0]) == [3.0, 2.0]
+    assert jacobian(lambda x: (x[0] * x[1],), [2.0, 3.0]) == [[3.0, 2.0]]
+
+
+def test_jacobian_of_constants_and_inputs_is_of_zeros_and_ones() -> None:
+    assert jacobian(lambda x: [x[0], 5, x[1], 1.5], [2.0, 3.0]) == [[1, 0], [0, 0], [0, 1], [0, 0]]
+    assert jacobian(lambda x: 5.0, [2.0, 3.0]) == [0.0, 0.0]
+    assert jacobian([], [Value(1.0)]) == []
+    assert jacobian([Value(1.0)], []) == [[]]
+
+
+def test_jacobian_takes_an_array_for_the_variables() -> None:
+    assert jacobian(polar, np.array([R, T])) == jacobian(polar, [R, T])
+
+
+def test_jacobian_by_an_intermediate_node_is_the_derivative_by_it() -> None:
+    x = Value(2.0)
+    u = x * x
+    assert jacobian([u * 3, u * x], [x, u]) == [[12.0, 3.0], [12.0, 2.0]]
+
+
+@pytest.mark.parametrize("bad", [3.0, [3.0], "x", None, [[Value(1.0)]]], ids=repr)
+def test_jacobian_refuses_what_is_no_value_on_either_side(bad: Any) -> None:
+    x = Value(1.0)
+    for outputs, wrt in [(x * x, bad), ([x * x], bad), (bad, x), (bad, [x])]:
+        with pytest.raises(OperandError):
+            jacobian(outputs, wrt)
+
+
+# --- hessian --------------------------------------------------------------------------------------
+
+
+def test_hessian_of_a_function_is_that_worked_out_by_hand() -> None:
+    a, b = -1.2, 1.0
+    want = [[2 - 400 * b + 1200 * a * a, -400 * a], [-400 * a, 200.0]]
+    assert all_close(hessian(rosenbrock, [a, b]), want)
+
+
+def test_hessian_of_a_graph_is_that_of_the_function() -> None:
+    x = leaves(-1.2, 1.0)
+    assert hessian(rosenbrock(x), x) == hessian(rosenbrock, [-1.2, 1.0])
+    assert hessian(rosenbrock(x), tuple(x)) == hessian(rosenbrock, np.array([-1.2, 1.0]))
+    assert [v.grad for v in x] == [0.0, 0.0]
+
+
+def test_hessian_by_one_variable_is_a_float() -> None:
+    x, y = leaves(3.0, 5.0)
+    assert hessian(x**2 * y, x) == 10.0
+    assert hessian(x**2 * y, [x]) == [[10.0]]
+    assert hessian(lambda x: x**4, 2.0) == 48.0
+    assert hessian(lambda x: x.sin(), 0.5) == -math.sin(0.5)
+
+
+def test_hessian_of_a_quadratic_form_is_its_symmetric_matrix_exactly() -> None:
+    matrix = [[2.0, -1.0, 0.5], [-1.0, 3.0, 0.0], [0.5, 0.0, 1.0]]
+
+    def form(x: list[Value]) -> Value:
+        terms = [0.5 * matrix[i][j] * x[i] * x[j] for i in range(3) for j in range(3)]
+        return sum(terms[1:], terms[0])
+
+    assert hessian(form, [0.3, -0.7, 1.1]) == matrix
+
+
+def test_hessian_of_logsumexp_is_diag_p_minus_p_p() -> None:
+    x = [0.3, -0.7, 1.1, 0.0]
+    weights = [math.exp(v) for v in x]
+    p = [w / math.fsum(weights) for w in weights]
+    want = [[p[i] * ((i == j) - p[j]) for j in range(4)] for i in range(4)]
+    assert all_close(hessian(lambda x: ops.logsumexp(*x), x), want)
+
+
+def test_hessian_of_a_linear_or_constant_function_is_zero() -> None:
+    zeros = [[0.0, 0.0], [0.0, 0.0]]
+    assert hessian(lambda x: 3 * x[0] - x[1], [1.0, 2.0]) == zeros
+    assert hessian(lambda x: 7, [1.0, 2.0]) == zeros
+    assert hessian(lambda x: ops.relu(x[0]) + abs(x[1]), [1.0, -2.0]) == zeros
+
+
+@settings(max_examples=60)
+@given(programs(most=6))
+def test_hessians_of_random_programs_are_symmetric_and_agree_with_dual_numbers(
+    program: Program,
+) -> None:
+    got = hessian(lambda x: program.run(x, VALUE)[-1], list(program.inputs))
+    want = forward_hessian(program)
+    for i, row in enumerate(got):
+        for j, entry in enumerate(row):
+            size = 1.0 + max(abs(v) for v in want[i])
+            assert math.isclose(entry, want[i][j], rel_tol=1e-7, abs_tol=1e-7 * size)
+            assert math.isclose(entry, got[j][i], rel_tol=1e-7, abs_tol=1e-7 * size)
+
+
+def test_hessian_of_several_results_is_refused() -> None:
+    x = Value(1.0)
+    for output, wrt in [(lambda x: [x], 1.0), ([x * x], x), (3.0, x), (None, [x])]:
+        with pytest.raises(InputError, match="one result"):
+            hessian(output, wrt)
+
+
+def test_hessian_of_a_stale_graph_is_refused() -> None:
+    x = Value(1.0)
+    y = x.sin()
+    x.data = 2.0
+    with pytest.raises(StaleGraphError):
+        hessian(y, x)
+
+
+# --- jvp ------------------------------------------------------------------------------------------
+
+
+def test_jvp_of_a_function_gives_values_and_directional_derivatives() -> None:
+    values, derivatives = jvp(polar, [R, T], [1.0, 2.0])
+    assert all_close(values, [R * math.cos(T), R * math.sin(T)])
+    assert all_close(derivatives, [row[0] + 2.0 * row[1] for row in POLAR_JACOBIAN])
+    assert jvp(lambda x: x[0] * x[1], [2.0, 3.0], [1.0, 0.0]) == (6.0, 3.0)
+    assert jvp(lambda x: x * x, 3.0, 0.5) == (9.0, 3.0)
+    assert jvp(lambda x: [x * x, 7], 3.0, 0.5) == ([9.0, 7.0], [3.0, 0.0])
+
+
+def test_jvp_of_a_graph_gives_directional_derivatives_alone() -> None:
+    x, y = leaves(2.0, 3.0)
+    z = x * x * y
+    assert jvp(z, x, 2.0) == 24.0
+    assert jvp(z, [x, y], [1.0, 10.0]) == 52.0
+    assert jvp([z, x, y * 2], (x, y), (1.0, 10.0)) == [52.0, 1.0, 20.0]
+    assert jvp([], [x], [1.0]) == []
+    assert (x.grad, y.grad, z.grad) == (0.0, 0.0, 0.0)
+
+
+def test_jvp_takes_directions_of_every_numeric_type() -> None:
+    x = leaves(2.0, 3.0)
+    for direction in ([1, 10], np.array([1.0, 10.0]), (True, Fraction(10))):
+        assert jvp(x[0] * x[1], x, direction) == 23.0
+
+
+def test_jvp_does_not_depend_on_data_changed_later() -> None:
+    x = Value(2.0)
+    y = x * x
+    x.data = 100.0
+    assert jvp(y, x, 1.0) == 4.0
+
+
+def test_jvp_of_a_variable_named_twice_moves_it_twice() -> None:
+    x = Value(2.0)
+    assert jvp(x * x, [x, x], [1.0, 1.0]) == 8.0
+
+
+def test_jvp_by_a_node_and_what_it_was_made_from_is_the_jacobian_times_the_direction() -> None:
+    x = Value(2.0)
+    y = x * x
+    z = y * 3.0
+    assert jacobian(z, [x, y]) == [12.0, 3.0]
+    assert jvp(z, [x, y], [1.0, 1.0]) == 15.0
+
+
+def test_jvp_ignores_infinite_slopes_of_what_does_not_move() -> None:
+    w, x = leaves(0.0, 2.0)
+    z = w.sqrt() + x
+    assert jacobian(z, [x]) == [1.0]
+    assert jvp(z, [x], [1.0]) == 1.0
+
+
+@settings(max_examples=100)
+@given(programs(), st.lists(st.floats(-2, 2), min_size=3, max_size=3))
+def test_jvp_is_the_jacobian_times_the_direction(program: Program, components: list[float]) -> None:
+    direction = components[: len(program.inputs)]
+
+    def f(x: list[Value]) -> list[Value]:
+        return program.run(x, VALUE)[-3:]
+
+    values, derivatives = jvp(f, list(program.inputs), direction)
+    rows = jacobian(f, list(program.inputs))
+    assert values == [v.data for v in f(leaves(*program.inputs))]
+    for derivative, row in zip(derivatives, rows, strict=True):
+        terms = [a * b for a, b in zip(row, direction, strict=True)]
+        size = 1.0 + max(map(abs, terms)) + max(map(abs, row))
+        assert math.isclose(derivative, sum(terms), rel_tol=1e-8, abs_tol=1e-8 * size)
+
+
+@pytest.mark.parametrize("direction", [[1.0], [1.0, 2.0, 3.0], [], np.ones(3)], ids=repr)
+def test_jvp_refuses_a_direction_of_another_length(direction: Any) -> None:
+    x = leaves(2.0, 3.0)
+    got = len(direction)
+    with pytest.raises(InputError, match=f"got {got} for 2") as caught:
+        jvp(x[0] * x[1], x, direction)
+    assert isinstance(caught.value, ValueError)
+    with pytest.raises(InputError):
+        jvp(lambda x: x[0] * x[1], [2.0, 3.0], direction)
+
+
+@pytest.mark.parametrize("direction", [["a", "b"], [None, 1.0], "ab", [[1.0], [2.0]], 1.0, None])
+def test_jvp_refuses_a_direction_that_is_no_list_of_numbers(direction: Any) -> None:
+    x = leaves(2.0, 3.0)
+    with pytest.raises(MicrogradError):
+        jvp(x[0] * x[1], x, direction)
+
+
+@pytest.mark.parametrize("bad", [[3.0], "x", [None], [[Value(1.0)]]], ids=repr)
+def test_jvp_refuses_what_is_no_value_on_either_side(bad: Any) -> None:
+    x = Value(1.0)
+    with pytest.raises(MicrogradError):
+        jvp(x * x, bad, [1.0])
+    with pytest.raises(MicrogradError):
+        jvp(bad, x, 1.0)
+
+
+# --- together -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(programs())
+def test_both_forms_of_every_transform_agree_to_the_last_bit(program: Program) -> None:
+    def f(x: list[Value]) -> Value:
+        return program.run(x, VALUE)[-1]
+
+    numbers = list(program.inputs)
+    variables = leaves(*numbers)
+    root = f(variables)
+    ones = [1.0] * len(numbers)
+    gradient = grad(root, variables)
+    assert value_and_grad(f)(numbers) == (root.data, gradient)
+    assert jacobian(f, numbers) == jacobian(root, variables) == gradient
+    assert hessian(f, numbers) == hessian(root, variables)
+    assert jvp(f, numbers, ones) == (root.data, jvp(root, variables, ones))
+
+
+def test_newtons_method_finds_the_minimum_of_the_rosenbrock_function() -> None:
+    x = [-1.2, 1.0]
+    for _ in range(7):
+        (_, (a, b)), ((p, q), (_, s)) = value_and_grad(rosenbrock)(x), hessian(rosenbrock, x)
+        determinant = p * s - q * q
+        x = [x[0] - (s * a - q * b) / determinant, x[1] - (p * b - q * a) / determinant]
+    assert all_close(x, [1.0, 1.0])
+
+
+def test_under_no_grad_there_is_nothing_to_differentiate() -> None:
+    with no_grad():
+        assert value_and_grad(lambda x: x * x)(3.0) == (9.0, 0.0)
+
+
+def test_forward_and_reverse_mode_agree_on_a_program_worked_out_by_dual_numbers() -> None:
+    program = Program((0.5, -1.5), (("mul", (0, 1)), ("tanh", (2,)), ("hypot", (3, 0))))
+    f: Callable[[list[Value]], Value] = lambda x: program.run(x, VALUE)[-1]  # noqa: E731
+    want = forward_gradient(program)
+    assert all_close(jacobian(f, [0.5, -1.5]), want)
+    assert all_close([jvp(f, [0.5, -1.5], e)[1] for e in ([1, 0], [0, 1])], want)
