@@ -208,40 +208,40 @@ class Value:
     def __rpow__(self, other: float) -> Value: return ops.power(other, self)
     def __neg__(self) -> Value: return _node(-self._data, ops.neg, self, None, -1.0, None)
     def __pos__(self) -> Value: return self
-    def __abs__(self) -> Value: return _unary(ops.absolute, self)
+    def __abs__(self) -> Value: return apply_unary(ops.absolute, self)
 
     def __lt__(self, other: Value | float) -> bool: return self._data < _datum(other)
     def __le__(self, other: Value | float) -> bool: return self._data <= _datum(other)
     def __gt__(self, other: Value | float) -> bool: return self._data > _datum(other)
     def __ge__(self, other: Value | float) -> bool: return self._data >= _datum(other)
 
-    def exp(self) -> Value: return _unary(ops.exp, self)
-    def expm1(self) -> Value: return _unary(ops.expm1, self)
-    def log(self) -> Value: return _unary(ops.log, self)
-    def log1p(self) -> Value: return _unary(ops.log1p, self)
-    def sqrt(self) -> Value: return _unary(ops.sqrt, self)
-    def tanh(self) -> Value: return _unary(ops.tanh, self)
-    def sigmoid(self) -> Value: return _unary(ops.sigmoid, self)
-    def relu(self) -> Value: return _unary(ops.relu, self)
+    def exp(self) -> Value: return apply_unary(ops.exp, self)
+    def expm1(self) -> Value: return apply_unary(ops.expm1, self)
+    def log(self) -> Value: return apply_unary(ops.log, self)
+    def log1p(self) -> Value: return apply_unary(ops.log1p, self)
+    def sqrt(self) -> Value: return apply_unary(ops.sqrt, self)
+    def tanh(self) -> Value: return apply_unary(ops.tanh, self)
+    def sigmoid(self) -> Value: return apply_unary(ops.sigmoid, self)
+    def relu(self) -> Value: return apply_unary(ops.relu, self)
     def leaky_relu(self, negative_slope: Value | float = 0.01) -> Value:
         return ops.leaky_relu(self, negative_slope)
-    def softplus(self) -> Value: return _unary(ops.softplus, self)
+    def softplus(self) -> Value: return apply_unary(ops.softplus, self)
     def elu(self, alpha: Value | float = 1.0) -> Value: return ops.elu(self, alpha)
-    def gelu(self) -> Value: return _unary(ops.gelu, self)
-    def silu(self) -> Value: return _unary(ops.silu, self)
-    def erf(self) -> Value: return _unary(ops.erf, self)
-    def abs(self) -> Value: return _unary(ops.absolute, self)
-    def sin(self) -> Value: return _unary(ops.sin, self)
-    def cos(self) -> Value: return _unary(ops.cos, self)
-    def tan(self) -> Value: return _unary(ops.tan, self)
-    def asin(self) -> Value: return _unary(ops.asin, self)
-    def acos(self) -> Value: return _unary(ops.acos, self)
-    def atan(self) -> Value: return _unary(ops.atan, self)
-    def sinh(self) -> Value: return _unary(ops.sinh, self)
-    def cosh(self) -> Value: return _unary(ops.cosh, self)
-    def asinh(self) -> Value: return _unary(ops.asinh, self)
-    def acosh(self) -> Value: return _unary(ops.acosh, self)
-    def atanh(self) -> Value: return _unary(ops.atanh, self)
+    def gelu(self) -> Value: return apply_unary(ops.gelu, self)
+    def silu(self) -> Value: return apply_unary(ops.silu, self)
+    def erf(self) -> Value: return apply_unary(ops.erf, self)
+    def abs(self) -> Value: return apply_unary(ops.absolute, self)
+    def sin(self) -> Value: return apply_unary(ops.sin, self)
+    def cos(self) -> Value: return apply_unary(ops.cos, self)
+    def tan(self) -> Value: return apply_unary(ops.tan, self)
+    def asin(self) -> Value: return apply_unary(ops.asin, self)
+    def acos(self) -> Value: return apply_unary(ops.acos, self)
+    def atan(self) -> Value: return apply_unary(ops.atan, self)
+    def sinh(self) -> Value: return apply_unary(ops.sinh, self)
+    def cosh(self) -> Value: return apply_unary(ops.cosh, self)
+    def asinh(self) -> Value: return apply_unary(ops.asinh, self)
+    def acosh(self) -> Value: return apply_unary(ops.acosh, self)
+    def atanh(self) -> Value: return apply_unary(ops.atanh, self)
     # fmt: on
 
     def __bool__(self) -> bool:
@@ -265,18 +265,17 @@ class Value:
             raise DomainError(op.name, error.domain, xs, [_label(arg) for arg in args]) from None
         if _no_grads_open and _no_grad_here.get():
             return Value(data)
-        if op.arity == 1:
-            d = op.partials[0](xs[0], data)
-            return _node(
-                data, op, operands[0], None, d if d.__class__ is float else number(d), None
-            )
-        if op.arity is None:
-            partials = op.partials[0](*xs, data)
-        else:
-            partials = [
-                None if operand.__class__ is float else partial(*xs, data)
-                for partial, operand in zip(op.partials, operands, strict=True)
-            ]
+        try:
+            if op.arity is None:
+                partials = op.partials[0](*xs, data)
+            else:
+                partials = [
+                    None if operand.__class__ is float else partial(*xs, data)
+                    for partial, operand in zip(op.partials, operands, strict=True)
+                ]
+        except ArithmeticError as error:
+            problem = f"a partial of {op.name} fails at {', '.join(map(repr, xs))}: {error}"
+            raise InputError(problem) from error
         return _assemble(data, op, operands, partials)
 
     def detach(self) -> Value:
@@ -289,12 +288,33 @@ class Value:
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
         them to 0 in between (`Module.zero_grad`, or the optimizer's).
         """
-        adjoints = _reverse_sweep(self, number(seed))
-        # Add before setting any: a `grad` that is no number fails here.
-        sums = [(node, node.grad + g) for node, g in adjoints.items() if node.op is None]
-        for node, g in adjoints.items():
-            node.grad = g
-        for leaf, total in sums:
+        # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
+        seed = number(seed)
+        order = _sort((self,), {})
+        leaves = [node for node in order if node.op is None]
+        before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
+        try:
+            for node in order:
+                node.grad = 0.0
+            self.grad = seed
+            for node in reversed(order):
+                g = node.grad
+                local = node._da
+                if local.__class__ is tuple:
+                    for parent, d in zip(node._a, local):  # noqa: B905 - equally long
+                        parent.grad += g * d
+                    continue
+                if local is not None:
+                    node._a.grad += g * local
+                local = node._db
+                if local is not None:
+                    node._b.grad += g * local
+        except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
+            for leaf, g in zip(leaves, before, strict=True):
+                leaf.grad = g
+            raise
+        sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
+        for leaf, total in zip(leaves, sums, strict=True):
             leaf.grad = total
 
     def __copy__(self) -> Value:
@@ -357,14 +377,17 @@ def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Val
     return out
 
 
-def _unary(op: Op, x: Value) -> Value:
-    """`op(x)` for a unary row of the table, in half the time."""
+def apply_unary(op: Op, x: Value) -> Value:
+    """`op(x)` for a row of one argument, in half the time."""
     data = x._data
     try:
         out = op.compute(data)
     except (ArithmeticError, ValueError):
         return op(x)
-    return _node(out, op, x, None, op.partials[0](data, out), None)
+    d = op.partials[0](data, out)
+    if out.__class__ is float and d.__class__ is float:
+        return _node(out, op, x, None, d, None)
+    return op(x)  # a row of the user's, of integers perhaps
 
 
 def _assemble(
@@ -418,48 +441,46 @@ def _label(x: Any) -> str:
     return x.label if isinstance(x, Value) else ""
 
 
+@overload
+def affine(  # type: ignore[overload-overlap]
+    ws: Sequence[float], xs: Sequence[float], b: float = 0.0
+) -> float: ...
+@overload
 def affine(
     ws: Sequence[Value | float], xs: Sequence[Value | float], b: Value | float = 0.0
-) -> Value:
+) -> Value: ...
+def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
     """The sum of products b + w1·x1 + ... + wn·xn, added from left to right, as one node.
 
-    Its operands are the ws, then the xs, then b; numbers among them are constants.
-    Raises InputError (a ValueError) if ws and xs differ in length.
+    Its operands are the ws, then the xs, then b; numbers among them are constants, and of numbers
+    alone the result is a number. Raises InputError (a ValueError) if ws and xs differ in length.
 
     >>> affine([Value(1.0), Value(2.0)], [3.0, 4.0], Value(0.5)).data
     11.5
     """
     try:
-        counts = len(ws), len(xs)
+        n, count = len(ws), len(xs)
     except TypeError:
         raise OperandError("affine needs a sequence of ws and a sequence of xs") from None
-    if counts[0] != counts[1]:
-        raise InputError("affine needs one x for each w, got {} ws and {} xs".format(*counts))
+    if n != count:
+        raise InputError(f"affine needs one x for each w, got {n} ws and {count} xs")
+    inputs: Sequence[Any]
     try:
-        weights: list[float] = [w._data for w in ws]  # type: ignore[union-attr]
-        z: float = b._data  # type: ignore[union-attr]
-    except AttributeError:
-        return _affine(ws, xs, b)
-    try:
-        inputs: Sequence[float] = [x._data for x in xs]  # type: ignore[union-attr]
-    except AttributeError:
-        if {*map(type, xs)} != {float}:
-            return _affine(ws, xs, b)
-        inputs = xs  # type: ignore[assignment]
-        parents, local = (*ws, b), (*inputs, 1.0)
-        operands: tuple[Any, ...] | None = (*ws, *xs, b)
-    else:
-        parents, local = (*ws, *xs, b), (*inputs, *weights, 1.0)
-        operands = None
-    for w, x in zip(weights, inputs, strict=True):
+        z = b._data
+        weights = [w._data for w in ws]
+        if n and xs[0].__class__ is float and {*map(type, xs)} == {float}:
+            inputs = xs
+            parents, local = (*ws, b), (*inputs, 1.0)
+            operands: tuple[Any, ...] | None = (*ws, *xs, b)
+        else:
+            inputs = [x._data for x in xs]
+            parents, local = (*ws, *xs, b), (*inputs, *weights, 1.0)
+            operands = None
+    except AttributeError:  # numbers elsewhere among the operands
+        return ops.affine_row(*ws, *xs, b)
+    for w, x in zip(weights, inputs):  # noqa: B905 - equally long
         z += w * x
     return _node(z, ops.affine_row, parents, operands, local, None)
-
-
-def _affine(ws: Sequence[Any], xs: Sequence[Any], b: Any) -> Value:
-    """The same through the row: for numbers of any type anywhere among the operands."""
-    out: Value = ops.affine_row(*ws, *xs, b)
-    return out
 
 
 def topological_order(*roots: Value) -> list[Value]:
@@ -580,25 +601,29 @@ def _partials_now(node: Value) -> list[Any]:
     """
     op, operands = node.op, node.operands
     assert op is not None
-    if op.arity is None:
-        partials = list(op.partials[0](*operands, node))
-    else:
-        partials = [
-            partial(*operands, node) if isinstance(operand, Value) else None
-            for partial, operand in zip(op.partials, operands, strict=True)
-        ]
-    now = [_datum(d) for d, a in zip(partials, operands, strict=True) if isinstance(a, Value)]
     try:
-        now.append(op.evaluate([_datum(operand) for operand in operands]))
+        value = op.evaluate([_datum(operand) for operand in operands])
     except DomainError:
-        now.append(nan)
-    for before, after in zip((*node.local_grads, node._data), now, strict=True):
-        if before != after and (before == before or after == after):
-            raise StaleGraphError(
-                f"data was changed after {op.name} ({node!r}) was made, so that the graph of its "
-                "gradient would not fit: build the graph again, then differentiate it"
-            )
-    return partials
+        value = nan
+    if _same(value, node._data):
+        if op.arity is None:
+            partials = list(op.partials[0](*operands, node))
+        else:
+            partials = [
+                partial(*operands, node) if isinstance(operand, Value) else None
+                for partial, operand in zip(op.partials, operands, strict=True)
+            ]
+        now = [_datum(d) for d, a in zip(partials, operands, strict=True) if isinstance(a, Value)]
+        if all(map(_same, now, node.local_grads)):
+            return partials
+    raise StaleGraphError(
+        f"data was changed after {op.name} ({node!r}) was made, so that the graph of its gradient "
+        "would not fit: build the graph again, then differentiate it"
+    )
+
+
+def _same(x: float, y: float) -> bool:
+    return x == y or (x != x and y != y)
 
 
 def _is_one(d: Value | float) -> bool:
@@ -615,12 +640,15 @@ def grad(
 ) -> list[float]: ...
 @overload
 def grad(root: Value, wrt: Iterable[Value], create_graph: Literal[True]) -> list[Value]: ...
+@overload
+def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool) -> Any: ...
 def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) -> Any:
     """The derivatives of `root` with respect to `wrt`: one for a Value, a list for several.
 
     `wrt` may be intermediate nodes; the derivative is 0.0 where `root` does not depend on them.
     No node's `.grad` is read or written, so that threads may share parameters. With
-    `create_graph=True` the results are Values, to be differentiated again, drawn or compiled.
+    `create_graph=True` the results are Values, to be differentiated again, drawn or compiled;
+    one may be a node of the graph itself, as d(x·y)/dx is y.
 
     Raises OperandError (a TypeError) for what is not a Value, and with `create_graph=True`
     StaleGraphError (a ValueError) where data was changed after the forward pass.

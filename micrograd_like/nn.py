@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from . import ops, state
-from .engine import Value, affine
+from .engine import Value, affine, apply_unary
 from .errors import InputError
 from .numerics import number
 from .ops import Op
@@ -131,7 +131,10 @@ class Neuron(Module):
             z = self.b
             for w, xi in zip(self.w, x, strict=True):
                 z = z + w * xi
-        return z if self.activation is None else self.activation(z)
+        activation = self.activation
+        if activation.__class__ is Op and activation.arity == 1:
+            return apply_unary(activation, z)
+        return z if activation is None else activation(z)
 
     def __repr__(self) -> str:
         return f"{activation_name(self.activation).title().replace('_', '')}Neuron({len(self.w)})"

@@ -233,7 +233,7 @@ power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
            text="@x^@y", latex="@x^{@y}", python="@x ** @y", binding=4, ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
            kink="d/dx x**0 = 0 everywhere; at x = 0, d/dx = inf for exponents in (0, 1); "
-                "for x < 0, d/dy = NaN")
+                "for x < 0, d/dy = NaN; at 0**0, d/dy = -inf")
 
 # Exponentials and logarithms.
 exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF)

@@ -93,6 +93,7 @@ def test_value_and_grad_takes_arrays_of_several_axes() -> None:
 def test_value_and_grad_leaves_values_that_it_is_given_alone() -> None:
     x = Value(3.0)
     assert value_and_grad(lambda v: v * v)(x) == (9.0, 6.0)
+    assert value_and_grad(lambda a, b: a * b * b)(x, x) == (27.0, (9.0, 18.0))
     assert (x.grad, x.data) == (0.0, 3.0)
 
 
