@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write to a temporary file beside `path`, then rename it."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as file:
             file.write(text)

@@ -11,9 +11,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import losses
 from .engine import Value, no_grad
@@ -23,8 +22,7 @@ from .numerics import number
 from .optim import SGD, Adam, Optimizer
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
 
     of: Callable[[Any, Any], Value]
@@ -51,7 +49,6 @@ OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
 }
 
 
-@dataclass
 class History:
     """What happened, one number an epoch in each list.
 
@@ -61,14 +58,21 @@ class History:
     whether Ctrl-C, or a callback, ended the training.
     """
 
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    interrupted: bool = False
+    # Not a dataclass: that module takes a quarter of the package's import time.
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.accuracy: list[float] = []
+        self.validation_loss: list[float] = []
+        self.validation_accuracy: list[float] = []
+        self.interrupted = False
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    def __repr__(self) -> str:
+        last = f", {self.rows()[-1]}" if self.loss else ""
+        return f"<History of {len(self)} epochs{last}>"
 
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
