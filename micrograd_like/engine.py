@@ -273,7 +273,7 @@ class Value:
                     None if operand.__class__ is float else partial(*xs, data)
                     for partial, operand in zip(op.partials, operands, strict=True)
                 ]
-        except ArithmeticError as error:
+        except (ArithmeticError, ValueError) as error:
             problem = f"a partial of {op.name} fails at {', '.join(map(repr, xs))}: {error}"
             raise InputError(problem) from error
         return _assemble(data, op, operands, partials)
@@ -382,9 +382,9 @@ def apply_unary(op: Op, x: Value) -> Value:
     data = x._data
     try:
         out = op.compute(data)
+        d = op.partials[0](data, out)
     except (ArithmeticError, ValueError):
         return op(x)
-    d = op.partials[0](data, out)
     if out.__class__ is float and d.__class__ is float:
         return _node(out, op, x, None, d, None)
     return op(x)  # a row of the user's, of integers perhaps
