@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -61,11 +63,17 @@ class Classifier:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may be closed, or unable to show a label
+            stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except MicrogradError as error:
         return _refuse(str(error))
+    except BrokenPipeError:
+        _drop_output()
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{where}{error.strerror or error}")
@@ -77,6 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refuse(message: str) -> int:
     print(f"micrograd-like: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _drop_output() -> None:
+    """Whoever read stdout has gone (`| head`): let nothing more be written there, nor at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(line: str) -> None:
+    """Print a line of progress; the work goes on when nobody reads it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _drop_output()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -145,7 +166,7 @@ def _train(arguments: argparse.Namespace) -> int:
     _check_out(out)
 
     widths = "-".join(map(str, classifier.model.widths))
-    print(
+    _say(
         f"{data.name}: {len(data.features)} features, {len(data.classes)} classes, "
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {widths}, {len(classifier.model.parameters())} parameters"
@@ -155,7 +176,7 @@ def _train(arguments: argparse.Namespace) -> int:
         print("micrograd-like: interrupted in the first epoch", file=sys.stderr)
         return 130
     if history.interrupted:
-        print(f"interrupted after {len(history)} of {epochs} epochs")
+        _say(f"interrupted after {len(history)} of {epochs} epochs")
 
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
@@ -166,10 +187,10 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         written += _draw(classifier, data, history, truth, predicted, out)
     except MissingExtraError as error:
-        print(f"no pictures: {error}")
-    print(f"wrote {', '.join(written)} in {out}")
+        _say(f"no pictures: {error}")
+    _say(f"wrote {', '.join(written)} in {out}")
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-    print(f"test accuracy {100.0 * right / len(truth):.1f} %")
+    _say(f"test accuracy {100.0 * right / len(truth):.1f} %")
     return 0
 
 
@@ -205,6 +226,8 @@ def _check_out(out: Path) -> None:
         if path.exists():
             if not path.is_dir():
                 raise InputError(f"--out {out}: {path} is a file")
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise InputError(f"--out {out}: {path} cannot be written to")
             return
 
 
@@ -217,14 +240,13 @@ def _fit(
 ) -> training.History:
     targets = TARGETS[classifier.loss][0]
     inputs = data.scaled()
-    bar = sys.stderr.isatty()
+    bar = sys.stderr is not None and sys.stderr.isatty()
 
     def report(model: Any, history: training.History) -> None:
         if not bar and len(history) % -(-epochs // 10) == 0:
-            print(
+            _say(
                 f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
-                f"training accuracy {100.0 * history.accuracy[-1]:.1f} %",
-                flush=True,
+                f"training accuracy {100.0 * history.accuracy[-1]:.1f} %"
             )
 
     return training.fit(
@@ -258,8 +280,12 @@ def _draw(
         figures["boundary.png"] = plots.decision_boundary(
             classifier.classify, data.X, data.y, data.features, data.classes
         )
-    for name, figure in figures.items():
-        figure.savefig(out / name)
+    else:
+        (out / "boundary.png").unlink(missing_ok=True)  # of an earlier run
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a label may need a glyph that matplotlib's font lacks
+        for name, figure in figures.items():
+            figure.savefig(out / name)
     return list(figures)
 
 
@@ -309,12 +335,16 @@ def _load(path: str) -> Classifier:
         or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
         or not len(features) == len(shift) == len(scale) == widths[0]
         or widths[-1] != outputs
+        or (TARGETS[loss][0] and len(classes) != 2)
         or 0.0 in scale
     ):
         raise StateError(
             f"{path}: its widths, features, classes and parameters do not fit together"
         )
-    model = nn.MLP(widths[0], widths[1:], activation, output_activation, seed=0)
+    try:
+        model = nn.MLP(widths[0], widths[1:], activation, output_activation, seed=0)
+    except InputError as error:
+        raise StateError(f"{path}: {error}") from None
     model.load_state_dict(parameters)
     return Classifier(model, loss, label, features, classes, shift, scale)
 
@@ -334,11 +364,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     rows = [
         {"row": line, "prediction": name} for (line, _), name in zip(table.rows, names, strict=True)
     ]
-    sys.stdout.write(_csv(rows))
+    print(_csv(rows), end="", flush=True)
     if classifier.label in table.columns:
-        truth = table.texts(classifier.label)
-        right = sum(a == b for a, b in zip(truth, names, strict=True))
-        print(f"accuracy {100.0 * right / len(truth):.1f} %", file=sys.stderr)
+        place = table.column(classifier.label)
+        truth = [cells[place].strip() for _, cells in table.rows]
+        known = [(t, name) for t, name in zip(truth, names, strict=True) if t]
+        if known:
+            share = 100.0 * sum(t == name for t, name in known) / len(known)
+            print(f"accuracy {share:.1f} % of {len(known)} labelled rows", file=sys.stderr)
     return 0
 
 

@@ -121,7 +121,8 @@ class Table:
 
     def _number(self, line: int, cell: str, name: str) -> float:
         try:
-            x = float(cell)
+            # Python's float also reads 1_000 and the digits of other scripts.
+            x = float(cell) if cell.isascii() and "_" not in cell else math.nan
         except ValueError:
             x = math.nan
         if math.isfinite(x):
@@ -142,7 +143,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         try:
             columns = [name.strip() for name in next(reader, [])]
             for cells in reader:
-                if not cells:
+                if not any(map(str.strip, cells)) and len(cells) < 2:  # a blank line
                     continue
                 if len(cells) != len(columns):
                     raise InputError(
@@ -174,7 +175,10 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     """
     table = read_table(path)
     if len(table.columns) < 2:
-        raise InputError(f"{path}: row 1: features and a label need at least two columns")
+        raise InputError(
+            f"{path}: row 1: features and a label need at least two columns, separated by commas; "
+            f"there is one, {table.columns[0]!r:.60}"
+        )
     label = table.columns[-1] if label is None else label
     table.column(label)
     features = [name for name in table.columns if name != label]

@@ -394,6 +394,11 @@ def _assemble(
     data: float, op: Op | None, operands: Sequence[Any], partials: Sequence[Any]
 ) -> Value:
     """A node of any number of operands; what stands beside a constant in `partials` is ignored."""
+    if len(partials) != len(operands):
+        name = op.name if op else ""
+        raise InputError(
+            f"{name} has {len(operands)} operands, its row gave {len(partials)} partials"
+        )
     local = [
         None if operand.__class__ is float else d if d.__class__ is float else number(d)
         for operand, d in zip(operands, partials, strict=True)
@@ -647,7 +652,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
 
     `wrt` may be intermediate nodes; the derivative is 0.0 where `root` does not depend on them.
     No node's `.grad` is read or written, so that threads may share parameters. With
-    `create_graph=True` the results are Values, to be differentiated again, drawn or compiled;
+    `create_graph=True` the results are Values, to be differentiated again;
     one may be a node of the graph itself, as d(x·y)/dx is y.
 
     Raises OperandError (a TypeError) for what is not a Value, and with `create_graph=True`

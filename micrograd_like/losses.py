@@ -112,7 +112,7 @@ def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
 
 
 def _list(x: Any) -> Any:
-    """Arrays and tuples as lists, and a list of one output that stands for it as it is."""
+    """Arrays, tuples and ranges as lists; anything else as it is."""
     if hasattr(x, "tolist"):
         x = x.tolist()
     return list(x) if isinstance(x, (tuple, range)) else x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from random import Random
 from typing import Any
 
@@ -31,7 +32,7 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """Each parameter with its name, in the order of the attributes."""
         seen: set[Value] = set()
-        for name, parameter in _walk("", vars(self)):
+        for name, parameter in _walk("", self, set()):
             if parameter not in seen:
                 seen.add(parameter)
                 yield name, parameter
@@ -72,23 +73,21 @@ class Module:
             parameter.label = name
 
 
-def _walk(path: str, attributes: Any) -> Iterator[tuple[str, Value]]:
-    if isinstance(attributes, Value):
-        yield path, attributes
-        return
-    if isinstance(attributes, Module):
-        attributes = vars(attributes)
-        steps = [(f"{path}.{name}" if path else name, item) for name, item in attributes.items()]
-    elif isinstance(attributes, dict):
-        steps = [
-            (f"{path}[{key!r}]" if path else str(key), item) for key, item in attributes.items()
-        ]
-    elif isinstance(attributes, (list, tuple)):
-        steps = [(f"{path}[{i}]", item) for i, item in enumerate(attributes)]
-    else:
-        return
-    for name, item in steps:
-        yield from _walk(name, item)
+def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]:
+    """The Values below `item`; `inside` has what the path leads through, which may be a circle."""
+    if isinstance(item, Value):
+        yield path, item
+    elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in inside:
+        inside.add(id(item))
+        if isinstance(item, Module):
+            steps = [(f"{path}.{name}" if path else name, x) for name, x in vars(item).items()]
+        elif isinstance(item, dict):
+            steps = [(f"{path}[{key!r}]", x) for key, x in item.items()]
+        else:
+            steps = [(f"{path}[{i}]", x) for i, x in enumerate(item)]
+        for name, x in steps:
+            yield from _walk(name, x, inside)
+        inside.remove(id(item))
 
 
 class Neuron(Module):
@@ -114,7 +113,7 @@ class Neuron(Module):
         _check_width("nin", nin)
         self.activation = _activation(activation)
         self.fused = fused
-        rng = rng or Random(seed)
+        rng = rng or _generator(seed)
         he = isinstance(self.activation, Op) and self.activation.name in _HE
         bound = math.sqrt(6.0 / (nin if he else nin + nout))
         self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
@@ -158,7 +157,7 @@ class Layer(Module):
     ) -> None:
         _check_width("nin", nin)
         _check_width("nout", nout)
-        rng = rng or Random(seed)
+        rng = rng or _generator(seed)
         self.neurons = [
             Neuron(nin, activation, nout=nout, rng=rng, fused=fused) for _ in range(nout)
         ]
@@ -197,10 +196,13 @@ class MLP(Module):
         seed: int | None = None,
         fused: bool = True,
     ) -> None:
-        widths = [nin, *nouts]
+        try:
+            widths = [nin, *nouts]
+        except TypeError:
+            raise InputError(f"nouts is a list of widths, one a layer, got {nouts!r:.60}") from None
         if len(widths) < 2:
             raise InputError("an MLP needs at least one layer: nouts is empty")
-        rng = Random(seed)
+        rng = _generator(seed)
         last = len(widths) - 2
         self.layers = [
             Layer(
@@ -250,8 +252,12 @@ def activation_name(activation: Callable[[Any], Any] | None) -> str:
     return str(name or "custom")
 
 
-def _check_width(name: str, width: int) -> None:
-    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+def _generator(seed: int | None) -> Random:
+    return Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
+
+
+def _check_width(name: str, width: Any) -> None:
+    if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
         raise InputError(f"{name} is a number of neurons, at least 1, got {width!r:.60}")
 
 
@@ -259,9 +265,7 @@ def _inputs(module: Module, x: Any, wanted: int) -> list[Value | float]:
     """`x` as a list of Values and floats. Raises InputError if there are not `wanted` of them."""
     if hasattr(x, "tolist"):
         x = x.tolist()
-    if isinstance(x, (Value, int, float)):
-        x = [x]
-    x = list(x)
+    x = list(x) if isinstance(x, Iterable) else [x]
     if len(x) != wanted:
         kind = type(module).__name__
         raise InputError(f"this {kind} takes {wanted} inputs, got {len(x)}")

@@ -5,7 +5,7 @@ The law of this file: *no other file mentions a derivative.* To add an operation
 A row, an `Op`, says what the operation computes on floats, its partial derivatives, how it is
 written, where it is defined and what happens at its kinks. Partials are written in the library's
 own operations, so that the same line serves floats (the local derivatives that every node
-records), `Value`s (gradients that are graphs, and can be differentiated again) and symbols.
+records) and `Value`s (gradients that are graphs, and can be differentiated again).
 Each is a function of the arguments and of the output `out`, and is arranged so that neither it nor
 its own derivative cancels or overflows where the true result does not: tanh' is sech², not
 1 - tanh², which has no correct digit left at x = 20.

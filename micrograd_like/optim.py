@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .engine import Value
 from .errors import InputError, OperandError
@@ -17,6 +17,8 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
+        if isinstance(params, Value) or not isinstance(params, Iterable):
+            raise OperandError(f"an optimizer needs a list, model.parameters(), got {params!r:.60}")
         self.params = list(params)
         if not self.params:
             raise InputError("an optimizer needs at least one parameter")
@@ -88,6 +90,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, weight_decay)
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise InputError(f"betas is a pair of numbers, got {betas!r:.60}")
         self.betas = (_at_least_0("betas[0]", betas[0]), _at_least_0("betas[1]", betas[1]))
         if max(self.betas) >= 1.0:
             raise InputError(f"betas are below 1, got {betas!r}")

@@ -21,6 +21,11 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
+def _shown(name: str) -> str:
+    """A name from data as a label: short, and its dollars not read as mathematics."""
+    return (name if len(name) <= 16 else f"{name[:15]}…").replace("$", r"\$")
+
+
 def loss_curve(history: History) -> Any:
     """A matplotlib Figure of the losses over the epochs."""
     figure, axes = _figure(6, 4)
@@ -51,7 +56,7 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
                 if count:
                     color = "white" if count > half else "black"
                     axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=9)
-        names = [name if len(name) <= 12 else f"{name[:11]}…" for name in classes]
+        names = [_shown(name) for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
         axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
@@ -97,13 +102,14 @@ def decision_boundary(
     box = (left, right, bottom, top)
     axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)
     markers = "os^Dv<>"
+    shown = []
     for k, name in enumerate(classes):
         points = [point for point, label in zip(X, y, strict=True) if label == k]
         if points and len(classes) <= len(palette):
-            marker = markers[k % len(markers)]
-            axes.scatter(*zip(*points, strict=True), s=18, marker=marker, color=palette[k],
-                         edgecolors="white", linewidths=0.5, label=name)  # fmt: skip
-    if len(classes) <= 12:
-        axes.legend(title="class", framealpha=0.9)
-    axes.set(xlabel=features[0], ylabel=features[1], title="Decision boundary")
+            dots = axes.scatter(*zip(*points, strict=True), s=18, marker=markers[k % len(markers)],
+                                color=palette[k], edgecolors="white", linewidths=0.5)  # fmt: skip
+            shown.append((dots, _shown(name)))
+    if shown:  # as a list: matplotlib leaves out labels that start with an underscore
+        axes.legend(*zip(*shown, strict=True), title="class", framealpha=0.9)
+    axes.set(xlabel=_shown(features[0]), ylabel=_shown(features[1]), title="Decision boundary")
     return figure

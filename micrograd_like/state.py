@@ -6,10 +6,12 @@ whatever else the writer adds, such as the architecture (`model`) or the classes
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
         )
     numbers = {}
     for name, value in state.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise StateError(f"parameter {name!r} needs a number, got {value!r:.60}")
         try:
             numbers[name] = float(value)
@@ -68,6 +70,8 @@ def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write to a temporary file beside `path`, then rename it."""
     path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, "a file name is needed", os.fspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as file:

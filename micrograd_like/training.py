@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral
 from random import Random
 from typing import Any, NamedTuple
 
@@ -116,24 +117,25 @@ def fit(
     training. So does Ctrl-C: the history has what was finished, and the model what was learned.
 
     Raises InputError (a ValueError) for data that does not fit, before anything changes, and
-    DivergenceError (a ValueError) with epoch and batch when a loss is not finite: the parameters
-    are then those of the last batch whose loss was finite.
+    DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
+    domain: the parameters are then those of the last batch whose loss was finite.
     """
     if engine != "eager":
         raise InputError(f"this version has the engine 'eager', not {engine!r:.60}")
     rule = _loss(loss)
     inputs, targets = examples(X, y)
-    random = Random(seed)
+    random = Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
     held = _held_out(validation, inputs, targets, random)
     batch_size = len(inputs) if batch_size is None else batch_size
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
             raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
     descent = _optimizer(optimizer, model)
     _check_targets(rule, model, inputs[0], [*targets, *held[1]])
 
     parameters = descent.params
-    good = [p.data for p in parameters]  # the last numbers known to give a finite loss
+    good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
+    stepping = False
     history = History()
     order = list(range(len(inputs)))
     try:
@@ -143,17 +145,23 @@ def fit(
                 total, hits = 0.0, 0
                 for batch, start in enumerate(range(0, len(order), batch_size), 1):
                     rows = order[start : start + batch_size]
-                    mean, correct = _differentiate(
-                        model, rule, descent, [inputs[i] for i in rows], [targets[i] for i in rows]
-                    )
+                    batch_inputs, batch_targets = _chosen(rows, inputs), _chosen(rows, targets)
+                    try:
+                        mean, correct = _differentiate(
+                            model, rule, descent, batch_inputs, batch_targets
+                        )
+                    except DomainError as error:
+                        raise _diverged(str(error), epoch, batch) from error
                     if not math.isfinite(mean):
                         raise _diverged(f"the loss is {mean!r}", epoch, batch)
                     good = [p.data for p in parameters]
+                    stepping = True
                     descent.step()
                     if not all(math.isfinite(p.data) for p in parameters):
                         raise _diverged(
                             "the step led to a parameter that is not finite", epoch, batch
                         )
+                    stepping = False
                     total += mean * len(rows)
                     hits += correct
                 history.loss.append(total / len(order))
@@ -166,12 +174,13 @@ def fit(
                         history.validation_accuracy.append(hits / len(held[0]))
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
-                if True in answers:
+                if any(answer is True for answer in answers):
                     history.interrupted = True
                     break
     except (KeyboardInterrupt, DivergenceError) as error:
-        for p, data in zip(parameters, good, strict=True):  # a step may have been cut in half
-            p.data = data
+        if stepping or isinstance(error, DivergenceError):
+            for p, data in zip(parameters, good, strict=True):
+                p.data = data
         if isinstance(error, DivergenceError):
             raise
         history.interrupted = True
@@ -213,6 +222,10 @@ def _hits(rule: Loss, outputs: list[Any], targets: list[Any]) -> int:
     return sum(rule.predict(_data(out)) == t for out, t in zip(outputs, targets, strict=True))
 
 
+def _chosen(rows: list[int], column: list[Any]) -> list[Any]:
+    return [column[i] for i in rows]
+
+
 def _diverged(what: str, epoch: int, batch: int) -> DivergenceError:
     return DivergenceError(
         f"{what} in batch {batch} of epoch {epoch}; the model is back at its last good state: "
@@ -231,6 +244,8 @@ def _loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
         if loss not in LOSSES:
             raise InputError(f"there is no loss {loss!r:.60}; there are {', '.join(LOSSES)}")
         return LOSSES[loss]
+    if not callable(loss):
+        raise InputError(f"a loss is a name or a function of output and target, got {loss!r:.60}")
     for known in LOSSES.values():
         if loss is known.of:
             return known
@@ -242,7 +257,11 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
         if optimizer not in OPTIMIZERS:
             names = ", ".join(OPTIMIZERS)
             raise InputError(f"there is no optimizer {optimizer!r:.60}; there are {names}")
+        if not isinstance(model, Module):
+            raise InputError("an optimizer by name needs a Module: make one of your parameters")
         return OPTIMIZERS[optimizer](model.parameters())
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"an optimizer is a name or made for parameters, got {optimizer!r:.60}")
     if isinstance(model, Module) and not set(optimizer.params) <= set(model.parameters()):
         raise InputError("the optimizer was made for parameters that are not this model's")
     return optimizer
@@ -251,7 +270,7 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
 def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:
     """X and y as lists, each row of X a list of floats. Raises InputError if they don't fit."""
     rows = [_row(x) for x in _list(X)]
-    targets = [_row(t) if _is_sequence(t) else t for t in _list(y)]
+    targets = [_target(t) for t in _list(y)]
     if len(rows) != len(targets):
         raise InputError(f"X has {len(rows)} rows, but y has {len(targets)}")
     if not rows:
@@ -262,11 +281,26 @@ def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:
         for j, x in enumerate(row):
             if not math.isfinite(x):
                 raise InputError(f"X[{i}][{j}] is {x!r}: inputs are finite numbers")
+        target = targets[i]
+        for t in target if isinstance(target, list) else [target]:
+            if isinstance(t, float) and not math.isfinite(t):
+                raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
 
 
 def _list(x: Any) -> list[Any]:
-    return list(x.tolist() if hasattr(x, "tolist") else x)
+    x = x.tolist() if hasattr(x, "tolist") else x
+    if not isinstance(x, Iterable) or isinstance(x, (str, bytes, dict)):
+        raise InputError(f"examples come in lists or arrays, got {x!r:.60}")
+    return list(x)
+
+
+def _target(t: Any) -> Any:
+    """A target as a number or a list of several; an array's column has lists of one."""
+    if not _is_sequence(t):
+        return t
+    row = _row(t)
+    return row[0] if len(row) == 1 else row
 
 
 def _is_sequence(x: Any) -> bool:
@@ -283,10 +317,19 @@ def _held_out(
     """The examples to validate on; those of a fraction are taken out of `inputs` and `targets`."""
     if validation is None:
         return [], []
-    if isinstance(validation, tuple):
-        return examples(*validation)
+    if isinstance(validation, (tuple, list)):
+        if len(validation) != 2:
+            raise InputError(
+                f"validation is a pair (X, y) or a fraction, got {len(validation)} items"
+            )
+        held_inputs, held_targets = examples(*validation)
+        if len(held_inputs[0]) != len(inputs[0]):
+            raise InputError(
+                f"validation has rows of {len(held_inputs[0])} numbers, X of {len(inputs[0])}"
+            )
+        return held_inputs, held_targets
     fraction = number(validation)
-    count = round(fraction * len(inputs))
+    count = round(fraction * len(inputs)) if 0.0 < fraction < 1.0 else 0
     if not 0 < count < len(inputs):
         raise InputError(
             f"validation={validation!r} holds out {count} of {len(inputs)} examples: give a "
@@ -295,11 +338,11 @@ def _held_out(
     order = list(range(len(inputs)))
     random.shuffle(order)
     held = order[:count], order[count:]
-    (held_inputs, rest), (held_targets, rest_targets) = (
+    (kept_out, rest), (kept_out_targets, rest_targets) = (
         [[column[i] for i in part] for part in held] for column in (inputs, targets)
     )
     inputs[:], targets[:] = rest, rest_targets
-    return held_inputs, held_targets
+    return kept_out, kept_out_targets
 
 
 def _check_targets(rule: Loss, model: Callable[[Any], Any], x: Any, targets: list[Any]) -> None:

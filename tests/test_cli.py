@@ -85,7 +85,7 @@ def test_every_loss_trains_and_its_model_predicts(run, loss):
     assert [int(row["row"]) for row in table] == list(range(2, len(ROWS) + 2))
     right = sum(row["prediction"] == kind for row, (_, _, kind) in zip(table, ROWS, strict=True))
     assert right / len(ROWS) > 0.85
-    assert err == f"accuracy {100 * right / len(ROWS):.1f} %\n"
+    assert err == f"accuracy {100 * right / len(ROWS):.1f} % of {len(ROWS)} labelled rows\n"
 
 
 def test_predict_finds_its_columns_by_name_and_needs_no_label(run):
@@ -246,3 +246,58 @@ def test_digits_reach_95_percent(run):
     assert status == 0
     assert "64 features, 10 classes, 1438 examples to train on and 359 to test on" in out
     assert float(out.split()[-2]) >= 95.0
+
+
+def test_predict_labels_rows_without_a_label_and_scores_the_others(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "1", "--hidden", "2")
+    for blank, said in ((5, f" of {len(ROWS) - 5} labelled rows\n"), (len(ROWS), "")):
+        lines = CSV.splitlines()
+        lines[1 : blank + 1] = [line.rpartition(",")[0] + "," for line in lines[1 : blank + 1]]
+        with open("some.csv", "w", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+        status, out, err = run("predict", "runs/data/model.json", "some.csv")
+        assert status == 0
+        assert out.count("\n") == len(ROWS) + 1
+        assert err.endswith(said) if said else err == ""
+
+
+def test_labels_and_columns_are_text_in_the_pictures_too(run):
+    pytest.importorskip("matplotlib")
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(
+            "$x_{,$y^^$,kind\n" + CSV.partition("\n")[2].replace("in", "_$\\frac{" + "日" * 99)
+        )
+    status, _out, err = run("train", "data.csv", "--epochs", "1", "--out", "here")
+    assert (status, err) == (0, "")
+    assert os.path.exists("here/boundary.png")
+
+
+def test_a_picture_of_an_earlier_run_does_not_stay(run):
+    pytest.importorskip("matplotlib")
+    for header, extra in (("x,y,kind", ""), ("x,y,z,kind", "1,")):
+        with open("data.csv", "w", encoding="utf-8") as file:
+            file.write(header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
+        assert run("train", "data.csv", "--epochs", "1", "--out", "here")[0] == 0
+        assert os.path.exists("here/boundary.png") == (not extra)
+
+
+@pytest.mark.parametrize("command", ["show", "train"])
+@pytest.mark.parametrize("stdout", ["ascii", "nobody reads"])
+def test_a_stdout_that_cannot_show_or_take_it_all_is_no_failure(command, stdout, tmp_path):
+    argv = [] if command == "show" else ["train", "moons", "--epochs", "2", "--out", "here"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "micrograd_like", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    if stdout == "nobody reads":
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait()
+    else:
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert os.path.exists("here/model.json") == (command == "train")

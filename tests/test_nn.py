@@ -184,3 +184,9 @@ def test_training_by_hand_as_micrograd_users_do_it():
         for p in model.parameters():
             p.data -= 0.05 * p.grad
     assert loss.data < 0.05 * first
+
+
+def test_modules_in_a_circle_have_their_parameters_once():
+    inner, outer = nn.Neuron(1, seed=0), nn.Module()
+    outer.inner, outer.itself, inner.parent = inner, outer, outer
+    assert [name for name, _ in outer.named_parameters()] == ["inner.w[0]", "inner.b"]

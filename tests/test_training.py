@@ -216,6 +216,12 @@ BAD = {
     "engine": (dict(engine="quantum"), "quantum"),
     "validation": (dict(validation=1.5), "fraction"),
     "too small a validation": (dict(validation=0.01), "fraction"),
+    "a validation of other rows": (dict(validation=([[1.0]], [1])), "rows of 1 numbers, X of 2"),
+    "half a validation": (dict(validation=([[1.0, 1.0]],)), "pair"),
+    "a validation of NaN": (dict(validation=math.nan), "fraction"),
+    "no loss": (dict(loss=None), "a loss is"),
+    "an optimizer's class": (dict(optimizer=optim.Adam), "an optimizer is"),
+    "no X": (dict(X=None), "lists or arrays"),
     "a bad label to validate": (dict(validation=([[1, 1]], [7])), "from 0 to 1"),
 }
 
@@ -270,3 +276,52 @@ def test_the_history_has_one_row_an_epoch():
     history = training.fit(model, XOR, [0, 1, 1, 0], epochs=2)
     assert [list(row) for row in history.rows()] == [["epoch", "loss", "accuracy"]] * 2
     assert history.rows()[1]["epoch"] == 2
+
+
+def test_a_target_that_is_not_finite_is_named():
+    model = nn.MLP(2, [1], seed=0)
+    with pytest.raises(ValueError, match=r"y\[1\] is nan"):
+        training.fit(model, XOR, [0.0, math.nan, 1.0, 0.0], loss="mse", epochs=1)
+
+
+def test_a_column_of_targets_trains_like_a_list():
+    runs = []
+    for y in ([0.0, 1.0, 1.0, 0.0], [[0.0], [1.0], [1.0], [0.0]]):
+        model = nn.MLP(2, [2, 1], seed=0)
+        training.fit(model, XOR, y, loss="mse", epochs=2)
+        runs.append(model.state_dict())
+    assert runs[0] == runs[1]
+
+
+def test_numpys_integers_are_whole_numbers():
+    numpy = pytest.importorskip("numpy")
+    two = numpy.int64(2)
+    model = nn.MLP(two, [two], seed=two)
+    assert model.state_dict() == nn.MLP(2, [2], seed=2).state_dict()
+    history = training.fit(model, XOR, [0, 1, 1, 0], epochs=two, batch_size=two, seed=two)
+    assert len(history) == 2
+
+
+def test_a_loss_that_leaves_its_domain_is_undone_and_names_epoch_and_batch():
+    model = nn.MLP(1, [1], output_activation="sigmoid", seed=0)
+    descent = optim.SGD(model.parameters(), lr=1e6)
+    with pytest.raises(ValueError, match=r"is defined on .* in batch \d of epoch \d") as caught:
+        training.fit(model, [[1.0], [1.1]], [0, 1], loss="binary_cross_entropy",
+                     optimizer=descent, epochs=9, batch_size=1)  # fmt: skip
+    assert isinstance(caught.value, MicrogradError)
+    assert all(0.0 < model([x]).data < 1.0 for x in (1.0, 1.1))
+
+
+def test_control_c_between_steps_keeps_the_latest_step():
+    model = nn.MLP(2, [2, 1], seed=0)
+    seen = []
+
+    def interrupt(_, history):
+        seen.append(model.state_dict())
+        raise KeyboardInterrupt
+
+    history = training.fit(
+        model, XOR, [0, 1, 1, 0], loss="mse", epochs=3, batch_size=None, callbacks=[interrupt]
+    )
+    assert history.interrupted
+    assert [model.state_dict()] == seen
