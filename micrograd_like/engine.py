@@ -290,7 +290,7 @@ class Value:
         """
         # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
         seed = number(seed)
-        order = _sort((self,), {})
+        order = _sort((self,), set())
         leaves = [node for node in order if node.op is None]
         before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
         try:
@@ -324,12 +324,13 @@ class Value:
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Value:
         # One dict of copies lies in the memo, so that roots in one container keep what they share.
-        copies: dict[Value, Any] = memo.setdefault("micrograd_like.Value", {})
-        for node in _sort((self,), copies):
+        copies: dict[Value, Value]
+        copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
+        for node in _sort((self,), seen):
             operands = [copies[a] if isinstance(a, Value) else a for a in node.operands]
             copies[node] = out = _assemble(node._data, node.op, operands, _partials_of(node))
             out.grad, out.label = node.grad, node.label
-        return copies[self]  # type: ignore[no-any-return]
+        return copies[self]
 
     def __reduce__(self) -> tuple[Callable[..., Value], tuple[Any, ...]]:
         """One flat list, parents first: pickle would recurse through the parents.
@@ -494,24 +495,24 @@ def topological_order(*roots: Value) -> list[Value]:
     The order is a function of the graph alone: depth first, parents in their order. Raises
     OperandError if a root is not a Value.
     """
-    return _sort(roots, {})
+    return _sort(roots, set())
 
 
-def _sort(roots: Iterable[Value], seen: dict[Value, Any]) -> list[Value]:
-    """The nodes that `seen` does not hold, in topological order; afterwards it maps them to 0.0.
+def _sort(roots: Iterable[Value], seen: set[Value]) -> list[Value]:
+    """The nodes that `seen` does not hold, in topological order; afterwards it holds them too.
 
     A depth-first search with its own stack, which holds the nodes between the root and the one
     being looked at. A node of many parents keeps its place among them in `unfinished`.
     """
     order: list[Value] = []
-    emit = order.append
+    emit, mark = order.append, seen.add
     unfinished: dict[Value, Iterator[Value]] = {}
     for root in roots:
         if not isinstance(root, Value):
             raise OperandError(f"a Value is needed as root of a graph, got {type(root).__name__}")
         if root in seen:
             continue
-        seen[root] = 0.0
+        mark(root)
         stack: list[Any] = [None]
         push, pop = stack.append, stack.pop
         node: Any = root
@@ -519,7 +520,7 @@ def _sort(roots: Iterable[Value], seen: dict[Value, Any]) -> list[Value]:
             if (d := node._da).__class__ is tuple:
                 unfinished[node] = iter(node._a)
             elif d is not None and (parent := node._a) not in seen:
-                seen[parent] = 0.0
+                mark(parent)
                 if parent.op is not None:
                     push(node)
                     node = parent
@@ -528,7 +529,7 @@ def _sort(roots: Iterable[Value], seen: dict[Value, Any]) -> list[Value]:
             while node is not None:  # met again, or without a first parent: go to the others
                 if node._db is not None:
                     if (parent := node._b) not in seen:
-                        seen[parent] = 0.0
+                        mark(parent)
                         if parent.op is not None:
                             push(node)
                             node = parent
@@ -537,7 +538,7 @@ def _sort(roots: Iterable[Value], seen: dict[Value, Any]) -> list[Value]:
                 elif node._da.__class__ is tuple:
                     for parent in unfinished[node]:
                         if parent not in seen:
-                            seen[parent] = 0.0
+                            mark(parent)
                             if parent.op is not None:
                                 break
                             emit(parent)
@@ -555,8 +556,8 @@ def _sort(roots: Iterable[Value], seen: dict[Value, Any]) -> list[Value]:
 
 def _reverse_sweep(root: Value, seed: float) -> dict[Value, float]:
     """The adjoint of every node that `root` depends on, when that of `root` is `seed`."""
-    adjoint: dict[Value, float] = {}
-    order = _sort((root,), adjoint)
+    order = _sort((root,), set())
+    adjoint = dict.fromkeys(order, 0.0)
     adjoint[root] = seed
     for node in reversed(order):
         g = adjoint[node]
