@@ -1556,3 +1556,13 @@ def test_a_partial_of_the_users_that_fails_is_named(made_up: type[Op]) -> None:
     with pytest.raises(InputError, match=r"a partial of rooted fails at 0\.0"):
         rooted(Value(0.0))
     assert rooted(Value(4.0)).local_grads == (0.25,)
+
+
+def test_micrograds_own_sanity_check_has_its_numbers() -> None:
+    x = Value(-4.0)
+    z = 2 * x + 2 + x
+    q = z.relu() + z * x
+    h = (z * z).relu()
+    y = h + q + q * x
+    y.backward()
+    assert (y.data, x.grad) == (-20.0, 46.0)
