@@ -45,6 +45,54 @@ class DomainError(MicrogradError, ValueError):
         return f"{self.op} is defined {self.domain}, got {got}"
 
 
+class ExpressionError(MicrogradError, ValueError):
+    """An expression in `text` that is not understood, or cannot be computed, at `column` (from 0).
+
+    >>> print(ExpressionError("an operand is missing", "a + * b", 4))
+    an operand is missing
+      a + * b
+          ^
+    """
+
+    def __init__(self, message: str, text: str, column: int) -> None:
+        self.message = message
+        self.text = text
+        self.column = column
+        super().__init__(message, text, column)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.excerpt()}"
+
+    def excerpt(self, width: int = 80) -> str:
+        """The text, or as much of it around the place as fits, above a line with a caret."""
+        start = last = min(self.column, len(self.text))
+        stop = min(start + 1, len(self.text))
+        room = width - len("  ") - 2 * len("…") - max(display_width(self.text[start:stop]), 1)
+        more = True
+        while more:
+            more = False
+            if start and (w := display_width(self.text[start - 1])) <= room:
+                start, room, more = start - 1, room - w, True
+            if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
+                stop, room, more = stop + 1, room - w, True
+        left, right = "…" * (start > 0), "…" * (stop < len(self.text))
+        shown = "".join(
+            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.text[start:stop]
+        )
+        indent = 2 + len(left) + display_width(self.text[start:last])
+        return f"  {left}{shown}{right}\n{' ' * indent}^"
+
+
+def display_width(text: str) -> int:
+    """How many columns of a terminal the text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    # Imported late, since loading its database takes longer than this whole module does.
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
 class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
 
@@ -63,6 +111,10 @@ class DivergenceError(MicrogradError, ValueError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class RendererError(MicrogradError, RuntimeError):
+    """Graphviz is missing, fails, or cannot write the format; the message says what to do."""
 
 
 class MissingExtraError(MicrogradError, ImportError):
