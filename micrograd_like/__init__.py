@@ -9,6 +9,7 @@
 """
 
 from . import losses, nn, optim, training
+from .drawing import draw
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
 from .ops import (
@@ -54,6 +55,7 @@ from .ops import (
 # These two carry the names of their rows here, and stay out of __all__, to spare `import *`.
 from .ops import absolute as abs  # noqa: A004, F401
 from .ops import power as pow  # noqa: A004, F401
+from .stepping import player, steps
 from .transforms import hessian, jacobian, jvp, value_and_grad
 
 __version__ = "0.1.0"
@@ -75,6 +77,7 @@ __all__ = [
     "cos",
     "cosh",
     "div",
+    "draw",
     "elu",
     "erf",
     "exp",
@@ -98,6 +101,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "player",
     "relu",
     "sigmoid",
     "silu",
@@ -105,6 +109,7 @@ __all__ = [
     "sinh",
     "softplus",
     "sqrt",
+    "steps",
     "sub",
     "tan",
     "tanh",
