@@ -1,6 +1,7 @@
 """The command line: `micrograd-like train`, `predict`, and a small show without arguments.
 
-A refusal is one line on stderr and exit status 2, and leaves no files.
+A refusal is one line on stderr and exit status 2, and leaves no files. That of an expression (the
+commands on expressions are in `inspection.py`) has the expression below it, and a caret.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import csv
 import io
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,10 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, datasets, nn, plots, state, training
+from . import __version__, datasets, inspection, nn, plots, state, training
 from .datasets import Dataset
 from .engine import no_grad
-from .errors import InputError, MicrogradError, MissingExtraError, StateError
+from .errors import ExpressionError, InputError, MicrogradError, MissingExtraError, StateError
 from .optim import Adam
 
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
@@ -66,9 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # it may be closed, or unable to show a label
             stream.reconfigure(errors="replace")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in inspection.COMMANDS:
+        argv = inspection.options_first(argv)
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except ExpressionError as error:
+        status = _refuse(error.message)
+        print(error.excerpt(shutil.get_terminal_size().columns), file=sys.stderr)
+        return status
     except MicrogradError as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -136,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "data", metavar="FILE.csv", help="a CSV file with the same feature columns"
     )
+    inspection.add_commands(commands)
     return parser
 
 
@@ -407,6 +417,8 @@ def _show(arguments: argparse.Namespace) -> int:
         "  micrograd-like train digits        real handwritten digits, in about twenty seconds\n"
         "  micrograd-like train moons         the same with pictures, in runs/moons\n"
         "  micrograd-like train FILE.csv      your own data: columns of numbers, then a label\n"
+        '  micrograd-like eval "tanh(w*x + b)" w=-3 x=2 b=6.88\n'
+        "                                     an expression, node by node, with its gradients\n"
         "  micrograd-like --help\n"
         '  python -c "from micrograd_like import Value; x = Value(3.0); y = x**2; '
         'y.backward(); print(x.grad)"'
