@@ -46,6 +46,8 @@ _POSITIVE = ("#edf4fb", "#cfe2f4", "#a3c9ea", "#74abdd")
 _NEGATIVE = ("#fdf2e4", "#fbddb5", "#f7bf7e", "#ee9f4a")
 _UNDEFINED = "#e3d3ea"
 
+_LONGEST_TOOLTIP = 1000
+
 
 def draw(
     roots: Value | Iterable[Value],
@@ -80,7 +82,7 @@ def draw(
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
     if not isinstance(max_nodes, int) or max_nodes < 1:
         raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
-    graph = _Graph([roots] if isinstance(roots, Value) else list(roots), set(parameters))
+    graph = _Graph(list(roots) if isinstance(roots, Iterable) else [roots], set(parameters))
     plan = _plan(graph, collapse, max_nodes)
     marked = set(highlight)
 
@@ -499,6 +501,8 @@ def _align_layers(dot: Any, boxes: list[_Box]) -> None:
         if box.kind == "module" and _NEURON_PATH.search(box.title):
             layers.setdefault(_layer(box.title), []).append(box)
     for neurons in layers.values():
+        if len(neurons) == 1:
+            continue
         neurons.sort(key=lambda box: int(box.title.rpartition("[")[2][:-1]))
         with dot.subgraph() as row:
             row.attr(rank="same")
@@ -712,7 +716,12 @@ def _shown(text: str, length: int = 44) -> str:
 
 
 def _entities(text: str) -> str:
-    """`text` for an attribute that is shown: Graphviz decodes HTML's entities there."""
+    """`text` for an attribute that is shown, where Graphviz decodes HTML's entities.
+
+    It takes no more than 16,384 characters for a string.
+    """
+    if len(text) > _LONGEST_TOOLTIP:
+        text = f"{text[:_LONGEST_TOOLTIP]}…"
     return "\n".join(_clean(line) for line in text.split("\n")).replace("&", "&amp;")
 
 

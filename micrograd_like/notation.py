@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
+from unicodedata import normalize
 
 from . import ops
 from .engine import Value
@@ -21,6 +22,7 @@ from .ops import Op
 Style = Literal["text", "latex"]
 
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
+_WRAPPED = re.compile(r"\\operatorname\b")
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta",
@@ -32,8 +34,21 @@ _GREEK = {
 }  # fmt: skip
 _LATEX_ESCAPES = {
     "\\": r"\backslash ", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"\hat{}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ",
+    "_": r"\_", "^": r"\hat{}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ", "∂": r"\partial ",
+    "·": r"\cdot ", "×": r"\times ", "√": r"\surd ", "'": r"'", "`": r"{}`{}", '"': r"''",
 }  # fmt: skip
+_ACCENTS = {
+    "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
+    "\u0306": "breve", "\u0307": "dot", "\u0308": "ddot", "\u030a": "mathring", "\u030c": "check",
+}  # fmt: skip
+
+
+# What divides, and raises to powers, in an expression of the user's refuses poles. In a derivative
+# a pole is a value.
+_WITH_POLES = {ops.div: ops.ieee_div, ops.power: ops.ieee_pow, ops.log: ops.ieee_log}
+_SMALL = (
+    12  # names and numbers, of an expression that is compared with others by what it looks like
+)
 
 
 def numeral(x: float, digits: int = 4) -> str:
@@ -81,9 +96,12 @@ def names(nodes: Sequence[Value]) -> dict[Value, str]:
 def latex_name(name: str) -> str:
     r"""A name as a mathematician sets it: w_{10}, \alpha, w^{[0]}_{1,2}; anything else escaped.
 
+    What follows in brackets after an index stands above: w20[1] is w_{20}^{[1]}.
+
     >>> print(latex_name("w10"), latex_name("alpha_1"), latex_name("layers[0].neurons[1].w[2]"))
     w_{10} \alpha_{1} w^{[0]}_{1,2}
     """
+    name = normalize("NFKC", name)  # x₁ is x1
     path = re.fullmatch(
         r"(?:.*\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(?:\[(\d+)\])?", name, re.ASCII
     )
@@ -92,15 +110,30 @@ def latex_name(name: str) -> str:
         index = neuron if place is None else f"{neuron},{place}"
         return f"{_latex_stem(stem)}^{{[{layer}]}}_{{{index}}}"
     indexed = re.fullmatch(
-        r"([A-Za-z]+|[^\W\d_])_?((?:\d+|\[\d+\])(?:[_,]?\d+|\[\d+\])*)?('*)", name
+        r"([A-Za-z]+|[^\W\d_])_?(\d+(?:_\d+)*)?((?:\[\d+(?:, *\d+)*\])*)('*)", name
     )
     if indexed:
-        stem, index, primes = indexed.groups()
-        parts = re.findall(r"\d+", index or "")
-        return _latex_stem(stem) + primes + (f"_{{{','.join(parts)}}}" if parts else "")
+        stem, index, places, primes = indexed.groups()
+        lower = (index or "").replace("_", ",")
+        upper = ",".join(re.findall(r"\d+", places))
+        if upper and not lower:
+            lower, upper = upper, ""
+        return "".join(
+            [
+                _latex_stem(stem) + primes,
+                f"_{{{lower}}}" if lower else "",
+                ("{}" if primes else "") + f"^{{[{upper}]}}" if upper else "",
+            ]
+        )
+    subscripted = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
+    if subscripted:
+        stem, index = map(_latex_stem, subscripted.groups())
+        return f"{stem}_{{{index}}}"
     head, _, tail = name.rpartition(".")
     if head and re.fullmatch(r"\w+(\[\d+\])?", tail, re.ASCII):
-        return rf"{latex_name(tail)}^{{\mathrm{{{_escape(head)}}}}}"
+        written = latex_name(tail)
+        written = rf"\left({written}\right)" if "^" in written else written
+        return rf"{written}^{{\mathrm{{{_escape(head)}}}}}"
     return rf"\mathrm{{{_escape(name)}}}"
 
 
@@ -108,11 +141,24 @@ def _latex_stem(stem: str) -> str:
     stem = _GREEK.get(stem, stem)
     if stem in _GREEK.values():
         return "\\" + stem
-    return stem if len(stem) == 1 else rf"\mathrm{{{_escape(stem)}}}"
+    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{_escape(stem)}}}"
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX_ESCAPES.get(c, c if c.isprintable() else "?") for c in text)
+    return "".join(map(_escaped, text))
+
+
+def _escaped(c: str) -> str:
+    if c in _LATEX_ESCAPES:
+        return _LATEX_ESCAPES[c]
+    if c in _GREEK:
+        return f"\\{_GREEK[c]} "
+    if c.isascii():
+        return c if c.isprintable() else "?"
+    letter, *accents = normalize("NFD", c)
+    if letter.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
+        return f"\\{_ACCENTS[accents[0]]}{{{letter}}}"
+    return rf"\text{{{c}}}" if c.isprintable() else "?"
 
 
 class Expression:
@@ -121,12 +167,14 @@ class Expression:
     Constants simplify as it is made: 1·x is x, x + 0 is x, x·x is x², signs move outwards.
     """
 
-    __slots__ = ("name", "number", "op", "operands")
+    __slots__ = ("_key", "name", "name_in_latex", "number", "op", "operands", "size")
 
     op: Final[Op | None]
     operands: Final[tuple[Expression, ...]]
     name: Final[str]
+    name_in_latex: Final[str]
     number: Final[float | None]
+    size: Final[int]  # how many names and numbers it is written with
 
     def __init__(
         self,
@@ -135,11 +183,15 @@ class Expression:
         number: float | None = None,
         op: Op | None = None,
         operands: tuple[Expression, ...] = (),
+        latex: str = "",
     ) -> None:
         self.name = name
+        self.name_in_latex = latex
         self.number = number
         self.op = op
         self.operands = operands
+        self.size = sum([operand.size for operand in operands]) if op else 1
+        self._key: object = name or None
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Expression:
@@ -170,41 +222,151 @@ class Expression:
     def latex(self) -> str:
         return self.written("latex")
 
-    def written(self, style: Style) -> str:
-        """The expression as text or LaTeX. A shared sub-expression is written each time."""
+    @property
+    def key(self) -> object:
+        """Equal for expressions that are written alike, if they are small."""
+        if self._key is None:
+            self._key = self.text if self.size <= _SMALL else id(self)
+        return self._key
+
+    def written(
+        self,
+        style: Style,
+        *,
+        numbers: Mapping[str, float] | None = None,
+        spaced: bool = False,
+        most: int | None = None,
+    ) -> str:
+        """The expression as text or LaTeX. A shared sub-expression is written each time.
+
+        `numbers` stand in the place of names; `spaced` puts spaces around the dot of a product; of
+        sums and products with more than `most` terms or factors, the first ones and the last are
+        written, and how many there are between them.
+        """
+        writer = _Writer(style, numbers, spaced, most)
         done: dict[int, tuple[str, float]] = {}
         stack = [self]
         while stack:  # parts first, without recursion
+            expression = stack[-1]
+            missing = [part for part in writer.parts(expression) if id(part) not in done]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            done[id(expression)] = writer.write(expression, done)
+        return done[id(self)][0]
+
+    def evaluate(self, numbers: Mapping[str, float]) -> float:
+        """The value where names stand for `numbers`. A pole is infinite, as in a derivative."""
+        done: dict[int, float] = {}
+        stack = [self]
+        while stack:
             expression = stack[-1]
             missing = [part for part in expression.operands if id(part) not in done]
             if missing:
                 stack += missing
                 continue
             stack.pop()
-            parts = [done[id(part)] for part in expression.operands]
-            done[id(expression)] = _written(expression, parts, style)
-        return done[id(self)][0]
+            if expression.op is not None:
+                op = _WITH_POLES.get(expression.op, expression.op)
+                x = op.evaluate([done[id(part)] for part in expression.operands])
+            else:
+                x = numbers[expression.name] if expression.number is None else expression.number
+            done[id(expression)] = x
+        return done[id(self)]
 
     def __repr__(self) -> str:
         return f"<Expression {self.text}>"
 
 
-def _written(e: Expression, parts: list[tuple[str, float]], style: Style) -> tuple[str, float]:
-    if e.op is not None:
-        return write(e.op, parts, style), _binding(e.op, style)
-    if e.number is None:
-        return (e.name if style == "text" else latex_name(e.name)), 9
-    if style == "latex":
-        text = latex_numeral(e.number, 15)
-        return text, 2 if "cdot" in text else 9
-    return f"{e.number:.15g}", 9
+class _Writer:
+    """How `Expression.written` writes one expression, when its parts have been written."""
+
+    def __init__(
+        self, style: Style, numbers: Mapping[str, float] | None, spaced: bool, most: int | None
+    ) -> None:
+        self.style = style
+        self.numbers = numbers
+        self.spaced = spaced
+        self.most = most
+        self._chains: dict[int, list[tuple[Op, Expression]]] = {}
+
+    def parts(self, e: Expression) -> Sequence[Expression]:
+        """What is written before it."""
+        chain = self._chain(e)
+        return [part for _, part in _ends(chain)] if chain else e.operands
+
+    def _chain(self, e: Expression) -> list[tuple[Op, Expression]] | None:
+        """The terms of a sum, or the factors of a product, that is too long, with their ops."""
+        kin = _kin(e.op)
+        if self.most is None or e.size <= self.most or not kin or _kin(e.operands[0].op) != kin:
+            return None
+        if id(e) not in self._chains:
+            chain: list[tuple[Op, Expression]] = []
+            rest = e
+            while rest.op in kin:
+                left, right = rest.operands
+                chain.append((rest.op, right))
+                rest = left
+            self._chains[id(e)] = [(kin[0], rest), *reversed(chain)]
+        chain = self._chains[id(e)]
+        return chain if len(chain) > self.most else None
+
+    def write(self, e: Expression, done: Mapping[int, tuple[str, float]]) -> tuple[str, float]:
+        """The expression, and how tightly it binds."""
+        if e.op is None:
+            return self._atom(e)
+        chain = self._chain(e)
+        if chain is None:
+            return self._applied(e.op, [done[id(part)] for part in e.operands])
+        ends = _ends(chain)
+        hidden = len(chain) - len(ends)
+        gap = (
+            rf"\underbrace{{\cdots}}_{{{hidden}}}"
+            if self.style == "latex"
+            else f"… {hidden} more …"
+        )
+        written = done[id(ends[0][1])]
+        for op, part in ends[1:-1]:
+            written = self._applied(op, [written, done[id(part)]])
+        written = self._applied(_kin(e.op)[0], [written, (gap, 9)])
+        return self._applied(ends[-1][0], [written, done[id(ends[-1][1])]])
+
+    def _applied(self, op: Op, parts: list[tuple[str, float]]) -> tuple[str, float]:
+        text = write(op, parts, self.style, spaced=self.spaced)
+        return text, _binding(op, self.style)
+
+    def _atom(self, e: Expression) -> tuple[str, float]:
+        x, digits = e.number, 15
+        if x is None:
+            if self.numbers is None or e.name not in self.numbers:
+                if self.style == "text":
+                    return e.name, 9
+                latex = e.name_in_latex or latex_name(e.name)
+                return latex, 4 if "^" in latex and not e.name_in_latex else 9
+            x, digits = self.numbers[e.name], 4
+        if self.style == "text":
+            text = f"{x:.15g}" if digits == 15 else numeral(x)
+        else:
+            text = latex_numeral(x, digits)
+        return text, 3 if text.startswith("-") else 2 if "cdot" in text else 9
+
+
+def _kin(op: Op | None) -> tuple[Op, ...]:
+    """The ops that a chain of `op` is made of, the one that joins first."""
+    return (ops.add, ops.sub) if op in (ops.add, ops.sub) else (ops.mul,) if op is ops.mul else ()
+
+
+def _ends(chain: list[tuple[Op, Expression]]) -> list[tuple[Op, Expression]]:
+    return [*chain[:3], chain[-1]]
 
 
 def _binding(op: Op, style: Style) -> float:
     # In LaTeX a power of a power needs parentheses even where the row is written as a call: e^{x}.
     if style == "latex" and re.search(r"\^\{[^{}]*\}$", op.latex):
         return min(op.binding, 4)
-    return op.binding
+    # As text a / b·c would be read in two ways.
+    return min(op.binding, 1.9) if style == "text" and " / " in op.text else op.binding
 
 
 def apply(op: Op, operands: Sequence[Expression]) -> Expression:
@@ -228,16 +390,25 @@ def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Ex
     return result
 
 
-def write(op: Op, operands: Sequence[tuple[str, float]], style: Style = "text") -> str:
+def write(
+    op: Op,
+    operands: Sequence[tuple[str, float]],
+    style: Style = "text",
+    *,
+    spaced: bool = False,
+) -> str:
     """`op` written with the operands, each a text and how tightly it binds (see `Op.binding`).
 
     >>> write(ops.mul, [("a", 9), ("-3.0", 3)]), write(ops.power, [("a + b", 1), ("2", 9)])
     ('a·(-3.0)', '(a + b)²')
     """
-    template = op.text if style == "text" else op.latex
+    # \operatorname is among the macros that GitHub does not let through.
+    template = op.text if style == "text" else _WRAPPED.sub(r"\\mathrm", op.latex)
+    if spaced and style == "text":
+        template = template.replace("·", " · ")
     if op.arity is None:
         if "@" not in template:
-            return _write_sum_of_products(operands, style)
+            return _write_sum_of_products(operands, style, spaced)
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
     by_name = dict(zip(op.arguments, operands, strict=True))
@@ -285,9 +456,14 @@ def _needed_before(after: str) -> float:
     return 4.5 if after[0] in "^²" else 2
 
 
-def _write_sum_of_products(operands: Sequence[tuple[str, float]], style: Style) -> str:
+def _write_sum_of_products(
+    operands: Sequence[tuple[str, float]], style: Style, spaced: bool
+) -> str:
     n = len(operands) // 2
-    terms = [write(ops.mul, [w, x], style) for w, x in zip(operands, operands[n:-1], strict=False)]
+    terms = [
+        write(ops.mul, [w, x], style, spaced=spaced)
+        for w, x in zip(operands, operands[n:-1], strict=False)
+    ]
     *_, (bias, _) = operands
     if bias not in ("0", "0.0") or not terms:
         terms.append(bias)
@@ -311,6 +487,8 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         case "add":
             if a == 0.0 or b == 0.0:
                 return y if a == 0.0 else x
+            if x.key == y.key:
+                return _product(Expression(number=2.0), x)
             if y.op is ops.neg:
                 return x - y.operands[0]
             if b is not None and b < 0.0:
@@ -324,8 +502,15 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
                 return x + y.operands[0]
         case "neg" if x.op is ops.neg:
             return x.operands[0]
-        case "mul" | "damp":
+        case "mul":
             return _product(x, y)
+        case "damp":
+            # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
+            if a is not None or b is not None:
+                return _product(x, y)
+            if x.op is ops.neg or y.op is ops.neg:
+                damped = ops.damp(_unsigned(x), _unsigned(y))
+                return damped if x.op is y.op else -damped
         case "div" | "ieee_div":
             if b == 1.0:
                 return x
@@ -333,15 +518,13 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
                 sign = (x.op is ops.neg) != (y.op is ops.neg)
                 quotient = ops.div(_unsigned(x), _unsigned(y))
                 return -quotient if sign else quotient
-            return apply(ops.div, operands)
         case "pow" | "ieee_pow":
             if b == 1.0:
                 return x
-            return Expression(number=1.0) if b == 0.0 else apply(ops.power, operands)
-        case "ieee_log":
-            return apply(ops.log, operands)
+            if b == 0.0:
+                return Expression(number=1.0)
         case "pow_slope" if b is not None:
-            return y * x ** (b - 1.0)
+            return y * ops.ieee_pow(x, b - 1.0)
         case "where" if x.number is not None:
             return operands[1] if x.number else operands[2]
     return apply(op, operands)
@@ -352,19 +535,76 @@ def _unsigned(x: Expression) -> Expression:
 
 
 def _product(x: Expression, y: Expression) -> Expression:
-    for one, other in ((x, y), (y, x)):
-        if one.number == 0.0:
-            return one
-        if one.number == 1.0:
-            return other
-        if one.number is not None and one.number < 0.0:
-            return -(Expression(number=-one.number) * other)
-        if one.op is ops.neg:
-            return -(one.operands[0] * other)
-    if y.number is not None:
-        x, y = y, x  # numbers come first
-    if x.number is not None and y.op is ops.mul and y.operands[0].number is not None:
-        return Expression(number=x.number * y.operands[0].number) * y.operands[1]
-    if x is y or (x.name and x.name == y.name):
-        return x ** Expression(number=2.0)
-    return apply(ops.mul, (x, y))
+    """x·y with one number, in front, equal factors as powers, and one fraction at most."""
+    if x.number == 1.0 or y.number == 1.0:
+        return y if x.number == 1.0 else x
+    coefficient = 1.0
+    above: list[Expression] = []
+    below: list[Expression] = []
+    stack = [(y, above, below), (x, above, below)]
+    while stack:
+        e, same, other = stack.pop()
+        if e.op is ops.neg:
+            coefficient = -coefficient
+            stack.append((e.operands[0], same, other))
+        elif e.op is ops.mul:
+            stack += [(part, same, other) for part in reversed(e.operands)]
+        elif e.op in (ops.div, ops.ieee_div):
+            stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
+        elif e.number is None or (same is below and e.number == 0.0):
+            same.append(e)
+        else:
+            coefficient = coefficient * e.number if same is above else coefficient / e.number
+    if coefficient == 0.0:
+        return Expression(number=0.0)
+    top, bottom = _powers(above), _powers(below)
+    if abs(coefficient) != 1.0 or not top:
+        top.insert(0, Expression(number=abs(coefficient)))
+    product = _multiplied(top)
+    if bottom:
+        product = apply(ops.ieee_div, (product, _multiplied(bottom)))
+    return apply(ops.neg, (product,)) if coefficient < 0.0 else product
+
+
+def _multiplied(factors: list[Expression]) -> Expression:
+    product = factors[0]
+    for factor in factors[1:]:
+        product = apply(ops.mul, (product, factor))
+    return product
+
+
+def _powers(factors: Iterable[Expression]) -> list[Expression]:
+    """The factors, equal ones in one power."""
+    exponents: dict[object, float] = {}
+    bases: dict[object, Expression] = {}
+    for factor in factors:
+        base, exponent = factor, 1.0
+        if factor.op in (ops.power, ops.ieee_pow):
+            n = factor.operands[1].number
+            if n is not None and n > 0.0 and n.is_integer():
+                base, exponent = factor.operands[0], n
+        bases.setdefault(base.key, base)
+        exponents[base.key] = exponents.get(base.key, 0.0) + exponent
+    return [
+        base if n == 1.0 else apply(ops.ieee_pow, (base, Expression(number=n)))
+        for base, n in zip(bases.values(), exponents.values(), strict=True)
+    ]
+
+
+def total(terms: Iterable[Expression]) -> Expression:
+    """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
+    counts: dict[object, float] = {}
+    found: dict[object, Expression] = {}
+    for term in terms:
+        count, bare = 1.0, term
+        if bare.op is ops.neg:
+            count, bare = -1.0, bare.operands[0]
+        key = "a number" if bare.number is not None else ("a term", bare.key)
+        if bare.number is not None:
+            count, bare = count * bare.number, Expression(number=1.0)
+        found.setdefault(key, bare)
+        counts[key] = counts.get(key, 0.0) + count
+    result = Expression(number=0.0)
+    for key, term in found.items():
+        result = result + counts[key] * term
+    return result
