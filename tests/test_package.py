@@ -88,7 +88,7 @@ def test_every_error_is_the_librarys_and_the_builtin_that_fits():
     children = [c for c in children if issubclass(c, MicrogradError)]
     assert len(children) >= 5
     for child in children:
-        assert issubclass(child, (ValueError, TypeError, ImportError))
+        assert issubclass(child, (ValueError, TypeError, ImportError, RuntimeError))
 
 
 def test_only_the_table_and_its_numerics_say_what_a_derivative_is():
