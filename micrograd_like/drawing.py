@@ -47,6 +47,8 @@ _NEGATIVE = ("#fdf2e4", "#fbddb5", "#f7bf7e", "#ee9f4a")
 _UNDEFINED = "#e3d3ea"
 
 _LONGEST_TOOLTIP = 1000
+_MANY_OPERANDS = 7
+_MANY_CONSTANTS = 6
 
 
 def draw(
@@ -256,28 +258,29 @@ class _Graph:
                     result[node] = path[1]
                 continue
             parents = node.parents
-            owners = {result[p] for p in parents if p in result and (p.op is None or p in sums)}
-            if len(owners) != 1:
-                continue
-            (owner,) = owners
-            mine = [p for p in parents if result.get(p) == owner]
-            if node.op is ops.affine_row:
-                joins = any(p.op is None for p in mine)
-            elif node.op is ops.mul:
-                joins = any(p.op is None for p in mine) and len(mine) < len(node.operands)
-            elif node.op is ops.add:
-                joins = len(mine) == 2 and any(p in sums for p in mine)
-            else:
-                joins = False
-                if len(parents) == 1 and self.uses[parents[0]] == 1 and parents[0] in sums:
-                    # A function written as a call, and not the products and sums of a loss.
-                    joins = node.op.binding >= 9 and parents[0].op is not ops.mul
-                    if joins:
-                        result[node] = owner
-                continue
-            if joins:
+            joins = False
+            owners: set[str | None] = set()
+            if node.op is ops.affine_row or node.op is ops.mul:  # w·x + b, but not w·w
+                mine = [p for p in parents if p.op is None and p in result]
+                owners = {result[p] for p in mine}
+                joins = len(mine) < len(node.operands)
+            elif node.op is ops.add:  # of a product, or b, but not of the outputs of two uses
+                owners = {result.get(p) for p in parents}
+                terms = [p for p in parents if p in sums]
+                single = any(p.op is None or p.op is ops.mul for p in parents)
+                joins = len(parents) == 2 and bool(terms) and single
+            if joins and len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
                 sums.add(node)
+            elif (
+                # A function written as a call, and not the products and sums of a loss.
+                node.op.binding >= 9
+                and len(parents) == 1
+                and parents[0] in sums
+                and parents[0].op is not ops.mul
+                and self.uses[parents[0]] == 1
+            ):
+                result[node] = result[parents[0]]
         return result
 
 
@@ -471,10 +474,17 @@ def _source(
         (node,) = box.nodes
         local = iter(node.local_grads)
         drawn: set[int] = set()
+        constants = [a for a in node.operands if not isinstance(a, Value)]
+        if show_constants and len(constants) > _MANY_CONSTANTS:
+            name = f"const-{graph.index[node]}"
+            _constant(dot, box, name, f"{len(constants):,} numbers", repr(constants[:99]), name)
         for k, operand in enumerate(node.operands):
             if not isinstance(operand, Value):
-                if show_constants:
-                    _constant(dot, graph, box, node, k, operand)
+                if show_constants and len(constants) <= _MANY_CONSTANTS:
+                    place = f"{graph.index[node]}-{k}"
+                    about = repr(operand)
+                    text = notation.numeral(operand)
+                    _constant(dot, box, f"const-{place}", text, about, f"edge-{place}")
                 continue
             d = next(local)
             source = place_of[operand]
@@ -510,14 +520,13 @@ def _align_layers(dot: Any, boxes: list[_Box]) -> None:
                 row.edge(box.id, following.id, style="invis")
 
 
-def _constant(dot: Any, graph: _Graph, box: _Box, node: Value, k: int, x: float) -> None:
-    name = f"const-{graph.index[node]}-{k}"
+def _constant(dot: Any, box: _Box, name: str, text: str, about: str, edge: str) -> None:
     attributes = {
         "shape": "plaintext", "margin": "0.03", "width": "0", "height": "0",
         "fontsize": "10", "fontcolor": _GREY,
     }  # fmt: skip
-    dot.node(name, notation.numeral(x), id=name, tooltip=repr(x), **attributes)
-    dot.edge(name, box.id, id=f"edge-{graph.index[node]}-{k}", style="dashed", tooltip="constant")
+    dot.node(name, text, id=name, tooltip=about, **attributes)
+    dot.edge(name, box.id, id=edge, style="dashed", tooltip="constant")
 
 
 def _group_edge(dot: Any, source: _Box, target: _Box, count: int, dense: bool) -> None:
@@ -635,7 +644,7 @@ def _small(text: str) -> str:
 def _formula(graph: _Graph, node: Value) -> str:
     """The operation, with the names of what it was applied to if there is room for them."""
     assert node.op is not None
-    if len(node.operands) > 7:
+    if len(node.operands) > _MANY_OPERANDS:
         return _generic(node)
     operands = [
         (graph.names[a], 9.0) if isinstance(a, Value) else (notation.numeral(a), 9.0)
@@ -651,7 +660,8 @@ def _generic(node: Value) -> str:
     if node.op.arity is None and "@" in node.op.text:
         return f"{node.op.name}(…)"
     if node.op.arity is None:
-        return node.op.text
+        weights = node.operands[: len(node.operands) // 2]
+        return "Σ x" if all(w == 1.0 for w in weights) else node.op.text
     letters = dict(zip(dict.fromkeys(node.parents), "xyzuvwabcd", strict=False))
     operands = [
         (letters.get(a, "…") if isinstance(a, Value) else notation.numeral(a), 9.0)

@@ -353,6 +353,30 @@ def test_a_loss_keeps_out_of_the_neurons():
     assert len({picture.box(node) for node in topological_order(loss)}) == 4 + 4
 
 
+def test_networks_behind_one_another_keep_their_neurons_apart():
+    class Pair(nn.Module):
+        def __init__(self):
+            self.encoder = nn.MLP(3, [4, 2], seed=0)  # with a linear output
+            self.decoder = nn.MLP(2, [4, 1], seed=1)
+            self._label_parameters()
+
+    pair = Pair()
+    y = pair.decoder(pair.encoder([1.0, 2.0, 3.0]))
+    picture = draw(y, collapse="neuron")
+    assert len({picture.box(node) for node in topological_order(y)}) == 4 + 2 + 4 + 1
+    total = y + pair.decoder([1.0, 2.0])  # two outputs of one neuron are added outside of it
+    picture = draw(total, collapse="neuron")
+    assert picture.box(total) != picture.box(y)
+    assert picture.box(total).startswith("node-")
+
+
+def test_many_constants_of_one_node_are_drawn_as_one():
+    source = draw(nn.Neuron(20, seed=0)([0.5] * 20), collapse="none").source
+    assert source.count('label="20 numbers"') == 1
+    mean = affine([1.0] * 10, [Value(float(i)) for i in range(10)])
+    assert "= Σ x<" in draw(mean).source
+
+
 def test_a_small_network_is_not_collapsed():
     picture = draw(nn.MLP(1, [1], seed=0)([2.0]))
     assert "box-" not in picture.source
