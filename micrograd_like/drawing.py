@@ -279,6 +279,7 @@ class _Graph:
                 and parents[0] in sums
                 and parents[0].op is not ops.mul
                 and self.uses[parents[0]] == 1
+                and not node.label
             ):
                 result[node] = result[parents[0]]
         return result
@@ -538,18 +539,18 @@ def _group_edge(dot: Any, source: _Box, target: _Box, count: int, dense: bool) -
 
 def _node_label(graph: _Graph, box: _Box, bold: bool) -> tuple[str, dict[str, str]]:
     (node,) = box.nodes
-    name = f"<b>{_shown(graph.names[node])}</b>"
-    if node.op is not None and not node.label:
-        name = _shown(graph.names[node])
+    name = _shown(graph.names[node])
+    if node.op is None or node.label:
+        name = f"<b>{name}</b>"
     has = graph.has_grad(node)
     grad = notation.numeral(node.grad) if has else "–"
     color = _shade(node.grad, graph.largest_grad) if has else "#ffffff"
     numbers = (
-        f"<td>{_small('data')} {notation.numeral(node.data)}</td>"
-        f'<td bgcolor="{color}">{_small("grad")} {grad}</td>'
+        f"<td>{_small('data')}&#160;{notation.numeral(node.data)}</td>"
+        f'<td bgcolor="{color}">{_small("grad")}&#160;{grad}</td>'
     )
     if node.op is not None:
-        title = f"{name} = {_shown(_formula(graph, node), 34)}"
+        title = f"{name}&#160;= {_shown(_formula(graph, node), 34)}"
         return _rounded(f'<tr><td colspan="2">{title}</td></tr><hr/><tr>{numbers}</tr>', bold), {}
     table = (
         '<table border="0" cellborder="0" cellspacing="0" cellpadding="3">'
@@ -611,7 +612,7 @@ def _summary(
     color = _shade(norm, graph.largest_grad * math.sqrt(len(nodes))) if has else "#ffffff"
     shown = notation.numeral(norm) if has else "–"
     rows = "".join(f"<tr><td>{_small(_shown(line))}</td></tr>" for line in lines)
-    grad = f'<tr><td bgcolor="{color}">{_small("‖grad‖")} {shown}</td></tr>'
+    grad = f'<tr><td bgcolor="{color}">{_small("‖grad‖")}&#160;{shown}</td></tr>'
     return _rounded(f"<tr><td>{title}</td></tr>{rows}<hr/>{grad}", bold, "#f1f3f4"), {}
 
 

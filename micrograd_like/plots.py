@@ -1,4 +1,8 @@
-"""Pictures of a training: loss curve, confusion matrix, decision boundary. Needs matplotlib."""
+"""Pictures of a training: loss curve, confusion matrix, decision boundary. Needs matplotlib.
+
+They are matplotlib's figures, outside of pyplot's state: nothing pops up, `savefig` writes them.
+A notebook shows them once `matplotlib.pyplot` is imported there.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import Value, affine, drawing, nn, tanh, topological_order
+from micrograd_like import Value, affine, drawing, nn, softplus, tanh, topological_order
 from micrograd_like.datasets import moons
 from micrograd_like.drawing import draw
 from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
@@ -161,19 +161,19 @@ def test_the_order_of_hashing_does_not_change_a_byte():
 
 def test_gradients_are_a_dash_before_a_backward_pass_and_numbers_after_it():
     y = neuron()
-    assert draw(y).source.count("</font> –") == len(topological_order(y))
+    assert draw(y).source.count("</font>&#160;–") == len(topological_order(y))
     y.backward()
     source = draw(y).source
     assert "–" not in source
-    assert "</font> -1.5" in source
-    assert "</font> 0.0" in source  # a gradient that is 0 after it
+    assert "</font>&#160;-1.5" in source
+    assert "</font>&#160;0.0" in source  # a gradient that is 0 after it
 
 
 def test_a_parameters_gradient_from_an_earlier_pass_is_shown_beside_fresh_nodes():
     w = Value(2.0, label="w")
     (w * 3.0).backward()
     source = draw(w * 5.0).source
-    assert "</font> 3.0" in source
+    assert "</font>&#160;3.0" in source
     assert source.count("–") == 2  # the new node, and its tooltip
 
 
@@ -263,7 +263,7 @@ def test_the_direction_is_left_to_right_or_top_to_bottom():
 def test_a_made_up_op_is_drawn_by_its_row(made_up):
     cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3 * x * x, text="@x³", binding=4)
     x = Value(1.5, label="x")
-    assert "= x³<" in draw(cube(x)).source
+    assert "&#160;= x³<" in draw(cube(x)).source
     plain = made_up("plain", lambda x: 2 * x, lambda x, out: 2.0)
     assert "= plain(x)<" in draw(plain(x)).source
 
@@ -351,6 +351,9 @@ def test_a_loss_keeps_out_of_the_neurons():
     assert score_box == picture.box(model.layers[1].neurons[0].b)
     assert picture.box(loss) not in {picture.box(p) for p in model.parameters()}
     assert len({picture.box(node) for node in topological_order(loss)}) == 4 + 4
+    loss = softplus(score)  # the loss of an example of the negative class
+    loss.label = "loss"
+    assert draw(loss, collapse="neuron").box(loss).startswith("node-")
 
 
 def test_networks_behind_one_another_keep_their_neurons_apart():
