@@ -9,6 +9,7 @@
 """
 
 from . import losses, nn, optim, training
+from .derivation import derive, explain
 from .drawing import draw
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
@@ -76,11 +77,13 @@ __all__ = [
     "atanh",
     "cos",
     "cosh",
+    "derive",
     "div",
     "draw",
     "elu",
     "erf",
     "exp",
+    "explain",
     "expm1",
     "gelu",
     "grad",

@@ -1,4 +1,4 @@
-"""The commands `eval`, `draw` and `step`: one expression with its numbers, looked at from inside.
+"""The commands `eval`, `draw`, `step` and `derive`: one expression, looked at from inside.
 
 What `--json` prints is strict JSON. Infinities and NaN, which JSON lacks, are the strings "inf",
 "-inf" and "nan", of which Python's float() makes numbers again.
@@ -13,6 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -23,18 +24,23 @@ from .errors import InputError, display_width
 from .expressions import parse
 from .notation import Expression
 
-COMMANDS = ("eval", "draw", "step")
+COMMANDS = ("eval", "draw", "step", "derive")
 _FLAGS = {"-h", "--help", "--json"}
-_WITH_ARGUMENT = {"-o", "--out", "--direction"}
+_WITH_ARGUMENT = {"-o", "--out", "--direction", "--wrt"}
 
 
 def add_commands(commands: Any) -> None:
-    """Add the parsers of the three commands to the subparsers of the whole."""
+    """Add the parsers of the commands to the subparsers of the whole."""
     evaluate = _add(
         commands, "eval", _eval, "compute an expression and its gradients, node by node"
     )
     draw = _add(commands, "draw", _draw, "draw the graph of an expression, with gradients")
     step = _add(commands, "step", _step, "go through both passes of an expression, step by step")
+    derive = _add(commands, "derive", _derive, "derive the gradients of an expression, by hand")
+    derive.add_argument(
+        "--wrt", metavar="NAMES", help="what to derive by, as in w1,w2 (default: all its names)"
+    )
+    derive.add_argument("--latex", action="store_true", help="write LaTeX (default: text)")
     for parser, what in (
         (draw, "the picture to write, .svg, .png, .pdf or .dot (default: SVG on stdout)"),
         (step, "the HTML page to write, which plays the steps (default: text on stdout)"),
@@ -94,7 +100,8 @@ def options_first(argv: Sequence[str]) -> list[str]:
 
 
 def _next(items: Iterator[str]) -> list[str]:
-    return [item for item, _ in zip(items, "1", strict=False)]
+    """The next item, if there is one."""
+    return list(islice(items, 1))
 
 
 def _graph(arguments: argparse.Namespace) -> tuple[Value, dict[str, Value]]:
@@ -171,6 +178,28 @@ def _step(arguments: argparse.Namespace) -> int:
         _print_json({**about, "steps": events, **_written(arguments)})
     elif not arguments.out:
         _print(str(steps(root)))
+    return 0
+
+
+def _derive(arguments: argparse.Namespace) -> int:
+    """Print the derivation, with numbers below the symbols if the variables have values."""
+    from .derivation import derive
+
+    parsed = parse(arguments.expression)
+    if not parsed.names:
+        raise InputError("the expression has no names to derive by")
+    names = parsed.names
+    if arguments.wrt is not None:
+        names = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
+    unknown = [name for name in names if name not in parsed.names]
+    if unknown:
+        known = ", ".join(parsed.names)
+        raise InputError(f"--wrt {unknown[0]!r:.80} is not in the expression: it has {known:.200}")
+    numbers = _numbers(arguments.variables)
+    # Symbols need no numbers. NaN is in the domain of all operations.
+    root, leaves = parsed.build(numbers or dict.fromkeys(parsed.names, math.nan))
+    derivation = derive(root, [leaves[name] for name in names], numbers=bool(numbers))
+    _print(derivation.latex if arguments.latex else derivation.text)
     return 0
 
 

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
-from unicodedata import normalize
 
 from . import ops
 from .engine import Value
@@ -22,7 +21,8 @@ from .ops import Op
 Style = Literal["text", "latex"]
 
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
-_WRAPPED = re.compile(r"\\operatorname\b")
+_NAME = re.compile(r"[\w.\[\],'′\u2068\u2069]+|\(.*\)")
+_OPERATOR_NAME = re.compile(r"\\operatorname\b")
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta",
@@ -34,8 +34,9 @@ _GREEK = {
 }  # fmt: skip
 _LATEX_ESCAPES = {
     "\\": r"\backslash ", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"\hat{}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ", "∂": r"\partial ",
-    "·": r"\cdot ", "×": r"\times ", "√": r"\surd ", "'": r"'", "`": r"{}`{}", '"': r"''",
+    "_": r"\_", "^": r"{\wedge}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ",
+    "∂": r"\partial ", "·": r"\cdot ", "×": r"\times ", "√": r"\surd ",
+    "'": r"'", "`": r"{}`{}", '"': r"''",
 }  # fmt: skip
 _ACCENTS = {
     "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
@@ -46,9 +47,10 @@ _ACCENTS = {
 # What divides, and raises to powers, in an expression of the user's refuses poles. In a derivative
 # a pole is a value.
 _WITH_POLES = {ops.div: ops.ieee_div, ops.power: ops.ieee_pow, ops.log: ops.ieee_log}
-_SMALL = (
-    12  # names and numbers, of an expression that is compared with others by what it looks like
-)
+_FLAT = 40  # of a sum within a sum: longer ones stay as they are
+_SUMS = (ops.add, ops.sub)
+# Names, numbers and functions, of an expression that is compared with others part by part.
+_SMALL = 12
 
 
 def numeral(x: float, digits: int = 4) -> str:
@@ -68,7 +70,10 @@ def latex_numeral(x: float, digits: int = 4) -> str:
     if math.isinf(x):
         return r"\infty" if x > 0.0 else r"-\infty"
     mantissa, _, exponent = f"{x:.{digits}g}".partition("e")
-    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+    if not exponent:
+        return mantissa
+    factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa} \cdot ")
+    return f"{factor}10^{{{int(exponent)}}}"
 
 
 def names(nodes: Sequence[Value]) -> dict[Value, str]:
@@ -101,7 +106,7 @@ def latex_name(name: str) -> str:
     >>> print(latex_name("w10"), latex_name("alpha_1"), latex_name("layers[0].neurons[1].w[2]"))
     w_{10} \alpha_{1} w^{[0]}_{1,2}
     """
-    name = normalize("NFKC", name)  # x₁ is x1
+    name = _normalized("NFKC", name)  # x₁ is x1
     path = re.fullmatch(
         r"(?:.*\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(?:\[(\d+)\])?", name, re.ASCII
     )
@@ -137,6 +142,20 @@ def latex_name(name: str) -> str:
     return rf"\mathrm{{{_escape(name)}}}"
 
 
+def looks_like_a_name(name: str) -> bool:
+    """Whether it needs no parentheses in a formula: w[0,1], and not x1*w1 + b."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
+    if text.isascii():
+        return text
+    # Imported late, as in errors.py.
+    from unicodedata import normalize
+
+    return normalize(form, text)
+
+
 def _latex_stem(stem: str) -> str:
     stem = _GREEK.get(stem, stem)
     if stem in _GREEK.values():
@@ -153,12 +172,12 @@ def _escaped(c: str) -> str:
         return _LATEX_ESCAPES[c]
     if c in _GREEK:
         return f"\\{_GREEK[c]} "
-    if c.isascii():
-        return c if c.isprintable() else "?"
-    letter, *accents = normalize("NFD", c)
-    if letter.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
-        return f"\\{_ACCENTS[accents[0]]}{{{letter}}}"
-    return rf"\text{{{c}}}" if c.isprintable() else "?"
+    if c.isascii() or not c.isprintable() or c == "\N{REPLACEMENT CHARACTER}":
+        return c if c.isascii() and c.isprintable() else "?"
+    letter, accents = (parts := _normalized("NFD", c))[0], parts[1:]
+    if letter.isascii() and accents in _ACCENTS:
+        return f"\\{_ACCENTS[accents]}{{{letter}}}"
+    return rf"\text{{{c}}}"
 
 
 class Expression:
@@ -174,7 +193,7 @@ class Expression:
     name: Final[str]
     name_in_latex: Final[str]
     number: Final[float | None]
-    size: Final[int]  # how many names and numbers it is written with
+    size: Final[int]  # how many names, numbers and functions it is written with
 
     def __init__(
         self,
@@ -190,8 +209,8 @@ class Expression:
         self.number = number
         self.op = op
         self.operands = operands
-        self.size = sum([operand.size for operand in operands]) if op else 1
-        self._key: object = name or None
+        self.size = sum([operand.size for operand in operands]) + (len(operands) < 2)
+        self._key: object = name or number
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Expression:
@@ -224,9 +243,10 @@ class Expression:
 
     @property
     def key(self) -> object:
-        """Equal for expressions that are written alike, if they are small."""
+        """Equal for expressions that are alike, if they are small."""
         if self._key is None:
-            self._key = self.text if self.size <= _SMALL else id(self)
+            small = self.size <= _SMALL
+            self._key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
         return self._key
 
     def written(
@@ -240,8 +260,8 @@ class Expression:
         """The expression as text or LaTeX. A shared sub-expression is written each time.
 
         `numbers` stand in the place of names; `spaced` puts spaces around the dot of a product; of
-        sums and products with more than `most` terms or factors, the first ones and the last are
-        written, and how many there are between them.
+        a sum with more than `most` terms, or an op with more arguments, the first ones and the last
+        are written, and how many there are between them.
         """
         writer = _Writer(style, numbers, spaced, most)
         done: dict[int, tuple[str, float]] = {}
@@ -297,18 +317,19 @@ class _Writer:
         return [part for _, part in _ends(chain)] if chain else e.operands
 
     def _chain(self, e: Expression) -> list[tuple[Op, Expression]] | None:
-        """The terms of a sum, or the factors of a product, that is too long, with their ops."""
-        kin = _kin(e.op)
-        if self.most is None or e.size <= self.most or not kin or _kin(e.operands[0].op) != kin:
+        """The terms of a sum, or arguments of an op, that are too many, with what joins them."""
+        if self.most is None or e.size <= self.most or e.op is None:
             return None
         if id(e) not in self._chains:
-            chain: list[tuple[Op, Expression]] = []
-            rest = e
-            while rest.op in kin:
-                left, right = rest.operands
-                chain.append((rest.op, right))
-                rest = left
-            self._chains[id(e)] = [(kin[0], rest), *reversed(chain)]
+            chain = [(e.op, part) for part in e.operands]
+            if e.op in _SUMS:
+                rest, chain = e, []
+                while rest.op in _SUMS:
+                    left, right = rest.operands
+                    chain.append((rest.op, right))
+                    rest = left
+                chain = [(ops.add, rest), *reversed(chain)]
+            self._chains[id(e)] = chain
         chain = self._chains[id(e)]
         return chain if len(chain) > self.most else None
 
@@ -326,10 +347,13 @@ class _Writer:
             if self.style == "latex"
             else f"… {hidden} more …"
         )
+        if e.op not in _SUMS:
+            parts = [done[id(part)] for _, part in ends]
+            return self._applied(e.op, [*parts[:-1], (gap, 9), parts[-1]])
         written = done[id(ends[0][1])]
         for op, part in ends[1:-1]:
             written = self._applied(op, [written, done[id(part)]])
-        written = self._applied(_kin(e.op)[0], [written, (gap, 9)])
+        written = self._applied(ops.add, [written, (gap, 9)])
         return self._applied(ends[-1][0], [written, done[id(ends[-1][1])]])
 
     def _applied(self, op: Op, parts: list[tuple[str, float]]) -> tuple[str, float]:
@@ -340,21 +364,20 @@ class _Writer:
         x, digits = e.number, 15
         if x is None:
             if self.numbers is None or e.name not in self.numbers:
-                if self.style == "text":
-                    return e.name, 9
-                latex = e.name_in_latex or latex_name(e.name)
-                return latex, 4 if "^" in latex and not e.name_in_latex else 9
+                text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
+                if e.name_in_latex:
+                    return text, 9
+                if not looks_like_a_name(e.name):
+                    return text, 0
+                return text, 4 if "^" in text else 9
             x, digits = self.numbers[e.name], 4
         if self.style == "text":
             text = f"{x:.15g}" if digits == 15 else numeral(x)
         else:
             text = latex_numeral(x, digits)
-        return text, 3 if text.startswith("-") else 2 if "cdot" in text else 9
-
-
-def _kin(op: Op | None) -> tuple[Op, ...]:
-    """The ops that a chain of `op` is made of, the one that joins first."""
-    return (ops.add, ops.sub) if op in (ops.add, ops.sub) else (ops.mul,) if op is ops.mul else ()
+        if text.startswith("-"):
+            return text, 3
+        return text, 2 if "cdot" in text else 4 if "^" in text else 9
 
 
 def _ends(chain: list[tuple[Op, Expression]]) -> list[tuple[Op, Expression]]:
@@ -362,11 +385,12 @@ def _ends(chain: list[tuple[Op, Expression]]) -> list[tuple[Op, Expression]]:
 
 
 def _binding(op: Op, style: Style) -> float:
-    # In LaTeX a power of a power needs parentheses even where the row is written as a call: e^{x}.
-    if style == "latex" and re.search(r"\^\{[^{}]*\}$", op.latex):
+    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
+    # a call: e^{x}.
+    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
         return min(op.binding, 4)
     # As text a / b·c would be read in two ways.
-    return min(op.binding, 1.9) if style == "text" and " / " in op.text else op.binding
+    return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
 def apply(op: Op, operands: Sequence[Expression]) -> Expression:
@@ -403,7 +427,7 @@ def write(
     ('a·(-3.0)', '(a + b)²')
     """
     # \operatorname is among the macros that GitHub does not let through.
-    template = op.text if style == "text" else _WRAPPED.sub(r"\\mathrm", op.latex)
+    template = op.text if style == "text" else _OPERATOR_NAME.sub(r"\\mathrm", op.latex)
     if spaced and style == "text":
         template = template.replace("·", " · ")
     if op.arity is None:
@@ -441,7 +465,7 @@ def _needed_after(before: str) -> float:
     if before[-1] == "+":
         return 1
     if before[-1] == "-":
-        return 1.5 if before.rstrip("-") else 2
+        return 1.5 if before.rstrip("-") else 1.95
     if before[-1] in "·t":  # ... \cdot
         return 2
     return 2.5 if before[-1] == "/" else 9
@@ -502,6 +526,8 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
                 return x + y.operands[0]
         case "neg" if x.op is ops.neg:
             return x.operands[0]
+        case "neg" if x.op is ops.sub:
+            return x.operands[1] - x.operands[0]
         case "mul":
             return _product(x, y)
         case "damp":
@@ -557,13 +583,15 @@ def _product(x: Expression, y: Expression) -> Expression:
             coefficient = coefficient * e.number if same is above else coefficient / e.number
     if coefficient == 0.0:
         return Expression(number=0.0)
+    if float(f"{coefficient:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
+        coefficient = math.copysign(1.0, coefficient)
     top, bottom = _powers(above), _powers(below)
     if abs(coefficient) != 1.0 or not top:
         top.insert(0, Expression(number=abs(coefficient)))
     product = _multiplied(top)
     if bottom:
         product = apply(ops.ieee_div, (product, _multiplied(bottom)))
-    return apply(ops.neg, (product,)) if coefficient < 0.0 else product
+    return -product if coefficient < 0.0 else product
 
 
 def _multiplied(factors: list[Expression]) -> Expression:
@@ -595,16 +623,31 @@ def total(terms: Iterable[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
     counts: dict[object, float] = {}
     found: dict[object, Expression] = {}
-    for term in terms:
-        count, bare = 1.0, term
+    stack = [(term, 1.0) for term in terms][::-1]
+    while stack:
+        bare, count = stack.pop()
         if bare.op is ops.neg:
-            count, bare = -1.0, bare.operands[0]
-        key = "a number" if bare.number is not None else ("a term", bare.key)
+            stack.append((bare.operands[0], -count))
+            continue
+        if bare.op in _SUMS and bare.size <= _FLAT:
+            left, right = bare.operands
+            stack += [(right, count if bare.op is ops.add else -count), (left, count)]
+            continue
+        if bare.op is ops.mul and bare.operands[0].number is not None:
+            count, bare = count * bare.operands[0].number, bare.operands[1]
+        key: object = bare.key
         if bare.number is not None:
-            count, bare = count * bare.number, Expression(number=1.0)
+            count, bare, key = count * bare.number, Expression(number=1.0), None
         found.setdefault(key, bare)
         counts[key] = counts.get(key, 0.0) + count
+    products = [counts[key] * term for key, term in found.items()]
+    # b - a, rather than -a + b.
+    first = next((i for i, e in enumerate(products) if not _is_negative(e)), 0)
     result = Expression(number=0.0)
-    for key, term in found.items():
-        result = result + counts[key] * term
+    for product in [products[first], *products[:first], *products[first + 1 :]]:
+        result = result + product
     return result
+
+
+def _is_negative(e: Expression) -> bool:
+    return e.op is ops.neg or (e.number is not None and e.number <= 0.0)

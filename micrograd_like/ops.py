@@ -335,10 +335,12 @@ one_minus_square: Op = Op("one_minus_square", lambda x: (1.0 - x) * (1.0 + x),
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)")
 cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),
-                 lambda x, y, out: -ieee_div(out * cosine(y, x), hypot(x, y))))
+                 lambda x, y, out: -ieee_div(out * cosine(y, x), hypot(x, y))),
+                text="@x / hypot(@x, @y)", latex=r"\frac{@x}{\sqrt{@x^2 + @y^2}}", binding=2)
 inversion: Op = Op("inversion", numerics.inversion,  # x / (x² + y²), the real part of 1 / (x + iy)
                    (lambda x, y, out: (inversion(y, x) - out) * (inversion(y, x) + out),
-                    lambda x, y, out: -2.0 * out * inversion(y, x)))
+                    lambda x, y, out: -2.0 * out * inversion(y, x)),
+                   text="@x / (@x² + @y²)", latex=r"\frac{@x}{@x^2 + @y^2}", binding=2)
 step: Op = Op("step", lambda x: 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN, lambda x, out: 0.0,
               text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0")
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0")

@@ -491,7 +491,7 @@ def test_step_prints_its_events_as_strict_json(run):
     assert "exp(x)" in report["steps"][1]["formula"]
 
 
-@pytest.mark.parametrize("command", ["eval", "draw", "step"])
+@pytest.mark.parametrize("command", ["eval", "draw", "step", "derive"])
 def test_commands_on_expressions_survive_a_reader_who_has_gone(command):
     text = " + ".join(f"x*{i}" for i in range(60))
     process = subprocess.Popen(
@@ -502,3 +502,57 @@ def test_commands_on_expressions_survive_a_reader_who_has_gone(command):
     process.stdout.close()
     err = process.stderr.read()
     assert (process.wait(), err) == (0, b"")
+
+
+def test_derive_prints_the_derivation_in_symbols(run):
+    assert run("derive", "tanh(w1*x1 + w2*x2 + b)", "--wrt", "w1,w2") == (
+        0,
+        "v4 = w1 · x1 + w2 · x2 + b\n"
+        "v5 = tanh(v4)\n"
+        "δ4 = sech(v4)²\n"
+        "∂v5/∂w1 = δ4 · x1\n"
+        "∂v5/∂w2 = δ4 · x2\n",
+        "",
+    )
+    assert run("derive", "-x*2 + log(α)**2", "--wrt=α")[1].endswith("∂v5/∂α = 2 · v3 / α\n")
+    status, out, _ = run("derive", "x**2*y")
+    assert status == 0
+    assert out.splitlines()[-2:] == ["∂v2/∂x = 2 · y · x", "∂v2/∂y = v1"]
+
+
+def test_derive_puts_numbers_under_the_symbols_if_there_are_values(run):
+    status, out, err = run("derive", "tanh(w*x)", "w=-0.5", "x=2", "--wrt", "w")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2:] == [
+        "∂v2/∂w = sech(v1)² · x",
+        "∂v2/∂w = sech(-1.0)² · 2.0 = 0.8399",
+    ]
+
+
+def test_derive_writes_latex(run):
+    status, out, err = run("derive", "tanh(w1*x)", "--wrt", "w1", "--latex")
+    assert (status, err) == (0, "")
+    assert out.startswith("\\begin{aligned}\n")
+    assert out.endswith("&= \\mathrm{sech}\\left(v_{1}\\right)^{2} \\cdot x\n\\end{aligned}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["x*y", "--wrt", "z"], "'z' is not in the expression: it has x, y"),
+        (["x*y", "--wrt", "x,"], "'' is not in the expression"),
+        (["x*y", "--wrt"], "--wrt"),
+        (["2*3"], "no names"),
+        (["x*y", "x=1"], "y=NUMBER"),
+        (["log(x)", "x=-1"], "log is defined"),
+    ],
+)
+def test_derive_refuses_in_one_line(run, argv, says):
+    status, out, err = run("derive", *argv)
+    assert (status, out) == (2, "")
+    assert says in err.splitlines()[0]
+
+
+def test_no_argument_is_lost_after_an_option_with_a_value(run):
+    assert run("draw", "-o", "a.dot", "x*y", "x=2", "y=3")[:2] == (0, "wrote a.dot\n")
+    assert run("derive", "--wrt", "x", "x*y")[1].endswith("∂v1/∂x = y\n")
