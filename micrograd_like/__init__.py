@@ -13,6 +13,7 @@ from .derivation import derive, explain
 from .drawing import draw
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
+from .lifting import compile  # noqa: A004
 from .ops import (
     Op,
     acos,
@@ -75,6 +76,7 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "compile",
     "cos",
     "cosh",
     "derive",

@@ -1,0 +1,479 @@
+"""Second step: the tape's assignments become operations on arrays.
+
+Assignments of one *level* (the longest path from the inputs) and one *form* (the same row, or sums
+of as many terms, of operands from the same arrays) are one array. A group of m·n sums of products
+whose left operands take m distinct rows and whose right operands take n distinct rows, in all
+combinations, is a matrix product. The elements of each group are put in an order in which its
+operands line up: as a whole array, its transpose, a slice, a row repeated along the other axis.
+What does not line up is an index gather.
+
+The lifted form is a list of `Statement`s, which print themselves. A `View` says, for every element,
+which element of which array it is; `emit.py` finds the words for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ops import Op
+from .tape import Call, Sum, Tape
+
+Indices = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+
+class Array:
+    """An array of the program, of 0, 1 or 2 axes: an input, a constant, or what is computed.
+
+    `members` are the assignments in it, in the order of its elements; `data` a constant's numbers.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        shape: tuple[int, ...],
+        members: Sequence[int] = (),
+        data: Floats | None = None,
+        name: str = "",
+    ) -> None:
+        self.number = number
+        self.shape = shape
+        self.members = members
+        self.data = data
+        self.name = name
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+
+class View:
+    """Elements of an array, at `places` (of its flat form), in the shape of `places`."""
+
+    def __init__(self, array: Array, places: Indices) -> None:
+        self.array = array
+        self.places = places
+
+
+class Term:
+    """coefficient · left · right, or coefficient · left, as part of a sum of arrays.
+
+    With `kind` "each" elementwise; with "total" summed over the last axis of the views; with
+    "matmul" left @ right.T, for views of shapes (m, k) and (n, k) (or (k,), for a product of a
+    matrix and a vector, or of two vectors). A coefficient is a number, or an array of them.
+    """
+
+    def __init__(
+        self, kind: str, coefficient: float | Array, left: View, right: View | None = None
+    ) -> None:
+        self.kind = kind
+        self.coefficient = coefficient
+        self.left = left
+        self.right = right
+
+
+class Statement:
+    """result = op(args), or result = constant + the terms. Arguments are views or numbers."""
+
+    def __init__(
+        self,
+        result: Array,
+        *,
+        op: Op | None = None,
+        args: Sequence[View | float | Array] = (),
+        constant: float | Array = 0.0,
+        terms: Sequence[Term] = (),
+    ) -> None:
+        self.result = result
+        self.op = op
+        self.args = args
+        self.constant = constant
+        self.terms = terms
+
+
+class Lifted:
+    """The arrays and statements of a program, and where its outputs are."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        inputs: list[tuple[Array, Indices]],
+        statements: list[Statement],
+        array_of: list[Array],
+        place_of: Indices,
+    ) -> None:
+        self.tape: Final = tape
+        self.inputs: Final = inputs
+        self.statements: Final = statements
+        self.array_of: Final = array_of
+        self.place_of: Final = place_of
+
+
+def lift(tape: Tape, inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]]) -> Lifted:
+    """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers."""
+    return _Lifter(tape, inputs).lifted()
+
+
+class _Lifter:
+    def __init__(
+        self, tape: Tape, inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]]
+    ) -> None:
+        self.tape = tape
+        total = tape.inputs + len(tape.assignments)
+        self.count = 0
+        self.array_number = np.full(total, -1, dtype=np.intp)
+        self.place = np.zeros(total, dtype=np.intp)
+        self.arrays: list[Array] = []
+        self.constants: dict[bytes, Array] = {}
+        self.inputs: list[tuple[Array, Indices]] = []
+        self.statements: list[Statement] = []
+        for name, shape, numbers in inputs:
+            array = self._new(shape, numbers, name=name)
+            self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
+        self.of_inputs = set(range(len(self.arrays)))
+
+    def _new(
+        self,
+        shape: tuple[int, ...],
+        members: Sequence[int] | Indices = (),
+        data: Floats | None = None,
+        name: str = "",
+    ) -> Array:
+        numbers = np.asarray(members, dtype=np.intp)
+        array = Array(len(self.arrays), shape, numbers.tolist(), data, name)
+        self.arrays.append(array)
+        self.array_number[numbers] = array.number
+        self.place[numbers] = np.arange(len(numbers))
+        return array
+
+    def _constant(self, data: Floats) -> Array:
+        """An array of numbers; equal ones are the same array."""
+        key = _key(data)
+        array = self.constants.get(key)
+        if array is None:
+            array = self.constants[key] = self._new(data.shape, (), data)
+        return array
+
+    def _table(self, rows: Floats) -> tuple[Array, Indices]:
+        """A constant with these rows, and their places in it; what is known transposed serves."""
+        transposed = np.ascontiguousarray(rows.T)
+        places = np.arange(rows.size).reshape(rows.shape)
+        if _key(rows) not in self.constants and _key(transposed) in self.constants:
+            places = np.arange(rows.size).reshape(transposed.shape).T
+            return self._constant(transposed), places
+        return self._constant(np.ascontiguousarray(rows)), places
+
+    def lifted(self) -> Lifted:
+        for group in self._levels():
+            by_form: dict[object, list[int]] = {}
+            for number in group:
+                by_form.setdefault(self._form(number), []).append(number)
+            for members in by_form.values():
+                self._lift_group(members)
+        array_of = [self.arrays[i] for i in self.array_number.tolist()]
+        return Lifted(self.tape, self.inputs, self.statements, array_of, self.place)
+
+    def _levels(self) -> list[list[int]]:
+        first = self.tape.inputs
+        level = [0] * (first + len(self.tape.assignments))
+        levels: list[list[int]] = []
+        for number, assignment in enumerate(self.tape.assignments, first):
+            highest = 0
+            if isinstance(assignment, Call):
+                for a in assignment.args:
+                    if isinstance(a, int) and level[a] > highest:
+                        highest = level[a]
+            else:
+                for a in assignment.linear:
+                    if level[a] > highest:
+                        highest = level[a]
+                for a, b in assignment.products:
+                    if level[a] > highest:
+                        highest = level[a]
+                    if level[b] > highest:
+                        highest = level[b]
+            level[number] = highest + 1
+            while len(levels) <= highest:
+                levels.append([])
+            levels[highest].append(number)
+        return levels
+
+    def _form(self, number: int) -> object:
+        assignment = self.tape.assignments[number - self.tape.inputs]
+        array = self.array_number
+        if isinstance(assignment, Call):
+            return (
+                assignment.op,
+                *(int(array[a]) if isinstance(a, int) else None for a in assignment.args),
+            )
+        linear: dict[int, int] = {}
+        for a in assignment.linear:
+            k = int(array[a])
+            linear[k] = linear.get(k, 0) + 1
+        products: dict[tuple[int, int], int] = {}
+        for a, b in assignment.products:
+            i, j = int(array[a]), int(array[b])
+            pair = (i, j) if i >= j else (j, i)
+            products[pair] = products.get(pair, 0) + 1
+        return (
+            assignment.constant == 0.0,
+            tuple(sorted(linear.items())),
+            tuple(sorted(products.items())),
+        )
+
+    def _lift_group(self, members: list[int]) -> None:
+        if isinstance(self.tape.assignments[members[0] - self.tape.inputs], Call):
+            self._lift_calls(members)
+        else:
+            self._lift_sums(members)
+
+    # --- calls ---
+
+    def _lift_calls(self, members: list[int]) -> None:
+        calls: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in members]
+        op: Op = calls[0].op
+        columns = [[call.args[k] for call in calls] for k in range(len(calls[0].args))]
+        variable = [k for k, column in enumerate(columns) if isinstance(column[0], int)]
+        places = {k: self.place[np.asarray(columns[k], dtype=np.intp)] for k in variable}
+        order, shape = self._aligned(
+            [(self._array(columns[k][0]), places[k]) for k in variable], len(members)
+        )
+        args: list[View | float | Array] = []
+        for k, column in enumerate(columns):
+            if k in places:
+                source = self._array(column[0])
+                args.append(View(source, places[k][order].reshape(shape)))
+            else:
+                args.append(self._number(np.asarray(column, dtype=float)[order].reshape(shape)))
+        result = self._new(shape, np.asarray(members)[order])
+        self.statements.append(Statement(result, op=op, args=args))
+
+    def _array(self, number: int) -> Array:
+        return self.arrays[int(self.array_number[number])]
+
+    def _number(self, data: Floats) -> float | Array:
+        """One number if they are all the same, else an array of them."""
+        first = float(data.flat[0])
+        if np.all(data == first) or np.all(np.isnan(data)):
+            return first
+        return self._constant(data)
+
+    def _aligned(
+        self, columns: list[tuple[Array, Indices]], count: int
+    ) -> tuple[Indices, tuple[int, ...]]:
+        """An order of `count` elements in which the columns line up best, and their shape."""
+        if not columns:
+            return np.arange(count), (count,) if count > 1 else ()
+        distinct = [len(np.unique(places)) for _, places in columns]
+        primary = int(np.argmax(distinct))
+        source, places = columns[primary]
+        others = [p for k, (_, p) in enumerate(columns) if k != primary]
+        order = np.lexsort((*reversed(others), places))
+        if count == 1:
+            return order, ()
+        return order, _shape_of(source, places[order])
+
+    # --- sums ---
+
+    def _lift_sums(self, members: list[int]) -> None:
+        sums: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in members]
+        count = len(sums)
+        linear, products = self._classes(sums)
+        constant = np.asarray([s.constant for s in sums])
+
+        # Terms with coefficients of their own, more than one an element, are products with rows
+        # of numbers: x·w for data x.
+        for array, (places, coefficients) in list(linear.items()):
+            if places.shape[1] > 1 and not np.all(coefficients == coefficients[:, :1]):
+                rows, row_of = _distinct(coefficients)
+                table, of_table = self._table(rows)
+                numbers = of_table[row_of]
+                ones = np.ones_like(coefficients)
+                if array in self.of_inputs:
+                    products[table.number, array] = (numbers, places, ones)
+                else:
+                    products[array, table.number] = (places, numbers, ones)
+                del linear[array]
+
+        grids = {
+            key: grid
+            for key, (left, right, c) in products.items()
+            if (grid := _grid(left, right, c)) is not None
+        }
+        order: Indices
+        shape: tuple[int, ...]
+        chosen = max(
+            grids,
+            key=lambda key: (products[key][0].shape[1] > 1, products[key][0].shape[1]),
+            default=None,
+        )
+        if chosen is not None:
+            _, _, at_left, at_right, (m, n) = grids[chosen]
+            order = np.lexsort((at_right, at_left))
+            shape = tuple(k for k in (m, n) if k > 1)
+        else:
+            columns = [
+                (self.arrays[array], places[:, 0])
+                for array, (places, _) in linear.items()
+                if places.shape[1] == 1
+            ]
+            for (i, j), (left, right, _) in products.items():
+                if left.shape[1] == 1:
+                    columns += [(self.arrays[i], left[:, 0]), (self.arrays[j], right[:, 0])]
+            if columns:
+                order, shape = self._aligned(columns, count)
+            else:
+                operands = [places for places, _ in linear.values()]
+                operands += [left for left, _, _ in products.values()]
+                first = operands[0][:, 0] if operands else np.zeros(count)
+                order, shape = np.argsort(first, kind="stable"), (count,) if count > 1 else ()
+
+        terms = []
+        for (i, j), (left, right, c) in products.items():
+            terms.append(self._product(i, j, left, right, c, order, shape, grids.get((i, j))))
+        for array, (places, c) in linear.items():
+            terms.append(self._linear(array, places, c, order, shape))
+        result = self._new(shape, np.asarray(members)[order])
+        number = self._number(constant[order].reshape(shape))
+        self.statements.append(Statement(result, constant=number, terms=terms))
+
+    def _classes(
+        self, sums: Sequence[Sum]
+    ) -> tuple[
+        dict[int, tuple[Indices, Floats]],
+        dict[tuple[int, int], tuple[Indices, Indices, Floats]],
+    ]:
+        """The terms of the sums by the arrays of their operands, a row for each sum.
+
+        Of products the later array is on the left; the terms of a sum are sorted by their places.
+        """
+        count = len(sums)
+        linear: dict[int, tuple[Indices, Floats]] = {}
+        numbers = np.asarray([a for s in sums for a in s.linear], dtype=np.intp)
+        coefficients = np.asarray([c for s in sums for c in s.linear.values()], dtype=float)
+        owner = np.repeat(np.arange(count), [len(s.linear) for s in sums])
+        sources = self.array_number[numbers]
+        for source in np.unique(sources):
+            of = sources == source
+            places = self.place[numbers[of]]
+            order = np.lexsort((places, owner[of]))
+            linear[int(source)] = (
+                places[order].reshape(count, -1),
+                coefficients[of][order].reshape(count, -1),
+            )
+        products: dict[tuple[int, int], tuple[Indices, Indices, Floats]] = {}
+        pairs = np.asarray([p for s in sums for p in s.products], dtype=np.intp).reshape(-1, 2)
+        coefficients = np.asarray([c for s in sums for c in s.products.values()], dtype=float)
+        owner = np.repeat(np.arange(count), [len(s.products) for s in sums])
+        a, b = pairs[:, 0], pairs[:, 1]
+        swap = self.array_number[a] < self.array_number[b]
+        a, b = np.where(swap, b, a), np.where(swap, a, b)
+        kinds = self.array_number[a] * len(self.arrays) + self.array_number[b]
+        for kind in np.unique(kinds):
+            of = kinds == kind
+            left, right = self.place[a[of]], self.place[b[of]]
+            order = np.lexsort((right, left, owner[of]))
+            key = (int(kind) // len(self.arrays), int(kind) % len(self.arrays))
+            products[key] = (
+                left[order].reshape(count, -1),
+                right[order].reshape(count, -1),
+                coefficients[of][order].reshape(count, -1),
+            )
+        return linear, products
+
+    def _product(
+        self,
+        i: int,
+        j: int,
+        left: Indices,
+        right: Indices,
+        c: Floats,
+        order: Indices,
+        shape: tuple[int, ...],
+        grid: _Grid | None,
+    ) -> Term:
+        a, b = self.arrays[i], self.arrays[j]
+        k = left.shape[1]
+        if grid is not None:
+            rows, columns, at_left, at_right, (m, n) = grid
+            expected = np.lexsort((at_right, at_left))
+            if np.array_equal(expected, order):
+                x, y = View(a, rows), View(b, columns)
+                if m == 1:
+                    x = View(a, rows[0])
+                if n == 1:
+                    y = View(b, columns[0])
+                if k > 1:
+                    return Term("matmul", float(c.flat[0]), x, y)
+                if m > 1 and n > 1:  # an outer product, by broadcasting
+                    x, y = View(a, rows), View(b, columns[:, 0])
+                    return Term("each", float(c.flat[0]), x, y)
+        if k == 1:
+            return Term(
+                "each",
+                self._number(c[order, 0].reshape(shape)),
+                View(a, left[order, 0].reshape(shape)),
+                View(b, right[order, 0].reshape(shape)),
+            )
+        coefficient = self._number(c[order].reshape(*shape, k))
+        x = View(a, left[order].reshape(*shape, k))
+        y = View(b, right[order].reshape(*shape, k))
+        return Term("total", coefficient, x, y)
+
+    def _linear(
+        self, array: int, places: Indices, c: Floats, order: Indices, shape: tuple[int, ...]
+    ) -> Term:
+        source, k = self.arrays[array], places.shape[1]
+        if k == 1:
+            coefficient = self._number(c[order, 0].reshape(shape))
+            return Term("each", coefficient, View(source, places[order, 0].reshape(shape)))
+        coefficient = self._number(c[order, :1].reshape(shape))  # the same along the last axis
+        return Term("total", coefficient, View(source, places[order].reshape(*shape, k)))
+
+
+def _key(data: Floats) -> bytes:
+    return repr(data.shape).encode() + data.tobytes()
+
+
+def _distinct(rows: Floats) -> tuple[Floats, Indices]:
+    """The distinct rows in order of appearance, and which of them each row is."""
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return rows[first[order]], np.argsort(order)[inverse.reshape(-1)]
+
+
+# Distinct left and right rows, which of them each element has, and how many there are.
+_Grid = tuple[Indices, Indices, Indices, Indices, tuple[int, int]]
+
+
+def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
+    """All combinations of m left and n right rows, where the elements are just those."""
+    count, k = left.shape
+    if not np.all(c == c[0, 0]):
+        return None
+    rows, at_left = np.unique(left, axis=0, return_inverse=True)
+    columns, at_right = np.unique(right, axis=0, return_inverse=True)
+    m, n = len(rows), len(columns)
+    at_left, at_right = at_left.reshape(-1), at_right.reshape(-1)
+    if m * n != count or (k == 1 and (m == 1 or n == 1)):
+        return None
+    if len(np.unique(at_left * n + at_right)) != count:
+        return None
+    return rows, columns, at_left, at_right, (m, n)
+
+
+def _shape_of(source: Array, places: Indices) -> tuple[int, ...]:
+    """The shape in which sorted places of the source are a whole, or a block, of it."""
+    count = len(places)
+    if len(source.shape) == 2:
+        width = source.shape[1]
+        rows, columns = np.unique(places // width), np.unique(places % width)
+        if len(rows) * len(columns) == count and len(rows) > 1 and len(columns) > 1:
+            block = (rows[:, None] * width + columns).reshape(-1)
+            if np.array_equal(block, places):
+                return (len(rows), len(columns))
+    return (count,)

@@ -1,0 +1,383 @@
+"""`compile`: a graph of scalars as a program on arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..engine import Value, _graph_sweep, topological_order
+from ..errors import DomainError, InputError, MissingExtraError, OperandError
+from ..numerics import number
+from .straight import emit_straight
+from .tape import Tape, record
+
+if TYPE_CHECKING:
+    from .lift import Lifted
+
+Backend = Literal["numpy", "python", "numba"]
+
+
+def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], list[int]]]:
+    """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
+
+    Labels that fill a grid of one or two indices make an array; all others are in arrays of their
+    own, and those without a label in one called x.
+    """
+    groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
+    for i, leaf in enumerate(inputs):
+        stem, index = _split(leaf.label)
+        groups.setdefault(stem, []).append((index, i))
+    result: list[tuple[str, tuple[int, ...], list[int]]] = []
+    names: set[str] = set()
+    for stem, members in groups.items():
+        indices = [index for index, _ in members]
+        axes = len(indices[0])
+        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes))
+        grid = (
+            axes in (1, 2)
+            and min(indices) == (0,) * axes
+            and len(set(indices)) == len(indices) == prod(shape)
+            and all(len(index) == axes for index in indices)
+        )
+        if grid:
+            numbers = [i for _, i in sorted(members)]
+            result.append((_identifier(stem, names), shape, numbers))
+        elif stem == "":
+            numbers = [i for _, i in members]
+            shape = (len(numbers),) if len(numbers) > 1 else ()
+            result.append((_identifier("x", names), shape, numbers))
+        else:
+            for index, i in members:
+                label = "_".join([stem, *map(str, index)])
+                result.append((_identifier(label, names), (), [i]))
+    return result
+
+
+def _split(label: str) -> tuple[str, tuple[int, ...]]:
+    """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
+    path = re.fullmatch(r"(?:(.*)\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(\[\d+\])*", label)
+    if path:
+        above, layer, neuron, kind, _ = path.groups()
+        last = re.findall(r"\[(\d+)\]", label[path.start(4) :])
+        kind = "W" if kind == "w" else kind
+        stem = f"{above}_{kind}{int(layer) + 1}" if above else f"{kind}{int(layer) + 1}"
+        return stem, (int(neuron), *map(int, last))
+    path = re.fullmatch(r"(.*?)\[(\d+)\]((?:\[\d+\])*)", label, re.DOTALL)
+    if path:
+        return path[1], (int(path[2]), *map(int, re.findall(r"\d+", path[3])))
+    path = re.fullmatch(r"(.*?)_?(\d+)", label, re.DOTALL)
+    return (path[1], (int(path[2]),)) if path else (label, ())
+
+
+def _identifier(stem: str, names: set[str]) -> str:
+    """A name that Python accepts and that nothing else has."""
+    name = re.sub(r"\W", "_", stem)
+    if not name.isidentifier() or name in ("np", "values", "gradient", "program"):
+        name = f"v_{name}"
+    base, count = name, 1
+    while name in names:
+        count += 1
+        name = f"{base}_{count}"
+    names.add(name)
+    return name
+
+
+def compile(  # noqa: A001 - the name that users of compilers of arrays expect
+    outputs: Value | Iterable[Value],
+    inputs: Iterable[Value],
+    wrt: Iterable[Value] | None = None,
+    *,
+    backend: Backend = "numpy",
+) -> Program:
+    """The graph as a program on arrays: values of `inputs` in, `outputs` and gradients out.
+
+    `inputs` are leaves; all other leaves are constants. With `wrt` the program also gives the
+    gradients of the output with respect to it: the compiler gets them as graphs from
+    `grad(..., create_graph=True)`, and knows no calculus. Of several outputs it gives a 1-D array,
+    and of their gradients a 2-D one, a row for each.
+
+    Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
+    OperandError (a TypeError) for what is not a Value.
+    """
+    roots = [outputs] if isinstance(outputs, Value) else list(outputs)
+    leaves = list(inputs)
+    targets = None if wrt is None else list(wrt)
+    for value in (*roots, *leaves, *(targets or ())):
+        if not isinstance(value, Value):
+            raise OperandError(f"compile takes Values, not {value!r:.80}")
+    if not roots:
+        raise InputError("compile needs an output")
+    if backend not in ("numpy", "python", "numba"):
+        raise InputError(f"backend is numpy, python or numba, not {backend!r:.60}")
+    gradients: list[Value] = []
+    adjoints: dict[Value, Value] = {}
+    for root in roots if targets is not None else ():
+        swept = _graph_sweep(root, targets or ())
+        for target in targets or ():
+            d = swept.get(target, 0.0)
+            gradients.append(d if isinstance(d, Value) else Value(d))
+        if len(roots) == 1:
+            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
+    tape = record([*roots, *gradients], leaves)
+    blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
+    if targets is not None:
+        blocks.append(("gradient", len(gradients)))
+    shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
+    return Program(tape, leaves, roots, blocks, shape, adjoints, backend)
+
+
+class Program:
+    """A compiled graph. Call it with the values of the inputs; `source` is what then runs.
+
+    `backend` is the one in use: "python" where "numpy" was asked for, and the graph has too little
+    structure for arrays to pay.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        inputs: list[Value],
+        roots: list[Value],
+        blocks: list[tuple[str, int]],
+        jacobian: tuple[int, int] | None,
+        adjoints: dict[Value, Value],
+        backend: Backend,
+    ) -> None:
+        self.backend: Backend = backend
+        self._inputs = inputs
+        self._roots = roots
+        self._blocks = blocks
+        self._jacobian = jacobian
+        self._tape = tape
+        self._arrays = input_arrays(inputs)
+        self._lifted: Any = None
+        self._exact: Any = None
+        self._batched: Any = None
+        if backend == "python":
+            names = _input_names(self._arrays, tape.inputs)
+            self.source, constants = emit_straight(tape, names, blocks)
+        else:
+            from .emit import emit
+            from .lift import lift
+
+            self._lifted = lift(tape, self._arrays)
+            _name_arrays(self._lifted, adjoints)
+            source = emit(self._lifted, blocks)
+            self.source, constants = source.text, source.constants
+            self._masked = source.masked
+            constants["np"] = _numpy()
+        self._function = _executed(self.source, constants)
+
+    def __call__(self, values: Any, check: bool = False) -> Any:
+        """The output at the values of the inputs, and with `wrt` its gradient after it.
+
+        `values` has a number for each input, in their order; with two axes, a row of them for each
+        example of a batch, and the results have one axis more. With `check` what the eager engine
+        refuses is refused, with the DomainError that names the node; otherwise it is NaN or
+        infinite as IEEE 754 has it. Raises InputError for values of another shape.
+        """
+        if self.backend == "python":
+            return self._run_python(values, check)
+        np = _numpy()
+        if values.__class__ is not np.ndarray or values.dtype != np.float64:
+            values = _as_floats(values)
+        if values.shape != (self._tape.inputs,):
+            if values.ndim == 2 and values.shape[1] == self._tape.inputs:
+                return self._run_batch(values, check)
+            raise InputError(self._shape_problem(values.shape))
+        if check:
+            self._check(values.tolist())
+        with np.errstate(all="ignore"):
+            results = self._function(values)
+            if self._masked and _is_nan(results, self._blocks):
+                results = self._exactly()(values)
+        return self._shaped(results)
+
+    def _run_python(self, values: Any, check: bool) -> Any:
+        values = values.tolist() if hasattr(values, "tolist") else list(values)
+        if values and isinstance(values[0], (list, tuple)):
+            rows = [self._run_python(row, check) for row in values]
+            if len(self._blocks) == 1:
+                return rows
+            return tuple(list(column) for column in zip(*rows, strict=True))
+        if len(values) != self._tape.inputs:
+            raise InputError(self._shape_problem((len(values),)))
+        values = [x if x.__class__ is float else number(x) for x in values]
+        if check:
+            self._check(values)
+        results = self._function(values)
+        if self._jacobian is not None:
+            m, n = self._jacobian
+            flat = results[1]
+            return results[0], [flat[i * n : (i + 1) * n] for i in range(m)]
+        return results
+
+    def _run_batch(self, values: Any, check: bool) -> Any:
+        np = _numpy()
+        if check:
+            for row in values.tolist():
+                self._check(row)
+        if self._batched is None:
+            from .emit import emit
+
+            source = emit(self._lifted, self._blocks, batched=True, exact=True)
+            self._batched = _executed(source.text, {**source.constants, "np": np})
+        with np.errstate(all="ignore"):
+            return self._shaped(self._batched(values), len(values))
+
+    def _exactly(self) -> Any:
+        if self._exact is None:
+            from .emit import emit
+
+            source = emit(self._lifted, self._blocks, exact=True)
+            self._exact = _executed(source.text, {**source.constants, "np": _numpy()})
+        return self._exact
+
+    def _shaped(self, results: Any, *batch: int) -> Any:
+        if self._jacobian is None:
+            return results
+        return results[0], results[1].reshape(*batch, *self._jacobian)
+
+    def _shape_problem(self, shape: tuple[int, ...]) -> str:
+        n = self._tape.inputs
+        return (
+            f"the program takes {n} values, or rows of {n}, in the order of its inputs; "
+            f"got shape {shape}"
+        )
+
+    def _check(self, values: Sequence[float]) -> None:
+        """Evaluate the graph node by node. Raises DomainError, which names the node."""
+        data = dict(zip(self._inputs, values, strict=True))
+        for node in topological_order(*self._roots):
+            if node in data:
+                continue
+            if node.op is None:
+                data[node] = node.data
+                continue
+            xs = [data[a] if isinstance(a, Value) else a for a in node.operands]
+            try:
+                data[node] = node.op.evaluate(xs)
+            except DomainError as error:
+                labels = [a.label if isinstance(a, Value) else "" for a in node.operands]
+                raise DomainError(node.op.name, error.domain, xs, labels) from None
+
+    def report(self) -> Report:
+        """How the graph was lifted, in numbers."""
+        return Report(self)
+
+    def __repr__(self) -> str:
+        return f"<Program: {self.report()}>"
+
+
+class Report:
+    """What became of the graph.
+
+    `nodes` of the graph, with the gradient's, and `assignments` of its tape; `statements` of the
+    source, `matrix_products` and index `gathers` in it; `bytes` of its constants.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.backend = program.backend
+        self.nodes = program._tape.nodes
+        self.assignments = len(program._tape.assignments)
+        self.statements = len(program.source.splitlines()) - 2
+        self.matrix_products = program.source.count(" @ ") - program.source.count("values @ values")
+        self.gathers = len(re.findall(r"\[(?::, )?places\d+\]|take\(places\d+\)", program.source))
+        space = program._function.__globals__
+        self.bytes = sum(getattr(x, "nbytes", 0) for x in space.values())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nodes:,} nodes as {self.statements:,} statements for {self.backend}, "
+            f"{self.matrix_products} matrix products, {self.gathers} gathers, "
+            f"{self.bytes:,} bytes of constants"
+        )
+
+    __repr__ = __str__
+
+
+def _executed(source: str, constants: dict[str, Any]) -> Any:
+    space = dict(constants)
+    exec(source, space)
+    return space["program"]
+
+
+def _numpy() -> Any:
+    """Raises MissingExtraError."""
+    try:
+        import numpy
+    except ImportError:
+        raise MissingExtraError("numpy", "compile") from None
+    return numpy
+
+
+def _as_floats(values: Any) -> Any:
+    try:
+        return _numpy().asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise OperandError(f"a program takes numbers, not {values!r:.80}") from None
+
+
+def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:
+    first = results if len(blocks) == 1 else results[0]
+    return bool(first != first) if not blocks[0][1] else bool((first != first).any())
+
+
+def _input_names(arrays: Sequence[tuple[str, tuple[int, ...], list[int]]], count: int) -> list[str]:
+    """A name for each input: that of its array, with its place there."""
+    names = [""] * count
+    for name, shape, numbers in arrays:
+        for k, i in enumerate(numbers):
+            place: tuple[int, ...] = divmod(k, shape[1]) if len(shape) == 2 else (k,)
+            names[i] = "_".join([name, *map(str, place)]) if shape else name
+    taken: set[str] = set()
+    return [_identifier(name, taken) for name in names]
+
+
+def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
+    """Names from labels; Z for a layer's sums, A for its activations, d before what it is of."""
+    names = {array.name for array, _ in lifted.inputs} | {"np", "values", "gradient", "outputs"}
+    number_of = lifted.tape.number_of
+    labels: dict[int, set[str]] = {}
+    adjoint_of: dict[int, dict[int, int]] = {}
+    for node, place in number_of.items():
+        if node.op is not None and node.label:
+            array = lifted.array_of[place]
+            stem = _split(node.label)[0] if len(array.members) > 1 else node.label
+            labels.setdefault(array.number, set()).add(stem)
+    for node, adjoint in adjoints.items():
+        if node in number_of and adjoint in number_of:
+            primal = lifted.array_of[number_of[node]].number
+            dual = lifted.array_of[number_of[adjoint]].number
+            counts = adjoint_of.setdefault(dual, {})
+            counts[primal] = counts.get(primal, 0) + 1
+    arrays = {array.number: array for array in lifted.array_of}
+    for statement in lifted.statements:
+        result = statement.result
+        name = ""
+        if len(stems := labels.get(result.number, set())) == 1:
+            name = next(iter(stems))
+        elif result.number in adjoint_of:
+            counts = adjoint_of[result.number]
+            primal = max(counts, key=lambda k: counts[k])
+            if counts[primal] == result.size and arrays[primal].name:
+                name = f"d{arrays[primal].name}"
+        if not name and statement.op is None:
+            weights = [
+                view.array.name
+                for term in statement.terms
+                if term.kind == "matmul"
+                for view in (term.left, term.right)
+                if view is not None and re.fullmatch(r"\w*W\d+", view.array.name)
+            ]
+            if len(weights) == 1:
+                name = weights[0].replace("W", "Z")
+                name = "" if name in names else name
+        if not name and statement.op is not None and len(statement.args) == 1:
+            (argument,) = statement.args
+            if hasattr(argument, "array") and argument.array.name.startswith("Z"):
+                name = argument.array.name.replace("Z", "A")
+                name = "" if name in names else name
+        result.name = _identifier(name or f"t{len(names)}", names)
