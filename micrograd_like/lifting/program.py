@@ -101,9 +101,9 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
     """
-    roots = [outputs] if isinstance(outputs, Value) else list(outputs)
-    leaves = list(inputs)
-    targets = None if wrt is None else list(wrt)
+    roots = list(outputs) if isinstance(outputs, Iterable) else [outputs]
+    leaves = list(inputs) if isinstance(inputs, Iterable) else [inputs]
+    targets = None if wrt is None else list(wrt) if isinstance(wrt, Iterable) else [wrt]
     for value in (*roots, *leaves, *(targets or ())):
         if not isinstance(value, Value):
             raise OperandError(f"compile takes Values, not {value!r:.80}")

@@ -1,0 +1,418 @@
+"""compile: programs give what the eager engine gives, on every backend, and can be read."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import product as grid
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from micrograd_like import (
+    Op,
+    Value,
+    affine,
+    compile,
+    exp,
+    grad,
+    log,
+    losses,
+    nn,
+    ops,
+    tanh,
+)
+from micrograd_like.datasets import moons
+from micrograd_like.errors import DomainError, InputError, OperandError
+from micrograd_like.lifting.tape import record
+
+BACKENDS = ["numpy", "python"]
+
+UNARY = [
+    "exp", "expm1", "tanh", "sigmoid", "softplus", "relu", "leaky_relu", "elu", "gelu", "silu",
+    "erf", "sin", "cos", "tan", "sinh", "cosh", "atan", "asinh", "abs", "neg",
+]  # fmt: skip
+BINARY = ["add", "sub", "mul", "max", "min", "hypot", "atan2", "logaddexp"]
+
+
+def random_graph(seed, size, leaves):
+    """Leaves and a root: sums, products, rows of the table, constants, shared sub-expressions."""
+    rng = random.Random(seed)
+    xs = [
+        Value(rng.uniform(-1.5, 1.5), rng.choice(["", f"x[{i}]", f"p{i}"])) for i in range(leaves)
+    ]
+    nodes = list(xs)
+    for _ in range(size):
+        a, b = rng.choice(nodes), rng.choice(nodes)
+        kind = rng.random()
+        if kind < 0.35:
+            node = ops.TABLE[rng.choice(UNARY)](a)
+        elif kind < 0.85:
+            other = b if rng.random() < 0.7 else rng.choice([2.0, -1.0, 0.5, 1.0, 0.0, 3.0])
+            node = ops.TABLE[rng.choice(BINARY)](a, other)
+        elif kind < 0.9:
+            node = a ** rng.choice([0, 1, 2, 3, 4])
+        elif kind < 0.95:
+            n = rng.randint(1, 4)
+            weights = [rng.choice(nodes) for _ in range(n)]
+            inputs = [rng.choice([*nodes, 0.25]) for _ in range(n)]
+            node = affine(weights, inputs, b)
+        else:
+            node = a / (1.5 + b * b)
+        if math.isfinite(node.data) and abs(node.data) < 1e5:
+            nodes.append(node)
+    return xs, nodes[-1]
+
+
+def same(x, y, scale=1.0):
+    return np.allclose(x, y, rtol=1e-9, atol=1e-11 * max(1.0, scale), equal_nan=True)
+
+
+def largest(xs):
+    return max([1.0, *(abs(x) for x in xs if math.isfinite(x))])
+
+
+def agrees(root, inputs, backend):
+    program = compile(root, inputs, inputs, backend=backend)
+    value, gradient = program([x.data for x in inputs])
+    expected = grad(root, inputs)
+    assert same(value, root.data)
+    assert same(gradient, expected, largest(expected)), program.source
+    return program
+
+
+# --- the same results as the eager engine ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=150)
+@given(seed=st.integers(0, 10**9), size=st.integers(0, 60), leaves=st.integers(1, 6))
+def test_any_graph_compiles_to_what_the_engine_computes(backend, seed, size, leaves):
+    xs, root = random_graph(seed, size, leaves)
+    agrees(root, xs, backend)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**9), size=st.integers(0, 40), leaves=st.integers(1, 5))
+def test_a_batch_gives_what_its_rows_give_and_backends_agree_anywhere(seed, size, leaves):
+    xs, root = random_graph(seed, size, leaves)
+    arrays = compile(root, xs, xs)
+    straight = compile(root, xs, xs, backend="python")
+    rng = np.random.default_rng(seed)
+    rows = np.array([x.data for x in xs]) + 0.1 * rng.standard_normal((3, leaves))
+    values, gradients = arrays(rows)
+    assert values.shape == (3,)
+    assert gradients.shape == (3, leaves)
+    for row, value, gradient in zip(rows, values, gradients, strict=True):
+        expected, slopes = straight(row)
+        assert same(value, expected)
+        assert same(gradient, slopes, largest(slopes))
+        single, single_slopes = arrays(row)
+        assert same(single, expected)
+        assert same(single_slopes, slopes, largest(slopes))
+
+
+def mlp_loss(widths, fused, activation, examples, seed=0):
+    rng = random.Random(seed)
+    model = nn.MLP(widths[0], widths[1:], activation=activation, seed=seed, fused=fused)
+    rows = [[rng.uniform(-1, 1) for _ in range(widths[0])] for _ in range(examples)]
+    outputs = [model(row) for row in rows]
+    targets = [[rng.uniform(-1, 1) for _ in range(widths[-1])] for _ in range(examples)]
+    terms = []
+    for output, target in zip(outputs, targets, strict=True):
+        output = output if isinstance(output, list) else [output]
+        terms += [(o - t) ** 2 for o, t in zip(output, target, strict=True)]
+    loss = sum(terms) / len(terms) + 1e-3 * sum(p * p for p in model.parameters())
+    return model, loss
+
+
+@settings(max_examples=25)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    fused=st.booleans(),
+    activation=st.sampled_from(["tanh", "relu", "sigmoid", "gelu", "elu", "linear"]),
+    examples=st.integers(1, 6),
+)
+def test_networks_of_any_depth_and_width_compile(widths, fused, activation, examples):
+    model, loss = mlp_loss(widths, fused, activation, examples)
+    for backend in BACKENDS:
+        agrees(loss, model.parameters(), backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_row_of_the_table_compiles(backend):
+    points = {"log": 0.7, "sqrt": 0.6, "acosh": 1.8, "log1p": 0.3, "asin": 0.4, "acos": 0.3,
+              "atanh": 0.5, "ieee_log": 0.7, "pow": 1.3, "ieee_pow": 1.4, "where": 1.0}  # fmt: skip
+    for name, op in ops.TABLE.items():
+        if name not in ops.BUILTIN:
+            continue
+        count = op.arity if op.arity is not None else 5
+        xs = [Value(points.get(name, 0.4) + 0.1 * i) for i in range(count)]
+        if name == "where":
+            xs[0].data = 1.0
+        agrees(op(*xs), xs, backend)
+
+
+def rosenbrock(n, first=0.1):
+    x = [Value(first * i - 0.3, f"x[{i}]") for i in range(n)]
+    terms = [100 * (x[i + 1] - x[i] ** 2) ** 2 + (1 - x[i]) ** 2 for i in range(n - 1)]
+    return x, sum(terms)
+
+
+def flat(rows):
+    return [x for row in rows for x in row]
+
+
+def convolution():
+    image = [[Value(0.1 * i - 0.05 * j, f"image[{i}][{j}]") for j in range(8)] for i in range(8)]
+    kernel = [[Value(0.3 * i - 0.2 * j, f"kernel[{i}][{j}]") for j in range(3)] for i in range(3)]
+    out = [
+        tanh(sum(kernel[a][b] * image[i + a][j + b] for a, b in grid(range(3), repeat=2)))
+        for i, j in grid(range(6), repeat=2)
+    ]
+    return [*flat(image), *flat(kernel)], sum(o * o for o in out)
+
+
+def recurrent_cell():
+    w = [[Value(0.1 * (i - j), f"w[{i}][{j}]") for j in range(4)] for i in range(4)]
+    u = [Value(0.2 * i, f"u[{i}]") for i in range(4)]
+    h = [0.0] * 4
+    for t in range(6):
+        x = math.sin(t)
+        h = [tanh(affine(row, h, ui * x)) for row, ui in zip(w, u, strict=True)]
+    return [*flat(w), *u], sum(h)
+
+
+def batch_normalisation():
+    x = [[Value(math.sin(3 * i + j), f"x[{i}][{j}]") for j in range(3)] for i in range(5)]
+    gamma = [Value(1.0 + j, f"gamma[{j}]") for j in range(3)]
+    beta = [Value(0.1 * j, f"beta[{j}]") for j in range(3)]
+    total = Value(0.0)
+    for j in range(3):
+        column = [row[j] for row in x]
+        mean = sum(column) / 5
+        variance = sum((c - mean) ** 2 for c in column) / 5
+        normal = [gamma[j] * (c - mean) / (variance + 1e-5) ** 0.5 + beta[j] for c in column]
+        total = total + sum(v * v * v for v in normal)
+    return [*flat(x), *gamma, *beta], total
+
+
+def softmax_cross_entropy():
+    model = nn.MLP(3, [5, 4], seed=1)
+    rows = [[math.sin(i + j) for j in range(3)] for i in range(7)]
+    terms = [losses.cross_entropy(model(row), i % 4) for i, row in enumerate(rows)]
+    return model.parameters(), losses.mean(terms)
+
+
+def black_scholes():
+    names = ["spot", "strike", "rate", "volatility", "time"]
+    spot, strike, rate, sigma, time = xs = [
+        Value(v, name) for v, name in zip([100.0, 95.0, 0.03, 0.2, 0.7], names, strict=True)
+    ]
+    d1 = (log(spot / strike) + (rate + sigma**2 / 2) * time) / (sigma * time**0.5)
+    d2 = d1 - sigma * time**0.5
+
+    def phi(d):
+        return 0.5 * (1 + (d / math.sqrt(2)).erf())
+
+    return xs, spot * phi(d1) - strike * exp(-rate * time) * phi(d2)
+
+
+def residual():
+    model = nn.MLP(4, [4, 4], seed=0)
+    x = [Value(0.1 * i, f"x[{i}]") for i in range(4)]
+    h = x
+    for _ in range(3):
+        h = [a + b for a, b in zip(h, model(h), strict=True)]
+    return [*x, *model.parameters()], sum(v * v for v in h)
+
+
+PROGRAMS = {
+    "rosenbrock": lambda: rosenbrock(30),
+    "convolution": convolution,
+    "recurrent cell": recurrent_cell,
+    "batch normalisation": batch_normalisation,
+    "softmax cross-entropy": softmax_cross_entropy,
+    "Black-Scholes": black_scholes,
+    "residual connections": residual,
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_of_all_kinds_compile(name, backend):
+    inputs, root = PROGRAMS[name]()
+    agrees(root, inputs, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_small_and_odd_graphs_compile(backend):
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    assert compile(x, [x], [x], backend=backend)([5.0])[0] == 5.0
+    assert list(compile(x, [x], [x], backend=backend)([5.0])[1]) == [1.0]
+    assert compile(Value(7.0), [x], backend=backend)([1.0]) == 7.0
+    value, gradient = compile(x * 2, [x, y], [y, x], backend=backend)([5.0, 1.0])
+    assert (value, list(gradient)) == (10.0, [0.0, 2.0])
+    assert compile(x * y + 1, [y], backend=backend)([4.0]) == 9.0  # x is a constant
+    assert compile(Value(2.0) * 3.0, [], backend=backend)([]) == 6.0
+    assert list(compile([x, x + y], [x, y], backend=backend)([1.0, 2.0])) == [1.0, 3.0]
+    values, jacobian = compile([x * y, x + y], [x, y], [x, y], backend=backend)([2.0, 3.0])
+    assert list(values) == [6.0, 5.0]
+    assert [list(row) for row in jacobian] == [[3.0, 2.0], [1.0, 1.0]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_chain_of_50_000_operations_compiles_without_recursion(backend):
+    x = Value(0.5, "x")
+    y = x
+    for _ in range(1_000 if backend == "python" else 50_000 // 2):
+        y = (y * 1.0001).tanh() if backend == "python" else y * 1.00001 + 1e-6
+    value, gradient = compile(y, [x], [x], backend=backend)([0.5])
+    assert value == pytest.approx(y.data, rel=1e-9)
+    assert gradient[0] == pytest.approx(grad(y, x), rel=1e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_users_row_compiles(backend, made_up):
+    cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3 * x * x)
+    xs = [Value(0.5 + i, f"x[{i}]") for i in range(3)]
+    agrees(sum(cube(x) * x for x in xs), xs, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_gradients_compile(backend):
+    x = Value(0.7, "x")
+    first = grad(x**3 * x.sin(), x, create_graph=True)
+    agrees(first, [x], backend)
+
+
+# --- NaN, infinities and what is refused ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinities_go_the_way_they_go_in_the_engine(bad):
+    model, loss = mlp_loss([2, 3, 1], True, "relu", 2)
+    parameters = model.parameters()
+    for i in range(len(parameters)):
+        values = [p.data for p in parameters]
+        values[i] = bad
+        expected = compile(loss, parameters, parameters, backend="python")(values)
+        value, gradient = compile(loss, parameters, parameters)(values)
+        assert same(value, expected[0])
+        assert same(gradient, expected[1])
+
+
+def test_what_the_engine_refuses_is_refused_on_request_and_the_node_is_named():
+    p = Value(2.0, "p")
+    program = compile(log(p) * 2, [p], [p])
+    assert math.isnan(program([-1.0])[0])
+    with pytest.raises(DomainError, match=r"log .* got -1.0 \(label 'p'\)"):
+        program([-1.0], check=True)
+    assert program([2.0], check=True)[0] == pytest.approx(2 * math.log(2.0))
+    with pytest.raises(DomainError):
+        program(np.array([[1.0], [-1.0]]), check=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_values_of_another_number_are_refused(backend):
+    x = Value(1.0, "x")
+    program = compile(x * 2, [x], backend=backend)
+    for values in ([], [1.0, 2.0]):
+        with pytest.raises(InputError, match="takes 1 values"):
+            program(values)
+    with pytest.raises((InputError, OperandError)):
+        program(["a"])
+
+
+def test_what_is_no_leaf_no_value_or_given_twice_is_refused():
+    x = Value(1.0, "x")
+    y = x * 2
+    with pytest.raises(InputError, match="leaves"):
+        compile(y * 3, [y])
+    with pytest.raises(InputError, match="twice"):
+        compile(y, [x, x])
+    with pytest.raises(OperandError):
+        compile(3.0, [x])
+    with pytest.raises(OperandError):
+        compile(y, [1.0])
+    with pytest.raises(InputError, match="backend"):
+        compile(y, [x], backend="fortran")
+    with pytest.raises(InputError, match="output"):
+        compile([], [x])
+
+
+# --- the source and the report --------------------------------------------------------------------
+
+
+def demo(fused=True):
+    model = nn.MLP(2, [16, 16, 1], seed=0, activation="relu", fused=fused)
+    data = moons(100)
+    targets = [1.0 if label else -1.0 for label in data.y]
+    terms = [(1 - t * model(x)).relu() for x, t in zip(data.X, targets, strict=True)]
+    return model, sum(terms) / 100 + 1e-4 * sum(p * p for p in model.parameters())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_networks_source_has_one_line_a_matrix_equation(fused):
+    model, loss = demo(fused)
+    program = agrees(loss, model.parameters(), "numpy")
+    lines = [line.strip() for line in program.source.splitlines()]
+    for equation in (
+        "Z1 = c1 @ W1.T + b1",
+        "A1 = np.maximum(Z1, 0.0)",
+        "Z2 = A1 @ W2.T + b2",
+        "dA1 = dZ2 @ W2",
+        "dZ1 = dA1 * (Z1 > 0.0)",
+        "dW2 = dZ2.T @ A1",
+        "dW1 = dZ1.T @ c1",
+        "db2 = dZ2.sum(0)",
+        "gradient = 0.0002 * values",
+    ):
+        assert equation in lines
+    report = program.report()
+    assert report.nodes > 100_000
+    assert report.statements <= 40
+    assert report.matrix_products >= 6
+    assert report.gathers == 0
+
+
+def test_the_fused_and_the_chopped_network_are_the_same_program():
+    sources = [
+        compile(loss, m.parameters(), m.parameters()).source for m, loss in map(demo, (1, 0))
+    ]
+    assert sources[0] == sources[1]
+
+
+def test_rosenbrock_is_slices():
+    x, f = rosenbrock(100)
+    program = compile(f, x, x)
+    assert "x[1:100] - x[:99] * x[:99]" in program.source
+    assert program.report().gathers == 0
+    assert program.report().statements <= 14
+
+
+def test_a_convolution_and_a_recurrent_cell_are_few_statements():
+    inputs, root = convolution()
+    assert compile(root, inputs).report().statements <= 8
+    inputs, root = recurrent_cell()
+    assert compile(root, inputs).report().statements <= 30
+
+
+def test_constants_fold_and_equal_expressions_are_one():
+    x = Value(2.0, "x")
+    tape = record([(x * 2 * 3 + 0 * 1) * (6 * x) + Value(1.0) * 5], [x])
+    assert str(tape) == "v1 = 5.0 + 36.0·v0·v0\nreturn v1"
+
+
+def test_the_same_graph_has_the_same_source():
+    one, two = (compile(*reversed(PROGRAMS["convolution"]())).source for _ in range(2))
+    assert one == two
+
+
+def test_a_made_up_op_needs_no_knowledge_of_the_compiler(made_up):
+    twice = made_up("twice", lambda x: 2 * x, lambda x, out: 2.0)
+    x = Value(1.5, "x")
+    assert isinstance(twice, Op)
+    assert compile(twice(x), [x], [x])([4.0])[0] == 8.0
