@@ -19,13 +19,14 @@ import sys
 import sysconfig
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from . import notation, ops
 from .engine import Value, topological_order
-from .errors import InputError, RendererError
+from .errors import InputError, OperandError, RendererError
 
 Direction = Literal["LR", "TB"]
 Collapse = Literal["auto", "none", "neuron", "layer"]
@@ -47,6 +48,7 @@ _NEGATIVE = ("#fdf2e4", "#fbddb5", "#f7bf7e", "#ee9f4a")
 _UNDEFINED = "#e3d3ea"
 
 _LONGEST_TOOLTIP = 1000
+_MANY_BOXES = 60
 _MANY_OPERANDS = 7
 _MANY_CONSTANTS = 6
 
@@ -57,9 +59,9 @@ def draw(
     direction: Direction = "LR",
     collapse: Collapse = "auto",
     show_constants: bool = True,
-    highlight: Iterable[Value] = (),
+    highlight: Value | Iterable[Value] = (),
     max_nodes: int = 200,
-    parameters: Iterable[Value] = (),
+    parameters: Value | Iterable[Value] = (),
 ) -> Drawing:
     """The graph that the roots depend on, as a picture.
 
@@ -84,9 +86,11 @@ def draw(
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
     if not isinstance(max_nodes, int) or max_nodes < 1:
         raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
-    graph = _Graph(list(roots) if isinstance(roots, Iterable) else [roots], set(parameters))
+    graph = _Graph(
+        list(roots) if isinstance(roots, Iterable) else [roots], _values("parameters", parameters)
+    )
     plan = _plan(graph, collapse, max_nodes)
-    marked = set(highlight)
+    marked = _values("highlight", highlight)
 
     def build(limit: int) -> tuple[str, dict[Value, str]]:
         boxes = _cut(graph, plan, limit)
@@ -94,6 +98,15 @@ def draw(
         return source, {node: box.id for box in boxes for node in box.nodes}
 
     return Drawing(build, min(max_nodes, len(plan)))
+
+
+def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
+    """What an option names. Raises OperandError for what is not a Value."""
+    found = [values] if isinstance(values, Value) else list(values)
+    for value in found:
+        if not isinstance(value, Value):
+            raise OperandError(f"{option} takes Values, not {value!r:.60}")
+    return set(found)
 
 
 class Drawing:
@@ -213,8 +226,16 @@ class Drawing:
             return f"<p>{html.escape(str(error))}</p><pre>{html.escape(self._source)}</pre>"
         return f'<img alt="computation graph" src="data:image/svg+xml;base64,{picture}">'
 
+    def __reduce__(self) -> tuple[type[Drawing], tuple[Any, int]]:
+        """Pickled, a drawing keeps its source; it is not cut any further, and forgets its nodes."""
+        return Drawing, (partial(_as_it_is, self._source), 1)
+
     def __repr__(self) -> str:
         return f"<Drawing of {len(self._boxes)} nodes in {len({*self._boxes.values()})} boxes>"
+
+
+def _as_it_is(source: str, limit: int) -> tuple[str, dict[Value, str]]:
+    return source, {}
 
 
 # --- what is drawn --------------------------------------------------------------------------------
@@ -286,7 +307,7 @@ class _Graph:
 
 
 _PARAMETER = re.compile(
-    r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[\d+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
+    r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
 _MODULE_PATH = re.compile(r"(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
 _NEURON_PATH = re.compile(r"neurons\[\d+\]$")
@@ -456,6 +477,11 @@ def _source(
     if caption:
         dot.attr(label=graphviz.escape(_clean(caption)), labelloc="b")
     dense = sum(len(box.sources) for box in boxes) > _READABLE_BOXES
+    if len(boxes) > _MANY_BOXES:  # else the layout would look for the best place for minutes
+        dot.attr(nslimit="1", nslimit1="1")
+        uses = Counter(source for box in boxes for source in box.sources)
+        if max(uses.values(), default=0) > _MANY_BOXES // 2:
+            dot.attr(splines="line")  # long curves around all others take the longest
     if dense and any(box.kind == "module" for box in boxes):
         tail, head = ("e", "w") if direction == "LR" else ("s", "n")
         dot.attr(ranksep="1.6", splines="line")
@@ -733,7 +759,9 @@ def _entities(text: str) -> str:
     """
     if len(text) > _LONGEST_TOOLTIP:
         text = f"{text[:_LONGEST_TOOLTIP]}…"
-    return "\n".join(_clean(line) for line in text.split("\n")).replace("&", "&amp;")
+    text = "\n".join(_clean(line) for line in text.split("\n"))
+    # Backslashes are read twice there: as escapes of the string, and as \\G, \\N and the like.
+    return text.replace("&", "&amp;").replace("\\", "\\\\")
 
 
 # --- renderers ------------------------------------------------------------------------------------

@@ -161,6 +161,8 @@ def _draw(arguments: argparse.Namespace) -> int:
 def _step(arguments: argparse.Namespace) -> int:
     from .stepping import player, steps
 
+    if arguments.out and arguments.out.suffix.lower() in (".svg", ".png", ".pdf", ".dot", ".gv"):
+        raise InputError(f"step writes an HTML page, not {arguments.out.suffix}: use draw for that")
     root, _ = _graph(arguments)
     _write(arguments, lambda path: player(root).save(path))
     if arguments.json:

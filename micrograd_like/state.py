@@ -68,17 +68,31 @@ def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write to a temporary file beside `path`, then rename it."""
+    """Write to a temporary file beside `path`, then rename it.
+
+    A link is followed, and a file's mode is kept. What is no file, such as a pipe or a device, is
+    written to as it is.
+    """
     path = Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "a file name is needed", os.fspath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        target.write_text(text, encoding="utf-8")
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         with open(temporary, "x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if target.exists():
+            os.chmod(temporary, target.stat().st_mode)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename, error.filename2 = os.fspath(path), None  # the one that the user knows
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -2,7 +2,9 @@
 
 import base64
 import copy
+import html
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -551,6 +553,41 @@ def test_a_layout_that_takes_too_long_is_retried_on_a_smaller_cut(monkeypatch, t
     assert picture.svg.startswith("<svg>")
     assert picture.source != before
     assert "more nodes" in picture.source
+
+
+@pytest.mark.parametrize("label", [r"p\Gq", r"\N", r"\T \H \E \L", r"a\\b"])
+def test_labels_in_tooltips_are_data_too(renderer, label):
+    y = tanh(Value(2.0, label=label))
+    y.label = label
+    svg = draw(y).svg
+    tips = re.findall(r'xlink:title="([^"]*)"', svg)
+    assert any(tip.startswith(label) for tip in tips)
+    assert any(f"∂{label}" in tip for tip in map(html.unescape, tips))
+
+
+def test_a_node_that_is_used_everywhere_is_drawn_in_time_and_uncut(renderer):
+    x = v = Value(1.0, label="x")
+    for _ in range(60):
+        v = v * x + 1.0
+    picture = draw(v)
+    assert "more nodes" not in picture.source
+    assert "more nodes" not in picture.svg
+
+
+def test_highlight_and_parameters_are_values_one_or_several():
+    y = neuron()
+    assert draw(y, highlight=y).source == draw(y, highlight=[y]).source
+    leaf = topological_order(y)[1]
+    assert draw(y, parameters=leaf).source == draw(y, parameters=[leaf]).source
+    with pytest.raises(OperandError, match="highlight"):
+        draw(y, highlight="y")
+    with pytest.raises(OperandError, match="parameters"):
+        draw(y, parameters=["w"])
+
+
+def test_a_pickled_drawing_keeps_its_source():
+    picture = draw(neuron())
+    assert pickle.loads(pickle.dumps(picture)).source == picture.source
 
 
 def test_drawing_changes_nothing():

@@ -147,3 +147,31 @@ def test_load_state_dict_takes_what_state_dict_gives():
     assert two.state_dict() == one.state_dict()
     with pytest.raises(ValueError, match="needs a number"):
         two.load_state_dict({**one.state_dict(), "b": Value(1.0)})
+
+
+def test_a_link_is_followed_a_mode_is_kept_and_a_pipe_stays_a_pipe(tmp_path):
+    import os
+    import stat
+    import threading
+
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    state.write_atomically(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    state.write_atomically(pipe, "through")
+    reader.join()
+    assert read == ["through"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    missing = tmp_path / "missing" / "x.json"
+    with pytest.raises(FileNotFoundError) as caught:
+        state.write_atomically(missing, "")
+    assert caught.value.filename == str(missing)
