@@ -13,7 +13,7 @@ from .derivation import derive, explain
 from .drawing import draw
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
-from .lifting import compile  # noqa: A004
+from .lifting import compile, compile_step  # noqa: A004
 from .ops import (
     Op,
     acos,
@@ -77,6 +77,7 @@ __all__ = [
     "atan2",
     "atanh",
     "compile",
+    "compile_step",
     "cos",
     "cosh",
     "derive",

@@ -137,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--batch-size", type=int, default=32)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--test-fraction", type=float, default=0.2)
+    train.add_argument(
+        "--engine", default="eager", choices=training.ENGINES, help="compiled: on arrays, faster"
+    )
     train.add_argument("--out", type=Path, help="the folder to write (default: runs/DATA)")
 
     predict = commands.add_parser("predict", help="label the rows of a CSV file")
@@ -270,6 +273,7 @@ def _fit(
         seed=arguments.seed,
         progress=bar,
         callbacks=[report],
+        engine=arguments.engine,
     )
 
 

@@ -97,6 +97,10 @@ class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
 
 
+class TraceError(MicrogradError, ValueError):
+    """A model or loss that one example does not show as a function of arrays."""
+
+
 class StateError(MicrogradError, ValueError):
     """A model file, or a state, that does not fit the model."""
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import gc
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from numbers import Integral
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import losses
 from .engine import Value, no_grad
-from .errors import DivergenceError, DomainError, InputError
+from .errors import DivergenceError, DomainError, InputError, TraceError
 from .nn import Module
 from .numerics import number
 from .optim import SGD, Adam, Optimizer
+
+if TYPE_CHECKING:
+    from .lifting import Step
 
 
 class Loss(NamedTuple):
@@ -43,6 +47,8 @@ LOSSES = {
     ),
     "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
 }
+
+ENGINES = ("eager", "compiled")
 
 OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
     "sgd": lambda parameters: SGD(parameters, lr=0.1),
@@ -111,6 +117,9 @@ def fit(
     that returns a Value; each batch is descended on the mean over its examples. `optimizer` is one
     made for the model's parameters, or "sgd" or "adam" for one with the default settings here.
     `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
+    `engine="compiled"` traces one example and computes batches on arrays (`lifting.compile_step`,
+    with the extra `compile`): the same weights to rounding, much faster; where model and loss cannot
+    be traced it warns and goes on without.
     `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
     holding out depend on `seed` alone. `progress` shows a bar where tqdm is installed. After each
     epoch every callback is called with the model and the history; one that returns True ends the
@@ -120,8 +129,8 @@ def fit(
     DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
     domain: the parameters are then those of the last batch whose loss was finite.
     """
-    if engine != "eager":
-        raise InputError(f"this version has the engine 'eager', not {engine!r:.60}")
+    if engine not in ENGINES:
+        raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
     rule = _loss(loss)
     inputs, targets = examples(X, y)
     random = Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
@@ -133,6 +142,9 @@ def fit(
     descent = _optimizer(optimizer, model)
     _check_targets(rule, model, inputs[0], [*targets, *held[1]])
 
+    step = None
+    if engine == "compiled":
+        step = _compiled(model, rule, descent.params, inputs, targets)
     parameters = descent.params
     good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
     stepping = False
@@ -147,9 +159,12 @@ def fit(
                     rows = order[start : start + batch_size]
                     batch_inputs, batch_targets = _chosen(rows, inputs), _chosen(rows, targets)
                     try:
-                        mean, correct = _differentiate(
-                            model, rule, descent, batch_inputs, batch_targets
-                        )
+                        if step is None:
+                            mean, correct = _differentiate(
+                                model, rule, descent, batch_inputs, batch_targets
+                            )
+                        else:
+                            mean, correct = _step(step, rule, batch_inputs, batch_targets)
                     except DomainError as error:
                         raise _diverged(str(error), epoch, batch) from error
                     if not math.isfinite(mean):
@@ -168,7 +183,10 @@ def fit(
                 if rule.predict:
                     history.accuracy.append(hits / len(order))
                 if held[0]:
-                    validation_loss, hits = evaluate(model, *held, rule)
+                    if step is None:
+                        validation_loss, hits = evaluate(model, *held, rule)
+                    else:
+                        validation_loss, hits = _step(step, rule, *held, descend=False)
                     history.validation_loss.append(validation_loss)
                     if rule.predict:
                         history.validation_accuracy.append(hits / len(held[0]))
@@ -204,6 +222,50 @@ def _differentiate(
         descent.zero_grad()
         mean.backward()
     return mean.data, _hits(rule, outputs, targets)
+
+
+def _compiled(
+    model: Callable[[Any], Any],
+    rule: Loss,
+    parameters: list[Value],
+    inputs: list[Any],
+    targets: list[Any],
+) -> Step | None:
+    """The compiled step; None, with a warning, where it cannot be or is not the eager one."""
+    from .lifting import compile_step
+
+    try:
+        step = compile_step(model, rule.of, (inputs[0], targets[0]), parameters)
+    except TraceError as error:
+        _warn_eager(str(error))
+        return None
+    # A branch on .data shows itself in examples that take the other side. Not in all: see the docs.
+    some = range(0, len(inputs), max(1, len(inputs) // 16))
+    shown, answers = _chosen(list(some), inputs), _chosen(list(some), targets)
+    loss = step.evaluate(shown, answers)
+    expected, _ = evaluate(model, shown, answers, rule)
+    if not math.isclose(loss, expected, rel_tol=1e-9, abs_tol=1e-12):
+        _warn_eager(
+            f"other examples have another loss ({loss!r}) than the engine's ({expected!r}): "
+            "the model or the loss branches on data"
+        )
+        return None
+    return step
+
+
+def _warn_eager(why: str) -> None:
+    warnings.warn(f"not compiled, the eager engine goes on: {why}", UserWarning, stacklevel=4)
+
+
+def _step(
+    step: Step, rule: Loss, inputs: list[Any], targets: list[Any], descend: bool = True
+) -> tuple[float, int]:
+    """What `_differentiate` does, or without `descend` what `evaluate` does, on arrays."""
+    mean = step(inputs, targets) if descend else step.evaluate(inputs, targets)
+    if rule.predict is None:
+        return mean, 0
+    outputs = step.outputs.tolist()
+    return mean, sum(rule.predict(out) == t for out, t in zip(outputs, targets, strict=True))
 
 
 def evaluate(

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import ops
 from ..ops import Op
+from . import arrays
 from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
 
 # How rows of the table are written over NumPy, where it has the function. Other rows are applied
@@ -58,15 +59,37 @@ def emit(
     return _Emitter(lifted, batched, exact).source(blocks)
 
 
+def emit_step(lifted: Lifted, parameters: int, outputs: int) -> Source:
+    """The source of `program(values, examples)`, traced from one example, for a batch of them.
+
+    The first inputs are the parameters, whose numbers are `values`; the others are an example,
+    a row of `examples`. It returns the mean of the first output over the examples, the next
+    `outputs` of each example, and of what is left, a gradient, the mean again.
+    """
+    return _Emitter(lifted, False, True, parameters).step(outputs)
+
+
 class _Emitter:
-    def __init__(self, lifted: Lifted, batched: bool, exact: bool) -> None:
+    def __init__(
+        self, lifted: Lifted, batched: bool, exact: bool, parameters: int | None = None
+    ) -> None:
         self.lifted = lifted
+        self.parameters = parameters
         self.constants: dict[str, Any] = {}
         self.arrays = {a.number: a for a in lifted.array_of}
         self.batched: set[int] = set()
         if batched:
             self.batched = {s.result.number for s in lifted.statements}
             self.batched |= {array.number for array, _ in lifted.inputs}
+        elif parameters is not None:
+            self.batched = {
+                array.number
+                for array, numbers in lifted.inputs
+                if len(numbers) and numbers[0] >= parameters
+            }
+            for statement in lifted.statements:
+                if any(map(self._is_batched, _views(statement))):
+                    self.batched.add(statement.result.number)
         self.batch = batched
         self.masks: set[int] = set() if exact else self._masks()
         self.lines: list[str] = []
@@ -76,13 +99,7 @@ class _Emitter:
 
     def source(self, blocks: Sequence[tuple[str, int]]) -> Source:
         for array, numbers in self.lifted.inputs:
-            text = self._part("values", self.lifted.tape.inputs, numbers, array.shape)
-            if text is None:
-                places = self._constant("places", numbers)
-                text = self._item("values", self.batch, places)
-                if len(array.shape) > 1:
-                    text = self._reshaped(text, self.batch, array.shape)
-            self.lines.append(f"{array.name} = {text}")
+            self._take_input(array, numbers, "values", self.lifted.tape.inputs)
         start = 0
         fills: list[tuple[str, int, list[tuple[Array | None, Any, Any]], float | None]] = []
         for name, size in blocks:
@@ -108,6 +125,103 @@ class _Emitter:
         self.lines.append(f"return {', '.join(results)}")
         body = "\n".join(f"    {line}" for line in self.lines)
         return Source(f"def program(values):\n{body}\n", self.constants, bool(self.masks))
+
+    def step(self, outputs: int) -> Source:
+        count = self.parameters
+        assert count is not None
+        for array, numbers in self.lifted.inputs:
+            given = array.number in self.batched
+            name, size = (
+                ("examples", self.lifted.tape.inputs - count) if given else ("values", count)
+            )
+            self._take_input(array, numbers - count if given else numbers, name, size)
+        value, *rest = self.lifted.tape.outputs
+        results = self._pieces(rest[:outputs])
+        pieces = self._pieces(rest[outputs:])
+        used = self._uses()
+        used.update(piece[0].number for piece in results if piece[0] is not None)
+        ends = {
+            array.number
+            for array, _, places in pieces
+            if array is not None and not used[array.number] and len(places) == array.size
+        }
+        for statement in self.lifted.statements:
+            result = statement.result
+            if result.number in ends and result.number in self.batched and not statement.op:
+                self.lines.append(f"{result.name} = {self._summed(statement)}")
+                self.batched.discard(result.number)
+            else:
+                ends.discard(result.number)
+                self._statement(statement)
+        shown = ["outputs"]
+        self.lines.append(f"outputs = np.empty((len(examples), {outputs}))")
+        self.batch = True
+        for piece in results:
+            self._fill("outputs", outputs, piece, "=")
+        self.batch = False
+        if pieces:
+            shown.append("gradient")
+            self.lines.append(f"gradient = np.empty({count})")
+            for piece in pieces:
+                ended = piece[0] is not None and piece[0].number in ends
+                self._fill("gradient", count, piece, "=", not ended)
+            self.lines.append("gradient /= len(examples)")
+        mean = self._output(value)
+        if isinstance(value, int) and self.lifted.array_of[value].number in self.batched:
+            mean = f"{_factor(mean)}.sum() / len(examples)"
+        self.lines.append(f"return {mean}, {', '.join(shown)}")
+        body = "\n".join(f"    {line}" for line in self.lines)
+        return Source(f"def program(values, examples):\n{body}\n", self.constants, False)
+
+    def _take_input(self, array: Array, numbers: Indices, name: str, size: int) -> None:
+        batched = array.number in self.batched
+        text = self._part(name, size, numbers, array.shape, batched)
+        if text is None:
+            text = self._item(name, batched, self._constant("places", numbers))
+            if len(array.shape) > 1:
+                text = self._reshaped(text, batched, array.shape)
+        if text != array.name:
+            self.lines.append(f"{array.name} = {text}")
+
+    def _summed(self, statement: Statement) -> str:
+        """The sum of a statement's result over the examples."""
+        shape = statement.result.shape
+        parts = [self._summed_term(term, shape) for term in statement.terms]
+        constant = statement.constant
+        if isinstance(constant, Array):
+            parts.append(f"len(examples) * {self._array(constant)}")
+        elif constant != 0.0 or not parts:
+            parts.append(f"len(examples) * {_number(constant)}")
+        return _joined(parts)
+
+    def _summed_term(self, term: Term, shape: tuple[int, ...]) -> str:
+        left, right = term.left, term.right
+        batched = [v for v in (left, right) if v is not None and self._is_batched(v)]
+        if not batched:
+            return f"len(examples) * {_factor(self._term(term, shape))}"
+        text = None
+        if term.kind == "each" and right is None:
+            text = f"{_factor(self._each(left, len(shape)))}.sum(0)"
+        elif term.kind == "each" and right is not None and len(batched) == 2:
+            text = self._summed_product(left, right, shape)
+        if text is None:
+            return f"({self._term(term, shape)}).sum(0)"
+        return self._scaled(term.coefficient, text)
+
+    def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> str | None:
+        """Over the examples, a product of what differs in each is a matrix product, if outer."""
+        for x, y in ((left, right), (right, left)):
+            if _is_single(x) and len(shape) == 1 and y.places.shape == shape:
+                single = self._exact(View(x.array, x.places.reshape(-1)[0].reshape(())))
+                return f"{_factor(single)} @ {_factor(self._exact(y))}"
+            if len(shape) == 2:
+                column = x.places.ndim == 2 and bool(np.all(x.places == x.places[:, :1]))
+                row = y.places.ndim == 1 or bool(np.all(y.places == y.places[:1]))
+                if column and row and x.places.shape[0] == shape[0]:
+                    a = _factor(self._exact(View(x.array, x.places[:, 0])))
+                    b = y.places if y.places.ndim == 1 else y.places[0]
+                    return f"{a}.T @ {_factor(self._exact(View(y.array, b)))}"
+        return None
 
     def _output(self, output: int | float) -> str:
         if isinstance(output, float):
@@ -136,8 +250,14 @@ class _Emitter:
         return pieces
 
     def _fill(
-        self, target: str, size: int, piece: tuple[Array | None, Any, Any], assign: str
+        self,
+        target: str,
+        size: int,
+        piece: tuple[Array | None, Any, Any],
+        assign: str,
+        total: bool = False,
     ) -> None:
+        """Assign a piece of an array; with `total`, its sum over the examples."""
         array, positions, places = piece
         if array is None:
             value = _number(places)
@@ -145,20 +265,27 @@ class _Emitter:
         elif len(positions) == 1:
             value = self._exact(View(array, places.reshape(())))
             single = self._item(target, self.batch, str(positions[0]))
+            value = self._totalled(value, array) if total else value
             self.lines.append(f"{single} {assign} {value}")
             return
         else:
             whole = len(places) == array.size and np.array_equal(places, np.arange(array.size))
             shape = array.shape if whole else (len(places),)
-            if _slice(positions) or self._part(target, size, positions, shape) is None:
+            if _slice(positions) or self._part(target, size, positions, shape, self.batch) is None:
                 shape = (len(places),)
             value = self._exact(View(array, places.reshape(shape)))
-        where = self._part(target, size, positions, shape)
+        value = self._totalled(value, array) if total else value
+        where = self._part(target, size, positions, shape, self.batch)
         if where is None:
             where = self._item(target, self.batch, self._constant("places", positions))
         elif where == target:
             where = f"{target}[:]"
         self.lines.append(f"{where} {assign} {value}")
+
+    def _totalled(self, value: str, array: Array | None) -> str:
+        if array is not None and array.number in self.batched:
+            return f"{_factor(value)}.sum(0)"
+        return f"len(examples) * {_factor(value)}"
 
     def _decay(
         self, outputs: Sequence[int | float], pieces: Sequence[tuple[Array | None, Any, Any]]
@@ -264,13 +391,7 @@ class _Emitter:
             parts.append(self._array(constant))
         elif constant != 0.0 or not parts:
             parts.append(_number(constant))
-        # What is subtracted comes later: x - y is one operation, -y + x is two.
-        leading = next((k for k, part in enumerate(parts) if not part.startswith("-")), 0)
-        parts = [parts[leading], *parts[:leading], *parts[leading + 1 :]]
-        text = parts[0]
-        for part in parts[1:]:
-            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
-        return text
+        return _joined(parts)
 
     def _norm(self, terms: list[Term]) -> float:
         """c, where c times the sum of the squares of all inputs is among the terms; or 0."""
@@ -298,6 +419,10 @@ class _Emitter:
         op = statement.op
         assert op is not None
         shape = statement.result.shape
+        first = statement.args[0]
+        if op is ops.logsumexp and isinstance(first, View) and first.places.ndim > len(shape):
+            self.constants["logsumexp_"] = arrays.logsumexp
+            return f"logsumexp_({self._exact(first)})"
         args = [self._argument(a, shape) for a in statement.args]
         template = _NUMPY.get(op)
         if template is None:
@@ -313,10 +438,7 @@ class _Emitter:
     def _function(self, op: Op) -> str:
         name = f"{op.name}_"
         if name not in self.constants:
-            elementwise = np.vectorize(
-                lambda *xs: op.evaluate([float(x) for x in xs]), otypes=[float]
-            )
-            self.constants[name] = lambda *xs: elementwise(*xs)[()]
+            self.constants[name] = arrays.function(op)
         return name
 
     def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> str:
@@ -350,6 +472,14 @@ class _Emitter:
             text = self._inner(term.left, term.right)
             factors.append(f"({text})" if factors or sign else text)
         return sign + " * ".join(factors)
+
+    def _scaled(self, c: float | Array, text: str) -> str:
+        if isinstance(c, Array):
+            return f"{self._array(c)} * {_factor(text)}"
+        if c == 1.0:
+            return text
+        sign = "-" if c < 0.0 else ""
+        return f"{sign}{_factor(text)}" if abs(c) == 1.0 else f"{_number(c)} * {_factor(text)}"
 
     def _inner(self, left: View, right: View) -> str:
         """The sum of products over the last axis."""
@@ -421,15 +551,17 @@ class _Emitter:
         axes = [-1, *shape] if batched else list(shape)
         return f"{text}.reshape({', '.join(map(str, axes))})"
 
-    def _part(self, name: str, size: int, positions: Indices, shape: tuple[int, ...]) -> str | None:
+    def _part(
+        self, name: str, size: int, positions: Indices, shape: tuple[int, ...], batched: bool
+    ) -> str | None:
         """Elements of a flat array as a view of a shape; None if they are not regular."""
         if shape == ():
-            return self._item(name, self.batch, str(int(positions[0])))
+            return self._item(name, batched, str(int(positions[0])))
         part = _slice(positions)
         if part is not None:
             whole = len(positions) == size and part == f":{size}"
-            text = name if whole else self._item(name, self.batch, part)
-            return text if len(shape) == 1 else self._reshaped(text, self.batch, shape)
+            text = name if whole else self._item(name, batched, part)
+            return text if len(shape) == 1 else self._reshaped(text, batched, shape)
         if len(shape) == 2:
             m, n = shape
             base, stride = int(positions[0]), int(positions[n] - positions[0]) if m > 1 else n
@@ -437,9 +569,9 @@ class _Emitter:
             if n < stride and np.array_equal(positions, regular.reshape(-1)):
                 stop = base + m * stride
                 if stop <= size:
-                    block = self._item(name, self.batch, f"{base or ''}:{stop}")
-                    block = self._reshaped(block, self.batch, (m, stride))
-                    return self._item(block, self.batch, ":", f":{n}")
+                    block = self._item(name, batched, f"{base or ''}:{stop}")
+                    block = self._reshaped(block, batched, (m, stride))
+                    return self._item(block, batched, ":", f":{n}")
         return None
 
     def _each(self, view: View, axes: int, among: bool = False) -> str:
@@ -450,8 +582,7 @@ class _Emitter:
             argument = self.mask_of[array.number].args[0]
             assert isinstance(argument, View)
             return f"({self._each(argument, axes)} > 0.0)"
-        constant = places.ndim == 0 or bool(np.all(places == places.flat[0]))
-        if constant and places.size > 0:
+        if places.size > 0 and _is_single(view):
             text = self._exact(View(array, places.reshape(-1)[0].reshape(())))
             return text + (f"[:{', None' * axes}]" if batched and axes else "")
         if places.ndim == 2 and axes == 2:
@@ -545,6 +676,21 @@ class _Emitter:
         if len(array.shape) == 2:
             return [str(place // array.shape[1]), str(place % array.shape[1])]
         return [str(place)]
+
+
+def _joined(parts: list[str]) -> str:
+    """The parts as a sum. What is subtracted comes later: -y + x is one operation more."""
+    leading = next((k for k, part in enumerate(parts) if not part.startswith("-")), 0)
+    parts = [parts[leading], *parts[:leading], *parts[leading + 1 :]]
+    text = parts[0]
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    return text
+
+
+def _is_single(view: View) -> bool:
+    """Whether all of its elements are the same one."""
+    return view.places.ndim == 0 or bool(np.all(view.places == view.places.flat[0]))
 
 
 def _views(statement: Statement) -> list[View]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import ops
 from ..ops import Op
 from .tape import Call, Sum, Tape
 
@@ -243,6 +244,17 @@ class _Lifter:
             [(self._array(columns[k][0]), places[k]) for k in variable], len(members)
         )
         args: list[View | float | Array] = []
+        sources = (
+            {int(self.array_number[column[0]]) for column in columns}
+            if (len(variable) == len(columns))
+            else set()
+        )
+        if op is ops.logsumexp and len(sources) == 1:  # one argument, with its terms along an axis
+            stacked = np.stack([places[k][order] for k in variable], axis=-1)
+            view = View(self._array(columns[0][0]), stacked.reshape(*shape, len(columns)))
+            result = self._new(shape, np.asarray(members)[order])
+            self.statements.append(Statement(result, op=op, args=[view]))
+            return
         for k, column in enumerate(columns):
             if k in places:
                 source = self._array(column[0])

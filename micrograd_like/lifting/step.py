@@ -1,0 +1,141 @@
+"""`compile_step`: one example traced, batches of any size computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import losses, ops
+from ..engine import Value, affine, grad
+from ..errors import InputError, MicrogradError, TraceError
+from ..nn import Module
+from .program import _executed, _name_arrays, _numpy, input_arrays
+from .tape import record
+
+
+class Step:
+    """A training step for batches: `step(X, y)` gives the mean loss and sets the gradients.
+
+    `source` is the program; `parameters` are those that it differentiates; after a step `outputs`
+    has what the model gave, of shape (examples, outputs).
+    """
+
+    def __init__(
+        self,
+        parameters: list[Value],
+        source: str,
+        function: Callable[..., Any],
+        forward: Callable[..., Any],
+        row: Callable[[Any], Sequence[float]],
+    ) -> None:
+        self.parameters = parameters
+        self.source = source
+        self.outputs: Any = None
+        self._function = function
+        self._forward = forward
+        self._row = row
+
+    def __call__(self, X: Any, y: Any) -> float:
+        """The mean loss over the rows of X, and its gradient in each parameter's `.grad`."""
+        loss, gradient = self.value_and_grad(X, y)
+        for parameter, g in zip(self.parameters, gradient.tolist(), strict=True):
+            parameter.grad = g
+        return loss
+
+    def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
+        """The mean loss, and its gradient as an array in the order of the parameters."""
+        with _numpy().errstate(all="ignore"):
+            loss, self.outputs, gradient = self._function(self._values(), self._examples(X, y))
+        return float(loss), gradient
+
+    def evaluate(self, X: Any, y: Any) -> float:
+        """The mean loss, without its gradient; `outputs` are set."""
+        with _numpy().errstate(all="ignore"):
+            loss, self.outputs = self._forward(self._values(), self._examples(X, y))
+        return float(loss)
+
+    def _values(self) -> Any:
+        return _numpy().array([p.data for p in self.parameters])
+
+    def _examples(self, X: Any, y: Any) -> Any:
+        np = _numpy()
+        targets = np.array([self._row(t) for t in y], dtype=float)
+        return np.concatenate([np.asarray(X, dtype=float).reshape(len(targets), -1), targets], 1)
+
+
+def _single(target: Any) -> Sequence[float]:
+    return (float(target),)
+
+
+class _OneHot:
+    """A label as a row of zeros with a one."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = [[float(i == k) for i in range(count)] for k in range(count)]
+
+    def __call__(self, label: Any) -> Sequence[float]:
+        return self.rows[int(label)]
+
+
+def compile_step(
+    model: Callable[[Any], Any],
+    loss: Callable[[Any, Any], Value],
+    example: tuple[Sequence[float], Any],
+    parameters: Sequence[Value] | None = None,
+) -> Step:
+    """Trace `loss(model(x), y)` on one example (x, y); the step then takes batches of any size.
+
+    Inputs and targets become Values; the loss must not depend on them in other ways than through
+    operations of the table. An exception is `losses.cross_entropy`, whose label chooses a logit.
+
+    Raises TraceError (an InputError) where the functions refuse Values.
+    """
+    from .emit import emit_step
+    from .lift import lift
+
+    if parameters is None:
+        if not isinstance(model, Module):
+            raise InputError("compile_step needs a Module, or the parameters of the model")
+        parameters = model.parameters()
+    parameters = list(parameters)
+    x, y = example
+    inputs = [Value(xi, f"X[{i}]") for i, xi in enumerate(x)]
+    try:
+        outputs = model(inputs)
+        logits = outputs if isinstance(outputs, list) else [outputs]
+        if loss is losses.cross_entropy:
+            # The label as a row of zeros with a one.
+            targets = [Value(float(k == int(y)), f"Y[{k}]") for k in range(len(logits))]
+            row: Callable[[Any], Sequence[float]]
+            root = ops.logsumexp(*logits) - affine(targets, logits)
+            row = _OneHot(len(logits))
+        elif isinstance(y, (list, tuple)):
+            targets = [Value(t, f"Y[{k}]") for k, t in enumerate(y)]
+            root = loss(outputs, targets)
+            row = list
+        else:
+            targets = [Value(y, "Y")]
+            root = loss(outputs, targets[0])
+            row = _single
+    except (TypeError, ValueError, AttributeError, MicrogradError) as error:
+        raise TraceError(f"the loss cannot be traced from one example: {error}") from error
+    if not isinstance(root, Value):
+        raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
+    given = [*inputs, *targets]
+    gradients = grad(root, parameters, create_graph=True)
+    arrays = input_arrays(parameters)
+    count = len(parameters)
+    names = {name for name, _, _ in arrays}
+    for name, shape, numbers in input_arrays(given):
+        while name in names:
+            name += "_"
+        arrays.append((name, shape, [count + i for i in numbers]))
+
+    def program(outputs: list[Value]) -> tuple[str, Callable[..., Any]]:
+        lifted = lift(record([root, *logits, *outputs], [*parameters, *given]), arrays)
+        _name_arrays(lifted, {})
+        source = emit_step(lifted, count, len(logits))
+        return source.text, _executed(source.text, {**source.constants, "np": _numpy()})
+
+    text, function = program(gradients)
+    return Step(parameters, text, function, program([])[1], row)

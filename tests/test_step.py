@@ -1,0 +1,177 @@
+"""compile_step and fit(engine="compiled"): one example traced gives what batches of Values give."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+
+import pytest
+
+from micrograd_like import Value, compile_step, losses, nn, optim, training
+from micrograd_like.errors import DivergenceError, InputError, TraceError
+
+TARGETS = {
+    "cross_entropy": (4, lambda rng: rng.randrange(4)),
+    "hinge": (1, lambda rng: rng.choice([-1.0, 1.0])),
+    "mse": (2, lambda rng: [rng.random(), rng.random()]),
+    "binary_cross_entropy_with_logits": (1, lambda rng: rng.choice([0.0, 1.0])),
+}
+
+
+def problem(loss, count=23, **options):
+    rng = random.Random(7)
+    width, target = TARGETS[loss]
+    X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(count)]
+    y = [target(rng) for _ in X]
+    return nn.MLP(3, [5, width], seed=3, **options), X, y
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+@pytest.mark.parametrize("options", [{"activation": "tanh"}, {"activation": "relu"},
+                                     {"activation": "gelu", "fused": False},
+                                     {"activation": "leaky_relu"}])  # fmt: skip
+@pytest.mark.parametrize("count", [1, 2, 23])
+def test_a_step_is_the_mean_loss_over_a_batch_of_any_size_and_its_gradient(loss, options, count):
+    model, X, y = problem(loss, **options)
+    step = compile_step(model, getattr(losses, loss), (X[0], y[0]))
+    value = step(X[:count], y[:count])
+    gradients = [p.grad for p in model.parameters()]
+    outputs = step.outputs.tolist()
+    model.zero_grad()
+    expected = [model(x) for x in X[:count]]
+    mean = losses.mean([getattr(losses, loss)(o, t) for o, t in zip(expected, y, strict=False)])
+    mean.backward()
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-9, abs=1e-13)
+    flat = [o.data for out in expected for o in (out if isinstance(out, list) else [out])]
+    assert [o for row in outputs for o in row] == pytest.approx(flat, rel=1e-12)
+    assert step.evaluate(X[:count], y[:count]) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_hundred_compiled_steps_lead_to_the_eager_weights(loss, optimizer):
+    weights, histories = [], []
+    for engine in training.ENGINES:
+        model, X, y = problem(loss)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            history = training.fit(
+                model, X, y, loss=loss, optimizer=optimizer, epochs=34, batch_size=8,
+                validation=(X[:5], y[:5]), engine=engine,
+            )  # fmt: skip
+        weights.append([p.data for p in model.parameters()])
+        histories.append(history)
+    assert weights[1] == pytest.approx(weights[0], rel=1e-9, abs=1e-9)
+    assert histories[1].loss == pytest.approx(histories[0].loss, rel=1e-9)
+    assert histories[1].accuracy == histories[0].accuracy
+    assert histories[1].validation_loss == pytest.approx(histories[0].validation_loss, rel=1e-9)
+    assert histories[1].validation_accuracy == histories[0].validation_accuracy
+
+
+def test_a_custom_module_and_a_custom_loss_are_traced():
+    class Gated(nn.Module):
+        def __init__(self):
+            self.up = nn.Layer(3, 4, "tanh", seed=0)
+            self.gate = nn.Layer(3, 4, "sigmoid", seed=1)
+            self.scale = Value(0.5, label="scale")
+
+        def __call__(self, x):
+            return self.scale * sum(u * g for u, g in zip(self.up(x), self.gate(x), strict=True))
+
+    def loss(output, target):
+        return (output - target).abs() + 0.01 * output**2
+
+    rng = random.Random(0)
+    X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(11)]
+    y = [rng.uniform(-1, 1) for _ in X]
+    model = Gated()
+    step = compile_step(model, loss, (X[0], y[0]))
+    value = step(X, y)
+    gradients = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
+    mean.backward()
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-10, abs=1e-14)
+
+
+def test_parameters_alone_in_the_loss_count_once():
+    model, X, y = problem("mse")
+
+    def loss(output, target):
+        return losses.mse(output, target) + 0.1 * sum(p * p for p in model.parameters())
+
+    step = compile_step(model, loss, (X[0], y[0]))
+    value = step(X, y)
+    gradients = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
+    mean.backward()
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-10, abs=1e-14)
+
+
+def test_the_source_has_one_line_a_matrix_equation():
+    model, X, y = problem("cross_entropy")
+    source = compile_step(model, losses.cross_entropy, (X[0], y[0])).source
+    assert "Z1 = X @ W1.T + b1" in source
+    assert "A1 = np.tanh(Z1)" in source
+    assert "Z2 = A1 @ W2.T + b2" in source
+    assert ".T @ A1" in source
+    assert ".T @ X" in source
+
+
+def test_what_cannot_be_traced_says_why_and_the_eager_engine_goes_on():
+    model, X, y = problem("cross_entropy")
+
+    def loss(logits, label):
+        return losses.cross_entropy(logits, label) * 2.0  # the label is no Value
+
+    with pytest.raises(TraceError, match="one example"):
+        compile_step(model, loss, (X[0], y[0]))
+    weights = []
+    for engine in training.ENGINES:
+        model, X, y = problem("cross_entropy")
+        if engine == "compiled":
+            with pytest.warns(UserWarning, match="not compiled"):
+                training.fit(model, X, y, loss=loss, epochs=2, engine=engine)
+        else:
+            training.fit(model, X, y, loss=loss, epochs=2, engine=engine)
+        weights.append([p.data for p in model.parameters()])
+    assert weights[0] == weights[1]
+
+
+def test_a_branch_on_data_is_found_where_examples_take_both_sides():
+    model, X, y = problem("mse")
+
+    class Branching(nn.Module):
+        def __init__(self):
+            self.inner = model
+
+        def __call__(self, x):
+            out = self.inner(x)
+            return out if out[0].data > 0.0 else [-o for o in out]
+
+    with pytest.warns(UserWarning, match="branches on data"):
+        training.fit(Branching(), X, y, loss="mse", epochs=1, engine="compiled")
+
+
+def test_divergence_is_found_and_the_model_left_at_its_last_good_state():
+    model, X, y = problem("mse")
+    with pytest.raises(DivergenceError):
+        training.fit(
+            model, X, y, loss="mse", epochs=200, engine="compiled",
+            optimizer=optim.SGD(model.parameters(), lr=1e6),
+        )  # fmt: skip
+    assert all(math.isfinite(p.data) for p in model.parameters())
+
+
+def test_a_function_needs_its_parameters_named():
+    w = Value(2.0, "w")
+    with pytest.raises(InputError, match="parameters"):
+        compile_step(lambda x: w * x[0], losses.mse, ([1.0], 2.0))
+    step = compile_step(lambda x: w * x[0], losses.mse, ([1.0], 2.0), [w])
+    assert step([[1.0], [3.0]], [2.0, 5.0]) == pytest.approx(0.5)
+    assert w.grad == pytest.approx((2 * 0.0 * 1.0 + 2 * 1.0 * 3.0) / 2)
