@@ -32,9 +32,10 @@ y = tanh(z)
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from math import isnan
+from math import isfinite, isnan
 from typing import Final, NamedTuple
 
 from . import notation, ops
@@ -73,19 +74,33 @@ class _Graph:
         self.root = root
         self.order = topological_order(root)
         known = set(self.order)
-        # A name is one line of text.
-        self.names = {
-            node: "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-            for node, name in notation.names(
-                [*self.order, *(node for node in dict.fromkeys(wrt) if node not in known)]
-            ).items()
+        self.names = notation.names(
+            [*self.order, *(node for node in dict.fromkeys(wrt) if node not in known)], _one_line
+        )
+        latex = notation.latex_names(self.names.values())
+        self._symbols = {
+            node: Expression(name, latex=latex[name]) for node, name in self.names.items()
         }
-        self.taken = set(self.names.values())
+        self._taken = set(latex), set(latex.values())
         self.nodes = {name: node for node, name in self.names.items()}
         self.recorded: dict[str, float] = {}  # symbols of derivatives that are not written out
         self.about: dict[str, list[Value]] = {}  # the nodes that these symbols mention
-        self._symbols: dict[Value, Expression] = {}
+        self.adjoints: dict[str, Value] = {}  # the nodes whose adjoints have these symbols
+        self._ratios: dict[tuple[Value, Value], Expression] = {}
+        self._slopes: dict[object, Expression] = {}
         self._activations = _activations(activation, self.order)
+        uses: dict[Value, int] = {}
+        for node in self.order:
+            for parent in node.parents:
+                uses[parent] = uses.get(parent, 0) + 1
+        # Negations without a name of their own are written out.
+        self._negations = {
+            node
+            for node in self.order
+            if node.op is ops.neg and not node.label and uses.get(node) == 1 and node not in wrt
+        }
+        for target in wrt:
+            self.adjoints[self.ratio(root, target).name] = target
         active = set(wrt) & known
         for node in self.order:
             if node not in active and not active.isdisjoint(node.parents):
@@ -97,43 +112,62 @@ class _Graph:
 
     def symbol(self, node: Value) -> Expression:
         """The node's name."""
-        if node not in self._symbols:
-            self._symbols[node] = Expression(self.names[node])
         return self._symbols[node]
+
+    def operand(self, operand: Value | float) -> Expression:
+        """How it is written as an operand: its name, a number, or the negation of another."""
+        sign = _ONE
+        while isinstance(operand, Value) and operand in self._negations:
+            sign, operand = -sign, operand.operands[0]
+        bare = self.symbol(operand) if isinstance(operand, Value) else Expression(number=operand)
+        return sign * bare
+
+    def _mentions(self, operands: Iterable[Value | float]) -> list[Value]:
+        return [self.nodes[e.name] for e in map(_bare, map(self.operand, operands)) if e.name]
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""
+        if (node, by) not in self._ratios:
+            self._ratios[node, by] = self.fresh(self._ratio(node, by))
+        return self._ratios[node, by]
+
+    def _ratio(self, node: Value, by: Value) -> Expression:
         (above, upper), (below, lower) = map(_factor_of, map(self.symbol, (node, by)))
         latex = rf"\frac{{\partial {upper}}}{{\partial {lower}}}"
-        return Expression(f"∂{above}/∂{below}", latex=latex)
+        return Expression(f"∂{above}/∂{below}", latex=latex, binding=2.2)
 
-    def fresh(self, name: str, latex: str = "") -> Expression:
-        """A symbol that nothing else has."""
-        while name in self.taken:
-            name, latex = f"{name}′", latex and f"{latex}{{}}'"
-        self.taken.add(name)
-        return Expression(name, latex=latex)
+    def fresh(self, symbol: Expression) -> Expression:
+        """The symbol, primed as often as it takes to be that of nothing else."""
+        names, latexes = self._taken
+        name, latex = symbol.name, symbol.latex
+        while name in names:
+            name += "′"
+        if name != symbol.name:
+            latex += "{}'"
+        while latex in latexes:
+            latex += "{}'"
+        names.add(name)
+        latexes.add(latex)
+        return Expression(name, latex=latex, binding=symbol.binding)
 
     def operation(self, node: Value, written: Mapping[Value, Expression]) -> Expression:
         """What the node computes, in the names of its operands, or as they are `written`."""
         operands = [
-            Expression(number=a)
-            if not isinstance(a, Value)
-            else written[a]
-            if a in written
-            else self.symbol(a)
+            written[a] if isinstance(a, Value) and a in written else self.operand(a)
             for a in node.operands
         ]
         op = node.op
         assert op is not None
-        if op in self._activations:
-            name, latex = self._activations[op]
+        if _function(node) in self._activations:
+            name, latex = self._activations[_function(node)]
             x = operands[0]
             return Expression(
-                f"{name}({x.written('text', spaced=True)})", latex=rf"{latex}\left({x.latex}\right)"
+                f"{name}({x.written('text', spaced=True)})",
+                latex=rf"{latex}\left({x.latex}\right)",
+                binding=9,
             )
         if op is not ops.affine_row:
-            return notation.apply(op, operands)
+            return _tidy(op, operands)
         n = len(operands) // 2
         terms = [_times(w, x) for w, x in zip(operands[:n], operands[n:-1], strict=True)]
         if n > _MOST_TERMS:
@@ -142,11 +176,6 @@ class _Graph:
         if operands[-1].number != 0.0 or not terms:
             terms.append(operands[-1])
         return _plus(terms)
-
-    def _operands(self, node: Value) -> list[Expression]:
-        return [
-            self.symbol(a) if isinstance(a, Value) else Expression(number=a) for a in node.operands
-        ]
 
     def _edges(self, node: Value) -> list[tuple[Value, Expression]]:
         """The node's active parents, once for each use, and the partial by each."""
@@ -164,18 +193,23 @@ class _Graph:
         """The partial by each operand; a symbol for one that is not written in the table's ops."""
         op = node.op
         assert op is not None
-        operands = self._operands(node)
+        operands = [self.operand(a) for a in node.operands]
         recorded = iter(node.local_grads)
         written: list[Expression | None]
-        if op in self._activations:
-            name, latex = self._activations[op]
+        function = _function(node)
+        if function in self._activations:
+            name, latex = self._activations[function]
             x = operands[0]
-            slope = Expression(f"{name}'({x.text})", latex=rf"{latex}'\left({x.latex}\right)")
-            if slope.name not in self.recorded:
-                slope = self.fresh(slope.name, slope.name_in_latex)
-            self.recorded[slope.name] = node.local_grads[0]
-            self.about[slope.name] = [a for a in node.operands[:1] if isinstance(a, Value)]
-            written = [slope, *notation.partials(op, operands, self.symbol(node))[1:]]
+            key = (function, node.operands[0])
+            if key not in self._slopes:
+                slope = rf"{latex}'\left({x.latex}\right)"
+                slope_of_x = Expression(f"{name}'({x.text})", latex=slope, binding=9)
+                self._slopes[key] = self.fresh(slope_of_x)
+            if isinstance(node.operands[0], Value):
+                self.recorded[self._slopes[key].name] = node.local_grads[0]
+            self.about[self._slopes[key].name] = self._mentions(node.operands[:1])
+            rest = notation.partials(op, operands, self.symbol(node))[1:]
+            written = [self._slopes[key], *rest]
         else:
             written = notation.partials(op, operands, self.symbol(node))
         result = []
@@ -184,8 +218,9 @@ class _Graph:
             if d is None:
                 d = _ZERO
                 if isinstance(operand, Value):
-                    ratio = self.ratio(node, operand)
-                    d = self.fresh(ratio.name, ratio.latex)
+                    d = self.fresh(self._ratio(node, operand))
+                    if node.operands.count(operand) == 1:
+                        self._ratios.setdefault((node, operand), d)
                     self.recorded[d.name] = value
                     self.about[d.name] = [node]
             result.append(d)
@@ -194,6 +229,21 @@ class _Graph:
     def values(self) -> dict[str, float]:
         """The numbers for the names."""
         return {**{name: node.data for name, node in self.nodes.items()}, **self.recorded}
+
+    def is_extreme(self) -> bool:
+        """Whether an adjoint or a local derivative is not finite, or their product underflows."""
+        nodes = list(self.edges)
+        for node, adjoint in zip(nodes, grad(self.root, nodes), strict=True):
+            for parent, d in zip(node.parents, node.local_grads, strict=True):
+                if parent in self.active and not (
+                    abs(adjoint * d) >= sys.float_info.min
+                    if adjoint and d
+                    else isfinite(adjoint) and isfinite(d)
+                ):
+                    return True
+                if not isfinite(adjoint * d):
+                    return True
+        return False
 
     def check_fresh(self, nodes: Iterable[Value]) -> None:
         """Raise StaleGraphError unless each is what its op makes of the data of its operands."""
@@ -256,6 +306,10 @@ class Derivation:
     def evaluate(self) -> float | list[float]:
         """The derivatives by evaluating the equations: one number, or a list as `wrt` was one.
 
+        Equations are written as one writes them for real numbers: 0 · x is 0. Where a number on the
+        way is not finite, or underflows, floats may differ from that; then these are the numbers
+        of `grad`.
+
         Raises StaleGraphError if data was changed after the forward pass.
         """
         graph = self._graph
@@ -265,9 +319,15 @@ class Derivation:
         return results[0] if self._single else results
 
     def _values(self) -> dict[str, float]:
-        values = self._graph.values()
+        graph = self._graph
+        values = graph.values()
+        extremes: list[Expression] = []
         for symbol, expression in self.equations:
-            values[symbol.name] = expression.evaluate(values)
+            values[symbol.name] = expression.evaluate(values, extremes)
+        if extremes or graph.is_extreme():
+            values.update(
+                zip(graph.adjoints, grad(graph.root, graph.adjoints.values()), strict=True)
+            )
         return values
 
     @property
@@ -348,9 +408,14 @@ def derive(
     name for different functions gets their names as indices. With `numbers` each line is followed
     by itself with numbers for the symbols.
 
+    In the derivatives of `max` and `min`, H is the Heaviside step with H(0) = 1/2: a tie splits in
+    halves. 1(x > 0), in that of relu, is 0 at 0. A negation that has no label and is used once has
+    no line of its own.
+
     The result is symbols: what data the nodes hold does not matter to it, except where numbers are
     asked for. Raises OperandError (a TypeError) for what is not a Value; InputError (a ValueError)
-    for an empty `wrt`; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
+    for an empty `wrt`, and for an `activation` that is no name, or the same one for two functions
+    of the graph; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
     forward pass.
     """
     targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
@@ -393,7 +458,9 @@ def explain(node: Value, root: Value) -> None:
     if sum(map(len, lines)) + 3 * len(lines) <= _WIDTH:
         print(" = ".join(lines))
     else:
-        print(lines[0], "=", f"\n{' ' * len(lines[0])} = ".join(lines[1:]))
+        left, *sides = lines
+        indent = len(left) + 3
+        print(left, "=", f"\n{' ' * len(left)} = ".join(_broken(side, indent) for side in sides))
 
 
 def _explanation(graph: _Graph, node: Value, root: Value) -> list[str]:
@@ -420,7 +487,7 @@ def _explanation(graph: _Graph, node: Value, root: Value) -> list[str]:
         local = [d for a, d in zip(user.parents, user.local_grads, strict=True) if a is node]
         figures += [f"{_factor(adjoint)} · {_factor(d)}" for d in local]
     sides = [left]
-    for side in (_plus(chain), _plus(symbols)):
+    for side in (_joined(chain), _joined(symbols)):
         written = side.written("text", spaced=True, most=_MOST_TERMS)
         if written != sides[-1]:
             sides.append(written)
@@ -428,6 +495,24 @@ def _explanation(graph: _Graph, node: Value, root: Value) -> list[str]:
         figures = [*figures[:3], f"… {len(figures) - 4} more …", figures[-1]]
     sides.append(" + ".join(figures))
     return [*sides, numeral(grad(root, node))]
+
+
+def _broken(side: str, indent: int) -> str:
+    """The sum with line ends before terms that would not fit, each line after `indent` spaces."""
+    terms = [""]
+    depth = 0
+    for i, c in enumerate(side):
+        depth += (c in "([") - (c in ")]")
+        if depth == 0 and side[i : i + 3] in (" + ", " - "):
+            terms.append("")
+        terms[-1] += c
+    lines = [terms[0]]
+    for term in terms[1:]:
+        if indent + len(lines[-1]) + len(term) > _WIDTH:
+            lines.append(term.lstrip())
+        else:
+            lines[-1] += term
+    return f"\n{' ' * indent}".join(lines)
 
 
 def _factor(x: float) -> str:
@@ -527,8 +612,9 @@ def _chain_rule(
             if any(p in below[q] for q in terms if q is not p):
                 ratios[node][p] = d
             else:
-                ratios[node][p] = graph.ratio(node, p)
-                values.append(Equation(ratios[node][p], d))
+                ratio = graph.ratio(node, p)
+                ratios[node][p] = d if ratio.name in graph.recorded else ratio
+                values.append(Equation(ratio, d))
     branching = _branching(graph)
     partials = {node: local[node] for node in ratios}
     seen = {_letters(result.symbol), _letters(result.expression)}
@@ -578,8 +664,8 @@ def _shared(graph: _Graph, targets: Sequence[Value]) -> list[Equation]:
         if edges and not _is_atom(graph, adjoint):
             shared = len(edges) + (node in wanted) > 1
             if shared or adjoint.size > _LONG:
-                symbol = symbols[namesake.get(node, node)]
-                symbol = graph.fresh(symbol.name, symbol.name_in_latex)
+                symbol = graph.fresh(symbols[namesake.get(node, node)])
+                graph.adjoints[symbol.name] = node
                 equations.append(Equation(symbol, adjoint))
                 adjoint = symbol
         if node in wanted:
@@ -613,14 +699,18 @@ def _adjoint_symbols(graph: _Graph, wanted: set[Value]) -> dict[Value, Expressio
     for node in graph.edges:
         if node not in symbols:
             text, latex = _factor_of(graph.symbol(node))
-            symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}")
+            symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
     return symbols
 
 
 def _is_atom(graph: _Graph, e: Expression) -> bool:
     """Whether it is a number or a name, of a node or an adjoint, with or without a sign."""
-    bare = e.operands[0] if e.op is ops.neg else e
+    bare = _bare(e)
     return bare.op is None and bare.name not in graph.recorded
+
+
+def _bare(e: Expression) -> Expression:
+    return e.operands[0] if e.op is ops.neg else e
 
 
 # --- the nodes that are worth a line of their own -------------------------------------------------
@@ -717,19 +807,19 @@ def _written(
         if values is None:
             continue
         numbers = expression.written(style, numbers=values, spaced=True, most=_MOST_TERMS)
-        if numbers == symbols:
-            continue
         value = values.get(symbol.name)
         if value is None:
             value = expression.evaluate(values)
+        if numbers == symbols and expression.number in (None, value):
+            continue
         result = numeral(value) if style == "text" else notation.latex_numeral(value)
         left = left if style == "text" else "&= "
-        yield left + (numbers if numbers == result else f"{numbers} = {result}")
+        yield left + (result if numbers in (symbols, result) else f"{numbers} = {result}")
 
 
 def _times(x: Expression, y: Expression) -> Expression:
     """The product as it stands, but for numbers and signs."""
-    if any(e.number is not None or e.op is ops.neg for e in (x, y)):
+    if any(e.number is not None or e.op is ops.neg or notation.has_coefficient(e) for e in (x, y)):
         return x * y
     factors = []
     while y.op is ops.mul:  # a·(b·c) as a·b·c
@@ -741,16 +831,53 @@ def _times(x: Expression, y: Expression) -> Expression:
 
 
 def _plus(terms: Sequence[Expression]) -> Expression:
+    """The sum as it stands, but for signs and numbers."""
+    numbers = [term.number for term in terms if term.number is not None]
+    if len(numbers) > 1 or 0.0 in numbers:
+        number, counted = Expression(number=sum(numbers)), False
+        kept = []
+        for term in terms:
+            if term.number is None:
+                kept.append(term)
+            elif not counted:
+                counted = True
+                kept += [number] * (number.number != 0.0)
+        terms = kept or [number]
+    return _joined(terms)
+
+
+def _joined(terms: Sequence[Expression]) -> Expression:
     """The sum as it stands, but for signs."""
     result = terms[0]
     for term in terms[1:]:
-        if term.op is ops.neg:
-            result = notation.apply(ops.sub, (result, term.operands[0]))
-        elif term.number is not None and term.number < 0.0:
-            result = notation.apply(ops.sub, (result, Expression(number=-term.number)))
-        else:
-            result = notation.apply(ops.add, (result, term))
+        result = _signed(ops.add, result, term)
     return result
+
+
+def _signed(op: Op, x: Expression, y: Expression) -> Expression:
+    """The sum or difference, as x - y for x + -y, and x + y for x - -y."""
+    if _is_negative(y):
+        op = ops.sub if op is ops.add else ops.add
+        y = -1.0 * y
+    return notation.apply(op, (x, y))
+
+
+def _tidy(op: Op, operands: Sequence[Expression]) -> Expression:
+    """The operation as it stands, but for x + 0, 1 · x, x + -y and the like."""
+    if op not in (ops.add, ops.sub, ops.mul):
+        return notation.apply(op, operands)
+    x, y = operands
+    unit = 1.0 if op is ops.mul else 0.0
+    if y.number == unit:
+        return x
+    if x.number == unit:
+        return -y if op is ops.sub else y
+    return notation.apply(op, operands) if op is ops.mul else _signed(op, x, y)
+
+
+def _is_negative(e: Expression) -> bool:
+    e = e.operands[0] if notation.has_coefficient(e) else e
+    return e.op is ops.neg or (e.number is not None and e.number < 0.0)
 
 
 def _total(terms: Sequence[Expression]) -> Expression:
@@ -768,7 +895,7 @@ def _sigma(ws: Sequence[Expression], xs: Sequence[Expression]) -> Expression | N
     i = f"i{shift:+d}" if shift else "i"
     text = f"Σ{{i={first}…{last}}} {_braced(w, 'i')} · {_braced(x, i)}"
     latex = rf"\sum_{{i={first}}}^{{{last}}} {_indexed(w, 'i')} \cdot {_indexed(x, i)}"
-    return Expression(text, latex=latex)
+    return Expression(text, latex=latex, binding=1.5)
 
 
 def _pattern(names: Sequence[str]) -> tuple[str, int] | None:
@@ -799,27 +926,66 @@ def _factor_of(name: Expression) -> tuple[str, str]:
     return f"({name.text})", rf"\left({name.latex}\right)"
 
 
+def _one_line(label: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
+
+
+def _function(node: Value) -> tuple[Op | None, tuple[Value | float, ...]]:
+    """What the node does with its first operand: leaky_relu with different slopes is different."""
+    return node.op, node.operands[1:]
+
+
 def _activations(
     given: str | Mapping[str, str], order: Sequence[Value]
-) -> dict[Op, tuple[str, str]]:
-    """For each row that is left unspecified, its name as text and as LaTeX."""
+) -> dict[object, tuple[str, str]]:
+    """For each function that is left unspecified, its name as text and as LaTeX."""
+    if not isinstance(given, str | Mapping):
+        raise OperandError(f"activation is a name, such as 'α', not {given!r:.60}")
     if not given:
         return {}
+    by_row: dict[Op, str]
+    functions: dict[Op, list[object]] = {}
+    for node in order:
+        if node.op is not None:
+            functions.setdefault(node.op, []).append(_function(node))
     if isinstance(given, Mapping):
-        return {ops.find(row): (name, notation.latex_name(name)) for row, name in given.items()}
-    if not isinstance(given, str):
-        raise OperandError(f"activation is a name, such as 'α', not {given!r:.60}")
-    latex = notation.latex_name(given)
-    found = dict.fromkeys(node.op for node in order if node.op is not None)
-    rows = [op for op in found if op.name in _ACTIVATIONS or _is_made_up(op)]
-    if not rows:  # a network of sines
-        rows = [op for op in found if op.arity == 1 and op.text == f"{op.name}(@{op.arguments[0]})"]
-    if len(rows) == 1:
-        return {rows[0]: (given, latex)}
-    return {
-        op: (f"{given}_{op.name}", rf"{latex}_{{\mathrm{{{op.name.replace('_', '-')}}}}}")
-        for op in rows
-    }
+        by_row = {ops.find(row): _activation(name) for row, name in given.items()}
+    else:
+        rows = [op for op in functions if op.name in _ACTIVATIONS or _is_made_up(op)]
+        if not rows:  # a network of sines
+            rows = [
+                op
+                for op in functions
+                if op.arity == 1 and op.text == f"{op.name}(@{op.arguments[0]})"
+            ]
+        by_row = dict.fromkeys(rows, _activation(given))
+    shared = not isinstance(given, Mapping) and len(by_row) > 1
+    result: dict[object, tuple[str, str]] = {}
+    row_of: dict[str, Op] = {}
+    for op, name in by_row.items():
+        different = list(dict.fromkeys(functions.get(op, ())))
+        if different and row_of.setdefault(name, op) is not op and not shared:
+            raise InputError(
+                f"activation has the name {name!r:.60} for both {row_of[name].name} and {op.name}"
+            )
+        for i, function in enumerate(different, start=1):
+            indices = [(op.name, rf"\mathrm{{{op.name.replace('_', '-')}}}")] * shared
+            indices += [(f"{i}", f"{i}")] * (len(different) > 1)
+            text, latex = name, notation.latex_name(name)
+            if indices:
+                latex = f"{{{latex}}}" if "_" in latex else latex
+                latex += f"_{{{','.join(index for _, index in indices)}}}"
+                text = "_".join([text, *(index for index, _ in indices)])
+            while (text, latex) in result.values():
+                text, latex = f"{text}′", f"{latex}{{}}'"
+            result[function] = text, latex
+    return result
+
+
+def _activation(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"activation needs names, such as 'α', not {name!r:.60}")
+    return _one_line(name)
 
 
 def _is_made_up(op: Op) -> bool:

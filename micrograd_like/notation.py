@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final, Literal
 
 from . import ops
@@ -21,9 +22,14 @@ from .ops import Op
 Style = Literal["text", "latex"]
 
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
-_NAME = re.compile(r"[\w.\[\],'′\u2068\u2069]+|\(.*\)")
+_MARK = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_CLUSTER = re.compile(rf"(.)({_MARK}*)", re.DOTALL)
+_NAME = re.compile(rf"(?:[\w.\[\],'′\u2068\u2069]|(?<!^){_MARK})+")
+_POWER = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+_INDEX = "₀₁₂₃₄₅₆₇₈₉"
 _OPERATOR_NAME = re.compile(r"\\operatorname\b")
-_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_SUPERSCRIPTS = str.maketrans("0123456789-", f"{_POWER}⁻")
+_DIGITS = str.maketrans(_POWER, "0123456789")
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta",
     "η": "eta", "θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu",
@@ -44,11 +50,19 @@ _ACCENTS = {
 }  # fmt: skip
 
 
+# The accents that a letter has in formulas; others are part of a word, as in é.
+_OF_FORMULAS = {"hat", "tilde", "bar", "breve", "dot", "ddot", "check"}
+
 # What divides, and raises to powers, in an expression of the user's refuses poles. In a derivative
 # a pole is a value.
 _WITH_POLES = {ops.div: ops.ieee_div, ops.power: ops.ieee_pow, ops.log: ops.ieee_log}
 _FLAT = 40  # of a sum within a sum: longer ones stay as they are
 _SUMS = (ops.add, ops.sub)
+_TINY = 2.0**-1022  # floats below it lose digits
+_TIMES = (ops.mul, ops.damp)
+_POWERS = (ops.power, ops.ieee_pow)
+_PRODUCTS = (*_TIMES, ops.div, ops.ieee_div, *_POWERS)
+_ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
 # Names, numbers and functions, of an expression that is compared with others part by part.
 _SMALL = 12
 
@@ -76,21 +90,22 @@ def latex_numeral(x: float, digits: int = 4) -> str:
     return f"{factor}10^{{{int(exponent)}}}"
 
 
-def names(nodes: Sequence[Value]) -> dict[Value, str]:
-    """A name for each node: its label, or v1, v2, ... where it has none.
+def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:
+    """A name for each node: its label as `clean` makes it, or v1, v2, ... where it has none.
 
     Of nodes with equal labels the first keeps it, the others get a number after it.
     """
-    labels = {node.label for node in nodes}
+    cleaned = {node: clean(node.label) for node in nodes}
+    labels = set(cleaned.values())
     taken: set[str] = set()
     result: dict[Value, str] = {}
     counts: dict[str, int] = {}
     for node in nodes:
-        stem = node.label or "v"
-        name = node.label
+        name = label = cleaned[node]
+        stem = label or "v"
         while not name or name in taken:
-            counts[stem] = counts.get(stem, 0 if stem == "v" and not node.label else 1) + 1
-            name = f"{stem}{'_' if node.label else ''}{counts[stem]}"
+            counts[stem] = counts.get(stem, 0 if stem == "v" and not label else 1) + 1
+            name = f"{stem}{'_' if label else ''}{counts[stem]}"
             if name in labels:
                 name = ""
         taken.add(name)
@@ -106,7 +121,16 @@ def latex_name(name: str) -> str:
     >>> print(latex_name("w10"), latex_name("alpha_1"), latex_name("layers[0].neurons[1].w[2]"))
     w_{10} \alpha_{1} w^{[0]}_{1,2}
     """
-    name = _normalized("NFKC", name)  # x₁ is x1
+    name = "".join(
+        part if part in _POWER else _normalized("NFKC", part)  # x₁ is x1, and x² is not x2
+        for part in re.split(f"([{_POWER}])", name)
+        if part
+    )
+    powered = re.fullmatch(rf"(.*[^{_POWER}])([{_POWER}]+)", name)
+    if powered and looks_like_a_name(powered[1]):
+        base = latex_name(powered[1])
+        base = rf"\left({base}\right)" if "^" in base else base
+        return f"{base}^{{{powered[2].translate(_DIGITS)}}}"
     path = re.fullmatch(
         r"(?:.*\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(?:\[(\d+)\])?", name, re.ASCII
     )
@@ -115,7 +139,7 @@ def latex_name(name: str) -> str:
         index = neuron if place is None else f"{neuron},{place}"
         return f"{_latex_stem(stem)}^{{[{layer}]}}_{{{index}}}"
     indexed = re.fullmatch(
-        r"([A-Za-z]+|[^\W\d_])_?(\d+(?:_\d+)*)?((?:\[\d+(?:, *\d+)*\])*)('*)", name
+        rf"([A-Za-z]+|[^\W\d_]{_MARK}*)(?:_?(\d+(?:_\d+)*))?((?:\[\d+(?:, *\d+)*\])*)('*)", name
     )
     if indexed:
         stem, index, places, primes = indexed.groups()
@@ -130,7 +154,7 @@ def latex_name(name: str) -> str:
                 ("{}" if primes else "") + f"^{{[{upper}]}}" if upper else "",
             ]
         )
-    subscripted = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
+    subscripted = re.fullmatch(rf"([^\W\d_]{_MARK}*)_((?:[^\W_]{_MARK}*)+)", name)
     if subscripted:
         stem, index = map(_latex_stem, subscripted.groups())
         return f"{stem}_{{{index}}}"
@@ -142,9 +166,37 @@ def latex_name(name: str) -> str:
     return rf"\mathrm{{{_escape(name)}}}"
 
 
+def latex_names(names: Iterable[str]) -> dict[str, str]:
+    r"""The LaTeX of each name, different for different names.
+
+    Of w1, w_1 and w[1] the first is w_{1}, the others are written as they are spelled.
+
+    >>> list(latex_names(["w1", "w_1", "w[1]"]).values())
+    ['w_{1}', '\\mathrm{w\\_1}', '\\mathrm{w[1]}']
+    """
+    taken: set[str] = set()
+    result = {}
+    for name in names:
+        latex = latex_name(name)
+        if latex in taken:
+            latex = rf"\mathrm{{{_escape(name)}}}"
+        while latex in taken:
+            latex += "{}'"
+        taken.add(latex)
+        result[name] = latex
+    return result
+
+
 def looks_like_a_name(name: str) -> bool:
-    """Whether it needs no parentheses in a formula: w[0,1], and not x1*w1 + b."""
-    return _NAME.fullmatch(name) is not None
+    """Whether it needs no parentheses in a formula: w[0,1] and (a + b), not a + b, x² or (a)(b)."""
+    if name.startswith("(") and name.endswith(")"):
+        depth = 0
+        for i, c in enumerate(name):
+            depth += (c == "(") - (c == ")")
+            if depth == 0:
+                return i == len(name) - 1
+        return False
+    return _NAME.fullmatch(name) is not None and name[-1] not in _POWER
 
 
 def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
@@ -157,26 +209,46 @@ def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
 
 
 def _latex_stem(stem: str) -> str:
+    base, *marks = list(_normalized("NFD", stem))
+    if marks and all(_ACCENTS.get(mark) in _OF_FORMULAS for mark in marks):
+        return _accented(_latex_stem(base), marks)
     stem = _GREEK.get(stem, stem)
     if stem in _GREEK.values():
         return "\\" + stem
     return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{_escape(stem)}}}"
 
 
+def _accented(letter: str, marks: Iterable[str]) -> str:
+    for mark in marks:
+        letter = rf"\{_ACCENTS[mark]}{{{letter}}}"
+    return letter
+
+
 def _escape(text: str) -> str:
-    return "".join(map(_escaped, text))
+    """Each letter with the marks that follow it; a mark that LaTeX has no accent for is a ?."""
+    return "".join(_escaped(*found.groups()) for found in _CLUSTER.finditer(text))
 
 
-def _escaped(c: str) -> str:
+def _escaped(c: str, marks: str = "") -> str:
+    if marks:
+        if c.isalnum() and all(mark in _ACCENTS for mark in marks):
+            return _accented(_escaped(c).rstrip(), marks)
+        return _escaped(c) + "?" * len(marks)
+    if re.fullmatch(_MARK, c):
+        return "?"
+    if c in _POWER:
+        return f"{{}}^{{{c.translate(_DIGITS)}}}"
+    if c in _INDEX:
+        return f"{{}}_{{{_INDEX.index(c)}}}"
     if c in _LATEX_ESCAPES:
         return _LATEX_ESCAPES[c]
     if c in _GREEK:
         return f"\\{_GREEK[c]} "
     if c.isascii() or not c.isprintable() or c == "\N{REPLACEMENT CHARACTER}":
         return c if c.isascii() and c.isprintable() else "?"
-    letter, accents = (parts := _normalized("NFD", c))[0], parts[1:]
-    if letter.isascii() and accents in _ACCENTS:
-        return f"\\{_ACCENTS[accents]}{{{letter}}}"
+    letter, *accents = list(_normalized("NFD", c))
+    if letter.isascii() and accents and all(mark in _ACCENTS for mark in accents):
+        return _accented(letter, accents)
     return rf"\text{{{c}}}"
 
 
@@ -186,12 +258,13 @@ class Expression:
     Constants simplify as it is made: 1·x is x, x + 0 is x, x·x is x², signs move outwards.
     """
 
-    __slots__ = ("_key", "name", "name_in_latex", "number", "op", "operands", "size")
+    __slots__ = ("_key", "binding", "name", "name_in_latex", "number", "op", "operands", "size")
 
     op: Final[Op | None]
     operands: Final[tuple[Expression, ...]]
     name: Final[str]
     name_in_latex: Final[str]
+    binding: Final[float]  # of a name, how tightly it does if it does not look like one; see Op
     number: Final[float | None]
     size: Final[int]  # how many names, numbers and functions it is written with
 
@@ -203,9 +276,11 @@ class Expression:
         op: Op | None = None,
         operands: tuple[Expression, ...] = (),
         latex: str = "",
+        binding: float = 0.0,
     ) -> None:
         self.name = name
         self.name_in_latex = latex
+        self.binding = binding
         self.number = number
         self.op = op
         self.operands = operands
@@ -276,8 +351,14 @@ class Expression:
             done[id(expression)] = writer.write(expression, done)
         return done[id(self)][0]
 
-    def evaluate(self, numbers: Mapping[str, float]) -> float:
-        """The value where names stand for `numbers`. A pole is infinite, as in a derivative."""
+    def evaluate(
+        self, numbers: Mapping[str, float], extremes: list[Expression] | None = None
+    ) -> float:
+        """The value where names stand for `numbers`. A pole is infinite, as in a derivative.
+
+        `extremes` collects the sub-expressions that are not finite, or underflow: what contains
+        them may have another value if its factors are put in another order.
+        """
         done: dict[int, float] = {}
         stack = [self]
         while stack:
@@ -289,7 +370,10 @@ class Expression:
             stack.pop()
             if expression.op is not None:
                 op = _WITH_POLES.get(expression.op, expression.op)
-                x = op.evaluate([done[id(part)] for part in expression.operands])
+                xs = [done[id(part)] for part in expression.operands]
+                x = op.evaluate(xs)
+                if extremes is not None and not _is_tame(op, xs, x):
+                    extremes.append(expression)
             else:
                 x = numbers[expression.name] if expression.number is None else expression.number
             done[id(expression)] = x
@@ -365,12 +449,18 @@ class _Writer:
         if x is None:
             if self.numbers is None or e.name not in self.numbers:
                 text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-                if e.name_in_latex:
-                    return text, 9
+                if e.binding:
+                    return text, e.binding
                 if not looks_like_a_name(e.name):
-                    return text, 0
+                    base = e.name.rstrip(_POWER)
+                    return text, 4 if base != e.name and looks_like_a_name(base) else 0
                 return text, 4 if "^" in text else 9
             x, digits = self.numbers[e.name], 4
+        if digits == 15 and (fraction := _fraction(x)):
+            top, bottom = fraction
+            if self.style == "text":
+                return f"{top} / {bottom}", 1.95
+            return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
         if self.style == "text":
             text = f"{x:.15g}" if digits == 15 else numeral(x)
         else:
@@ -378,6 +468,17 @@ class _Writer:
         if text.startswith("-"):
             return text, 3
         return text, 2 if "cdot" in text else 4 if "^" in text else 9
+
+
+def _fraction(x: float) -> tuple[int, int] | None:
+    """Numerator and denominator of a number that is a fraction of small integers, but long.
+
+    1 / 3, and neither 0.25 nor π.
+    """
+    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
+        return None
+    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
+    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
 
 
 def _ends(chain: list[tuple[Op, Expression]]) -> list[tuple[Op, Expression]]:
@@ -389,6 +490,8 @@ def _binding(op: Op, style: Style) -> float:
     # a call: e^{x}.
     if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
         return min(op.binding, 4)
+    if style == "text" and op.text.startswith("√"):
+        return 4
     # As text a / b·c would be read in two ways.
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
@@ -435,6 +538,10 @@ def write(
             return _write_sum_of_products(operands, style, spaced)
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
+    if op is ops.greater and "0" in (operands[0][0], operands[1][0]):
+        # H(x) and H(-y), not H(x - 0) and H(0 - y).
+        bare = "@x" if operands[1][0] == "0" else "-@y"
+        template = template.replace("@x - @y", bare)
     by_name = dict(zip(op.arguments, operands, strict=True))
     pieces: list[str] = []
     end = 0
@@ -498,15 +605,37 @@ def _expression(x: Any) -> Expression:
     return x if isinstance(x, Expression) else Expression(number=number(x))
 
 
+def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
+    """Whether the result is finite, and did not underflow."""
+    if out == 0.0:
+        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op in _TIMES)
+    return _TINY <= abs(out) < math.inf
+
+
+def _folded(op: Op, xs: Sequence[float]) -> float | None:
+    """The number that the op makes of numbers; None where it is better written out.
+
+    log(2) rather than 0.693147180559945, and log(-2) rather than NaN.
+    """
+    try:
+        out = op.evaluate(xs)
+    except MicrogradError:
+        return None
+    exact = abs(xs[-1]) == 1.0 or (op in _TIMES and abs(xs[0]) == 1.0)
+    tame = _is_tame(op, xs, out) if op in _PRODUCTS else math.isfinite(out)
+    if not tame and not exact and all(map(math.isfinite, xs)):
+        return None
+    return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
+
+
 def _simplified(op: Op, operands: list[Expression]) -> Expression:
     x = operands[0]
     y = operands[-1]
     a, b = x.number, y.number
-    if all(operand.number is not None for operand in operands):
-        try:
-            return Expression(number=op.evaluate([operand.number or 0.0 for operand in operands]))
-        except MicrogradError:
-            return apply(op, operands)
+    numbers = [operand.number for operand in operands if operand.number is not None]
+    if len(numbers) == len(operands):
+        folded = _folded(op, numbers)
+        return apply(op, operands) if folded is None else Expression(number=folded)
     match op.name:
         case "add":
             if a == 0.0 or b == 0.0:
@@ -532,11 +661,15 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
             return _product(x, y)
         case "damp":
             # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
-            if a is not None or b is not None:
+            if _is_constant(x) or b is not None:
                 return _product(x, y)
             if x.op is ops.neg or y.op is ops.neg:
                 damped = ops.damp(_unsigned(x), _unsigned(y))
                 return damped if x.op is y.op else -damped
+            if has_coefficient(x):
+                return x.operands[0] * ops.damp(x.operands[1], y)
+            if has_coefficient(y):
+                return y.operands[0] * ops.damp(x, y.operands[1])
         case "div" | "ieee_div":
             if b == 1.0:
                 return x
@@ -551,9 +684,27 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
                 return Expression(number=1.0)
         case "pow_slope" if b is not None:
             return y * ops.ieee_pow(x, b - 1.0)
+        case "cosine" | "inversion":  # odd in the first argument, even in the second
+            if x.op is ops.neg or (a is not None and a < 0.0):
+                return -op(-x, y)
+            if y.op is ops.neg or (b is not None and b < 0.0):
+                return op(x, -y)
         case "where" if x.number is not None:
             return operands[1] if x.number else operands[2]
     return apply(op, operands)
+
+
+def _is_constant(x: Expression) -> bool:
+    """Whether it is a finite number, or the logarithm of one."""
+    if x.op in (ops.log, ops.ieee_log):
+        a = x.operands[0].number
+        return a is not None and 0.0 < a < math.inf
+    return x.number is not None and math.isfinite(x.number)
+
+
+def has_coefficient(x: Expression) -> bool:
+    """Whether it is a number times something else."""
+    return x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None
 
 
 def _unsigned(x: Expression) -> Expression:
@@ -580,12 +731,21 @@ def _product(x: Expression, y: Expression) -> Expression:
         elif e.number is None or (same is below and e.number == 0.0):
             same.append(e)
         else:
-            coefficient = coefficient * e.number if same is above else coefficient / e.number
+            op = ops.mul if same is above else ops.ieee_div
+            folded = _folded(op, (coefficient, e.number))
+            if folded is None:
+                same.append(e)
+            else:
+                coefficient = folded
     if coefficient == 0.0:
         return Expression(number=0.0)
     if float(f"{coefficient:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
         coefficient = math.copysign(1.0, coefficient)
-    top, bottom = _powers(above), _powers(below)
+    top, bottom = _powers(above, below)
+    fraction = _fraction(abs(coefficient)) if top or bottom else None
+    if fraction:
+        coefficient = math.copysign(fraction[0], coefficient)
+        bottom.insert(0, Expression(number=float(fraction[1])))
     if abs(coefficient) != 1.0 or not top:
         top.insert(0, Expression(number=abs(coefficient)))
     product = _multiplied(top)
@@ -601,22 +761,29 @@ def _multiplied(factors: list[Expression]) -> Expression:
     return product
 
 
-def _powers(factors: Iterable[Expression]) -> list[Expression]:
-    """The factors, equal ones in one power."""
+def _powers(
+    above: Iterable[Expression], below: Iterable[Expression]
+) -> tuple[list[Expression], list[Expression]]:
+    """The factors above and below a fraction bar, equal ones in one power."""
     exponents: dict[object, float] = {}
     bases: dict[object, Expression] = {}
-    for factor in factors:
-        base, exponent = factor, 1.0
-        if factor.op in (ops.power, ops.ieee_pow):
-            n = factor.operands[1].number
-            if n is not None and n > 0.0 and n.is_integer():
-                base, exponent = factor.operands[0], n
-        bases.setdefault(base.key, base)
-        exponents[base.key] = exponents.get(base.key, 0.0) + exponent
-    return [
-        base if n == 1.0 else apply(ops.ieee_pow, (base, Expression(number=n)))
-        for base, n in zip(bases.values(), exponents.values(), strict=True)
-    ]
+    for factors, sign in ((above, 1.0), (below, -1.0)):
+        for factor in factors:
+            base, exponent = factor, sign
+            if factor.op in _POWERS:
+                n = factor.operands[1].number
+                if n is not None and n > 0.0 and n.is_integer():
+                    base, exponent = factor.operands[0], sign * n
+            # Numbers are factors that would underflow in one.
+            key = base.key if base.number is None else ("number", len(bases))
+            bases.setdefault(key, base)
+            exponents[key] = exponents.get(key, 0.0) + exponent
+    result: tuple[list[Expression], list[Expression]] = ([], [])
+    for base, n in zip(bases.values(), exponents.values(), strict=True):
+        if n:
+            power = (base, Expression(number=abs(n)))
+            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.ieee_pow, power))
+    return result
 
 
 def total(terms: Iterable[Expression]) -> Expression:
@@ -633,7 +800,8 @@ def total(terms: Iterable[Expression]) -> Expression:
             left, right = bare.operands
             stack += [(right, count if bare.op is ops.add else -count), (left, count)]
             continue
-        if bare.op is ops.mul and bare.operands[0].number is not None:
+        if has_coefficient(bare):
+            assert bare.operands[0].number is not None
             count, bare = count * bare.operands[0].number, bare.operands[1]
         key: object = bare.key
         if bare.number is not None:

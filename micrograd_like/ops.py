@@ -322,14 +322,15 @@ ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
 pow_slope: Op = Op("pow_slope", numerics.pow_slope,
                    (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
                     lambda x, y, out: ieee_pow(x, y - 1.0) + damp(ieee_log(x), out)),
-                   text="@y·@x^(@y - 1)", latex="@y @x^{@y - 1}", binding=2)
+                   text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2)
 damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
                                       lambda x, w, out: x),
               text="@x·@w", latex=r"@x \cdot @w", binding=2)
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x))
 gelu_slope: Op = Op("gelu_slope", lambda x: numerics.normcdf(x) + numerics.damp(x, _normpdf(x)),
                     lambda x, out: damp(_two_minus_square(x), _normpdf(x)),
-                    text="Φ(@x) + @x·φ(@x)", latex=r"\Phi(@x) + @x\,\varphi(@x)", binding=1)
+                    text="Φ(@x) + @x·φ(@x)", binding=1,
+                    latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)")
 one_minus_square: Op = Op("one_minus_square", lambda x: (1.0 - x) * (1.0 + x),
                           lambda x, out: -2.0 * x,
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)")
@@ -347,7 +348,7 @@ sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0")
 greater: Op = Op("greater", lambda x, y: 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),
-                 text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)", kink="1/2 at a tie")
+                 text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie")
 where: Op = Op("where", lambda condition, x, y: x if condition else y,
                (lambda condition, x, y, out: 0.0,
                 lambda condition, x, y, out: condition,

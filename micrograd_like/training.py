@@ -6,9 +6,7 @@ batch are the same call with another `batch_size`.
 
 from __future__ import annotations
 
-import gc
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +14,7 @@ from numbers import Integral
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import losses
+from . import collector, losses
 from .engine import Value, no_grad
 from .errors import DivergenceError, DomainError, InputError, TraceError
 from .nn import Module
@@ -151,7 +149,7 @@ def fit(
     history = History()
     order = list(range(len(inputs)))
     try:
-        with _collector_paused(), _progress(epochs, progress) as show:
+        with collector.paused(), _progress(epochs, progress) as show:
             for epoch in range(1, epochs + 1):
                 random.shuffle(order)
                 total, hits = 0.0, 0
@@ -417,32 +415,6 @@ def _check_targets(rule: Loss, model: Callable[[Any], Any], x: Any, targets: lis
             # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
             with suppress(DomainError):
                 rule.of(output, target)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No cyclic garbage collection: graphs have no cycles, and looking for some takes a third.
-
-    Threads may be in here together; the last one out restores what the first one found.
-    """
-    global _pauses, _was_enabled
-    with _pause_lock:
-        if not _pauses:
-            _was_enabled = gc.isenabled()
-            gc.disable()
-        _pauses += 1
-    try:
-        yield
-    finally:
-        with _pause_lock:
-            _pauses -= 1
-            if not _pauses and _was_enabled:
-                gc.enable()
-
-
-_pauses = 0
-_was_enabled = True
-_pause_lock = threading.Lock()
 
 
 @contextmanager

@@ -487,6 +487,105 @@ def test_refusals_name_the_culprit(call: Any, error: type[Exception], says: str)
         call(Value(1.0, "x"))
 
 
+def test_labels_that_are_alike_when_cleaned_are_different_nodes() -> None:
+    a, b = Value(2.0, "a\n"), Value(7.0, "a\t")
+    y = a * b * b
+    assert derive(y, [a, b]).evaluate() == grad(y, [a, b]) == [49.0, 28.0]
+    assert derive(y, [a, b], numbers=True).text.splitlines()[-1].endswith(" = 28.0")
+
+
+def test_activations_with_different_parameters_are_different_functions() -> None:
+    p = Value(-2.0, "p")
+    y = p.leaky_relu(0.1) * p.leaky_relu(0.5)
+    derived = derive(y, p, activation="α")
+    assert derived.evaluate() == pytest.approx(grad(y, p)) == pytest.approx(-0.2)
+    assert derived.text.endswith(" = v2 · α_1'(p) + v1 · α_2'(p)")
+    assert derive(y, p, activation={"leaky_relu": "f"}).evaluate() == pytest.approx(-0.2)
+    three = derive(y * p.tanh(), p, activation="α")
+    assert "α_leaky_relu_2(p)" in three.text
+    assert "α_tanh(p)" in three.text
+    same = {"tanh": "f", "sigmoid": "f"}
+    with pytest.raises(InputError, match="'f' for both tanh and sigmoid"):
+        derive(p.tanh().sigmoid(), p, activation=same)
+    assert derive(p.tanh(), p, activation=same).evaluate() == grad(p.tanh(), p)
+
+
+def test_labels_that_look_like_derivatives_are_not_overwritten() -> None:
+    c, w, u = Value(4.0, "∂y/∂w"), Value(3.0, "w"), Value(2.0, "u")
+    y = labelled(c * (w * u), "y")
+    assert derive(y, [w, u]).evaluate() == grad(y, [w, u]) == [8.0, 12.0]
+    assert "∂y/∂w′ = (∂y/∂w) · u" in derive(y, [w, u]).text
+    for label in ("δ_v", "δ1", "α'(w)"):
+        d = Value(5.0, label)
+        v = labelled(w * d, "v")
+        root = labelled((v * v).tanh() * d, "y")
+        assert derive(root, [w, d], activation="α").evaluate() == pytest.approx(grad(root, [w, d]))
+
+
+def cases_at_the_ends_of_the_floats() -> list[tuple[Value, Value]]:
+    x, y, z, v = Value(2.0, "x"), Value(1e300, "y"), Value(-2.0, "z"), Value(0.0, "v")
+    infinite = Value(math.inf, "i")
+    two = ops.sign(x)
+    return [
+        (1e-200 * (y * (1e-200 * x)), x),
+        (1e200 * (x * (1e200 * (x * Value(1e-300)))), x),
+        (z**two, x),
+        (v**0 * infinite, v),
+        (v.sqrt() ** 2, v),
+        (v * 0.0 * infinite, v),
+        (infinite / infinite * v, infinite),
+        (Value(1e-200) * v * (1e-200 * y), v),
+        (x / x, x),
+        (y * y * 0.0, y),
+    ]
+
+
+@pytest.mark.parametrize("case", range(10))
+def test_where_numbers_are_not_finite_or_underflow_the_derivative_is_that_of_grad(
+    case: int,
+) -> None:
+    root, wrt = cases_at_the_ends_of_the_floats()[case]
+    want = pytest.approx(grad(root, wrt), nan_ok=True)
+    assert derive(root, wrt).evaluate() == want
+    assert derive(root, [wrt, root]).evaluate() == [want, 1.0]
+
+
+def test_a_zero_that_is_not_a_number_in_floats_says_so_under_the_symbol() -> None:
+    z, t = Value(-2.0, "z"), Value(2.0, "t")
+    lines = derive(labelled(z ** ops.sign(t), "L"), t, numbers=True).text.splitlines()
+    assert lines[-2:] == ["∂L/∂t = 0", "∂L/∂t = nan"]
+
+
+def test_a_tie_is_half_a_step() -> None:
+    q = Value(1.0, "q")
+    y = labelled(ops.maximum(q, q), "y")
+    lines = derive(y, q, numbers=True).text.splitlines()
+    assert lines[-2:] == ["∂y/∂q = 2 · H(q - q)", "∂y/∂q = 2 · H(1.0 - 1.0) = 1.0"]
+
+
+@pytest.mark.parametrize("name", [3, "", None, " "])
+def test_an_activation_needs_a_name(name: Any) -> None:
+    z = Value(1.0, "z")
+    with pytest.raises(InputError, match=re.escape(repr(name))):
+        derive(z.tanh(), z, activation={"tanh": name})
+
+
+def test_definitions_and_chain_rules_have_no_idle_constants() -> None:
+    p, q, w = Value(2.0, "p"), Value(3.0, "q"), Value(0.5, "w")
+    assert derive(labelled(sum([p, q], Value(0.0) * 0), "L"), p).text.endswith("∂L/∂p = 1")
+    assert derive(labelled(0 + p + q, "L"), p).text.splitlines()[0] == "L = p + q"
+    assert derive(labelled(1 * p + -0.5 * w, "L"), p).text.splitlines()[0] == "L = p - 0.5 · w"
+    fused = affine([1.0, -0.5], [p, w], 0.0)
+    assert derive(labelled(fused, "L"), p).text.splitlines()[0] == "L = p - 0.5 · w"
+    assert derive(labelled((-w).log1p(), "L"), w).text.splitlines() == [
+        "L = log1p(-w)",
+        "∂L/∂w = -1 / (1 - w)",
+    ]
+    assert last(labelled(2 ** (p**2), "y"), p) == "∂y/∂p = 2 · log(2) · y · p"
+    assert last(labelled(p / 3, "y"), p) == "∂y/∂p = 1 / 3"
+    assert last(labelled(p.exp() / q.exp() * q.exp(), "y"), p).count("/") == 2
+
+
 def test_notebooks_show_latex_and_print_shows_text() -> None:
     derived = Net().derive("w10", "b10")
     assert derived._repr_latex_() == f"$$\n{derived.latex}\n$$"
@@ -543,6 +642,18 @@ def test_explain_elides_many_uses_and_breaks_long_lines(
     assert lines[-1] == "      = 4950.0"
 
 
+def test_explain_breaks_what_is_longer_than_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    w = Value(0.5, "weight")
+    root = Value(0.0)
+    for i in range(8):
+        root = root + labelled(w * float(i + 1), f"weighted_input_{i}")
+    lines = explained(capsys, w, labelled(root, "L")).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("∂L/∂weight = ∂L/∂weighted_input_0 · ∂weighted_input_0/∂weight")
+    assert all(line.startswith(("           = ", "             + ")) for line in lines[1:])
+    assert lines[-1] == "           = 36.0"
+
+
 def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str]) -> None:
     x, y = Value(1.0, "x"), Value(2.0, "y")
     root = labelled(x * 2, "r")
@@ -570,6 +681,14 @@ def derivations() -> list[Derivation]:
     root = leaves[0] * 1e-9
     for leaf in leaves:
         root = (root + leaf**2 * root).tanh() / leaf + leaf * leaf
+    alike = (
+        "x\u0302", "x\u03041", "i\u032f", "é\u0302", "\u0301", "w1", "w_1", "w[1]", "w₁", "w¹", "x²",
+        "ŷ",
+    )  # fmt: skip
+    others = [Value(1.0 + i / 8, label) for i, label in enumerate(alike)]
+    squares = others[0]
+    for leaf in others[1:]:
+        squares = squares + leaf**2 * ops.maximum(leaf, 0.5)
     many = [Value(0.1, f"w20[{i}]") for i in range(30)]
     neuron = affine(many, [Value(1.0, f"x{i}") for i in range(30)], Value(0.0, "b")).relu()
     return [
@@ -579,6 +698,7 @@ def derivations() -> list[Derivation]:
         derive(root, leaves, numbers=True),
         derive(root, leaves, activation="f"),
         derive(neuron, many[3]),
+        derive(squares.tanh(), others, numbers=True),
         derive(ops.hypot(x, x * 2) + ops.maximum(x, x * x) + ops.logsumexp(x, x * x, x**x), x),
         *rows,
     ]
@@ -586,7 +706,7 @@ def derivations() -> list[Derivation]:
 
 def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
     allowed = {
-        "Phi", "acute", "alpha", "arccos", "arcsin", "arctan", "backslash", "begin", "cdot",
+        "Phi", "acute", "alpha", "arccos", "arcsin", "arctan", "backslash", "bar", "begin", "cdot",
         "cdots", "cos", "cosh", "ddot", "delta", "end", "exp", "frac", "hat", "left", "ln",
         "mathbf", "mathrm", "max", "min", "partial", "phi", "quad", "right", "sigma", "sim",
         "sin", "sinh", "sqrt", "sum", "tan", "tanh", "text", "underbrace", "varphi", "vdots",

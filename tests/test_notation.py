@@ -15,7 +15,9 @@ from micrograd_like.notation import (
     Expression,
     apply,
     latex_name,
+    latex_names,
     latex_numeral,
+    looks_like_a_name,
     names,
     numeral,
     partials,
@@ -54,11 +56,46 @@ a, b, c, x, y, z = map(Expression, "abcxyz")
         ("50% & $", r"\mathrm{50\%\ \&\ \$}"),
         ("a_b^c~d#{}\\", r"\mathrm{a\_b{\wedge}c\sim d\#\{\}\backslash }"),
         ("é", r"\mathrm{\acute{e}}"),
+        ("x\u0302", r"\hat{x}"),
+        ("ŷ", r"\hat{y}"),
+        ("x\u03041", r"\bar{x}_{1}"),
+        ("x\u0302_i", r"\hat{x}_{i}"),
+        ("α\u0303", r"\tilde{\alpha}"),
+        ("ɑ\u0303", r"\tilde{\mathrm{\text{ɑ}}}"),
+        ("i\u032f", r"\mathrm{i?}"),
+        ("é\u0302", r"\mathrm{\hat{\acute{e}}}"),
+        ("\u0301", r"\mathrm{?}"),
+        ("x²", "x^{2}"),
+        ("w¹", "w^{1}"),
+        ("x_", r"\mathrm{x\_}"),
         ("two\nlines", r"\mathrm{two?lines}"),
     ],
 )
 def test_a_name_is_set_as_a_mathematician_would(name: str, latex: str) -> None:
     assert latex_name(name) == latex
+
+
+def test_different_names_look_different_in_latex() -> None:
+    spelled = ["w1", "w_1", "w[1]", "w₁", "w¹", "x", "x_", "x²", "x2", "a\n", "a\t"]
+    written = latex_names(spelled)
+    assert len(set(written.values())) == len(spelled)
+    assert written["w1"] == "w_{1}"
+    assert all(latex.isascii() for latex in written.values())
+    assert not looks_like_a_name("x²")
+    assert looks_like_a_name("x\u0302")
+
+
+def test_names_are_told_apart_as_they_are_written() -> None:
+    nodes = [Value(0.0, label) for label in ("a\n", "a\t", "a b")]
+    assert list(names(nodes, str.strip).values()) == ["a", "a_2", "a b"]
+
+
+def test_no_numbers_stand_side_by_side_in_latex() -> None:
+    slope = apply(ops.pow_slope, (x, y))
+    assert slope.written("latex", numbers={"x": 2.0, "y": 3.0}) == r"3 \cdot 2^{3 - 1}"
+    assert apply(ops.gelu_slope, (x,)).written("latex", numbers={"x": 2.0}) == (
+        r"\Phi\left(2\right) + 2 \cdot \varphi\left(2\right)"
+    )
 
 
 @given(st.text(max_size=12))
@@ -123,7 +160,30 @@ def test_nodes_without_a_label_are_numbered_and_equal_labels_told_apart() -> Non
         (x + x, "2·x"),
         (ops.sech(x) * ops.sech(x), "sech(x)²"),
         (x * (1 / y), "x / y"),
-        (x / y * (z / x), "x·z / (y·x)"),
+        (x / y * (z / x), "z / y"),
+        (x**2 * (1 / x), "x"),
+        (x * (1 / x), "1"),
+        (1e-200 * (y * (1e-200 * x)), "1e-200·1e-200·y·x"),
+        (1e200 * (y * (1e200 * x)), "1e+200·1e+200·y·x"),
+        (x * 5e-324, "4.94065645841247e-324·x"),
+        (Expression(number=1 / 3), "1 / 3"),
+        (x * (2 / 3), "2·x / 3"),
+        (x * 0.25, "0.25·x"),
+        (ops.ieee_log(Expression(number=2.0)), "log(2)"),
+        (ops.ieee_log(Expression(number=-2.0)), "log(-2)"),
+        (-ops.inversion(-2.0, x), "2 / (2² + x²)"),
+        (ops.damp(x, 0.25 * y), "0.25·x·y"),
+        (ops.sqrt(x) ** 3, "(√x)³"),
+        (ops.sqrt(x * y), "√(x·y)"),
+        (ops.sqrt(ops.sqrt(x)), "√(√x)"),
+        (Expression("x²") ** 2, "(x²)²"),
+        (Expression("x²") * y, "x²·y"),
+        (Expression("(a) + (b)") * c, "((a) + (b))·c"),
+        (Expression("(a)(b)") * c, "((a)(b))·c"),
+        (Expression("(a + (b))") * c, "(a + (b))·c"),
+        (ops.greater(x, y + 1), "H(x - (y + 1))"),
+        (ops.greater(x, 0.0), "H(x)"),
+        (ops.greater(0.0, x + y), "H(-(x + y))"),
         (x * (a + b), "x·(a + b)"),
         ((a + b) ** 2, "(a + b)²"),
         (x - (a - b), "x - (a - b)"),
@@ -153,6 +213,8 @@ def test_constants_simplify_and_parentheses_stand_where_they_must(
     ("expression", "latex"),
     [
         (x / (a + b), r"\frac{x}{a + b}"),
+        (Expression(number=-1 / 3) * 1, r"-\frac{1}{3}"),
+        (ops.greater(x, y), r"H\left(x - y\right)"),
         (ops.exp(x) ** 2, r"\left(e^{x}\right)^{2}"),
         (ops.hypot(x, y) ** 2, r"\left(\sqrt{x^2 + y^2}\right)^{2}"),
         (Expression("w20[0]") ** 2, r"\left(w_{20}^{[0]}\right)^{2}"),

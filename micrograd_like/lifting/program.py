@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
+from .. import collector
 from ..engine import Value, _graph_sweep, topological_order
 from ..errors import DomainError, InputError, MissingExtraError, OperandError
 from ..numerics import number
@@ -96,7 +97,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     `inputs` are leaves; all other leaves are constants. With `wrt` the program also gives the
     gradients of the output with respect to it: the compiler gets them as graphs from
     `grad(..., create_graph=True)`, and knows no calculus. Of several outputs it gives a 1-D array,
-    and of their gradients a 2-D one, a row for each.
+    and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
+    NaN and infinities included; the sign of a zero may differ.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
@@ -111,6 +113,17 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         raise InputError("compile needs an output")
     if backend not in ("numpy", "python", "numba"):
         raise InputError(f"backend is numpy, python or numba, not {backend!r:.60}")
+    with collector.paused():
+        return _compiled(outputs, roots, leaves, targets, backend)
+
+
+def _compiled(
+    outputs: Any,
+    roots: list[Value],
+    leaves: list[Value],
+    targets: list[Value] | None,
+    backend: Backend,
+) -> Program:
     gradients: list[Value] = []
     adjoints: dict[Value, Value] = {}
     for root in roots if targets is not None else ():
@@ -132,7 +145,8 @@ class Program:
     """A compiled graph. Call it with the values of the inputs; `source` is what then runs.
 
     `backend` is the one in use: "python" where "numpy" was asked for, and the graph has too little
-    structure for arrays to pay.
+    structure for arrays to pay; "numpy" where "numba" was, and the graph has rows of the user's or
+    is too irregular to be compiled in seconds.
     """
 
     def __init__(
@@ -155,6 +169,9 @@ class Program:
         self._lifted: Any = None
         self._exact: Any = None
         self._batched: Any = None
+        self._native: Any = None
+        if backend == "numba":
+            _require_numba()
         if backend == "python":
             names = _input_names(self._arrays, tape.inputs)
             self.source, constants = emit_straight(tape, names, blocks)
@@ -164,6 +181,14 @@ class Program:
 
             self._lifted = lift(tape, self._arrays)
             _name_arrays(self._lifted, adjoints)
+            if backend == "numba":
+                from .loops import native
+
+                self._native = native(self._lifted, blocks, jacobian)
+                if self._native is not None:
+                    self.source, self._function = self._native.source, self._native.single
+                    return
+                self.backend = "numpy"
             source = emit(self._lifted, blocks)
             self.source, constants = source.text, source.constants
             self._masked = source.masked
@@ -178,6 +203,11 @@ class Program:
         refuses is refused, with the DomainError that names the node; otherwise it is NaN or
         infinite as IEEE 754 has it. Raises InputError for values of another shape.
         """
+        if self._native is not None and not check:
+            try:
+                return self._function(values)
+            except TypeError:
+                pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
             return self._run_python(values, check)
         np = _numpy()
@@ -189,6 +219,8 @@ class Program:
             raise InputError(self._shape_problem(values.shape))
         if check:
             self._check(values.tolist())
+        if self._native is not None:
+            return self._function(np.require(values, requirements="CW"))
         with np.errstate(all="ignore"):
             results = self._function(values)
             if self._masked and _is_nan(results, self._blocks):
@@ -219,6 +251,8 @@ class Program:
         if check:
             for row in values.tolist():
                 self._check(row)
+        if self._native is not None:
+            return self._native.batch(np.require(values, requirements="CW"))
         if self._batched is None:
             from .emit import emit
 
@@ -311,6 +345,14 @@ def _numpy() -> Any:
     except ImportError:
         raise MissingExtraError("numpy", "compile") from None
     return numpy
+
+
+def _require_numba() -> None:
+    """Raises MissingExtraError."""
+    try:
+        import numba  # noqa: F401 - whether it is there
+    except ImportError:
+        raise MissingExtraError("numba", "native") from None
 
 
 def _as_floats(values: Any) -> Any:

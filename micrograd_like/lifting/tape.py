@@ -89,6 +89,7 @@ def _text(assignment: Sum | Call) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
+_ZERO: Final = (0.0, _CONSTANT)
 
 
 def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
@@ -121,25 +122,44 @@ class _Reader:
         self.scaled: set[int] = set()
 
     def read(self, order: Iterable[Value], outputs: Iterable[Value]) -> None:
-        references = self.references
+        references, entries, known = self.references, self.entries, self.known
         uses: dict[Value, int] = dict(Counter(outputs))
         nodes = [node for node in order if node not in references]
         for node in nodes:
             for parent in node.parents:
                 uses[parent] = uses.get(parent, 0) + 1
+        add, mul = ops.add, ops.mul
         for node in nodes:
             op = node.op
             if op is None:
                 references[node] = (node.data, _CONSTANT)
                 continue
-            args = [
-                references[a] if isinstance(a, Value) else (a, _CONSTANT) for a in node.operands
-            ]
-            reference = self._apply(op, args)
-            coefficient, entry = reference
-            if entry >= 0 and abs(coefficient) != 1.0 and uses.get(node, 0) > 1:
+            operands = node.operands
+            # Sums and products of two are nearly all there is: without calls they take half.
+            if op is mul or op is add:
+                x, y = operands
+                left = references[x] if isinstance(x, Value) else (x, _CONSTANT)
+                right = references[y] if isinstance(y, Value) else (y, _CONSTANT)
+                (a, i), (b, j) = left, right
+                if i >= 0 and j >= 0:
+                    key = (left, right) if op is add else (i, j) if i <= j else (j, i)
+                    number = known.get(key)
+                    if number is None:
+                        number = known[key] = len(entries)
+                        entries.append([_ZERO, left, right] if op is add else key)  # type: ignore[arg-type]
+                    c = 1.0 if op is add else a * b
+                    reference = (c, number)
+                else:
+                    reference = self.sum([left, right]) if op is add else self.product(left, right)
+            else:
+                reference = self._apply(
+                    op,
+                    [references[a] if isinstance(a, Value) else (a, _CONSTANT) for a in operands],
+                )
+            c, entry = reference
+            if c != 1.0 and c != -1.0 and entry >= 0 and uses.get(node, 0) > 1:
                 # A multiple that several use is worth an assignment: δ, say, of an output layer.
-                reference = (1.0, self._entry(("sum", reference), [(0.0, _CONSTANT), reference]))
+                reference = (1.0, self._entry(("sum", reference), [_ZERO, reference]))
             references[node] = reference
 
     def _entry(self, key: object, entry: tuple[int, int] | Call | list[_Reference]) -> int:
@@ -170,7 +190,7 @@ class _Reader:
             return c
         if c == 1.0:
             return entry
-        return self._entry(("sum", reference), [(0.0, _CONSTANT), reference])
+        return self._entry(("sum", reference), [_ZERO, reference])
 
     def sum(self, terms: list[_Reference]) -> _Reference:
         """The sum of the terms as a reference."""
@@ -185,7 +205,9 @@ class _Reader:
             return (constant, _CONSTANT)
         if len(rest) == 1 and constant == 0.0:
             return rest[0]
-        key = ("sum", _bits(constant), *rest)
+        key: object = tuple(rest)
+        if constant != 0.0 or len(rest) != 2:
+            key = ("sum", _bits(constant), *rest)
         return (1.0, self._entry(key, [(constant, _CONSTANT), *rest]))
 
     def product(self, x: _Reference, y: _Reference) -> _Reference:
@@ -224,6 +246,7 @@ class _Reader:
                         kept[operand] = True
         new: list[int] = list(range(self.inputs)) + [_CONSTANT] * (len(entries) - self.inputs)
         assignments: list[Sum | Call] = []
+        same: dict[object, int] = {}
         for number in range(self.inputs, len(entries)):
             entry = entries[number]
             if not uses[number]:
@@ -231,12 +254,23 @@ class _Reader:
             if not isinstance(entry, Call) and uses[number] == 1 and not kept[number]:
                 continue  # it is flattened into the sum that uses it
             assert entry is not None
+            made: Sum | Call
             if isinstance(entry, Call):
-                args = tuple(new[a] if isinstance(a, int) else a for a in entry.args)
-                assignments.append(Call(entry.op, args))
+                made = Call(
+                    entry.op, tuple(new[a] if isinstance(a, int) else a for a in entry.args)
+                )
+                key: object = (made.op, *(a if isinstance(a, int) else _bits(a) for a in made.args))
             else:
-                assignments.append(self._flat(number, uses, kept, new))
-            new[number] = self.inputs + len(assignments) - 1
+                made = self._flat(number, uses, kept, new)
+                key = (
+                    _bits(made.constant),
+                    frozenset(made.linear.items()),
+                    frozenset(made.products.items()),
+                )
+            # What was added in another order is the same sum only now.
+            new[number] = same.setdefault(key, self.inputs + len(assignments))
+            if new[number] == self.inputs + len(assignments):
+                assignments.append(made)
         number_of = {
             node: new[entry]
             for node, (c, entry) in self.references.items()
