@@ -16,10 +16,11 @@ from ..ops import Op
 
 def logsumexp(x: Any) -> Any:
     """The logarithm of Σ exp over the last axis, as `numerics.logsumexp` does it."""
-    largest = x.max(-1)
-    shift = np.where(np.isfinite(largest), largest, 0.0)
-    total = np.log(np.exp(x - shift[..., None]).sum(-1)) + shift
-    return np.where(np.isinf(largest), largest, total)[()]
+    largest = np.maximum.reduce(x, -1)
+    result = np.log(np.exp(x - largest[..., None]) @ np.ones(x.shape[-1])) + largest
+    if np.isfinite(result).all():
+        return result
+    return np.where(np.isinf(largest), largest, result)[()]
 
 
 def sigmoid(x: Any) -> Any:

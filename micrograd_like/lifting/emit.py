@@ -154,21 +154,29 @@ class _Emitter:
                 ends.discard(result.number)
                 self._statement(statement)
         shown = ["outputs"]
-        self.lines.append(f"outputs = np.empty((len(examples), {outputs}))")
-        self.batch = True
-        for piece in results:
-            self._fill("outputs", outputs, piece, "=")
-        self.batch = False
+        whole = results[0][0] if len(results) == 1 else None
+        if (
+            whole is not None
+            and whole.number in self.batched
+            and (whole.shape == (outputs,) and np.array_equal(results[0][1], results[0][2]))
+        ):
+            self.lines.append(f"outputs = {whole.name}")
+        else:
+            self.lines.append(f"outputs = np.empty((len(examples), {outputs}))")
+            self.batch = True
+            for piece in results:
+                self._fill("outputs", outputs, piece, "=")
+            self.batch = False
         if pieces:
             shown.append("gradient")
             self.lines.append(f"gradient = np.empty({count})")
             for piece in pieces:
                 ended = piece[0] is not None and piece[0].number in ends
                 self._fill("gradient", count, piece, "=", not ended)
-            self.lines.append("gradient /= len(examples)")
+            self.lines.append("gradient *= 1.0 / len(examples)")
         mean = self._output(value)
         if isinstance(value, int) and self.lifted.array_of[value].number in self.batched:
-            mean = f"{_factor(mean)}.sum() / len(examples)"
+            mean = f"({self._each_example()} @ {_factor(mean)}) / len(examples)"
         self.lines.append(f"return {mean}, {', '.join(shown)}")
         body = "\n".join(f"    {line}" for line in self.lines)
         return Source(f"def program(values, examples):\n{body}\n", self.constants, False)
@@ -201,12 +209,24 @@ class _Emitter:
             return f"len(examples) * {_factor(self._term(term, shape))}"
         text = None
         if term.kind == "each" and right is None:
-            text = f"{_factor(self._each(left, len(shape)))}.sum(0)"
+            text = self._over_examples(self._each(left, len(shape)), len(shape), left)
         elif term.kind == "each" and right is not None and len(batched) == 2:
             text = self._summed_product(left, right, shape)
         if text is None:
             return f"({self._term(term, shape)}).sum(0)"
         return self._scaled(term.coefficient, text)
+
+    def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
+        """The sum of what has so many axes after that of the examples."""
+        if axes > 1 or (view is not None and view.places.ndim != axes) or "None" in text:
+            return f"{_factor(text)}.sum(0)"
+        return f"{self._each_example()} @ {_factor(text)}"
+
+    def _each_example(self) -> str:
+        line = "ones = np.ones(len(examples))"
+        if line not in self.lines:
+            self.lines.insert(0, line)
+        return "ones"
 
     def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> str | None:
         """Over the examples, a product of what differs in each is a matrix product, if outer."""
@@ -284,7 +304,7 @@ class _Emitter:
 
     def _totalled(self, value: str, array: Array | None) -> str:
         if array is not None and array.number in self.batched:
-            return f"{_factor(value)}.sum(0)"
+            return self._over_examples(value, len(array.shape))
         return f"len(examples) * {_factor(value)}"
 
     def _decay(
@@ -464,10 +484,12 @@ class _Emitter:
             if term.right is not None:
                 factors.append(_factor(self._each(term.right, len(shape))))
         elif term.right is None:
-            factors.append(self._total(term.left))
+            text = self._total(term.left)
+            factors.append(f"({text})" if (factors or sign) and "@" in text else text)
         elif isinstance(c, Array):
             product = f"{scale} * {_factor(self._exact(term.left))} * "
-            factors = [f"({product}{_factor(self._exact(term.right))}).sum(-1)"]
+            product += _factor(self._exact(term.right))
+            factors = [f"({product}) @ {self._ones(term.left.places.shape[-1])}"]
         else:
             text = self._inner(term.left, term.right)
             factors.append(f"({text})" if factors or sign else text)
@@ -487,7 +509,7 @@ class _Emitter:
         both = self._is_batched(left) and self._is_batched(right)
         if left.places.ndim == 1 and not both:
             return f"{b} @ {a}" if self._is_batched(right) else f"{a} @ {b}"
-        return f"({a} * {b}).sum(-1)"
+        return f"({a} * {b}) @ {self._ones(left.places.shape[-1])}"
 
     def _matmul(self, left: View, right: View) -> str:
         if left.places.ndim == right.places.ndim == 1:
@@ -507,18 +529,25 @@ class _Emitter:
         array, places = view.array, view.places
         name = self._array(array)
         batched = self._is_batched(view)
+        # A product with ones takes half as long as NumPy's sum.
         if places.size == array.size:
             whole = np.arange(array.size).reshape(array.shape)
             if places.ndim == 2 and len(array.shape) == 2:
                 if np.array_equal(places, whole.T):
-                    return f"{name}.sum({1 if batched else 0})"
+                    return f"{self._ones(len(whole))} @ {name}"
                 if np.array_equal(places, whole):
-                    return f"{name}.sum(-1)"
+                    return f"{name} @ {self._ones(whole.shape[1])}"
             if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
-                if not batched:
-                    return f"{name}.sum()"
-                return f"{name}.sum({-1 if len(array.shape) == 1 else (1, 2)})"
-        return f"{_factor(self._exact(view))}.sum({-1 if batched or places.ndim > 1 else ''})"
+                if len(array.shape) == 1:
+                    ones = self._ones(array.size)
+                    return f"{name} @ {ones}" if batched else f"{ones} @ {name}"
+                return f"{name}.sum({(1, 2) if batched else ''})"
+        return f"{_factor(self._exact(view))} @ {self._ones(places.shape[-1])}"
+
+    def _ones(self, count: int) -> str:
+        name = f"ones{count}"
+        self.constants[name] = np.ones(count)
+        return name
 
     # --- views ---
 

@@ -44,6 +44,7 @@ def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], li
         )
         if grid:
             numbers = [i for _, i in sorted(members)]
+            shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
             result.append((_identifier(stem, names), shape, numbers))
         elif stem == "":
             numbers = [i for _, i in members]
@@ -170,6 +171,7 @@ class Program:
         self._exact: Any = None
         self._batched: Any = None
         self._native: Any = None
+        self._constants: dict[str, Any] = {}
         if backend == "numba":
             _require_numba()
         if backend == "python":
@@ -193,6 +195,7 @@ class Program:
             self.source, constants = source.text, source.constants
             self._masked = source.masked
             constants["np"] = _numpy()
+        self._constants = constants
         self._function = _executed(self.source, constants)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
@@ -221,10 +224,9 @@ class Program:
             self._check(values.tolist())
         if self._native is not None:
             return self._function(np.require(values, requirements="CW"))
-        with np.errstate(all="ignore"):
-            results = self._function(values)
-            if self._masked and _is_nan(results, self._blocks):
-                results = self._exactly()(values)
+        results = self._function(values)
+        if self._masked and _is_nan(results, self._blocks):
+            results = self._exactly()(values)
         return self._shaped(results)
 
     def _run_python(self, values: Any, check: bool) -> Any:
@@ -258,8 +260,7 @@ class Program:
 
             source = emit(self._lifted, self._blocks, batched=True, exact=True)
             self._batched = _executed(source.text, {**source.constants, "np": np})
-        with np.errstate(all="ignore"):
-            return self._shaped(self._batched(values), len(values))
+        return self._shaped(self._batched(values), len(values))
 
     def _exactly(self) -> Any:
         if self._exact is None:
@@ -317,10 +318,11 @@ class Report:
         self.nodes = program._tape.nodes
         self.assignments = len(program._tape.assignments)
         self.statements = len(program.source.splitlines()) - 2
-        self.matrix_products = program.source.count(" @ ") - program.source.count("values @ values")
+        self.matrix_products = len(re.findall(r" @ (?!ones|values)", program.source)) - len(
+            re.findall(r"ones\d* @ ", program.source)
+        )
         self.gathers = len(re.findall(r"\[(?::, )?places\d+\]|take\(places\d+\)", program.source))
-        space = program._function.__globals__
-        self.bytes = sum(getattr(x, "nbytes", 0) for x in space.values())
+        self.bytes = sum(getattr(x, "nbytes", 0) for x in program._constants.values())
 
     def __str__(self) -> str:
         return (
@@ -333,9 +335,11 @@ class Report:
 
 
 def _executed(source: str, constants: dict[str, Any]) -> Any:
+    """The function that the source defines. Over NumPy, it warns of nothing that eager does not."""
     space = dict(constants)
     exec(source, space)
-    return space["program"]
+    function = space["program"]
+    return space["np"].errstate(all="ignore")(function) if "np" in space else function
 
 
 def _numpy() -> Any:

@@ -16,8 +16,9 @@ from .tape import record
 class Step:
     """A training step for batches: `step(X, y)` gives the mean loss and sets the gradients.
 
-    `source` is the program; `parameters` are those that it differentiates; after a step `outputs`
-    has what the model gave, of shape (examples, outputs).
+    `source` is the program and `function` runs it, from `arrays` to arrays; `parameters` are those
+    that it differentiates; after a step `outputs` has what the model gave, of shape
+    (examples, outputs).
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Step:
         self.parameters = parameters
         self.source = source
         self.outputs: Any = None
-        self._function = function
+        self.function = function
         self._forward = forward
         self._row = row
 
@@ -44,23 +45,21 @@ class Step:
 
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""
-        with _numpy().errstate(all="ignore"):
-            loss, self.outputs, gradient = self._function(self._values(), self._examples(X, y))
+        loss, self.outputs, gradient = self.function(*self.arrays(X, y))
         return float(loss), gradient
 
     def evaluate(self, X: Any, y: Any) -> float:
         """The mean loss, without its gradient; `outputs` are set."""
-        with _numpy().errstate(all="ignore"):
-            loss, self.outputs = self._forward(self._values(), self._examples(X, y))
+        loss, self.outputs = self._forward(*self.arrays(X, y))
         return float(loss)
 
-    def _values(self) -> Any:
-        return _numpy().array([p.data for p in self.parameters])
-
-    def _examples(self, X: Any, y: Any) -> Any:
+    def arrays(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """What `function` takes: the parameters' numbers, and a row for each example."""
         np = _numpy()
+        values = np.array([p.data for p in self.parameters])
         targets = np.array([self._row(t) for t in y], dtype=float)
-        return np.concatenate([np.asarray(X, dtype=float).reshape(len(targets), -1), targets], 1)
+        inputs = np.asarray(X, dtype=float).reshape(len(targets), -1)
+        return values, np.concatenate([inputs, targets], axis=1)
 
 
 def _single(target: Any) -> Sequence[float]:
