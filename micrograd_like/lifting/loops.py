@@ -8,8 +8,9 @@ way. The longer axis of an array is the inner loop and is contiguous in memory, 
 Arrays live in flat buffers: `values`, `gradient`, `data` for the numbers of the graph, `places` for
 irregular indices, and one for each array that has to be stored. An index is base + Σ stride · i.
 
-Only sums over an axis may be reordered (see `add`): Numba's `fastmath` would let LLVM factor out
-common operands too, and then NaN and infinity need not come out where the eager engine has them.
+Only sums over an axis may be reordered (see `add`). Numba's `fastmath` is for whole functions: LLVM
+would factor out common operands, and fuse a product that overflows with the sum that it is in, and
+then NaN and infinity need not come out where the eager engine has them.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def add(context, a, b):
     """a + b as a step of a sum that may be taken in any order, so that it is vectorised."""
 
     def code(context, builder, signature, args):
-        return builder.fadd(*args, flags=("reassoc", "nsz", "contract"))
+        return builder.fadd(*args, flags=("reassoc", "nsz"))
 
     return float64(float64, float64), code
 
@@ -336,7 +337,7 @@ class _Writer:
             arrays["places"] = np.concatenate(self.places).astype(np.uint64)
         signature += arrays
         kinds = ", ".join("uint64[::1]" if s == "places" else "float64[::1]" for s in signature)
-        options = "cache=True, nogil=True, error_model='numpy', fastmath={'contract'}"
+        options = "cache=True, nogil=True, error_model='numpy'"
         source = (
             f"{_HEADER}{self._rows()}\n@njit('({kinds},)', {options})\n"
             f"def program({', '.join(signature)}):\n{body}\n\n\n{self._batch(signature, options)}"
@@ -369,7 +370,7 @@ class _Writer:
             callers = [texts[other] for other in wanted]
             if name in self.used or any(re.search(rf"\b{name}\(", t) for t in callers):
                 wanted.add(name)
-        decorator = "@njit(error_model='numpy', fastmath={'contract'})"
+        decorator = "@njit(error_model='numpy')"
         return "".join(f"\n{decorator}\n{texts[n]}\n" for n in texts if n in wanted)
 
     def _line(self, text: str) -> None:

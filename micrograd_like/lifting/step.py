@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
-from .. import losses, ops
+from .. import collector, losses, ops
 from ..engine import Value, affine, grad
 from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
@@ -26,14 +27,14 @@ class Step:
         parameters: list[Value],
         source: str,
         function: Callable[..., Any],
-        forward: Callable[..., Any],
+        forward: Callable[[], Callable[..., Any]],
         row: Callable[[Any], Sequence[float]],
     ) -> None:
         self.parameters = parameters
         self.source = source
         self.outputs: Any = None
         self.function = function
-        self._forward = forward
+        self._make_forward = forward
         self._row = row
 
     def __call__(self, X: Any, y: Any) -> float:
@@ -52,6 +53,10 @@ class Step:
         """The mean loss, without its gradient; `outputs` are set."""
         loss, self.outputs = self._forward(*self.arrays(X, y))
         return float(loss)
+
+    @cached_property
+    def _forward(self) -> Callable[..., Any]:
+        return self._make_forward()
 
     def arrays(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What `function` takes: the parameters' numbers, and a row for each example."""
@@ -121,7 +126,6 @@ def compile_step(
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
     given = [*inputs, *targets]
-    gradients = grad(root, parameters, create_graph=True)
     arrays = input_arrays(parameters)
     count = len(parameters)
     names = {name for name, _, _ in arrays}
@@ -136,5 +140,6 @@ def compile_step(
         source = emit_step(lifted, count, len(logits))
         return source.text, _executed(source.text, {**source.constants, "np": _numpy()})
 
-    text, function = program(gradients)
-    return Step(parameters, text, function, program([])[1], row)
+    with collector.paused():
+        text, function = program(grad(root, parameters, create_graph=True))
+    return Step(parameters, text, function, lambda: program([])[1], row)
