@@ -96,8 +96,8 @@ class _Graph:
         # Negations without a name of their own are written out.
         self._negations = {
             node
-            for node in self.order
-            if node.op is ops.neg and not node.label and uses.get(node) == 1 and node not in wrt
+            for node in known.difference(wrt)
+            if node.op is ops.neg and not node.label and uses.get(node) == 1
         }
         for target in wrt:
             self.adjoints[self.ratio(root, target).name] = target
@@ -218,8 +218,13 @@ class _Graph:
             if d is None:
                 d = _ZERO
                 if isinstance(operand, Value):
-                    d = self.fresh(self._ratio(node, operand))
-                    if node.operands.count(operand) == 1:
+                    symbol = self._ratio(node, operand)
+                    if (node, operand) in self._ratios and op.arity == 1:  # f'(x), for ∂y/∂x is it
+                        row, (x,) = notation.latex_name(op.name), operands
+                        latex = rf"{row}'\left({x.latex}\right)"
+                        symbol = Expression(f"{op.name}'({x.text})", latex=latex, binding=9)
+                    d = self.fresh(symbol)
+                    if sum(a is operand for a in node.operands) == 1:
                         self._ratios.setdefault((node, operand), d)
                     self.recorded[d.name] = value
                     self.about[d.name] = [node]
@@ -234,14 +239,12 @@ class _Graph:
         """Whether an adjoint or a local derivative is not finite, or their product underflows."""
         nodes = list(self.edges)
         for node, adjoint in zip(nodes, grad(self.root, nodes), strict=True):
+            if not isfinite(adjoint):
+                return True
             for parent, d in zip(node.parents, node.local_grads, strict=True):
-                if parent in self.active and not (
-                    abs(adjoint * d) >= sys.float_info.min
-                    if adjoint and d
-                    else isfinite(adjoint) and isfinite(d)
-                ):
-                    return True
-                if not isfinite(adjoint * d):
+                product = adjoint * d
+                underflows = adjoint and d and abs(product) < sys.float_info.min
+                if parent in self.active and (underflows or not isfinite(product)):
                     return True
         return False
 

@@ -115,9 +115,9 @@ def fit(
     that returns a Value; each batch is descended on the mean over its examples. `optimizer` is one
     made for the model's parameters, or "sgd" or "adam" for one with the default settings here.
     `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
-    `engine="compiled"` traces one example and computes batches on arrays (`lifting.compile_step`,
-    with the extra `compile`): the same weights to rounding, much faster; where model and loss cannot
-    be traced it warns and goes on without.
+    `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
+    extra `compile`): the same weights to rounding, much faster. Where model and loss cannot be
+    traced, it warns and goes on without.
     `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
     holding out depend on `seed` alone. `progress` shows a bar where tqdm is installed. After each
     epoch every callback is called with the model and the history; one that returns True ends the

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
 import random
+import re
 from itertools import product as grid
 
 import numpy as np
@@ -361,13 +363,13 @@ def test_the_networks_source_has_one_line_a_matrix_equation(fused):
     program = agrees(loss, model.parameters(), "numpy")
     lines = [line.strip() for line in program.source.splitlines()]
     for equation in (
-        "Z1 = c1 @ W1.T + b1",
+        "Z1 = X @ W1.T + b1",
         "A1 = np.maximum(Z1, 0.0)",
         "Z2 = A1 @ W2.T + b2",
         "dA1 = dZ2 @ W2",
         "dZ1 = dA1 * (Z1 > 0.0)",
         "dW2 = dZ2.T @ A1",
-        "dW1 = dZ1.T @ c1",
+        "dW1 = dZ1.T @ X",
         "db2 = ones100 @ dZ2",
         "gradient = 0.0002 * values",
     ):
@@ -377,6 +379,22 @@ def test_the_networks_source_has_one_line_a_matrix_equation(fused):
     assert report.statements <= 40
     assert report.matrix_products >= 6
     assert report.gathers == 0
+
+
+def test_equations_are_the_same_in_latex():
+    model, loss = demo()
+    program = compile(loss, model.parameters(), model.parameters())
+    latex = program.equations()
+    for equation in (
+        r"Z_{1} &= X\, W_{1}^\top + b_{1}",
+        r"A_{1} &= \max\left(0, Z_{1}\right)",
+        r"dZ_{1} &= dA_{1} \odot \mathbf{1}[Z_{1} > 0]",
+        r"dW_{2} &= dZ_{2}^\top\, A_{1}",
+    ):
+        assert equation in latex
+    assert "values" not in latex
+    shown = program._repr_html_()
+    assert re.sub(r"<[^>]*>", "", shown) == html.escape(program.source, quote=False)
 
 
 def test_the_fused_and_the_chopped_network_are_the_same_program():

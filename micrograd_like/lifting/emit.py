@@ -556,7 +556,8 @@ class _Emitter:
 
     def _array(self, array: Array) -> str:
         if array.data is not None and array.name not in self.constants:
-            array.name = self._constant("c", array.data)
+            # A matrix of numbers is the data, as a rule.
+            array.name = self._constant("X" if array.data.ndim == 2 else "c", array.data)
         return array.name
 
     def _constant(self, stem: str, data: Floats | Indices) -> str:
@@ -568,8 +569,12 @@ class _Emitter:
                 and np.array_equal(known, data)
             ):
                 return name
-        stems = [name for name in self.constants if re.fullmatch(rf"{stem}\d+", name)]
-        name = f"{stem}{len(stems) + 1}"
+        taken = {array.name for array in self.arrays.values()} | set(self.constants)
+        count = 1
+        name = stem if stem == "X" else f"{stem}1"
+        while name in taken:
+            count += 1
+            name = f"{stem}{count}"
         self.constants[name] = data
         return name
 

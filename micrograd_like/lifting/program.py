@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -11,6 +12,7 @@ from .. import collector
 from ..engine import Value, _graph_sweep, topological_order
 from ..errors import DomainError, InputError, MissingExtraError, OperandError
 from ..numerics import number
+from .equations import equations
 from .straight import emit_straight
 from .tape import Tape, record
 
@@ -298,6 +300,13 @@ class Program:
                 labels = [a.label if isinstance(a, Value) else "" for a in node.operands]
                 raise DomainError(node.op.name, error.domain, xs, labels) from None
 
+    def equations(self) -> str:
+        """The program as LaTeX, an `aligned` environment with one equation a statement."""
+        return equations(self.source)
+
+    def _repr_html_(self) -> str:
+        return highlighted(self.source)
+
     def report(self) -> Report:
         """How the graph was lifted, in numbers."""
         return Report(self)
@@ -340,6 +349,16 @@ def _executed(source: str, constants: dict[str, Any]) -> Any:
     exec(source, space)
     function = space["program"]
     return space["np"].errstate(all="ignore")(function) if "np" in space else function
+
+
+def highlighted(source: str) -> str:
+    """The source as HTML that shows everywhere, with names of functions and numbers set off."""
+    text = html.escape(source, quote=False)
+    text = re.sub(r"\b(def|return)\b", r'<b style="color:#8250df">\1</b>', text)
+    text = re.sub(r"\b(np\.\w+)", r'<span style="color:#0550ae">\1</span>', text)
+    text = re.sub(r" (@) ", r' <b style="color:#bc4c00">\1</b> ', text)
+    style = "font-family:monospace;line-height:1.35;overflow-x:auto"
+    return f'<pre style="{style}">{text}</pre>'
 
 
 def _numpy() -> Any:

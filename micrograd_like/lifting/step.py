@@ -10,7 +10,8 @@ from .. import collector, losses, ops
 from ..engine import Value, affine, grad
 from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
-from .program import _executed, _name_arrays, _numpy, input_arrays
+from .equations import equations
+from .program import _executed, _name_arrays, _numpy, highlighted, input_arrays
 from .tape import record
 
 
@@ -43,6 +44,13 @@ class Step:
         for parameter, g in zip(self.parameters, gradient.tolist(), strict=True):
             parameter.grad = g
         return loss
+
+    def equations(self) -> str:
+        """The program as LaTeX, an `aligned` environment with one equation a statement."""
+        return equations(self.source)
+
+    def _repr_html_(self) -> str:
+        return highlighted(self.source)
 
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""

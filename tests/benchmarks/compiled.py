@@ -3,8 +3,8 @@
     python tests/benchmarks/compiled.py [--short]
 
 Medians of rounds that alternate, of what the user calls: an array in, arrays out. BLAS has one
-thread. `tests/benchmarks/baselines.py` is the hand-written code. Needs the extra `compile`; torch is
-timed where it is installed.
+thread. `baselines.py` is the hand-written code. Needs the extra `compile`; torch is timed where it
+is installed.
 """
 
 from __future__ import annotations
