@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 from micrograd_like import Op, ops
 
+collect_ignore = ["benchmarks"]  # scripts
+
 # No deadlines: a test that fails when the machine is busy proves nothing. In CI every run draws
 # the same examples, elsewhere each run draws new ones.
 settings.register_profile(

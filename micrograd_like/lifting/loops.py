@@ -44,7 +44,7 @@ _ROWS: dict[Op, str] = {
     ops.pow_slope: "pow_slope(@x, @y)",
     ops.exp: "math.exp(@x)", ops.expm1: "math.expm1(@x)", ops.log1p: "math.log1p(@x)",
     ops.log: "log(@x)", ops.ieee_log: "log(@x)", ops.sqrt: "math.sqrt(@x + 0.0)",
-    ops.logaddexp: "logaddexp(@x, @y)", ops.logsumexp: "logsumexp((@xs,))",
+    ops.logaddexp: "logaddexp(@x, @y)", ops.logsumexp: "logsumexp(@xs)",
     ops.tanh: "math.tanh(@x)", ops.sech: "sech(@x)", ops.sigmoid: "sigmoid(@x)",
     ops.softplus: "softplus(@x)", ops.relu: "relu(@x)", ops.step: "step(@x)",
     ops.leaky_relu: "leaky_relu(@x, @slope)", ops.elu: "elu(@x, @alpha)", ops.gelu: "gelu(@x)",
@@ -76,6 +76,8 @@ _CHEAP: Final = 6  # so many operations are repeated rather than stored
 
 _HEADER = '''\
 """Written by micrograd_like from a graph of scalars."""
+
+from __future__ import annotations
 
 import math
 from math import inf, nan
@@ -299,6 +301,7 @@ class _Writer:
         self.data: list[Floats] = []
         self.places: list[Indices] = []
         self.strategies: dict[int, str] = {}
+        self.terms: dict[int, str] = {}  # buffers for the arguments of variadic rows
         self.used: set[str] = set()  # rows of `rows.py`
         for array, numbers in lifted.inputs:
             self.buffer[array.number] = ("values", np.asarray(numbers))
@@ -735,25 +738,43 @@ class _Writer:
     def _call(self, statement: Statement, axes: Axes) -> str:
         op = statement.op
         assert op is not None
-        args = []
-        for arg in statement.args:
-            if isinstance(arg, View) and arg.places.ndim > len(axes):
-                parts = [View(arg.array, column) for column in np.moveaxis(arg.places, -1, 0)]
-                args += [self._read(part, axes) for part in parts]
-            elif isinstance(arg, View):
-                args.append(self._read(arg, axes))
-            elif isinstance(arg, Array):
-                args.append(self._read(View(arg, _all(arg)), axes))
-            else:
-                args.append(_number(arg) if arg >= 0.0 else f"({_number(arg)})")
         template = _ROWS[op]
-        self.operations += 2 + len(args)
         if not template.startswith(("math", "@", "-", "abs")):
             self.used.add(template.partition("(")[0])
         if op.arity is None:
-            return template.replace("@xs", ", ".join(args))
+            return template.replace("@xs", self._arguments(statement, axes))
+        args = [self._argument(arg, axes) for arg in statement.args]
+        self.operations += 2 + len(args)
         by_name = dict(zip(op.arguments, args, strict=True))
         return re.sub(r"@(\w+)", lambda m: by_name[m[1]], template)
+
+    def _argument(self, argument: View | float | Array, axes: Axes) -> str:
+        if isinstance(argument, View):
+            return self._read(argument, axes)
+        if isinstance(argument, Array):
+            return self._read(View(argument, _all(argument)), axes)
+        return _number(argument) if argument >= 0.0 else f"({_number(argument)})"
+
+    def _arguments(self, statement: Statement, axes: Axes) -> str:
+        """The arguments of a variadic row, in an array: Numba takes no long tuples."""
+        first = statement.args[0]
+        along = isinstance(first, View) and first.places.ndim > len(axes)
+        count = first.places.shape[-1] if isinstance(first, View) and along else len(statement.args)
+        name = self.terms.get(count)
+        if name is None:
+            name = self.terms[count] = self._identifier(f"terms{count}")
+            self.lines.insert(0, f"    {name} = np.empty({count})")
+        if along:
+            assert isinstance(first, View)
+            self._loop("k", f"range({count})")
+            self._line(f"{name}[k] = {self._read(first, (*axes, ('k', 0)))}")
+            self._close(1)
+            self.operations += 4
+        else:
+            for k, argument in enumerate(statement.args):
+                self._line(f"{name}[{k}] = {self._argument(argument, axes)}")
+            self.operations += 2 * count
+        return name
 
     # --- sums over an axis ---
 

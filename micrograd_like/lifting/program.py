@@ -147,9 +147,8 @@ def _compiled(
 class Program:
     """A compiled graph. Call it with the values of the inputs; `source` is what then runs.
 
-    `backend` is the one in use: "python" where "numpy" was asked for, and the graph has too little
-    structure for arrays to pay; "numpy" where "numba" was, and the graph has rows of the user's or
-    is too irregular to be compiled in seconds.
+    `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has rows of the
+    user's or is too irregular to be compiled in seconds.
     """
 
     def __init__(

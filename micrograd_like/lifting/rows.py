@@ -8,6 +8,7 @@ has it. A function may use the ones above it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from math import inf, nan
 
 
@@ -75,7 +76,7 @@ def logaddexp(x: float, y: float) -> float:
     return (x if x > y else y) + math.log1p(math.exp(-abs(x - y)))
 
 
-def logsumexp(xs: tuple[float, ...]) -> float:
+def logsumexp(xs: Sequence[float]) -> float:
     top = 0
     for i in range(len(xs)):
         if xs[i] > xs[top]:
