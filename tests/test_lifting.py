@@ -6,6 +6,8 @@ import html
 import math
 import random
 import re
+import subprocess
+import sys
 from itertools import product as grid
 
 import numpy as np
@@ -435,3 +437,24 @@ def test_a_made_up_op_needs_no_knowledge_of_the_compiler(made_up):
     x = Value(1.5, "x")
     assert isinstance(twice, Op)
     assert compile(twice(x), [x], [x])([4.0])[0] == 8.0
+
+
+def test_without_numpy_the_error_names_the_extra_and_python_works():
+    program = (
+        "import sys\n"
+        "sys.modules['numpy'] = None\n"
+        "from micrograd_like import Value, compile, compile_step, losses, nn\n"
+        "x = Value(2.0, 'x')\n"
+        "print(compile(x * x, [x], [x], backend='python')([3.0]))\n"
+        "for attempt in (lambda: compile(x * x, [x]), lambda: compile(x, [x], backend='numba'),\n"
+        "                lambda: compile_step(nn.MLP(1, [1]), losses.mse, ([1.0], 2.0))):\n"
+        "    try:\n"
+        "        attempt()\n"
+        "    except ImportError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "(9.0, [6.0])"
+    assert len(lines) == 4, done.stderr
+    assert all("micrograd_like[" in line for line in lines[1:])

@@ -469,14 +469,14 @@ class _Writer:
             first = waiting[0]
             nest = _Nest(first.result.shape, self._is_simd(first))
             alone = self._strategy(first) != "inline"
-            rest = []
-            # Statements are sorted by level: soon after one that fails, few more can join.
-            misses = 0
+            rest: list[Statement] = []
             for k, statement in enumerate(waiting):
+                # Statements are sorted by level: after many that fail, few more can join.
+                if len(rest) == 200 or (alone and k > 0):
+                    rest += waiting[k:]
+                    break
                 joins = k == 0 or (
-                    not alone
-                    and misses < 200
-                    and statement.result.shape == nest.shape
+                    statement.result.shape == nest.shape
                     and (nest.shape == () or self._is_simd(statement) == nest.simd)
                     and self._strategy(statement) == "inline"
                     and self._is_ready(statement, nest, done)
@@ -485,7 +485,6 @@ class _Writer:
                     nest.statements.append(statement)
                     nest.results.add(statement.result.number)
                 else:
-                    misses += 1
                     rest.append(statement)
             waiting = rest
             done |= nest.results

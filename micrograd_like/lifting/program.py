@@ -179,6 +179,7 @@ class Program:
             names = _input_names(self._arrays, tape.inputs)
             self.source, constants = emit_straight(tape, names, blocks)
         else:
+            _numpy()  # or an error that names the extra
             from .emit import emit
             from .lift import lift
 

@@ -102,6 +102,7 @@ def compile_step(
 
     Raises TraceError (an InputError) where the functions refuse Values.
     """
+    _numpy()  # or an error that names the extra
     from .emit import emit_step
     from .lift import lift
 
