@@ -458,3 +458,29 @@ def test_without_numpy_the_error_names_the_extra_and_python_works():
     assert lines[0] == "(9.0, [6.0])"
     assert len(lines) == 4, done.stderr
     assert all("micrograd_like[" in line for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["lambda", "np", "values", "gradient", "outputs", "program", "ones2", "places1", "c1", "t5",
+     "X", "X[0]", "tanh_[0]", "logaddexp_[1]", "1x", "a b", "∂", "", "def[0]", "_", "__"],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_label_is_a_label(label, backend):
+    xs = [Value(0.5, label), Value(-0.25, label), Value(1.5, f"{label}2")]
+    root = sum((x * 0.3 + 1.0).tanh() * x for x in xs) + xs[0].sigmoid() * ops.logaddexp(*xs[:2])
+    agrees(root, xs, backend)
+
+
+def test_logsumexp_of_rows_and_of_single_numbers_live_in_one_program():
+    a = [[[Value(0.1 * (i + 2 * j - k), f"a{i}[{j}][{k}]") for k in range(3)] for j in range(2)]
+         for i in range(2)]  # fmt: skip
+    leaves = [v for block in a for row in block for v in row]
+    rows = [ops.logsumexp(*row) for block in a for row in block]
+    root = sum(r * r for r in rows) + ops.logsumexp(leaves[0], leaves[7], 1.0)
+    agrees(root, leaves, "numpy")
+    grid = [[x * 2.0 for x in row] for row in a[0]]
+    sums = [
+        [ops.logsumexp(x, y, x + y) for x in row] for row, y in zip(grid, a[1][0], strict=False)
+    ]
+    agrees(sum(s * s for row in sums for s in row), leaves, "numpy")

@@ -380,8 +380,11 @@ class _Emitter:
         for statement in self.lifted.statements:
             for term in statement.terms:
                 views = [v for v in (term.left, term.right) if v is not None]
+                # Among masks alone, * and + and - would be those of booleans.
+                alone = term.coefficient in (1.0, -1.0) and all(
+                    view.array.number in masks for view in views
+                )
                 for view in views:
-                    alone = len(views) == 1 and term.coefficient in (1.0, -1.0)
                     if term.kind != "each" or not _is_whole(view) or alone:
                         masks.pop(view.array.number, None)
             for arg in statement.args:
@@ -441,8 +444,8 @@ class _Emitter:
         shape = statement.result.shape
         first = statement.args[0]
         if op is ops.logsumexp and isinstance(first, View) and first.places.ndim > len(shape):
-            self.constants["logsumexp_"] = arrays.logsumexp
-            return f"logsumexp_({self._exact(first)})"
+            self.constants["logsumexp_rows_"] = arrays.logsumexp
+            return f"logsumexp_rows_({self._stacked(first)})"
         args = [self._argument(a, shape) for a in statement.args]
         template = _NUMPY.get(op)
         if template is None:
@@ -664,6 +667,13 @@ class _Emitter:
         if places.ndim == 1:
             return self._row(array, name, batched, places)
         return self._block(array, name, batched, places)
+
+    def _stacked(self, view: View) -> str:
+        """A view of up to three axes: the third is the one of a row's many arguments."""
+        if view.places.ndim < 3:
+            return self._exact(view)
+        flat = self._exact(View(view.array, view.places.reshape(-1)))
+        return self._reshaped(flat, self._is_batched(view), view.places.shape)
 
     def _row(self, array: Array, name: str, batched: bool, places: Indices) -> str:
         part = _slice(places)

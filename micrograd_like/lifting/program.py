@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import keyword
 import re
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -75,11 +76,15 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
     return (path[1], (int(path[2]),)) if path else (label, ())
 
 
+# Names that the sources use for other things: constants, functions, results.
+_RESERVED = re.compile(r"np|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+|.*_")
+
+
 def _identifier(stem: str, names: set[str]) -> str:
     """A name that Python accepts and that nothing else has."""
     name = re.sub(r"\W", "_", stem)
-    if not name.isidentifier() or name in ("np", "values", "gradient", "program"):
-        name = f"v_{name}"
+    if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
+        name = f"v_{name.strip('_')}"
     base, count = name, 1
     while name in names:
         count += 1
@@ -401,9 +406,15 @@ def _input_names(arrays: Sequence[tuple[str, tuple[int, ...], list[int]]], count
     return [_identifier(name, taken) for name in names]
 
 
+def _numbered(names: set[str]) -> str:
+    name = f"t{len(names)}"
+    names.add(name)
+    return name
+
+
 def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
     """Names from labels; Z for a layer's sums, A for its activations, d before what it is of."""
-    names = {array.name for array, _ in lifted.inputs} | {"np", "values", "gradient", "outputs"}
+    names = {array.name for array, _ in lifted.inputs}
     number_of = lifted.tape.number_of
     labels: dict[int, set[str]] = {}
     adjoint_of: dict[int, dict[int, int]] = {}
@@ -445,4 +456,4 @@ def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
             if hasattr(argument, "array") and argument.array.name.startswith("Z"):
                 name = argument.array.name.replace("Z", "A")
                 name = "" if name in names else name
-        result.name = _identifier(name or f"t{len(names)}", names)
+        result.name = _identifier(name, names) if name else _numbered(names)
