@@ -309,6 +309,15 @@ def test_nan_and_infinities_go_the_way_they_go_in_the_engine(bad):
         assert same(gradient, expected[1])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    root = (2 * x - x) + (x * y - 3 * (x * y))
+    agrees(root, [x, y], backend)
+    value, _ = compile(root, [x, y], [x, y], backend=backend)([math.inf, 1.0])
+    assert math.isnan(value)
+
+
 def test_what_the_engine_refuses_is_refused_on_request_and_the_node_is_named():
     p = Value(2.0, "p")
     program = compile(log(p) * 2, [p], [p])

@@ -483,9 +483,12 @@ class _Emitter:
             text = self._matmul(term.left, term.right)
             factors.append(f"({text})" if factors or sign else text)
         elif term.kind == "each":
-            factors.append(_factor(self._each(term.left, len(shape), term.right is not None)))
+            parts = [_factor(self._each(term.left, len(shape), term.right is not None))]
             if term.right is not None:
-                factors.append(_factor(self._each(term.right, len(shape))))
+                parts.append(_factor(self._each(term.right, len(shape))))
+            if term.left.array.number in self.masks:
+                parts.reverse()  # a mask comes last: it cannot be negated
+            factors += parts
         elif term.right is None:
             text = self._total(term.left)
             factors.append(f"({text})" if (factors or sign) and "@" in text else text)

@@ -261,7 +261,7 @@ class _Reader:
                 )
                 key: object = (made.op, *(a if isinstance(a, int) else _bits(a) for a in made.args))
             else:
-                made = self._flat(number, uses, kept, new)
+                made = self._flat(number, uses, kept, new, assignments)
                 key = (
                     _bits(made.constant),
                     frozenset(made.linear.items()),
@@ -284,7 +284,14 @@ class _Reader:
             nodes,
         )
 
-    def _flat(self, number: int, uses: list[int], kept: list[bool], new: list[int]) -> Sum:
+    def _flat(
+        self,
+        number: int,
+        uses: list[int],
+        kept: list[bool],
+        new: list[int],
+        assignments: list[Sum | Call],
+    ) -> Sum:
         entries = self.entries
         constant = 0.0
         linear: dict[int, float] = {}
@@ -302,9 +309,19 @@ class _Reader:
             elif isinstance(entry, tuple) and flat:
                 i, j = new[entry[0]], new[entry[1]]
                 pair = (i, j) if i <= j else (j, i)
-                products[pair] = products.get(pair, 0.0) + c
+                before = products.get(pair, 0.0)
+                if before * c < 0.0:
+                    assignments.append(Sum(0.0, {}, {pair: c}))
+                    linear[self.inputs + len(assignments) - 1] = 1.0
+                else:
+                    products[pair] = before + c
             else:
-                linear[new[part]] = linear.get(new[part], 0.0) + c
+                before = linear.get(new[part], 0.0)
+                if before * c < 0.0:  # 2x - x is x, but for x = inf it is NaN
+                    assignments.append(Sum(0.0, {new[part]: c}, {}))
+                    linear[self.inputs + len(assignments) - 1] = 1.0
+                else:
+                    linear[new[part]] = before + c
         return Sum(constant, linear, products)
 
 
