@@ -273,6 +273,7 @@ class _Graph:
         """
         result: dict[Value, str] = {}
         sums: set[Value] = set()
+        applied: dict[str, list[Value]] = {}
         for node in self.order:
             if node.op is None:
                 if node in self.parameters and (path := _MODULE_PATH.match(node.label)):
@@ -303,6 +304,14 @@ class _Graph:
                 and not node.label
             ):
                 result[node] = result[parents[0]]
+                applied.setdefault(result[node], []).append(node)
+        inner = {p for node in sums for p in node.parents if result.get(p) == result[node]}
+        outputs = Counter(result[node] for node in sums if node not in inner)
+        for owner, nodes in applied.items():
+            # A neuron has one function, and applies it every time; else it is part of a loss.
+            if len({node.op for node in nodes}) > 1 or len(nodes) < outputs[owner]:
+                for node in nodes:
+                    del result[node]
         return result
 
 

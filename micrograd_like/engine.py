@@ -607,6 +607,12 @@ def _partials_now(node: Value) -> list[Any]:
     """
     op, operands = node.op, node.operands
     assert op is not None
+    if op is ops.mul:  # inlined, as in `Value.__mul__`: most nodes of a network are products
+        x, y = operands
+        a = x if x.__class__ is float else x._data  # type: ignore[union-attr]
+        b = y if y.__class__ is float else y._data  # type: ignore[union-attr]
+        if node._data == a * b and node._da in (b, None) and node._db in (a, None):
+            return [y, x]
     try:
         value = op.evaluate([_datum(operand) for operand in operands])
     except DomainError:

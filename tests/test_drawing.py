@@ -353,6 +353,10 @@ def test_a_loss_keeps_out_of_the_neurons():
     assert score_box == picture.box(model.layers[1].neurons[0].b)
     assert picture.box(loss) not in {picture.box(p) for p in model.parameters()}
     assert len({picture.box(node) for node in topological_order(loss)}) == 4 + 4
+    scores = [model([0.5, -1.0]), model([1.0, 2.0])]
+    both = softplus(scores[0]) + softplus(-scores[1])  # the losses of two classes
+    picture = draw(both, collapse="neuron")
+    assert picture.box(both.parents[0]).startswith("node-")
     loss = softplus(score)  # the loss of an example of the negative class
     loss.label = "loss"
     assert draw(loss, collapse="neuron").box(loss).startswith("node-")

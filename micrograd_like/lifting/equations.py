@@ -80,9 +80,13 @@ def _written(node: ast.expr) -> _Written:
         case ast.BinOp(left=left, op=ast.MatMult(), right=right):
             return _product(left, right), 2
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            scalar = isinstance(left, ast.Constant)
-            sign = r"\," if scalar else r" \odot "
-            return f"{_factor(left)}{sign}{_factor(right)}", 2
+            if isinstance(left, ast.UnaryOp) and isinstance(left.operand, ast.Constant):
+                return f"-{_factor(left.operand)}\\,{_factor(right)}", 1
+            if isinstance(left, ast.Constant):
+                return f"{_factor(left)}\\,{_factor(right)}", 2
+            if _is_column(left):  # an outer product
+                return f"{_factor(left)}\\, {_factor(right)}^\\top", 2
+            return rf"{_factor(left)} \odot {_factor(right)}", 2
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return rf"\frac{{{_written(left)[0]}}}{{{_written(right)[0]}}}", 3
         case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
@@ -99,11 +103,23 @@ def _written(node: ast.expr) -> _Written:
 def _product(left: ast.expr, right: ast.expr) -> str:
     """A matrix product without a sign; with the vector of ones on its left, the column sums."""
     x, y = _factor(left), _factor(right)
+    if "odot" in x and not x.startswith(r"\left("):
+        x = rf"\left({x}\right)"
     if x == y:
         return rf"\lVert {x} \rVert^2"
     if isinstance(left, ast.Name) and left.id.startswith("ones"):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
+
+
+def _is_column(node: ast.expr) -> bool:
+    """Whether it is v[:, None]."""
+    return (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Tuple)
+        and isinstance(node.slice.elts[-1], ast.Constant)
+        and node.slice.elts[-1].value is None
+    )
 
 
 def _factor(node: ast.expr) -> str:

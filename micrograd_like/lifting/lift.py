@@ -13,7 +13,7 @@ which element of which array it is; `emit.py` finds the words for that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -114,14 +114,25 @@ class Lifted:
         self.place_of: Final = place_of
 
 
-def lift(tape: Tape, inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]]) -> Lifted:
-    """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers."""
-    return _Lifter(tape, inputs).lifted()
+def lift(
+    tape: Tape,
+    inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]],
+    derivative_of: Mapping[int, int] | None = None,
+) -> Lifted:
+    """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
+
+    `derivative_of` has the input that each output of a gradient belongs to: those of different
+    arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
+    """
+    return _Lifter(tape, inputs, derivative_of or {}).lifted()
 
 
 class _Lifter:
     def __init__(
-        self, tape: Tape, inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]]
+        self,
+        tape: Tape,
+        inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]],
+        derivative_of: Mapping[int, int],
     ) -> None:
         self.tape = tape
         total = tape.inputs + len(tape.assignments)
@@ -136,6 +147,7 @@ class _Lifter:
             array = self._new(shape, numbers, name=name)
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
+        self.belongs_to = {number: int(self.array_number[i]) for number, i in derivative_of.items()}
 
     def _new(
         self,
@@ -172,7 +184,8 @@ class _Lifter:
         for group in self._levels():
             by_form: dict[object, list[int]] = {}
             for number in group:
-                by_form.setdefault(self._form(number), []).append(number)
+                form = (self._form(number), self.belongs_to.get(number))
+                by_form.setdefault(form, []).append(number)
             for members in by_form.values():
                 self._lift_group(members)
         array_of = [self.arrays[i] for i in self.array_number.tolist()]

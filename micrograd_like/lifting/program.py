@@ -145,8 +145,14 @@ def _compiled(
     blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
     if targets is not None:
         blocks.append(("gradient", len(gradients)))
+    place = {leaf: i for i, leaf in enumerate(leaves)}
+    derivative_of = {
+        output: place[target]
+        for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
+        if isinstance(output, int) and target in place and output >= len(leaves)
+    }
     shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    return Program(tape, leaves, roots, blocks, shape, adjoints, backend)
+    return Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend)
 
 
 class Program:
@@ -164,6 +170,7 @@ class Program:
         blocks: list[tuple[str, int]],
         jacobian: tuple[int, int] | None,
         adjoints: dict[Value, Value],
+        derivative_of: dict[int, int],
         backend: Backend,
     ) -> None:
         self.backend: Backend = backend
@@ -188,7 +195,7 @@ class Program:
             from .emit import emit
             from .lift import lift
 
-            self._lifted = lift(tape, self._arrays)
+            self._lifted = lift(tape, self._arrays, derivative_of)
             _name_arrays(self._lifted, adjoints)
             if backend == "numba":
                 from .loops import native

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from .. import collector, losses, ops
-from ..engine import Value, affine, grad
+from ..engine import Value, _graph_sweep, affine
 from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
 from .equations import equations
@@ -144,11 +144,17 @@ def compile_step(
         arrays.append((name, shape, [count + i for i in numbers]))
 
     def program(outputs: list[Value]) -> tuple[str, Callable[..., Any]]:
-        lifted = lift(record([root, *logits, *outputs], [*parameters, *given]), arrays)
-        _name_arrays(lifted, {})
+        tape = record([root, *logits, *outputs], [*parameters, *given])
+        gradients = tape.outputs[1 + len(logits) :]
+        own = {o: i for i, o in enumerate(gradients) if isinstance(o, int) and o >= tape.inputs}
+        lifted = lift(tape, arrays, own)
+        _name_arrays(lifted, adjoints)
         source = emit_step(lifted, count, len(logits))
         return source.text, _executed(source.text, {**source.constants, "np": _numpy()})
 
     with collector.paused():
-        text, function = program(grad(root, parameters, create_graph=True))
+        swept = _graph_sweep(root, parameters)
+        adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
+        zero = Value(0.0)
+        text, function = program([adjoints.get(p, zero) for p in parameters])
     return Step(parameters, text, function, lambda: program([])[1], row)
