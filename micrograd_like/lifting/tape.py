@@ -125,8 +125,17 @@ class _Reader:
         references, entries, known = self.references, self.entries, self.known
         uses: dict[Value, int] = dict(Counter(outputs))
         nodes = [node for node in order if node not in references]
-        for node in nodes:
-            for parent in node.parents:
+        for node in nodes:  # `parents`, inlined: see `Value.__slots__`
+            local = node._da
+            if local.__class__ is tuple:
+                for parent in node._a:
+                    uses[parent] = uses.get(parent, 0) + 1
+                continue
+            if local is not None:
+                parent = node._a
+                uses[parent] = uses.get(parent, 0) + 1
+            if node._db is not None:
+                parent = node._b
                 uses[parent] = uses.get(parent, 0) + 1
         add, mul = ops.add, ops.mul
         for node in nodes:
@@ -134,12 +143,11 @@ class _Reader:
             if op is None:
                 references[node] = (node.data, _CONSTANT)
                 continue
-            operands = node.operands
             # Sums and products of two are nearly all there is: without calls they take half.
             if op is mul or op is add:
-                x, y = operands
-                left = references[x] if isinstance(x, Value) else (x, _CONSTANT)
-                right = references[y] if isinstance(y, Value) else (y, _CONSTANT)
+                x, y = node._a, node._b
+                left = (x, _CONSTANT) if x.__class__ is float else references[x]
+                right = (y, _CONSTANT) if y.__class__ is float else references[y]
                 (a, i), (b, j) = left, right
                 if i >= 0 and j >= 0:
                     key = (left, right) if op is add else (i, j) if i <= j else (j, i)
@@ -154,7 +162,10 @@ class _Reader:
             else:
                 reference = self._apply(
                     op,
-                    [references[a] if isinstance(a, Value) else (a, _CONSTANT) for a in operands],
+                    [
+                        references[a] if isinstance(a, Value) else (a, _CONSTANT)
+                        for a in node.operands
+                    ],
                 )
             c, entry = reference
             if c != 1.0 and c != -1.0 and entry >= 0 and uses.get(node, 0) > 1:
@@ -223,6 +234,7 @@ class _Reader:
     def tape(self, outputs: list[_Reference], nodes: int) -> Tape:
         """Drop what is not used, flatten the sums, and number the assignments anew."""
         roots = [self._plain(output) for output in outputs]
+        self.known.clear()  # all is known now
         entries = self.entries
         # How often each entry is used, and whether all of that is as a term of sums.
         uses = [0] * len(entries)

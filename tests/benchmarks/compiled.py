@@ -1,6 +1,6 @@
 """Compiled programs against the code that one would derive and write by hand.
 
-    python tests/benchmarks/compiled.py [--short]
+    python tests/benchmarks/compiled.py [--short] [--plot FILE.png]
 
 Medians of rounds that alternate, of what the user calls: an array in, arrays out. BLAS has one
 thread. `baselines.py` is the hand-written code. Needs the extra `compile`; torch is timed where it
@@ -219,9 +219,16 @@ def compilation(short: bool) -> None:
     print(f"  one example of MLP 784-128-10: {seconds:.2f} s   <= 3 s   {verdict}")
 
 
-def scaling(short: bool) -> None:
-    print("\nStep against hand-derived NumPy, MLP 64-width-10; microseconds, and how many times")
-    widths, batches = ((16, 256), (1, 100)) if short else ((4, 64, 1024), (1, 100, 10_000))
+def scaling(short: bool, plot: str | None) -> None:
+    """A step over batch sizes and widths, against hand-derived NumPy, and torch if it is there."""
+    try:
+        import torch
+    except ImportError:
+        torch = None
+    widths, batches = ((16, 256), (1, 100)) if short else ((4, 64, 1024), (1, 10, 100, 1000, 10**5))
+    print("\nMLP 64-width-10, microseconds a step; ratio of ours to hand-derived NumPy")
+    print(f"  {'width':>6}{'batch':>9}{'by hand':>12}{'ours':>12}{'torch':>12}{'ratio':>8}")
+    figures: dict[int, list[tuple[int, dict[str, float]]]] = {}
     for width in widths:
         model = nn.MLP(64, [width, 10], seed=0)
         rng = np.random.default_rng(0)
@@ -231,26 +238,62 @@ def scaling(short: bool) -> None:
             b.append(np.array([n.b.data for n in layer.neurons]))
         step = compile_step(model, losses.cross_entropy, ([0.1] * 64, 1))
         for batch in batches:
+            if batch * width > 10**7:
+                continue
             X, y = rng.standard_normal((batch, 64)), rng.integers(0, 10, batch)
             values, examples = step.arrays(X, y)
-            times = interleaved(
-                {
-                    "hand": lambda X=X, y=y, W=W, b=b: digits_numpy(W[0], b[0], W[1], b[1], X, y),
-                    "ours": lambda v=values, e=examples, s=step: s.function(v, e),
-                },
-                5 if batch * width > 10**6 else 50,
+            contenders: dict[str, Callable[[], object]] = {
+                "by hand": lambda X=X, y=y, W=W, b=b: digits_numpy(W[0], b[0], W[1], b[1], X, y),
+                "ours": lambda v=values, e=examples, s=step: s.function(v, e),
+            }
+            if torch is not None:
+                torch.set_num_threads(1)
+                net = torch.nn.Sequential(
+                    torch.nn.Linear(64, width), torch.nn.Tanh(), torch.nn.Linear(width, 10)
+                ).double()
+
+                def run(net=net, X=torch.tensor(X), y=torch.tensor(y)) -> None:
+                    net.zero_grad()
+                    torch.nn.functional.cross_entropy(net(X), y).backward()
+
+                contenders["torch"] = run
+            times = interleaved(contenders, 5 if batch * width > 10**6 else 50)
+            figures.setdefault(width, []).append((batch, times))
+            ratio = times["ours"] / times["by hand"]
+            shown = "".join(
+                f"{times.get(k, float('nan')):12.1f}" for k in ("by hand", "ours", "torch")
             )
-            ratio = times["ours"] / times["hand"]
-            print(
-                f"  width {width:5} batch {batch:7,}{times['hand']:12.1f}{times['ours']:12.1f}"
-                f"{ratio:8.2f}"
-            )
+            print(f"  {width:6}{batch:9,}{shown}{ratio:8.2f}")
+    if plot:
+        draw(figures, plot)
+
+
+def draw(figures: dict[int, list[tuple[int, dict[str, float]]]], path: str) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    styles = {"by hand": ("#0b57a4", "o-"), "ours": ("#e07b00", "s--"), "torch": ("#777777", "^:")}
+    for axes, (width, rows) in zip(figure.subplots(1, len(figures), sharey=True), figures.items()):
+        for name, (color, style) in styles.items():
+            points = [(batch, times[name]) for batch, times in rows if name in times]
+            if points:
+                label = "hand-derived NumPy" if name == "by hand" else name
+                axes.loglog(*zip(*points), style, color=color, label=label, markersize=4)
+        axes.set(title=f"MLP 64-{width}-10", xlabel="examples in a batch")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("µs a step")
+    figure.axes[0].legend()
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="fewer rounds, smaller graphs")
-    short = parser.parse_args().short
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the scaling (needs matplotlib)")
+    arguments = parser.parse_args()
+    short = arguments.short
     rounds = 300 if short else 2000
     print(f"Python {sys.version.split()[0]}, NumPy {np.__version__}, {os.cpu_count()} CPUs")
     demo(rounds)
@@ -258,7 +301,7 @@ def main() -> None:
     digit_step(rounds)
     train_digits()
     compilation(short)
-    scaling(short)
+    scaling(short, arguments.plot)
     print("\n" + ("\n".join(f"MISSED  {what}" for what in MISSED) or "All targets met."))
 
 
