@@ -493,3 +493,115 @@ def test_logsumexp_of_rows_and_of_single_numbers_live_in_one_program():
         [ops.logsumexp(x, y, x + y) for x in row] for row, y in zip(grid, a[1][0], strict=False)
     ]
     agrees(sum(s * s for row in sums for s in row), leaves, "numpy")
+
+
+# --- found by trying to break it ------------------------------------------------------------------
+
+
+def vector(name, n, first=0.3):
+    return [Value(first + 0.2 * i * (-1) ** i, f"{name}[{i}]") for i in range(n)]
+
+
+def matrix(name, m, n):
+    return [[Value(0.3 * i - 0.2 * j + 0.1, f"{name}[{i}][{j}]") for j in range(n)]
+            for i in range(m)]  # fmt: skip
+
+
+def product_of(a, b):
+    return [[sum(x * y[j] for x, y in zip(row, b, strict=True)) for j in range(len(b[0]))]
+            for row in a]  # fmt: skip
+
+
+def penalised(loss, inputs):
+    return loss + 0.1 * sum(p * p for p in inputs)
+
+
+def case_penalty_on_a_scalar():
+    q = Value(0.3, "q")
+    return [q], q.exp() + q * q + q
+
+
+def case_rows_of_a_matrix_and_a_penalty():
+    a = matrix("A", 2, 2)
+    return flat(a), penalised(sum(sum(row) ** 2 for row in a), flat(a))
+
+
+def case_columns_of_a_matrix_and_a_penalty():
+    a = matrix("A", 3, 2)
+    return flat(a), penalised(sum((1 - sum(c)).relu() for c in zip(*a, strict=True)), flat(a))
+
+
+def case_sum_of_a_matrix_product_and_a_penalty():
+    a, b = matrix("A", 2, 3), matrix("B", 3, 2)
+    inputs = [*flat(a), *flat(b)]
+    return inputs, penalised(sum(map(sum, product_of(a, b))), inputs)
+
+
+def case_sum_of_a_square_matrix_product():
+    a, b = matrix("A", 3, 3), matrix("B", 3, 3)
+    return [*flat(a), *flat(b)], sum(map(sum, product_of(a, b))) ** 2
+
+
+def case_zeros_of_both_signs():
+    x = Value(-0.7, "x")
+    return [x], ops.exp(ops.maximum(x, 0.0)) + ops.maximum(x, -0.0) * x
+
+
+def case_a_long_sum_of_different_arrays():
+    x = [Value(0.001 * i, "same") for i in range(3000)]
+    return x, sum(v.exp() for v in x)
+
+
+def case_labels_of_different_depth():
+    x = [Value(0.5, "w[0][1]"), Value(0.25, "w[0]"), Value(2.0, "w")]
+    return x, x[0] * x[1] + x[2] ** 3
+
+
+def case_names_equal_after_normalisation():
+    a, b = Value(1.0, "ﬁ"), Value(2.0, "fi")
+    return [a, b], a * b.exp() - a
+
+
+def case_names_of_the_source():
+    x = [Value(0.1 * i, f"ones3[{i}]") for i in range(3)]
+    y = [Value(0.1 * i, f"len[{i}]") for i in range(3)]
+    z = [Value(0.3, label) for label in ("x²", "½", "None", "__debug__", "sigmoid_", "t1", "t1[0]")]
+    middle = sum(x) * sum(y)
+    middle.label = "ones3"
+    return [*x, *y, *z], middle.sigmoid() + sum(v * v * v for v in z)
+
+
+def case_masks_with_signs():
+    q, h = vector("q", 3), vector("h", 3)
+    return [*q, *h], sum((1 - a).relu() * b for a in q for b in h)
+
+
+def case_constants_that_would_overflow():
+    x = Value(1e-300, "x")
+    return [x], (x * 1e200) * 1e200 + x / 1e-310 * 1e-300
+
+
+CASES = {name: make for name, make in globals().items() if name.startswith("case_")}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CASES)
+def test_what_once_broke_it_works(name, backend):
+    inputs, root = CASES[name]()
+    program = agrees(root, inputs, backend)
+    row = [x.data for x in inputs]
+    values, gradients = program(np.array([row, row]) if backend == "numpy" else [row, row])
+    assert same(values, root.data)
+    assert same(gradients, [grad(root, inputs)] * 2, largest(grad(root, inputs)))
+
+
+def test_nan_is_not_lost_where_it_is_chosen_away():
+    w, y = Value(math.nan, "w"), Value(3.0, "y")
+    root = ops.where(y, y, w.relu() * 2)
+    assert math.isnan(compile(root, [w, y], [w, y])([math.nan, 3.0])[1][0])
+
+
+def test_an_empty_wrt_is_refused():
+    x = Value(1.0, "x")
+    with pytest.raises(InputError, match="wrt"):
+        compile(x * 2, [x], [])

@@ -175,3 +175,43 @@ def test_a_function_needs_its_parameters_named():
     step = compile_step(lambda x: w * x[0], losses.mse, ([1.0], 2.0), [w])
     assert step([[1.0], [3.0]], [2.0, 5.0]) == pytest.approx(0.5)
     assert w.grad == pytest.approx((2 * 0.0 * 1.0 + 2 * 1.0 * 3.0) / 2)
+
+
+def test_a_penalty_on_parameters_and_inputs_counts_each():
+    model, X, y = problem("mse")
+
+    def loss(output, target):
+        squares = sum(p * p for p in model.parameters()) + sum(o * o for o in output)
+        return losses.mse(output, target) + squares + sum(t * t for t in target)
+
+    step = compile_step(model, loss, (X[0], y[0]))
+    expected = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
+    assert step(X, y) == pytest.approx(expected.data, rel=1e-12)
+    assert step.evaluate(X, y) == pytest.approx(expected.data, rel=1e-12)
+
+
+def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
+    model, X, y = problem("cross_entropy")
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]))
+    for wrong in ([[1.0, 2.0]], [[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0]] * 2, []):
+        with pytest.raises(InputError, match="rows of 3"):
+            step(wrong, y[:1] if wrong else [])
+    for label in (-1, 4, 1.5):
+        with pytest.raises(InputError, match="label"):
+            step(X[:1], [label])
+    with pytest.raises(InputError, match="parameters"):
+        compile_step(model, losses.cross_entropy, (X[0], y[0]), [])
+
+
+def test_a_loss_outside_its_domain_is_a_divergence():
+    w = Value(1.0, "w")
+
+    class Line(nn.Module):
+        def __init__(self):
+            self.w = w
+
+        def __call__(self, x):
+            return (self.w * x[0]).log()
+
+    with pytest.raises(DivergenceError):
+        training.fit(Line(), [[1.0], [-1.0]], [0.0, 0.0], loss="mse", epochs=1, engine="compiled")

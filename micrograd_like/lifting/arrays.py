@@ -53,12 +53,20 @@ def greater(x: Any, y: Any) -> Any:
     return np.where(x > y, 1.0, np.where(x < y, 0.0, np.where(x == y, 0.5, np.nan)))
 
 
+def pow_slope(x: Any, y: Any) -> Any:
+    return np.where(y == 0.0, 0.0, y * np.power(x, y - 1.0))
+
+
 FUNCTIONS: dict[Op, Callable[..., Any]] = {
     ops.sigmoid: sigmoid,
     ops.silu: silu,
     ops.leaky_relu: leaky_relu,
     ops.elu: elu,
     ops.damp: damp,
+    ops.mul: np.multiply,
+    ops.power: np.power,
+    ops.ieee_pow: np.power,
+    ops.pow_slope: pow_slope,
     ops.where: where,
     ops.greater: greater,
 }

@@ -36,6 +36,9 @@ _NUMPY: dict[Op, str] = {
 }  # fmt: skip
 
 
+_MOST_TERMS = 100
+
+
 class Source:
     """The text of `program(values)`, and the constants that it reads, by their names.
 
@@ -106,7 +109,8 @@ class _Emitter:
             if size:
                 outputs = self.lifted.tape.outputs[start : start + size]
                 pieces = self._pieces(outputs)
-                fills.append((name, size, pieces, self._decay(outputs, pieces)))
+                decay = self._decay(outputs, pieces) if name == "gradient" else None
+                fills.append((name, size, pieces, decay))
             start += size or 1
         for statement in self.lifted.statements:
             if statement.result.number not in self.masks:
@@ -320,9 +324,14 @@ class _Emitter:
         found: list[tuple[Statement, Term]] = []
         statements = {s.result.number: s for s in self.lifted.statements}
         used = self._uses()
+        elsewhere = Counter(
+            self.lifted.array_of[o].number for o in self.lifted.tape.outputs if isinstance(o, int)
+        )
         for array, positions, places in pieces:
             statement = statements.get(array.number) if array is not None else None
             if statement is None or array is None or used[array.number]:
+                return None
+            if elsewhere[array.number] != len(positions):
                 return None
             if len(places) != array.size or len(statement.terms) < 2:
                 return None
@@ -333,7 +342,12 @@ class _Emitter:
                     and not isinstance(term.coefficient, Array)
                 ):
                     numbers = self._numbers(term.left)
-                    if numbers is not None and np.array_equal(numbers.reshape(-1), positions):
+                    rest = [t for t in statement.terms if t is not term]
+                    if (
+                        numbers is not None
+                        and np.array_equal(numbers.reshape(-1), positions)
+                        and any(_fills(t, array.size) for t in rest)
+                    ):
                         found.append((statement, term))
                         break
             else:
@@ -364,6 +378,9 @@ class _Emitter:
 
         A NaN in z must not be masked away: it shows in the value, since relu(z) is computed too.
         """
+        if any(s.op is ops.where for s in self.lifted.statements):
+            self.mask_of: dict[int, Statement] = {}
+            return set()  # NaN may be chosen away
         rectified = {
             s.args[0].array.number
             for s in self.lifted.statements
@@ -399,22 +416,36 @@ class _Emitter:
     # --- statements ---
 
     def _statement(self, statement: Statement) -> None:
-        result = statement.result
-        text = self._call(statement) if statement.op is not None else self._sum(statement)
-        self.lines.append(f"{result.name} = {text}")
+        name, shape = statement.result.name, statement.result.shape
+        narrow = shape != () and _is_narrow(statement)
+        inner = () if narrow else shape
+        if statement.op is not None:
+            lines = [self._call(statement, inner)]
+        else:
+            parts = self._sum(statement, inner)
+            # Python's compiler recurses into sums: long ones are written in several lines.
+            lines = [_joined(parts[:_MOST_TERMS])]
+            for first in range(_MOST_TERMS, len(parts), _MOST_TERMS):
+                lines.append(_joined([name, *parts[first : first + _MOST_TERMS]]))
+        if narrow:  # equal elements: one is computed
+            lines[-1] = f"np.multiply.outer({lines[-1]}, np.ones({shape}))"
+        self.lines += [f"{name} = {line}" for line in lines]
 
-    def _sum(self, statement: Statement) -> str:
+    def _sum(self, statement: Statement, shape: tuple[int, ...]) -> list[str]:
         parts = []
         terms = [term for term in statement.terms if id(term) not in self.said_once]
-        if statement.result.shape == () and not self.batch and (c := self._norm(terms)):
+        whole = self.parameters is None and not self.batch
+        if statement.result.shape == () and whole and (c := self._norm(terms)):
             parts.append("values @ values" if c == 1.0 else f"{_number(c)} * (values @ values)")
-        parts += [self._term(term, statement.result.shape) for term in terms]
+        parts += [self._term(term, shape) for term in terms]
         constant = statement.constant
         if isinstance(constant, Array):
             parts.append(self._array(constant))
         elif constant != 0.0 or not parts:
             parts.append(_number(constant))
-        return _joined(parts)
+        # What is subtracted comes later: -y + x is one operation more than x - y.
+        leading = next((k for k, part in enumerate(parts) if not part.startswith("-")), 0)
+        return [parts[leading], *parts[:leading], *parts[leading + 1 :]]
 
     def _norm(self, terms: list[Term]) -> float:
         """c, where c times the sum of the squares of all inputs is among the terms; or 0."""
@@ -438,14 +469,13 @@ class _Emitter:
             terms.remove(term)
         return c
 
-    def _call(self, statement: Statement) -> str:
+    def _call(self, statement: Statement, shape: tuple[int, ...]) -> str:
         op = statement.op
         assert op is not None
-        shape = statement.result.shape
         first = statement.args[0]
         if op is ops.logsumexp and isinstance(first, View) and first.places.ndim > len(shape):
             self.constants["logsumexp_rows_"] = arrays.logsumexp
-            return f"logsumexp_rows_({self._stacked(first)})"
+            return f"logsumexp_rows_({self._exact(first)})"
         args = [self._argument(a, shape) for a in statement.args]
         template = _NUMPY.get(op)
         if template is None:
@@ -651,6 +681,9 @@ class _Emitter:
         """The view with the axes that its places have (after the batch's)."""
         array, places = view.array, view.places
         name, batched = self._array(array), self._is_batched(view)
+        if places.ndim > 2:
+            row = self._exact(View(array, places.reshape(-1)))
+            return self._reshaped(row, batched, places.shape)
         if array.shape == ():
             if places.ndim == 0:
                 return name
@@ -670,13 +703,6 @@ class _Emitter:
         if places.ndim == 1:
             return self._row(array, name, batched, places)
         return self._block(array, name, batched, places)
-
-    def _stacked(self, view: View) -> str:
-        """A view of up to three axes: the third is the one of a row's many arguments."""
-        if view.places.ndim < 3:
-            return self._exact(view)
-        flat = self._exact(View(view.array, view.places.reshape(-1)))
-        return self._reshaped(flat, self._is_batched(view), view.places.shape)
 
     def _row(self, array: Array, name: str, batched: bool, places: Indices) -> str:
         part = _slice(places)
@@ -733,6 +759,24 @@ def _joined(parts: list[str]) -> str:
     for part in parts[1:]:
         text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
     return text
+
+
+def _is_narrow(statement: Statement) -> bool:
+    """Whether all elements are the same, though the result has axes."""
+    views = _views(statement)
+    arrays_too = [*statement.args, statement.constant, *(t.coefficient for t in statement.terms)]
+    simple = all(term.kind == "each" for term in statement.terms)
+    return (
+        simple and all(map(_is_single, views)) and not any(isinstance(x, Array) for x in arrays_too)
+    )
+
+
+def _fills(term: Term, size: int) -> bool:
+    """Whether a term alone has as many elements as the result."""
+    if term.kind != "each":
+        return True
+    views = [term.left, term.right] if term.right is not None else [term.left]
+    return any(view.places.size == size == len(np.unique(view.places)) for view in views)
 
 
 def _is_single(view: View) -> bool:

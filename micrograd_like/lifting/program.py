@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import normalize
 
 from .. import collector
 from ..engine import Value, _graph_sweep, topological_order
@@ -38,12 +39,13 @@ def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], li
     for stem, members in groups.items():
         indices = [index for index, _ in members]
         axes = len(indices[0])
-        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes))
+        alike = all(len(index) == axes for index in indices)
+        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes * alike))
         grid = (
-            axes in (1, 2)
+            alike
+            and axes in (1, 2)
             and min(indices) == (0,) * axes
             and len(set(indices)) == len(indices) == prod(shape)
-            and all(len(index) == axes for index in indices)
         )
         if grid:
             numbers = [i for _, i in sorted(members)]
@@ -77,14 +79,18 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
 
 
 # Names that the sources use for other things: constants, functions, results.
-_RESERVED = re.compile(r"np|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+|.*_")
+_RESERVED = re.compile(
+    r"np|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
+)
 
 
 def _identifier(stem: str, names: set[str]) -> str:
     """A name that Python accepts and that nothing else has."""
-    name = re.sub(r"\W", "_", stem)
+    name = "".join(c if f"a{c}".isidentifier() else "_" for c in normalize("NFKC", stem))
     if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
         name = f"v_{name.strip('_')}"
+        if _RESERVED.fullmatch(name):
+            name = "v"
     base, count = name, 1
     while name in names:
         count += 1
@@ -119,6 +125,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
             raise OperandError(f"compile takes Values, not {value!r:.80}")
     if not roots:
         raise InputError("compile needs an output")
+    if targets == []:
+        raise InputError("wrt is empty: leave it out for a program without gradients")
     if backend not in ("numpy", "python", "numba"):
         raise InputError(f"backend is numpy, python or numba, not {backend!r:.60}")
     with collector.paused():

@@ -30,8 +30,10 @@ class Step:
         function: Callable[..., Any],
         forward: Callable[[], Callable[..., Any]],
         row: Callable[[Any], Sequence[float]],
+        inputs: int,
     ) -> None:
         self.parameters = parameters
+        self.inputs = inputs
         self.source = source
         self.outputs: Any = None
         self.function = function
@@ -71,7 +73,14 @@ class Step:
         np = _numpy()
         values = np.array([p.data for p in self.parameters])
         targets = np.array([self._row(t) for t in y], dtype=float)
-        inputs = np.asarray(X, dtype=float).reshape(len(targets), -1)
+        inputs = np.asarray(X, dtype=float)
+        if inputs.ndim == 1:
+            inputs = inputs[:, None]
+        if inputs.shape != (len(targets), self.inputs) or not len(targets):
+            raise InputError(
+                f"a step takes rows of {self.inputs} numbers and a target for each; got X of shape "
+                f"{inputs.shape} and {len(targets)} targets"
+            )
         return values, np.concatenate([inputs, targets], axis=1)
 
 
@@ -86,6 +95,9 @@ class _OneHot:
         self.rows = [[float(i == k) for i in range(count)] for k in range(count)]
 
     def __call__(self, label: Any) -> Sequence[float]:
+        if not 0 <= label < len(self.rows) or label != int(label):
+            last = len(self.rows) - 1
+            raise InputError(f"a label is an integer from 0 to {last}, got {label!r}")
         return self.rows[int(label)]
 
 
@@ -111,6 +123,8 @@ def compile_step(
             raise InputError("compile_step needs a Module, or the parameters of the model")
         parameters = model.parameters()
     parameters = list(parameters)
+    if not parameters:
+        raise InputError("compile_step needs parameters to differentiate by")
     x, y = example
     inputs = [Value(xi, f"X[{i}]") for i, xi in enumerate(x)]
     try:
@@ -157,4 +171,4 @@ def compile_step(
         adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
         zero = Value(0.0)
         text, function = program([adjoints.get(p, zero) for p in parameters])
-    return Step(parameters, text, function, lambda: program([])[1], row)
+    return Step(parameters, text, function, lambda: program([])[1], row, len(inputs))

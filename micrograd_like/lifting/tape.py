@@ -227,7 +227,13 @@ class _Reader:
             entry = j if i == _CONSTANT else i
             if entry != _CONSTANT and isinstance(self.entries[entry], list):
                 self.scaled.add(entry)
-            return (a * b, entry)
+            c = a * b
+            if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
+                return (c, entry)
+            # Folded, the constants would overflow, or vanish.
+            args = tuple(self._plain(x) for x in (x, y))
+            key = (ops.mul, *(p if isinstance(p, int) else _bits(p) for p in args))
+            return (1.0, self._entry(key, Call(ops.mul, args)))
         pair = (i, j) if i <= j else (j, i)
         return (a * b, self._entry(pair, pair))
 
@@ -366,7 +372,9 @@ def _mul(reader: _Reader, args: list[_Reference]) -> _Reference | None:
 def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     (a, i), (b, j) = args
     if j == _CONSTANT:
-        return (a / b, i) if b != 0.0 else None
+        if b == 0.0 or not math.isfinite(1.0 / b) or not math.isfinite(a / b) or a / b == 0.0:
+            return None
+        return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
         return None
     quotient = Call(ops.ieee_div, (i, j))
