@@ -192,6 +192,7 @@ class Program:
         self._exact: Any = None
         self._batched: Any = None
         self._native: Any = None
+        self._np: Any = None
         self._constants: dict[str, Any] = {}
         if backend == "numba":
             _require_numba()
@@ -199,7 +200,7 @@ class Program:
             names = _input_names(self._arrays, tape.inputs)
             self.source, constants = emit_straight(tape, names, blocks)
         else:
-            _numpy()  # or an error that names the extra
+            self._np = _numpy()  # or an error that names the extra
             from .emit import emit
             from .lift import lift
 
@@ -235,7 +236,7 @@ class Program:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
             return self._run_python(values, check)
-        np = _numpy()
+        np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
             values = _as_floats(values)
         if values.shape != (self._tape.inputs,):
