@@ -607,16 +607,14 @@ def _partials_now(node: Value) -> list[Any]:
     """
     op, operands = node.op, node.operands
     assert op is not None
-    if op is ops.mul:  # inlined, as in `Value.__mul__`: most nodes of a network are products
-        x, y = operands
-        a = x if x.__class__ is float else x._data  # type: ignore[union-attr]
-        b = y if y.__class__ is float else y._data  # type: ignore[union-attr]
-        if node._data == a * b and node._da in (b, None) and node._db in (a, None):
-            return [y, x]
+    xs = [a if a.__class__ is float else a._data for a in operands]  # type: ignore[union-attr]
     try:
-        value = op.evaluate([_datum(operand) for operand in operands])
-    except DomainError:
-        value = nan
+        value = op.compute(*xs)
+    except (ArithmeticError, ValueError):
+        try:
+            value = op.evaluate(xs)
+        except DomainError:
+            value = nan
     if _same(value, node._data):
         if op.arity is None:
             partials = list(op.partials[0](*operands, node))
