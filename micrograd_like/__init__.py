@@ -8,12 +8,12 @@
 (15.0, 8.0)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import losses, nn, optim, training
-from .derivation import derive, explain
-from .drawing import draw
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
-from .lifting import compile, compile_step  # noqa: A004
 from .ops import (
     Op,
     acos,
@@ -57,8 +57,36 @@ from .ops import (
 # These two carry the names of their rows here, and stay out of __all__, to spare `import *`.
 from .ops import absolute as abs  # noqa: A004, F401
 from .ops import power as pow  # noqa: A004, F401
-from .stepping import player, steps
 from .transforms import hessian, jacobian, jvp, value_and_grad
+
+if TYPE_CHECKING:
+    from .derivation import derive, explain
+    from .drawing import draw
+    from .lifting import compile, compile_step  # noqa: A004
+    from .stepping import player, steps
+
+# What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
+# importing the library would take twice as long.
+_LATER = {
+    "compile": "lifting",
+    "compile_step": "lifting",
+    "derive": "derivation",
+    "draw": "drawing",
+    "explain": "derivation",
+    "player": "stepping",
+    "steps": "stepping",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __version__ = "0.1.0"
 

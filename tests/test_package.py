@@ -101,3 +101,17 @@ def test_only_the_table_and_its_numerics_say_what_a_derivative_is():
         source = inspect.getsource(module)
         for function in ("cosh", "erf", "exp"):
             assert f"math.{function}(" not in source
+
+
+def test_what_looks_at_graphs_is_loaded_when_it_is_asked_for():
+    """With it, importing the library would take twice as long."""
+    program = (
+        "import sys, micrograd_like as m\n"
+        "later = {'drawing', 'stepping', 'derivation', 'lifting', 'notation'}\n"
+        "loaded = {name for name in later if f'micrograd_like.{name}' in sys.modules}\n"
+        "assert not loaded, loaded\n"
+        "assert all(callable(getattr(m, name)) for name in m.__all__ if name in m._LATER)\n"
+        "assert set(m._LATER) <= set(m.__all__) & set(dir(m))\n"
+        "assert not hasattr(m, 'no_such_name')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
