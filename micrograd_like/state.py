@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from .engine import Value
@@ -73,6 +72,8 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     A link is followed, and a file's mode is kept. What is no file, such as a pipe or a device, is
     written to as it is.
     """
+    from pathlib import Path  # late: it takes a tenth of the package's import time
+
     path = Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "a file name is needed", os.fspath(path))
@@ -100,6 +101,8 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a model file. Raises StateError if it is none, OSError if it can't be read."""
+    from pathlib import Path
+
     try:
         content = json.loads(
             Path(path).read_text(encoding="utf-8"),
