@@ -440,7 +440,7 @@ def _unpickle_graph(leaves: list[Value], rows: list[Any]) -> Value:
 
 
 def _datum(x: Any) -> float:
-    return x._data if isinstance(x, Value) else number(x)
+    return x if x.__class__ is float else x._data if isinstance(x, Value) else number(x)
 
 
 def _label(x: Any) -> str:
@@ -583,30 +583,41 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
     order = topological_order(root)
     active = set(wrt)
     for node in order:
-        if node not in active and not active.isdisjoint(node.parents):
+        if node.op is not None and node not in active and not active.isdisjoint(node.parents):
             active.add(node)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     for node in reversed(order):
-        if node not in active or node not in adjoint or node.op is None:
+        if node.op is None or node not in active or (g := adjoint.get(node)) is None:
             continue
-        g = adjoint[node]
-        operands = node.operands
-        partials = _partials_now(node)
-        for parent, d in zip(operands, partials, strict=True):
-            if isinstance(parent, Value) and parent in active:
-                term = d if _is_one(g) else g if _is_one(d) else g * d
-                adjoint[parent] = adjoint[parent] + term if parent in adjoint else term
+        one = g.__class__ is float and g == 1.0
+        for parent, d in _partials_now(node):
+            if parent not in active:
+                continue
+            term = g if d.__class__ is float and d == 1.0 else d if one else g * d
+            if (before := adjoint.get(parent)) is None:
+                adjoint[parent] = term
+            else:
+                adjoint[parent] = before + term
     return adjoint
 
 
-def _partials_now(node: Value) -> list[Any]:
-    """The row's partials evaluated on the operands and the node themselves.
+def _partials_now(node: Value) -> Iterable[tuple[Value, Any]]:
+    """Each parent with the row's partial, evaluated on the operands and the node themselves.
 
     Raises StaleGraphError if data was changed since the node was made: then its value or its
     recorded local derivatives are not those of its operands any more.
     """
-    op, operands = node.op, node.operands
+    op, x, y, dx, dy = node.op, node._a, node._b, node._da, node._db
     assert op is not None
+    if op.arity == 2 and dx is not None and dy is not None:  # nearly all nodes: in short
+        p, q = op.partials
+        try:
+            d, e = p(x, y, node), q(x, y, node)
+            if _datum(d) == dx and _datum(e) == dy and op.compute(x._data, y._data) == node._data:
+                return (x, d), (y, e)
+        except (ArithmeticError, ValueError):
+            pass
+    operands = node.operands
     xs = [a if a.__class__ is float else a._data for a in operands]  # type: ignore[union-attr]
     try:
         value = op.compute(*xs)
@@ -617,15 +628,15 @@ def _partials_now(node: Value) -> list[Any]:
             value = nan
     if _same(value, node._data):
         if op.arity is None:
-            partials = list(op.partials[0](*operands, node))
+            partials = op.partials[0](*operands, node)
         else:
             partials = [
                 partial(*operands, node) if isinstance(operand, Value) else None
                 for partial, operand in zip(op.partials, operands, strict=True)
             ]
-        now = [_datum(d) for d, a in zip(partials, operands, strict=True) if isinstance(a, Value)]
-        if all(map(_same, now, node.local_grads)):
-            return partials
+        pairs = [(a, d) for a, d in zip(operands, partials, strict=True) if isinstance(a, Value)]
+        if all(map(_same, [_datum(d) for _, d in pairs], node.local_grads)):
+            return pairs
     raise StaleGraphError(
         f"data was changed after {op.name} ({node!r}) was made, so that the graph of its gradient "
         "would not fit: build the graph again, then differentiate it"
@@ -634,10 +645,6 @@ def _partials_now(node: Value) -> list[Any]:
 
 def _same(x: float, y: float) -> bool:
     return x == y or (x != x and y != y)
-
-
-def _is_one(d: Value | float) -> bool:
-    return d.__class__ is float and d == 1.0
 
 
 @overload

@@ -136,8 +136,8 @@ class _Lifter:
     ) -> None:
         self.tape = tape
         total = tape.inputs + len(tape.assignments)
-        self.count = 0
         self.array_number = np.full(total, -1, dtype=np.intp)
+        self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
@@ -147,7 +147,7 @@ class _Lifter:
             array = self._new(shape, numbers, name=name)
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
-        self.belongs_to = {number: int(self.array_number[i]) for number, i in derivative_of.items()}
+        self.belongs_to = {number: self.array_of[i] for number, i in derivative_of.items()}
 
     def _new(
         self,
@@ -160,6 +160,8 @@ class _Lifter:
         array = Array(len(self.arrays), shape, numbers.tolist(), data, name)
         self.arrays.append(array)
         self.array_number[numbers] = array.number
+        for member in array.members:
+            self.array_of[member] = array.number
         self.place[numbers] = np.arange(len(numbers))
         return array
 
@@ -188,7 +190,7 @@ class _Lifter:
                 by_form.setdefault(form, []).append(number)
             for members in by_form.values():
                 self._lift_group(members)
-        array_of = [self.arrays[i] for i in self.array_number.tolist()]
+        array_of = [self.arrays[i] for i in self.array_of]
         return Lifted(self.tape, self.inputs, self.statements, array_of, self.place)
 
     def _levels(self) -> list[list[int]]:
@@ -218,25 +220,17 @@ class _Lifter:
 
     def _form(self, number: int) -> object:
         assignment = self.tape.assignments[number - self.tape.inputs]
-        array = self.array_number
+        array = self.array_of
         if isinstance(assignment, Call):
             return (
                 assignment.op,
-                *(int(array[a]) if isinstance(a, int) else None for a in assignment.args),
+                *[array[a] if a.__class__ is int else None for a in assignment.args],
             )
-        linear: dict[int, int] = {}
-        for a in assignment.linear:
-            k = int(array[a])
-            linear[k] = linear.get(k, 0) + 1
-        products: dict[tuple[int, int], int] = {}
-        for a, b in assignment.products:
-            i, j = int(array[a]), int(array[b])
-            pair = (i, j) if i >= j else (j, i)
-            products[pair] = products.get(pair, 0) + 1
+        pairs = [(array[a], array[b]) for a, b in assignment.products]
         return (
             assignment.constant == 0.0,
-            tuple(sorted(linear.items())),
-            tuple(sorted(products.items())),
+            (*sorted([array[a] for a in assignment.linear]),),
+            (*sorted([pair if pair[0] >= pair[1] else pair[::-1] for pair in pairs]),),
         )
 
     def _lift_group(self, members: list[int]) -> None:
@@ -258,7 +252,7 @@ class _Lifter:
         )
         args: list[View | float | Array] = []
         sources = (
-            {int(self.array_number[column[0]]) for column in columns}
+            {self.array_of[column[0]] for column in columns}
             if (len(variable) == len(columns))
             else set()
         )
@@ -278,7 +272,7 @@ class _Lifter:
         self.statements.append(Statement(result, op=op, args=args))
 
     def _array(self, number: int) -> Array:
-        return self.arrays[int(self.array_number[number])]
+        return self.arrays[self.array_of[number]]
 
     def _number(self, data: Floats) -> float | Array:
         """One number if they are all the same, else an array of them."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from .. import ops
 from ..engine import Value, topological_order
@@ -89,7 +90,7 @@ def _text(assignment: Sum | Call) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
-_ZERO: Final = (0.0, _CONSTANT)
+_Entry = tuple[int, int] | tuple[_Reference, ...] | Call
 
 
 def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
@@ -113,9 +114,9 @@ class _Reader:
             if leaf in self.references:
                 raise InputError(f"{leaf!r:.80} is given twice among the inputs")
             self.references[leaf] = (1.0, i)
-        # What each entry is: None for an input, a pair for a product, a Call, or for a sum the
-        # list of its terms after its constant.
-        self.entries: list[tuple[int, int] | Call | list[_Reference] | None] = [None] * len(inputs)
+        # What each entry is: None for an input, a Call, or a tuple: of two numbers for a product,
+        # of references for a sum.
+        self.entries: list[_Entry | None] = [None] * len(inputs)
         self.known: dict[object, int] = {}
         # Sums that are multiplied by constants: they stay sums, or those of examples with target
         # +1 and -1 would not look alike.
@@ -123,42 +124,37 @@ class _Reader:
 
     def read(self, order: Iterable[Value], outputs: Iterable[Value]) -> None:
         references, entries, known = self.references, self.entries, self.known
-        uses: dict[Value, int] = dict(Counter(outputs))
-        nodes = [node for node in order if node not in references]
-        for node in nodes:  # `parents`, inlined: see `Value.__slots__`
-            local = node._da
-            if local.__class__ is tuple:
-                for parent in node._a:
-                    uses[parent] = uses.get(parent, 0) + 1
-                continue
-            if local is not None:
-                parent = node._a
-                uses[parent] = uses.get(parent, 0) + 1
-            if node._db is not None:
-                parent = node._b
-                uses[parent] = uses.get(parent, 0) + 1
+        # `parents`, inlined (see `Value.__slots__`); that other things are counted does no harm.
+        uses = Counter[Any](outputs)
+        uses.update(map(attrgetter("_a"), order))
+        for parents in [key for key in uses if key.__class__ is tuple]:
+            uses.update(parents)
+        uses.update(map(attrgetter("_b"), order))
         add, mul = ops.add, ops.mul
-        for node in nodes:
+        for node in order:
             op = node.op
-            if op is None:
-                references[node] = (node.data, _CONSTANT)
-                continue
             # Sums and products of two are nearly all there is: without calls they take half.
-            if op is mul or op is add:
+            if op is add or op is mul:
                 x, y = node._a, node._b
                 left = (x, _CONSTANT) if x.__class__ is float else references[x]
                 right = (y, _CONSTANT) if y.__class__ is float else references[y]
                 (a, i), (b, j) = left, right
-                if i >= 0 and j >= 0:
-                    key = (left, right) if op is add else (i, j) if i <= j else (j, i)
-                    number = known.get(key)
-                    if number is None:
-                        number = known[key] = len(entries)
-                        entries.append([_ZERO, left, right] if op is add else key)  # type: ignore[arg-type]
-                    c = 1.0 if op is add else a * b
-                    reference = (c, number)
-                else:
+                if i < 0 or j < 0:
                     reference = self.sum([left, right]) if op is add else self.product(left, right)
+                elif op is add:
+                    if (number := known.get(terms := (left, right))) is None:
+                        number = known[terms] = len(entries)
+                        entries.append(terms)
+                    references[node] = (1.0, number)
+                    continue
+                else:
+                    if (number := known.get(pair := (i, j) if i <= j else (j, i))) is None:
+                        number = known[pair] = len(entries)
+                        entries.append(pair)
+                    reference = (a * b, number)
+            elif op is None:
+                references.setdefault(node, (node._data, _CONSTANT))
+                continue
             else:
                 reference = self._apply(
                     op,
@@ -168,12 +164,12 @@ class _Reader:
                     ],
                 )
             c, entry = reference
-            if c != 1.0 and c != -1.0 and entry >= 0 and uses.get(node, 0) > 1:
+            if c != 1.0 and c != -1.0 and entry >= 0 and uses[node] > 1:
                 # A multiple that several use is worth an assignment: δ, say, of an output layer.
-                reference = (1.0, self._entry(("sum", reference), [_ZERO, reference]))
+                reference = (1.0, self._entry((reference,), (reference,)))
             references[node] = reference
 
-    def _entry(self, key: object, entry: tuple[int, int] | Call | list[_Reference]) -> int:
+    def _entry(self, key: object, entry: _Entry) -> int:
         """The number of an entry, which is made unless there is an equal one."""
         number = self.known.setdefault(key, len(self.entries))
         if number == len(self.entries):
@@ -201,7 +197,7 @@ class _Reader:
             return c
         if c == 1.0:
             return entry
-        return self._entry(("sum", reference), [_ZERO, reference])
+        return self._entry((reference,), (reference,))
 
     def sum(self, terms: list[_Reference]) -> _Reference:
         """The sum of the terms as a reference."""
@@ -216,16 +212,16 @@ class _Reader:
             return (constant, _CONSTANT)
         if len(rest) == 1 and constant == 0.0:
             return rest[0]
-        key: object = tuple(rest)
-        if constant != 0.0 or len(rest) != 2:
-            key = ("sum", _bits(constant), *rest)
-        return (1.0, self._entry(key, [(constant, _CONSTANT), *rest]))
+        if constant == 0.0:
+            return (1.0, self._entry(tuple(rest), tuple(rest)))
+        key = ("sum", _bits(constant), *rest)
+        return (1.0, self._entry(key, ((constant, _CONSTANT), *rest)))
 
     def product(self, x: _Reference, y: _Reference) -> _Reference:
         (a, i), (b, j) = x, y
         if i == _CONSTANT or j == _CONSTANT:
             entry = j if i == _CONSTANT else i
-            if entry != _CONSTANT and isinstance(self.entries[entry], list):
+            if entry != _CONSTANT and _is_sum(self.entries[entry]):
                 self.scaled.add(entry)
             c = a * b
             if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
@@ -241,50 +237,51 @@ class _Reader:
         """Drop what is not used, flatten the sums, and number the assignments anew."""
         roots = [self._plain(output) for output in outputs]
         self.known.clear()  # all is known now
-        entries = self.entries
-        # How often each entry is used, and whether all of that is as a term of sums.
+        entries: list[Any] = self.entries
+        # How each entry is used: once as a term counts 1, then a sum takes it up; else 2 and more.
         uses = [0] * len(entries)
-        kept = [i in self.scaled for i in range(len(entries))]  # as assignments of their own
         for root in roots:
             if isinstance(root, int):
-                uses[root] += 1
-                kept[root] = True
+                uses[root] += 2
         for number in range(len(entries) - 1, self.inputs - 1, -1):
             if not uses[number]:
                 continue
             entry = entries[number]
-            if isinstance(entry, list):
-                for _, part in entry[1:]:
-                    uses[part] += 1
+            if entry.__class__ is Call:
+                for operand in entry.args:
+                    if operand.__class__ is int:
+                        uses[operand] += 2
+            elif entry[0].__class__ is int:
+                uses[entry[0]] += 2
+                uses[entry[1]] += 2
             else:
-                assert entry is not None
-                for operand in entry.args if isinstance(entry, Call) else entry:
-                    if isinstance(operand, int):
-                        uses[operand] += 1
-                        kept[operand] = True
+                for _, part in entry:
+                    if part != _CONSTANT:
+                        uses[part] += 1
+            if number in self.scaled:
+                uses[number] += 2
         new: list[int] = list(range(self.inputs)) + [_CONSTANT] * (len(entries) - self.inputs)
         assignments: list[Sum | Call] = []
         same: dict[object, int] = {}
         for number in range(self.inputs, len(entries)):
             entry = entries[number]
-            if not uses[number]:
-                continue
-            if not isinstance(entry, Call) and uses[number] == 1 and not kept[number]:
-                continue  # it is flattened into the sum that uses it
-            assert entry is not None
             made: Sum | Call
-            if isinstance(entry, Call):
+            if entry.__class__ is Call:
+                if not uses[number]:
+                    continue
                 made = Call(
-                    entry.op, tuple(new[a] if isinstance(a, int) else a for a in entry.args)
+                    entry.op, tuple([new[a] if a.__class__ is int else a for a in entry.args])
                 )
                 key: object = (made.op, *(a if isinstance(a, int) else _bits(a) for a in made.args))
-            else:
-                made = self._flat(number, uses, kept, new, assignments)
+            elif uses[number] > 1:
+                made = self._flat(entry, uses, new, assignments)
                 key = (
                     _bits(made.constant),
                     frozenset(made.linear.items()),
                     frozenset(made.products.items()),
                 )
+            else:
+                continue
             # What was added in another order is the same sum only now.
             new[number] = same.setdefault(key, self.inputs + len(assignments))
             if new[number] == self.inputs + len(assignments):
@@ -303,44 +300,43 @@ class _Reader:
         )
 
     def _flat(
-        self,
-        number: int,
-        uses: list[int],
-        kept: list[bool],
-        new: list[int],
-        assignments: list[Sum | Call],
+        self, entry: Any, uses: list[int], new: list[int], assignments: list[Sum | Call]
     ) -> Sum:
-        entries = self.entries
+        """The sum, or the product, with all that only it uses taken up."""
+        entries: list[Any] = self.entries
         constant = 0.0
         linear: dict[int, float] = {}
         products: dict[tuple[int, int], float] = {}
-        stack: list[_Reference] = [(1.0, number)]
+        if entry[0].__class__ is int:
+            i, j = new[entry[0]], new[entry[1]]
+            return Sum(0.0, {}, {(i, j) if i <= j else (j, i): 1.0})
+        stack: list[_Reference] = [*reversed(entry)]
         while stack:
             c, part = stack.pop()
             if part == _CONSTANT:
                 constant += c
                 continue
-            entry = entries[part]
-            flat = part == number or (uses[part] == 1 and not kept[part])
-            if isinstance(entry, list) and flat:
-                stack += [(c * d, p) for d, p in reversed(entry)]
-            elif isinstance(entry, tuple) and flat:
+            terms: dict[Any, float] = linear
+            term: Any = new[part]
+            if uses[part] == 1 and (entry := entries[part]).__class__ is tuple:
+                if entry[0].__class__ is not int:
+                    stack += entry[::-1] if c == 1.0 else [(c * d, p) for d, p in entry[::-1]]
+                    continue
                 i, j = new[entry[0]], new[entry[1]]
-                pair = (i, j) if i <= j else (j, i)
-                before = products.get(pair, 0.0)
-                if before * c < 0.0:
-                    assignments.append(Sum(0.0, {}, {pair: c}))
-                    linear[self.inputs + len(assignments) - 1] = 1.0
-                else:
-                    products[pair] = before + c
+                terms, term = products, (i, j) if i <= j else (j, i)
+            if (before := terms.get(term)) is None:
+                terms[term] = c
+            elif before * c < 0.0:  # 2x - x is x, but for x = inf it is NaN
+                single = Sum(0.0, {}, {term: c}) if terms is products else Sum(0.0, {term: c}, {})
+                linear[self.inputs + len(assignments)] = 1.0
+                assignments.append(single)
             else:
-                before = linear.get(new[part], 0.0)
-                if before * c < 0.0:  # 2x - x is x, but for x = inf it is NaN
-                    assignments.append(Sum(0.0, {new[part]: c}, {}))
-                    linear[self.inputs + len(assignments) - 1] = 1.0
-                else:
-                    linear[new[part]] = before + c
+                terms[term] = before + c
         return Sum(constant, linear, products)
+
+
+def _is_sum(entry: Any) -> bool:
+    return entry.__class__ is tuple and entry[0].__class__ is tuple
 
 
 def _bits(x: float) -> object:
