@@ -52,7 +52,8 @@ class Op:
 
     `compute` maps floats to a float. It may raise what the math module raises: an OverflowError
     becomes the answer of `ieee`, a ValueError or ZeroDivisionError a `DomainError` (for finite
-    arguments; for others, the answer of `ieee`, which is NaN unless the row says more).
+    arguments; for others, the answer of `ieee`, which is NaN unless the row says more, and the one
+    that compiled programs give outside the domain).
 
     `partials` is one function per argument, of the arguments and `out`; a single function for a
     unary row. The function of a variadic row has the form `(*args_and_out)` and returns all the
@@ -239,8 +240,9 @@ power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
 exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF)
 expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF)
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
-         latex=r"\ln\left(@x\right)")
-log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)")
+         latex=r"\ln\left(@x\right)", ieee=numerics.log)
+log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
+           ieee=lambda x: numerics.log(1.0 + x))
 logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(x - y),
                                          lambda x, y, out: sigmoid(y - x)))
 logsumexp = Op("logsumexp", numerics.logsumexp,
@@ -293,7 +295,8 @@ cosh: Op = Op("cosh", math.cosh, lambda x, out: sinh(x), latex=r"\cosh\left(@x\r
 asinh = Op("asinh", math.asinh, lambda x, out: 1.0 / hypot(1.0, x))
 acosh = Op("acosh", math.acosh, lambda x, out: ieee_div(1.0, sqrt(x - 1.0) * sqrt(x + 1.0)),
            domain="on [1, inf)", kink="acosh'(1) = inf")
-atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain="on (-1, 1)")
+atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain="on (-1, 1)",
+           ieee=lambda x: math.copysign(INF, x) if x in (1.0, -1.0) else NAN)
 
 # Choices.
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),

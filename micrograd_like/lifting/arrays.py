@@ -5,6 +5,7 @@ They give what the rows give, NaN and infinities included, without the refusals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from .. import ops
 from ..ops import Op
+from .straight import unrefusing
 
 
 def logsumexp(x: Any) -> Any:
@@ -57,7 +59,39 @@ def pow_slope(x: Any, y: Any) -> Any:
     return np.where(y == 0.0, 0.0, y * np.power(x, y - 1.0))
 
 
+def erf(x: Any) -> Any:
+    return np.asarray(_erf(x), dtype=float)
+
+
+def normcdf(x: Any) -> Any:
+    return 0.5 * np.asarray(_erfc(x * -math.sqrt(0.5)), dtype=float)
+
+
+def normpdf(x: Any) -> Any:
+    return np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+
+
+def gelu(x: Any) -> Any:
+    return damp(x, normcdf(x))
+
+
+def gelu_slope(x: Any) -> Any:
+    return normcdf(x) + damp(x, normpdf(x))
+
+
+def one_minus_square(x: Any) -> Any:
+    return (1.0 - x) * (1.0 + x)
+
+
+# NumPy has no error function; called element by element, math's are a tenth as fast as tanh.
+_erf = np.frompyfunc(math.erf, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
 FUNCTIONS: dict[Op, Callable[..., Any]] = {
+    ops.erf: erf,
+    ops.gelu: gelu,
+    ops.gelu_slope: gelu_slope,
+    ops.one_minus_square: one_minus_square,
     ops.sigmoid: sigmoid,
     ops.silu: silu,
     ops.leaky_relu: leaky_relu,
@@ -77,12 +111,5 @@ def function(op: Op) -> Callable[..., Any]:
     known = FUNCTIONS.get(op)
     if known is not None:
         return lambda *xs: known(*xs)[()]
-    elementwise = np.vectorize(lambda *xs: _evaluated(op, xs), otypes=[float])
+    elementwise = np.vectorize(unrefusing(op), otypes=[float])
     return lambda *xs: elementwise(*xs)[()]
-
-
-def _evaluated(op: Op, xs: tuple[Any, ...]) -> float:
-    try:
-        return op.evaluate([float(x) for x in xs])
-    except ValueError:  # outside its domain: only a program with check=True refuses
-        return float("nan")

@@ -13,7 +13,7 @@ which element of which array it is; `emit.py` finds the words for that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -186,12 +186,22 @@ class _Lifter:
         for group in self._levels():
             by_form: dict[object, list[int]] = {}
             for number in group:
-                form = (self._form(number), self.belongs_to.get(number))
-                by_form.setdefault(form, []).append(number)
+                by_form.setdefault(self._form(number), []).append(number)
             for members in by_form.values():
-                self._lift_group(members)
+                for together in self._by_derivative(members):
+                    self._lift_group(together)
         array_of = [self.arrays[i] for i in self.array_of]
         return Lifted(self.tape, self.inputs, self.statements, array_of, self.place)
+
+    def _by_derivative(self, members: list[int]) -> Iterable[list[int]]:
+        """The members, apart where they are derivatives with respect to different arrays."""
+        belongs_to = self.belongs_to
+        if len({belongs_to[number] for number in members if number in belongs_to}) < 2:
+            return [members]
+        groups: dict[int | None, list[int]] = {}
+        for number in members:
+            groups.setdefault(belongs_to.get(number), []).append(number)
+        return groups.values()
 
     def _levels(self) -> list[list[int]]:
         first = self.tape.inputs

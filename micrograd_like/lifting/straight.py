@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any
 
-from ..ops import Op
+from ..errors import DomainError
+from ..ops import BUILTIN, Op
 from .tape import Call, Sum, Tape
 
 # Python's compiler recurses into expressions: longer sums are written in several lines.
@@ -22,10 +24,33 @@ def emit_straight(
     return _Writer(tape, names).source(blocks)
 
 
+def unrefusing(op: Op) -> Callable[..., float]:
+    """The row as a function of numbers which answers as IEEE 754 does outside its domain."""
+
+    def function(*args: float) -> float:
+        xs = [float(x) for x in args]
+        try:
+            return op.evaluate(xs)
+        except DomainError:
+            return op.ieee(*xs)
+        except ValueError:  # a row of the user's
+            return nan
+
+    def builtin(*xs: float) -> float:
+        try:
+            return compute(*xs)
+        except (ArithmeticError, ValueError):
+            return function(*xs)
+
+    compute = op.compute
+    return builtin if op.name in BUILTIN else function
+
+
 class _Writer:
     def __init__(self, tape: Tape, names: Sequence[str]) -> None:
         self.tape = tape
         self.names = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
+        self.ops: dict[str, Op] = {}
         self.rows: dict[str, Any] = {}
         self.lines: list[str] = []
 
@@ -59,11 +84,10 @@ class _Writer:
         return f"{self._row(call.op)}({args})"
 
     def _row(self, op: Op) -> str:
-        # The row itself: it refuses what the eager engine refuses, and knows IEEE's infinities.
         name = f"{op.name}_" if op.name in ("abs", "max", "min", "pow", "print") else op.name
-        while name in self.names or self.rows.get(name, op) is not op:
+        while name in self.names or self.ops.setdefault(name, op) is not op:
             name += "_"
-        self.rows[name] = op
+        self.rows[name] = self.rows.get(name) or unrefusing(op)
         return name
 
     def _sum(self, name: str, assignment: Sum) -> None:
