@@ -90,7 +90,8 @@ def _text(assignment: Sum | Call) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
-_Entry = tuple[int, int] | tuple[_Reference, ...] | Call
+# A product of two entries, a sum of two, a sum of any references, or a row.
+_Entry = tuple[int, int] | tuple[str, int, int] | tuple[_Reference, ...] | Call
 
 
 def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
@@ -101,21 +102,23 @@ def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
     reader = _Reader(inputs)
     order = topological_order(*outputs)
     reader.read(order, outputs)
-    return reader.tape([reader.references[output] for output in outputs], len(order))
+    return reader.tape([reader.reference(output) for output in outputs], len(order))
 
 
 class _Reader:
     def __init__(self, inputs: Sequence[Value]) -> None:
         self.inputs = len(inputs)
-        self.references: dict[Value, _Reference] = {}
+        # A node that is just an entry has its number here; of others ~number is the place among
+        # the multiples. Most are such, and a tuple for each would take a fifth of the time.
+        self.references: dict[Value, int] = {}
+        self.multiples: list[_Reference] = []
         for i, leaf in enumerate(inputs):
             if not isinstance(leaf, Value) or leaf.op is not None:
                 raise InputError(f"inputs are leaves, Values made from numbers, not {leaf!r:.80}")
             if leaf in self.references:
                 raise InputError(f"{leaf!r:.80} is given twice among the inputs")
-            self.references[leaf] = (1.0, i)
-        # What each entry is: None for an input, a Call, or a tuple: of two numbers for a product,
-        # of references for a sum.
+            self.references[leaf] = i
+        # What each entry is; None for an input.
         self.entries: list[_Entry | None] = [None] * len(inputs)
         self.known: dict[object, int] = {}
         # Sums that are multiplied by constants: they stay sums, or those of examples with target
@@ -133,41 +136,44 @@ class _Reader:
         add, mul = ops.add, ops.mul
         for node in order:
             op = node.op
-            # Sums and products of two are nearly all there is: without calls they take half.
-            if op is add or op is mul:
-                x, y = node._a, node._b
-                left = (x, _CONSTANT) if x.__class__ is float else references[x]
-                right = (y, _CONSTANT) if y.__class__ is float else references[y]
-                (a, i), (b, j) = left, right
-                if i < 0 or j < 0:
-                    reference = self.sum([left, right]) if op is add else self.product(left, right)
-                elif op is add:
-                    if (number := known.get(terms := (left, right))) is None:
-                        number = known[terms] = len(entries)
-                        entries.append(terms)
-                    references[node] = (1.0, number)
-                    continue
-                else:
-                    if (number := known.get(pair := (i, j) if i <= j else (j, i))) is None:
-                        number = known[pair] = len(entries)
-                        entries.append(pair)
-                    reference = (a * b, number)
-            elif op is None:
-                references.setdefault(node, (node._data, _CONSTANT))
+            if op is None:
+                if node not in references:
+                    self._refer(node, (node._data, _CONSTANT))
                 continue
-            else:
-                reference = self._apply(
-                    op,
-                    [
-                        references[a] if isinstance(a, Value) else (a, _CONSTANT)
-                        for a in node.operands
-                    ],
-                )
+            # Sums and products of two entries are nearly all there is: in short.
+            if (op is add or op is mul) and node._da is not None and node._db is not None:
+                i, j = references[node._a], references[node._b]
+                if i >= 0 and j >= 0:
+                    key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
+                    if (number := known.get(key)) is None:
+                        number = known[key] = len(entries)
+                        entries.append(key)
+                    references[node] = number
+                    continue
+            reference = self._apply(
+                op,
+                [
+                    self.reference(a) if isinstance(a, Value) else (a, _CONSTANT)
+                    for a in node.operands
+                ],
+            )
             c, entry = reference
             if c != 1.0 and c != -1.0 and entry >= 0 and uses[node] > 1:
                 # A multiple that several use is worth an assignment: δ, say, of an output layer.
                 reference = (1.0, self._entry((reference,), (reference,)))
-            references[node] = reference
+            self._refer(node, reference)
+
+    def reference(self, node: Value) -> _Reference:
+        place = self.references[node]
+        return (1.0, place) if place >= 0 else self.multiples[~place]
+
+    def _refer(self, node: Value, reference: _Reference) -> None:
+        c, entry = reference
+        if c == 1.0 and entry != _CONSTANT:
+            self.references[node] = entry
+        else:
+            self.references[node] = ~len(self.multiples)
+            self.multiples.append(reference)
 
     def _entry(self, key: object, entry: _Entry) -> int:
         """The number of an entry, which is made unless there is an equal one."""
@@ -212,10 +218,13 @@ class _Reader:
             return (constant, _CONSTANT)
         if len(rest) == 1 and constant == 0.0:
             return rest[0]
-        if constant == 0.0:
-            return (1.0, self._entry(tuple(rest), tuple(rest)))
-        key = ("sum", _bits(constant), *rest)
-        return (1.0, self._entry(key, ((constant, _CONSTANT), *rest)))
+        if constant != 0.0:
+            key: object = ("sum", _bits(constant), *rest)
+            return (1.0, self._entry(key, ((constant, _CONSTANT), *rest)))
+        entry: _Entry = tuple(rest)
+        if len(rest) == 2 and rest[0][0] == rest[1][0] == 1.0:
+            entry = ("+", rest[0][1], rest[1][1])
+        return (1.0, self._entry(entry, entry))
 
     def product(self, x: _Reference, y: _Reference) -> _Reference:
         (a, i), (b, j) = x, y
@@ -254,6 +263,9 @@ class _Reader:
             elif entry[0].__class__ is int:
                 uses[entry[0]] += 2
                 uses[entry[1]] += 2
+            elif entry[0] == "+":
+                uses[entry[1]] += 1
+                uses[entry[2]] += 1
             else:
                 for _, part in entry:
                     if part != _CONSTANT:
@@ -288,8 +300,8 @@ class _Reader:
                 assignments.append(made)
         number_of = {
             node: new[entry]
-            for node, (c, entry) in self.references.items()
-            if entry != _CONSTANT and c == 1.0 and new[entry] != _CONSTANT
+            for node, entry in self.references.items()
+            if entry >= 0 and new[entry] != _CONSTANT
         }
         return Tape(
             self.inputs,
@@ -310,17 +322,23 @@ class _Reader:
         if entry[0].__class__ is int:
             i, j = new[entry[0]], new[entry[1]]
             return Sum(0.0, {}, {(i, j) if i <= j else (j, i): 1.0})
-        stack: list[_Reference] = [*reversed(entry)]
+        stack: list[Any] = [entry[2], entry[1]] if entry[0] == "+" else [*reversed(entry)]
         while stack:
-            c, part = stack.pop()
-            if part == _CONSTANT:
-                constant += c
-                continue
+            part = stack.pop()
+            c = 1.0
+            if part.__class__ is tuple:
+                c, part = part
+                if part == _CONSTANT:
+                    constant += c
+                    continue
             terms: dict[Any, float] = linear
             term: Any = new[part]
             if uses[part] == 1 and (entry := entries[part]).__class__ is tuple:
-                if entry[0].__class__ is not int:
-                    stack += entry[::-1] if c == 1.0 else [(c * d, p) for d, p in entry[::-1]]
+                if entry[0] == "+":
+                    stack += entry[:0:-1] if c == 1.0 else ((c, entry[2]), (c, entry[1]))
+                    continue
+                if entry[0].__class__ is tuple:
+                    stack += [(c * d, p) for d, p in entry[::-1]]
                     continue
                 i, j = new[entry[0]], new[entry[1]]
                 terms, term = products, (i, j) if i <= j else (j, i)
@@ -336,7 +354,7 @@ class _Reader:
 
 
 def _is_sum(entry: Any) -> bool:
-    return entry.__class__ is tuple and entry[0].__class__ is tuple
+    return entry.__class__ is tuple and entry[0].__class__ is not int
 
 
 def _bits(x: float) -> object:
