@@ -440,6 +440,8 @@ def check_compiled(program: Program, backend: Any) -> str:
         sizes = eager.sizes()
         value_error, errors = bounds(at)
         decided = value_error == value_error and errors[0] == errors[0]
+        if not decided and at_the_ends(eager.root):
+            continue
         kinds["decided" if decided else "in part"] += 1
         results = [("of a batch", values[k], gradients[k])]
         if k < 8:
@@ -450,6 +452,15 @@ def check_compiled(program: Program, backend: Any) -> str:
             for i, got in enumerate(gradient):
                 close(f"d/dx{i}, {what}", got, want[i], errors[i], sizes[i], len(program.steps))
     return "decided" if kinds["decided"] else "in part"
+
+
+def at_the_ends(root: Value) -> bool:
+    """Whether products of finite numbers in the graph may overflow in one order only."""
+    for node in topological_order(root):
+        for x in (node.data, *node.local_grads):
+            if 1e150 < abs(x) < math.inf or 0.0 < abs(x) < 1e-150:
+                return True
+    return False
 
 
 def _near(xs: Sequence[float], rng: random.Random) -> list[float]:

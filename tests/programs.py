@@ -7,7 +7,7 @@ The evaluators take nothing from the package:
 
 - `RULES`: values and slopes in the math module, for floats, `Bounded` numbers and `Dual`s of them;
 - `COMPLEX_STEP`: the cmath module, where an imaginary part of 1e-100 carries the derivative;
-- `exact_gradient`: the definitions of the rows in mpmath, and differences of the whole program.
+- `reference.DEFINITIONS`: the rows in mpmath, for differences of the whole program.
 
 How far two of them may be apart follows from the program. A `Bounded` number is a float with a
 bound on its error, carried along as in Wilkinson's running error analysis: an operation adds a few
@@ -428,10 +428,6 @@ RULES: dict[str, Rule] = {
 
 
 # --- the complex step -----------------------------------------------------------------------------
-
-
-def _c(x: Any) -> complex:
-    return complex(x)
 
 
 def _c_expm1(z: complex) -> complex:
