@@ -14,8 +14,8 @@ bound on its error, carried along as in Wilkinson's running error analysis: an o
 roundings of its result (of its terms, for a sum, which compilers reorder) to what it makes, to
 first order, of the errors of its operands. As the numbers inside a `Dual` they bound the errors of
 derivatives too. Where that bound does not decide on which side of a kink, a pole or the end of a
-domain a number lies, the case is `Undecided`; sums and products of short numbers have no error, so
-that kinks are met exactly too.
+domain a number lies, the case is an `UndecidedError`; sums and products of short numbers have no
+error, so that kinks are met exactly too.
 """
 
 from __future__ import annotations
