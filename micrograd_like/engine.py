@@ -19,21 +19,48 @@ from contextvars import ContextVar, Token
 from functools import partial
 from math import nan
 from threading import Lock
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, Self, overload
 
 from . import ops
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .numerics import number
 from .ops import Op
 
-# no_grad is in force where its context variable says so; the count of contexts that are open in
-# any thread spares operations the look-up while there are none.
+# A mode is in force where its context variable says so; the count of modes that are open in any
+# thread spares operations the look-up while there are none.
 _no_grad_here: ContextVar[bool] = ContextVar("no_grad", default=False)
-_no_grads_open = 0
-_no_grad_lock = Lock()
+_watch_here: ContextVar[Any] = ContextVar("watch", default=None)  # an `anomaly._Watch`
+_modes_open = 0
+_modes_lock = Lock()
 
 
-class no_grad(ContextDecorator):  # noqa: N801 - the name PyTorch gave it
+class Mode(ContextDecorator):
+    """A context, or decorator, in which a context variable has another value."""
+
+    _variable: ContextVar[Any]
+    _value: Any
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[Any]] = []
+
+    def _recreate_cm(self) -> Self:  # a decorated function may run in several threads
+        return type(self)()
+
+    def __enter__(self) -> Self:
+        global _modes_open
+        with _modes_lock:
+            _modes_open += 1
+        self._tokens.append(self._variable.set(self._value))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        global _modes_open
+        self._variable.reset(self._tokens.pop())
+        with _modes_lock:
+            _modes_open -= 1
+
+
+class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     """Within this context (or decorated function) results have no parents, as if made by hand.
 
     >>> x = Value(3.0)
@@ -42,24 +69,7 @@ class no_grad(ContextDecorator):  # noqa: N801 - the name PyTorch gave it
     ()
     """
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
-
-    def _recreate_cm(self) -> no_grad:  # a decorated function may run in several threads
-        return no_grad()
-
-    def __enter__(self) -> no_grad:
-        global _no_grads_open
-        with _no_grad_lock:
-            _no_grads_open += 1
-        self._tokens.append(_no_grad_here.set(True))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        global _no_grads_open
-        _no_grad_here.reset(self._tokens.pop())
-        with _no_grad_lock:
-            _no_grads_open -= 1
+    _variable, _value = _no_grad_here, True
 
 
 class Value:
@@ -263,8 +273,8 @@ class Value:
             data = op.evaluate(xs)
         except DomainError as error:
             raise DomainError(op.name, error.domain, xs, [_label(arg) for arg in args]) from None
-        if _no_grads_open and _no_grad_here.get():
-            return Value(data)
+        if _modes_open and _no_grad_here.get():  # partials may fail, and would be dropped
+            return _node(data, op, (), tuple(operands), (), None)
         try:
             if op.arity is None:
                 partials = op.partials[0](*xs, data)
@@ -276,7 +286,8 @@ class Value:
         except (ArithmeticError, ValueError) as error:
             problem = f"a partial of {op.name} fails at {', '.join(map(repr, xs))}: {error}"
             raise InputError(problem) from error
-        return _assemble(data, op, operands, partials)
+        out = _assemble(data, op, operands, partials)
+        return _under_modes(out) if _modes_open else out
 
     def detach(self) -> Value:
         """A new leaf with the same data and label: a constant, as far as gradients go."""
@@ -290,6 +301,8 @@ class Value:
         """
         # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
         seed = number(seed)
+        if _modes_open and (watch := _watch_here.get()) is not None:
+            watch.foresee(self, seed)
         order = _sort((self,), set())
         leaves = [node for node in order if node.op is None]
         before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
@@ -364,8 +377,6 @@ _new_value = partial(object.__new__, Value)
 
 def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
     """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
-    if _no_grads_open and _no_grad_here.get():
-        return Value(data)
     out = _new_value()
     out._data = data
     out.grad = 0.0
@@ -375,7 +386,16 @@ def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Val
     out._b = b
     out._da = da
     out._db = db
-    return out
+    return _under_modes(out) if _modes_open else out
+
+
+def _under_modes(node: Value) -> Value:
+    """What the modes that are in force here make of a new node."""
+    if (watch := _watch_here.get()) is not None:
+        node = watch.made(node)
+    if _no_grad_here.get():
+        node.op = node._a = node._b = node._da = node._db = None
+    return node
 
 
 def apply_unary(op: Op, x: Value) -> Value:
@@ -580,6 +600,8 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
     The rows' partials are evaluated on the nodes themselves. An adjoint that is the same number
     whatever the inputs stays a float; a product with 1 is not written down.
     """
+    if _modes_open and (watch := _watch_here.get()) is not None and watch.judges:
+        return watch.trusting(_graph_sweep, root, wrt)  # type: ignore[no-any-return]
     order = topological_order(root)
     active = set(wrt)
     for node in order:
@@ -685,6 +707,8 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
+        if _modes_open and (watch := _watch_here.get()) is not None:
+            watch.foresee(root, 1.0, targets)
         adjoints = _reverse_sweep(root, 1.0)
         results = [adjoints.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results

@@ -7,7 +7,6 @@ batch are the same call with another `batch_size`.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from numbers import Integral
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import collector, losses
 from .engine import Value, no_grad
-from .errors import DivergenceError, DomainError, InputError, TraceError
+from .errors import DivergenceError, DomainError, InputError, TraceError, warn
 from .nn import Module
 from .numerics import number
 from .optim import SGD, Adam, Optimizer
@@ -125,7 +124,9 @@ def fit(
 
     Raises InputError (a ValueError) for data that does not fit, before anything changes, and
     DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
-    domain: the parameters are then those of the last batch whose loss was finite.
+    domain: the parameters are then those of the last batch whose loss was finite. Within
+    `detect_anomaly` the eager engine raises AnomalyError earlier, where a number stops being
+    finite, and leaves the parameters at which it did.
     """
     if engine not in ENGINES:
         raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
@@ -255,7 +256,7 @@ def _compiled(
 
 
 def _warn_eager(why: str) -> None:
-    warnings.warn(f"not compiled, the eager engine goes on: {why}", UserWarning, stacklevel=4)
+    warn(f"not compiled, the eager engine goes on: {why}")
 
 
 def _step(
