@@ -6,14 +6,34 @@ import math
 from collections.abc import Iterable, Sequence
 
 from .engine import Value
-from .errors import InputError, OperandError
+from .errors import InputError, OperandError, warn
 from .numerics import number
+
+
+class _Spent(float):
+    """A gradient that a step has used; a sum with it is one too, a gradient set anew is not.
+
+    So a step can tell gradients that were zeroed by hand from those that were not.
+    """
+
+    __slots__ = ()
+
+    def __add__(self, other: float) -> float:
+        total = float.__add__(self, other)
+        return total if total is NotImplemented else _Spent(total)
+
+    __radd__ = __add__
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
 
 
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
-    Raises InputError (a ValueError) for an empty list of parameters or an option out of range.
+    `step` warns (MicrogradWarning) where the gradients were not zeroed, by whatever means, since
+    the last one: they hold those of that step too. Raises InputError (a ValueError) for an empty
+    list of parameters or an option out of range.
     """
 
     def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
@@ -29,6 +49,7 @@ class Optimizer:
             raise InputError("a parameter is listed twice, and would be updated twice")
         self.lr = _at_least_0("lr", lr)
         self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self._witness: Value | None = None  # one parameter, for all of them
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -37,8 +58,16 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every parameter by one step of the rule, from its `grad`."""
+        if self._witness is not None and self._witness.grad.__class__ is _Spent:
+            warn(
+                "step() without zero_grad() since the last step(): the gradients of that step "
+                "count again; call zero_grad() before backward()"
+            )
         for p, data in zip(self.params, self._updated(), strict=True):
             p.data = data
+        self._witness = next((p for p in self.params if p.grad), None)
+        if self._witness is not None:
+            self._witness.grad = _Spent(self._witness.grad)
 
     def _updated(self) -> list[float]:
         raise NotImplementedError
