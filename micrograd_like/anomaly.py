@@ -124,8 +124,9 @@ class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
     infinite. Local derivatives count when an adjoint meets them: sqrt(0) is fine until then.
 
     Nodes made before are watched in the backward pass, but nobody knows their line. Compiled
-    programs compute on arrays and `jvp` with tangents: neither is watched. Each operation takes a
-    few microseconds more; without any such context, none at all.
+    programs compute on arrays (`program(values, check=True)` refuses what leaves a domain) and
+    `jvp` with tangents: neither is watched. Each operation takes a few microseconds more; without
+    any such context, none at all.
 
     >>> score = Value(1000.0, label="score")
     >>> with detect_anomaly():  # doctest: +ELLIPSIS
