@@ -61,6 +61,7 @@ from .transforms import hessian, jacobian, jvp, value_and_grad
 
 if TYPE_CHECKING:
     from .anomaly import detect_anomaly, stale
+    from .checking import gradcheck
     from .derivation import derive, explain
     from .drawing import draw
     from .lifting import compile, compile_step  # noqa: A004
@@ -75,6 +76,7 @@ _LATER = {
     "detect_anomaly": "anomaly",
     "draw": "drawing",
     "explain": "derivation",
+    "gradcheck": "checking",
     "player": "stepping",
     "stale": "anomaly",
     "steps": "stepping",
@@ -122,6 +124,7 @@ __all__ = [
     "expm1",
     "gelu",
     "grad",
+    "gradcheck",
     "hessian",
     "hypot",
     "jacobian",

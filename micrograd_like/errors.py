@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -141,6 +141,17 @@ class AnomalyError(MicrogradError, FloatingPointError):
         self.node = node
         self.path = path
         self.made_at = made_at
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class GradientError(MicrogradError, RuntimeError):
+    """A gradient that `gradcheck` found wrong: `report` has what it found, and its culprit."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message, report)
+        self.report = report
 
     def __str__(self) -> str:
         return str(self.args[0])
