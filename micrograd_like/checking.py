@@ -32,7 +32,7 @@ from .numerics import number
 from .ops import BUILTIN, Op
 
 EPSILON = 2.0**-52
-_SHARP = 1e-10  # of a local derivative, by the complex step: 1e5 times what it was measured to need
+_SHARP = 1e-10  # of a local derivative: a thousand times what the complex step was off by
 _FAILURES = (ArithmeticError, ValueError)
 _TOGETHER = 8  # operands that are checked one by one; of more, all along one direction
 
@@ -72,16 +72,19 @@ class Slope:
 _UNKNOWN = Slope(math.nan, math.inf)
 
 
-def differences(f: Callable[[float], float], low: float, high: float, grain: float = 0.0) -> Slope:
+def differences(
+    f: Callable[[float], float], low: float, high: float, grain: float = 0.0, noise: float = 0.0
+) -> Slope:
     """The derivative of `f` at 0 by central differences, with the step that suits f there.
 
     Steps grow from `low` to `high` by factors of 4. The error model of a quotient at step h has
     truncation, read off neighbouring steps, and rounding: noise / h, where the noise is what
     remains of f's odd and even parts around 0 when their leading powers of h are taken out, at all
     steps where that does not yet grow like the next power. `grain` is the rounding of the
-    argument. Larger steps are believed for as long as their intervals meet
-    those of all the smaller ones (Lepski's rule), so that neither a wiggle nor a kink that a large
-    step jumps over can pass for a derivative. The even part at a kink grows like h, not like h².
+    argument, `noise` what f is known to be wrong by. Larger steps are believed for as long as
+    their intervals meet those of all the smaller ones (Lepski's rule), so that neither a wiggle
+    nor a kink that a large step jumps over can pass for a derivative. The even part at a kink
+    grows like h, not like h².
     """
     middle = _finite(f, 0.0)
     if middle is None:
@@ -100,7 +103,7 @@ def differences(f: Callable[[float], float], low: float, high: float, grain: flo
     central = [(after - before) / (2.0 * h) for h, before, after in points]
     even = [(after - middle) + (before - middle) for _, before, after in points]
     floor = [
-        4.0 * math.ulp(max(abs(middle), abs(before), abs(after))) + grain * abs(slope)
+        noise + 4.0 * math.ulp(max(abs(middle), abs(before), abs(after))) + grain * abs(slope)
         for (_, before, after), slope in zip(points, central, strict=True)
     ]
     sides = _kink(points, middle, even, floor)
@@ -125,7 +128,6 @@ def differences(f: Callable[[float], float], low: float, high: float, grain: flo
     )
     best = _UNKNOWN
     low_end, high_end = -math.inf, math.inf
-    noise = 0.0
     steps = []
     open_ = True
     for k in range(len(points) - 2):
@@ -408,13 +410,13 @@ def _sweep(
     size = dict.fromkeys(order, 0.0)
     adjoint[root] = size[root] = 1.0
     for node in reversed(order):
-        if node.op is None or not size[node]:
+        if node.op is None or not (size[node] or error[node]):
             continue
         a, e, s = adjoint[node], error[node], size[node]
         numeric = local[node]
         for parent, d, bound in zip(node.parents, numeric.slopes, numeric.bounds, strict=True):
             adjoint[parent] += a * d
-            size[parent] += s * abs(d)
+            size[parent] += s * (abs(d) + (bound if bound < math.inf else 0.0))
             error[parent] += e * abs(d) + (abs(a) + e) * bound if bound else e * abs(d)
             error[parent] += 16.0 * EPSILON * size[parent]
     return adjoint, error, size
@@ -441,20 +443,27 @@ def _curvature(
         for tangent in (first, second)
     )
 
-    def slope(t: float) -> float:
+    def slope(t: float) -> Slope:
         moved = [x + t * w for x, w in zip(point.xs, v, strict=True)]
-        return _Point(point.op, tuple(moved), point.op.evaluate(moved), point.moving).along(u).value
+        return _Point(point.op, tuple(moved), point.op.evaluate(moved), point.moving).along(u)
+
+    def value(t: float) -> float:
+        return slope(t).value
 
     if not any(u) or not any(v):
         return 0.0, 0.0
+    noise = 0.0
     low, high, grain = point._range(v)
     if point.op.name in BUILTIN:
-        at = _finite(slope, 0.0)
-        if at is not None and at == _finite(slope, high) == _finite(slope, -high):
+        at = _finite(value, 0.0)
+        if at is not None and at == _finite(value, high) == _finite(value, -high):
             return 0.0, 0.0
     else:  # a slope by differences is smooth on steps larger than its own
         low *= 2.0**10
-    result = differences(slope, low, high, grain)
+        noise = slope(0.0).bound
+        if not noise < math.inf:
+            return 0.0, math.inf
+    result = differences(value, low, high, grain, noise)
     if result.kink:
         used = _engine_curvature(node, first, second)
         inside = min(result.left, result.right) <= used <= max(result.left, result.right)
@@ -881,6 +890,7 @@ class _Check:
             if gradient != gradient and infinite:  # times 0
                 note, numeric = "kink", math.nan
             name, bound = f"∂/∂{self.names[leaf]}", self.error.get(leaf, 0.0)
+            bound = math.inf if bound != bound else bound
             rows.append(Row(name, gradient, numeric, bound, note))
         wrong = [row for row in rows if not row.ok]
         kinks = list(self.kinks)
