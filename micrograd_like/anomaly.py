@@ -101,14 +101,12 @@ class _Watch:
     ) -> T:
         """`sweep(root, wrt)`, foreseen on floats; the nodes that it makes are not judged."""
         self.foresee(root, 1.0, wrt)
-        token = _watch_here.set(_TRUSTING)
-        try:
+        with _trusted():
             return sweep(root, wrt)
-        finally:
-            _watch_here.reset(token)
 
 
-_TRUSTING = _Watch(judges=False)
+class _trusted(Mode):  # noqa: N801 - a context, as the other modes
+    _variable, _entry = _watch_here, _Watch(judges=False)
 
 
 class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
@@ -140,7 +138,7 @@ class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
       made at...
     """
 
-    _variable, _value = _watch_here, _Watch(judges=True)
+    _variable, _entry = _watch_here, _Watch(judges=True)
 
 
 def _judged(node: Value) -> AnomalyError | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
 from math import nan
 from threading import Lock
@@ -26,38 +26,45 @@ from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .numerics import number
 from .ops import Op
 
-# A mode is in force where its context variable says so; the count of modes that are open in any
-# thread spares operations the look-up while there are none.
-_no_grad_here: ContextVar[bool] = ContextVar("no_grad", default=False)
-_watch_here: ContextVar[Any] = ContextVar("watch", default=None)  # an `anomaly._Watch`
+# A mode is in force where its context variable has any entries, one for each context that is open;
+# the count of those that are open in any thread spares operations the look-up while there are none.
+_no_grad_here: ContextVar[tuple[Any, ...]] = ContextVar("no_grad", default=())
+_watch_here: ContextVar[tuple[Any, ...]] = ContextVar("watch", default=())  # `anomaly._Watch`es
 _modes_open = 0
 _modes_lock = Lock()
 
 
 class Mode(ContextDecorator):
-    """A context, or decorator, in which a context variable has another value."""
+    """A context, or decorator, in which a context variable has one entry more."""
 
-    _variable: ContextVar[Any]
-    _value: Any
+    _variable: ContextVar[tuple[Any, ...]]
+    _entry: Any = True
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[Any]] = []
+    @classmethod
+    def open_here(cls) -> tuple[Any, ...]:
+        """The mode's entries."""
+        return cls._variable.get()
 
-    def _recreate_cm(self) -> Self:  # a decorated function may run in several threads
-        return type(self)()
-
-    def __enter__(self) -> Self:
+    @classmethod
+    def reopen(cls, entries: tuple[Any, ...]) -> None:
+        """Have it have these. They and the count change, or neither: no signal comes between."""
         global _modes_open
         with _modes_lock:
-            _modes_open += 1
-        self._tokens.append(self._variable.set(self._value))
+            before = cls._variable.get()
+            _modes_open += len(entries) - len(before)
+            cls._variable.set(entries)
+
+    def __enter__(self) -> Self:
+        before = self.open_here()
+        try:
+            self.reopen((*before, self._entry))
+        except BaseException:  # Ctrl-C, say: without __enter__ there will be no __exit__
+            self.reopen(before)
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        global _modes_open
-        self._variable.reset(self._tokens.pop())
-        with _modes_lock:
-            _modes_open -= 1
+        self.reopen(self.open_here()[:-1])
 
 
 class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
@@ -69,7 +76,7 @@ class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     ()
     """
 
-    _variable, _value = _no_grad_here, True
+    _variable = _no_grad_here
 
 
 class Value:
@@ -301,8 +308,8 @@ class Value:
         """
         # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
         seed = number(seed)
-        if _modes_open and (watch := _watch_here.get()) is not None:
-            watch.foresee(self, seed)
+        if _modes_open and (watches := _watch_here.get()):
+            watches[-1].foresee(self, seed)
         order = _sort((self,), set())
         leaves = [node for node in order if node.op is None]
         before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
@@ -322,13 +329,13 @@ class Value:
                 local = node._db
                 if local is not None:
                     node._b.grad += g * local
+            sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
+            for leaf, total in zip(leaves, sums, strict=True):
+                leaf.grad = total
         except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
             for leaf, g in zip(leaves, before, strict=True):
                 leaf.grad = g
             raise
-        sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
-        for leaf, total in zip(leaves, sums, strict=True):
-            leaf.grad = total
 
     def __copy__(self) -> Value:
         out = _assemble(self._data, self.op, self.operands, _partials_of(self))
@@ -391,8 +398,8 @@ def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Val
 
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
-    if (watch := _watch_here.get()) is not None:
-        node = watch.made(node)
+    if watches := _watch_here.get():
+        node = watches[-1].made(node)
     if _no_grad_here.get():
         node.op = node._a = node._b = node._da = node._db = None
     return node
@@ -600,8 +607,8 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
     The rows' partials are evaluated on the nodes themselves. An adjoint that is the same number
     whatever the inputs stays a float; a product with 1 is not written down.
     """
-    if _modes_open and (watch := _watch_here.get()) is not None and watch.judges:
-        return watch.trusting(_graph_sweep, root, wrt)  # type: ignore[no-any-return]
+    if _modes_open and (watches := _watch_here.get()) and watches[-1].judges:
+        return watches[-1].trusting(_graph_sweep, root, wrt)  # type: ignore[no-any-return]
     order = topological_order(root)
     active = set(wrt)
     for node in order:
@@ -707,8 +714,8 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
-        if _modes_open and (watch := _watch_here.get()) is not None:
-            watch.foresee(root, 1.0, targets)
+        if _modes_open and (watches := _watch_here.get()):
+            watches[-1].foresee(root, 1.0, targets)
         adjoints = _reverse_sweep(root, 1.0)
         results = [adjoints.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results

@@ -105,11 +105,14 @@ class ExpressionError(MicrogradError, ValueError):
             if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
                 stop, room, more = stop + 1, room - w, True
         left, right = "…" * (start > 0), "…" * (stop < len(self.text))
-        shown = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.text[start:stop]
-        )
+        shown = printable(self.text[start:stop])
         indent = 2 + len(left) + display_width(self.text[start:last])
         return f"  {left}{shown}{right}\n{' ' * indent}^"
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey rather than show replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def display_width(text: str) -> int:

@@ -71,14 +71,16 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a JSON file, atomically and with every float in full.
 
-        Raises StateError (a ValueError) if one of them is not finite.
+        Raises StateError (a ValueError) if one of them is not finite, OSError if writing fails: the
+        old file is then as it was.
         """
         state.write_file(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters from a file that `save` wrote, into this model.
 
-        Raises StateError (a ValueError), and changes nothing, if the file does not fit.
+        Raises StateError (a ValueError) if the file does not fit, OSError if it can't be read, and
+        then changes nothing. Nothing in the file is executed, and no more than 256 MiB are read.
         """
         self.load_state_dict(state.read_file(path)["parameters"])
 

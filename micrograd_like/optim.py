@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .engine import Value
 from .errors import InputError, OperandError, warn
 from .numerics import number
+from .state import assign
 
 
 class _Spent(float):
@@ -31,6 +33,8 @@ class _Spent(float):
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
+    A rule's `_updated` gives the parameters' new numbers and the new `_memory` of earlier steps.
+
     `step` warns (MicrogradWarning) where the gradients were not zeroed, by whatever means, since
     the last one: they hold those of that step too. Raises InputError (a ValueError) for an empty
     list of parameters or an option out of range.
@@ -49,6 +53,7 @@ class Optimizer:
             raise InputError("a parameter is listed twice, and would be updated twice")
         self.lr = _at_least_0("lr", lr)
         self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self._memory: Any = None
         self._witness: Value | None = None  # one parameter, for all of them
 
     def zero_grad(self) -> None:
@@ -57,19 +62,28 @@ class Optimizer:
             p.grad = 0.0
 
     def step(self) -> None:
-        """Change every parameter by one step of the rule, from its `grad`."""
+        """Change every parameter by one step of the rule, from its `grad`.
+
+        Where that fails, or Ctrl-C comes between, no parameter is changed, nor what the rule
+        remembers of earlier steps.
+        """
         if self._witness is not None and self._witness.grad.__class__ is _Spent:
             warn(
                 "step() without zero_grad() since the last step(): the gradients of that step "
                 "count again; call zero_grad() before backward()"
             )
-        for p, data in zip(self.params, self._updated(), strict=True):
-            p.data = data
+        numbers, memory = self._updated()
+        before, self._memory = self._memory, memory
+        try:
+            assign(self.params, numbers)
+        except BaseException:
+            self._memory = before
+            raise
         self._witness = next((p for p in self.params if p.grad), None)
         if self._witness is not None:
             self._witness.grad = _Spent(self._witness.grad)
 
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         raise NotImplementedError
 
     def _gradients(self) -> list[float]:
@@ -92,16 +106,14 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         self.momentum = _at_least_0("momentum", momentum)
-        self._velocity: list[float] | None = None
 
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         velocity = self._gradients()
-        if self.momentum:
-            if self._velocity is not None:
-                before = self._velocity
-                velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
-            self._velocity = velocity
-        return [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
+        if self.momentum and self._memory is not None:
+            before = self._memory
+            velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
+        numbers = [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
+        return numbers, velocity if self.momentum else None
 
 
 class Adam(Optimizer):
@@ -125,24 +137,23 @@ class Adam(Optimizer):
         if max(self.betas) >= 1.0:
             raise InputError(f"betas are below 1, got {betas!r}")
         self.eps = _at_least_0("eps", eps)
-        self._steps = 0
-        self._m = [0.0] * len(self.params)
-        self._v = [0.0] * len(self.params)
+        zeros = [0.0] * len(self.params)
+        self._memory = 0, zeros, zeros
 
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         g = self._gradients()
         b1, b2 = self.betas
-        m = [b1 * m + (1.0 - b1) * g for m, g in zip(self._m, g, strict=True)]
-        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(self._v, g, strict=True)]
-        t = self._steps + 1
+        steps, m, v = self._memory
+        m = [b1 * m + (1.0 - b1) * g for m, g in zip(m, g, strict=True)]
+        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(v, g, strict=True)]
+        t = steps + 1
         rate = self.lr / (1.0 - b1**t)
         root = math.sqrt(1.0 - b2**t)
-        data = [
+        numbers = [
             p.data - rate * m / (math.sqrt(v) / root + self.eps)
             for p, m, v in zip(self.params, m, v, strict=True)
         ]
-        self._steps, self._m, self._v = t, m, v
-        return data
+        return numbers, (t, m, v)
 
 
 def _at_least_0(name: str, x: float) -> float:

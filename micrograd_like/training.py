@@ -19,6 +19,7 @@ from .errors import DivergenceError, DomainError, InputError, TraceError, warn
 from .nn import Module
 from .numerics import number
 from .optim import SGD, Adam, Optimizer
+from .state import assign
 
 if TYPE_CHECKING:
     from .lifting import Step
@@ -78,16 +79,24 @@ class History:
         last = f", {self.rows()[-1]}" if self.loss else ""
         return f"<History of {len(self)} epochs{last}>"
 
-    def rows(self) -> list[dict[str, float]]:
-        """One dict an epoch, of the lists that have a number for it."""
-        columns = {
+    def _cut(self, epochs: int) -> None:
+        """Forget what came after so many epochs."""
+        for column in self._columns().values():
+            del column[epochs:]
+
+    def _columns(self) -> dict[str, list[float]]:
+        return {
             "loss": self.loss,
             "accuracy": self.accuracy,
             "validation_loss": self.validation_loss,
             "validation_accuracy": self.validation_accuracy,
         }
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dict an epoch, of the lists that have a number for it."""
+        columns = self._columns().items()
         return [
-            {"epoch": i + 1} | {name: column[i] for name, column in columns.items() if column}
+            {"epoch": i + 1} | {name: column[i] for name, column in columns if column}
             for i in range(len(self))
         ]
 
@@ -120,7 +129,9 @@ def fit(
     `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
     holding out depend on `seed` alone. `progress` shows a bar where tqdm is installed. After each
     epoch every callback is called with the model and the history; one that returns True ends the
-    training. So does Ctrl-C: the history has what was finished, and the model what was learned.
+    training. So does Ctrl-C: the history has the epochs that were finished, model and optimizer are
+    as the latest whole step left them, and what was switched off meanwhile, garbage collection and
+    gradients, is on again.
 
     Raises InputError (a ValueError) for data that does not fit, before anything changes, and
     DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
@@ -139,17 +150,19 @@ def fit(
         if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
             raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
     descent = _optimizer(optimizer, model)
-    _check_targets(rule, model, inputs[0], [*targets, *held[1]])
 
-    step = None
-    if engine == "compiled":
-        step = _compiled(model, rule, descent.params, inputs, targets)
     parameters = descent.params
     good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
     stepping = False
+    silenced = no_grad.open_here()
     history = History()
+    finished = 0
     order = list(range(len(inputs)))
     try:
+        _check_targets(rule, model, inputs[0], [*targets, *held[1]])
+        step = None
+        if engine == "compiled":
+            step = _compiled(model, rule, parameters, inputs, targets)
         with collector.paused(), _progress(epochs, progress) as show:
             for epoch in range(1, epochs + 1):
                 random.shuffle(order)
@@ -171,11 +184,11 @@ def fit(
                     good = [p.data for p in parameters]
                     stepping = True
                     descent.step()
-                    if not all(math.isfinite(p.data) for p in parameters):
+                    stepping = False
+                    if not _are_finite(parameters):
                         raise _diverged(
                             "the step led to a parameter that is not finite", epoch, batch
                         )
-                    stepping = False
                     total += mean * len(rows)
                     hits += correct
                 history.loss.append(total / len(order))
@@ -189,19 +202,25 @@ def fit(
                     history.validation_loss.append(validation_loss)
                     if rule.predict:
                         history.validation_accuracy.append(hits / len(held[0]))
+                finished = epoch
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
                     history.interrupted = True
                     break
     except (KeyboardInterrupt, DivergenceError) as error:
-        if stepping or isinstance(error, DivergenceError):
-            for p, data in zip(parameters, good, strict=True):
-                p.data = data
+        no_grad.reopen(silenced)  # Ctrl-C may keep a context from being left
+        if stepping or isinstance(error, DivergenceError) or not _are_finite(parameters):
+            assign(parameters, good)
         if isinstance(error, DivergenceError):
             raise
+        history._cut(finished)
         history.interrupted = True
     return history
+
+
+def _are_finite(parameters: list[Value]) -> bool:
+    return all(math.isfinite(p.data) for p in parameters)
 
 
 def _differentiate(

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
-from unicodedata import normalize
 
 from .. import collector
 from ..engine import Value, _graph_sweep, topological_order
@@ -17,7 +16,7 @@ from ..errors import DomainError, InputError, MissingExtraError, OperandError
 from ..numerics import number
 from .equations import equations
 from .straight import emit_straight
-from .tape import Tape, record
+from .tape import Tape, record, word
 
 if TYPE_CHECKING:
     from .lift import Lifted
@@ -63,19 +62,29 @@ def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], li
     return result
 
 
+# The patterns below take time quadratic in a label's length.
+_LONGEST_PATH = 1000
+_INDEX = r"([0-9]{1,9})"
+
+
 def _split(label: str) -> tuple[str, tuple[int, ...]]:
     """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
-    path = re.fullmatch(r"(?:(.*)\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(\[\d+\])*", label)
+    if len(label) > _LONGEST_PATH:
+        return label, ()
+    path = re.fullmatch(
+        rf"(?:(.*)\.)?layers\[{_INDEX}\]\.neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
+        label,
+    )
     if path:
         above, layer, neuron, kind, _ = path.groups()
-        last = re.findall(r"\[(\d+)\]", label[path.start(4) :])
+        last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
         kind = "W" if kind == "w" else kind
         stem = f"{above}_{kind}{int(layer) + 1}" if above else f"{kind}{int(layer) + 1}"
         return stem, (int(neuron), *map(int, last))
-    path = re.fullmatch(r"(.*?)\[(\d+)\]((?:\[\d+\])*)", label, re.DOTALL)
+    path = re.fullmatch(rf"(.*?)((?:\[{_INDEX}\])+)", label, re.DOTALL)
     if path:
-        return path[1], (int(path[2]), *map(int, re.findall(r"\d+", path[3])))
-    path = re.fullmatch(r"(.*?)_?(\d+)", label, re.DOTALL)
+        return path[1], tuple(map(int, re.findall(_INDEX, path[2])))
+    path = re.fullmatch(rf"(.*?)(?:_|(?<![0-9])){_INDEX}", label, re.DOTALL)
     return (path[1], (int(path[2]),)) if path else (label, ())
 
 
@@ -87,7 +96,7 @@ _RESERVED = re.compile(
 
 def _identifier(stem: str, names: set[str]) -> str:
     """A name that Python accepts and that nothing else has."""
-    name = "".join(c if f"a{c}".isidentifier() else "_" for c in normalize("NFKC", stem))
+    name = word(stem)
     if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
         name = f"v_{name.strip('_')}"
         if _RESERVED.fullmatch(name):
