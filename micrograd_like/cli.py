@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from . import __version__, datasets, inspection, nn, plots, state, training
 from .datasets import Dataset
@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         status = status or _refuse(f"stdout: {error.strerror or error}")
     return status
 
@@ -107,7 +107,7 @@ def _run(argv: Sequence[str]) -> int:
     except MicrogradError as error:
         return _refuse(str(error))
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -124,14 +124,16 @@ def _refuse(message: str) -> int:
 
 def _complain(text: str) -> None:
     """Print on stderr; where that is full or gone the exit status has to do."""
-    with suppress(OSError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
 
 
-def _drop_output() -> None:
-    """Whoever read stdout has gone (`| head`), or it is full: let nothing more be written there."""
+def _drop(stream: TextIO) -> None:
+    """Whoever read it has gone (`| head`), or it is full: write no more there, nor at exit."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(line: str) -> None:
@@ -139,7 +141,7 @@ def _say(line: str) -> None:
     try:
         print(printable(line), flush=True)
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
 
 
 class _Parser(argparse.ArgumentParser):
