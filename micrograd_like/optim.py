@@ -73,11 +73,13 @@ class Optimizer:
                 "count again; call zero_grad() before backward()"
             )
         numbers, memory = self._updated()
-        before, self._memory = self._memory, memory
+        before = [p.data for p in self.params], self._memory
         try:
             assign(self.params, numbers)
+            self._memory = memory
         except BaseException:
-            self._memory = before
+            assign(self.params, before[0])
+            self._memory = before[1]
             raise
         self._witness = next((p for p in self.params if p.grad), None)
         if self._witness is not None:

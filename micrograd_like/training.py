@@ -153,7 +153,6 @@ def fit(
 
     parameters = descent.params
     good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
-    stepping = False
     silenced = no_grad.open_here()
     history = History()
     finished = 0
@@ -182,9 +181,7 @@ def fit(
                     if not math.isfinite(mean):
                         raise _diverged(f"the loss is {mean!r}", epoch, batch)
                     good = [p.data for p in parameters]
-                    stepping = True
                     descent.step()
-                    stepping = False
                     if not _are_finite(parameters):
                         raise _diverged(
                             "the step led to a parameter that is not finite", epoch, batch
@@ -210,7 +207,7 @@ def fit(
                     break
     except (KeyboardInterrupt, DivergenceError) as error:
         no_grad.reopen(silenced)  # Ctrl-C may keep a context from being left
-        if stepping or isinstance(error, DivergenceError) or not _are_finite(parameters):
+        if isinstance(error, DivergenceError) or not _are_finite(parameters):
             assign(parameters, good)
         if isinstance(error, DivergenceError):
             raise

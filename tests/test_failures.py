@@ -91,7 +91,7 @@ def numbers(model, descent):
 def assert_nothing_is_left_switched_off():
     assert gc.isenabled()
     assert collector._pauses == 0
-    assert (engine._no_grads_open, engine.no_grads_here()) == (0, 0)
+    assert (engine._modes_open, no_grad.open_here()) == (0, ())
     assert (Value(1.0) * 2.0).parents
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -203,10 +203,10 @@ def test_control_c_in_backward_and_in_loading_changes_all_or_nothing():
 
 def test_control_c_while_a_no_grad_context_is_entered_leaves_it():
     for place in places_of(lambda: no_grad().__enter__()):
-        engine.set_no_grads_here(0)
+        no_grad.reopen(())
         Interrupter(place).run(lambda: no_grad().__enter__())
-        assert engine._no_grads_open == engine.no_grads_here()
-    engine.set_no_grads_here(0)
+        assert engine._modes_open == len(no_grad.open_here())
+    no_grad.reopen(())
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():
