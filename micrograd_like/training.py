@@ -152,7 +152,9 @@ def fit(
     descent = _optimizer(optimizer, model)
 
     parameters = descent.params
-    good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
+    # Before the latest step: the numbers gave a finite loss.
+    good, memory = [p.data for p in parameters], descent._memory
+    stepping = False
     silenced = no_grad.open_here()
     history = History()
     finished = 0
@@ -180,8 +182,10 @@ def fit(
                         raise _diverged(str(error), epoch, batch) from error
                     if not math.isfinite(mean):
                         raise _diverged(f"the loss is {mean!r}", epoch, batch)
-                    good = [p.data for p in parameters]
+                    good, memory = [p.data for p in parameters], descent._memory
+                    stepping = True
                     descent.step()
+                    stepping = False
                     if not _are_finite(parameters):
                         raise _diverged(
                             "the step led to a parameter that is not finite", epoch, batch
@@ -207,8 +211,10 @@ def fit(
                     break
     except (KeyboardInterrupt, DivergenceError) as error:
         no_grad.reopen(silenced)  # Ctrl-C may keep a context from being left
-        if isinstance(error, DivergenceError) or not _are_finite(parameters):
+        if stepping or isinstance(error, DivergenceError) or not _are_finite(parameters):
             assign(parameters, good)
+        if stepping:
+            descent._memory = memory
         if isinstance(error, DivergenceError):
             raise
         history._cut(finished)

@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
+from functools import wraps
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -387,7 +388,12 @@ def _executed(source: str, constants: dict[str, Any]) -> Any:
     # NumPy 2 keeps what to warn of in the context: a copy of one takes a tenth of errstate's time.
     quiet = copy_context()
     quiet.run(np.seterr, all="ignore")
-    return lambda *arrays: quiet.copy().run(function, *arrays)
+
+    @wraps(function)
+    def quietly(*arrays: Any) -> Any:
+        return quiet.copy().run(function, *arrays)
+
+    return quietly
 
 
 def highlighted(source: str) -> str:
