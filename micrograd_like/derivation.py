@@ -40,7 +40,7 @@ from math import isfinite, isnan
 from typing import Final, NamedTuple
 
 from . import notation, ops
-from .engine import Value, grad, topological_order
+from .engine import Value, grad, listed, topological_order
 from .errors import InputError, MicrogradError, OperandError, StaleGraphError, printable
 from .notation import Expression, Style, numeral
 from .ops import Op
@@ -422,7 +422,7 @@ def derive(
     of the graph; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
     forward pass.
     """
-    targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    targets = listed(wrt)
     for target in targets:
         if not isinstance(target, Value):
             raise OperandError(f"derivations are with respect to Values, not {target!r:.60}")

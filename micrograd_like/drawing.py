@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from . import notation, ops
-from .engine import Value, topological_order
+from .engine import Value, listed, topological_order
 from .errors import InputError, OperandError, RendererError
+from .numerics import is_count
 from .state import write_atomically
 
 Direction = Literal["LR", "TB"]
@@ -85,11 +86,9 @@ def draw(
     ):
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
-    if not isinstance(max_nodes, int) or max_nodes < 1:
+    if not is_count(max_nodes):
         raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
-    graph = _Graph(
-        list(roots) if isinstance(roots, Iterable) else [roots], _values("parameters", parameters)
-    )
+    graph = _Graph(listed(roots), _values("parameters", parameters))
     plan = _plan(graph, collapse, max_nodes)
     marked = _values("highlight", highlight)
 
@@ -103,7 +102,7 @@ def draw(
 
 def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
     """What an option names. Raises OperandError for what is not a Value."""
-    found = [values] if isinstance(values, Value) else list(values)
+    found = listed(values)
     for value in found:
         if not isinstance(value, Value):
             raise OperandError(f"{option} takes Values, not {value!r:.60}")
@@ -535,7 +534,7 @@ def _source(
                 continue
             d = next(local)
             source = place_of[operand]
-            if boxes[source].kind == "node":
+            if boxes[source].kind == "node" and boxes[i].sources[source] <= _MANY_OPERANDS:
                 about = f"∂{graph.names[node]}/∂{graph.names[operand]} = {d!r}"
                 dot.edge(
                     boxes[source].id,

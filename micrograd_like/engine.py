@@ -304,7 +304,8 @@ class Value:
         """Sweep the graph in reverse: set `grad` on the nodes, and add to it on the leaves.
 
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
-        them to 0 in between (`Module.zero_grad`, or the optimizer's).
+        them to 0 in between (`Module.zero_grad`, or the optimizer's). Raises OperandError (a
+        TypeError), and changes nothing, for a seed or a leaf's `grad` that is no number.
         """
         # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
         seed = number(seed)
@@ -312,7 +313,7 @@ class Value:
             watches[-1].foresee(self, seed)
         order = _sort((self,), set())
         leaves = [node for node in order if node.op is None]
-        before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
+        before = [g if isinstance(g := leaf.grad, float) else number(g) for leaf in leaves]
         try:
             for node in order:
                 node.grad = 0.0
@@ -525,6 +526,15 @@ def topological_order(*roots: Value) -> list[Value]:
     return _sort(roots, set())
 
 
+def listed(x: Any) -> list[Any]:
+    """One Value, or several that can be iterated over, as a list."""
+    try:
+        items = iter(x)
+    except TypeError:  # arrays without an axis have an __iter__ that says so
+        return [x]
+    return list(items)
+
+
 def _sort(roots: Iterable[Value], seen: set[Value]) -> list[Value]:
     """The nodes that `seen` does not hold, in topological order; afterwards it holds them too.
 
@@ -704,7 +714,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     >>> dy.data, grad(dy, x)
     (27.0, 18.0)
     """
-    targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    targets = listed(wrt)
     for target in targets:
         if not isinstance(target, Value):
             raise OperandError(f"gradients are with respect to Values, not {target!r:.60}")

@@ -12,7 +12,7 @@ from typing import Any
 from . import ops, state
 from .engine import Value, affine, apply_unary
 from .errors import InputError, warn
-from .numerics import number
+from .numerics import is_count, number
 from .ops import Op
 
 Activation = str | Op | Callable[[Any], Any] | None
@@ -285,7 +285,7 @@ def _generator(seed: int | None) -> Random:
 
 
 def _check_width(name: str, width: Any) -> None:
-    if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+    if not is_count(width):
         raise InputError(f"{name} is a number of neurons, at least 1, got {width!r:.60}")
 
 

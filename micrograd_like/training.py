@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import collector, losses
 from .engine import Value, no_grad
-from .errors import DivergenceError, DomainError, InputError, TraceError, warn
+from .errors import DivergenceError, DomainError, InputError, OperandError, TraceError, warn
 from .nn import Module
-from .numerics import number
+from .numerics import is_count, number
 from .optim import SGD, Adam, Optimizer
 from .state import assign
 
@@ -147,7 +147,7 @@ def fit(
     held = _held_out(validation, inputs, targets, random)
     batch_size = len(inputs) if batch_size is None else batch_size
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+        if not is_count(count):
             raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
     descent = _optimizer(optimizer, model)
 
@@ -369,9 +369,16 @@ def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:
                 raise InputError(f"X[{i}][{j}] is {x!r}: inputs are finite numbers")
         target = targets[i]
         for t in target if isinstance(target, list) else [target]:
-            if isinstance(t, float) and not math.isfinite(t):
+            if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
+
+
+def _is_finite(target: Any) -> bool:
+    try:
+        return math.isfinite(number(target))
+    except OperandError:  # what a loss of the user's makes of it is its business
+        return True
 
 
 def _list(x: Any) -> list[Any]:
