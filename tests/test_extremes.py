@@ -9,23 +9,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import math
 import os
 import pickle
 import re
-import sys
-import threading
-import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 from reference import same
 
-import micrograd_like as m
 from micrograd_like import (
     Value,
     affine,
@@ -48,7 +46,6 @@ from micrograd_like import (
     tanh,
     topological_order,
     training,
-    value_and_grad,
 )
 from micrograd_like.errors import DomainError, InputError, MicrogradError, OperandError, StateError
 
@@ -114,37 +111,37 @@ THINGS: dict[str, list[Any]] = {
 # Python refuses by itself, memory would be filled, or it is a different thing there. Other words
 # are in REFUSALS.
 TABLE = """
-               number  operand  program  lines   rate    X       y        state    label   width  node
-float          ok      ok       ok       ok      ok      ok      ok       ok       ok      width  Value
--0.0           ok      ok       ok       ok      ok      ok      ok       ok       ok      width  Value
-subnormal      ok      ok       ok       ok      ok      ok      ok       ok       ok      width  Value
-inf            ok      ok       ok       ok      range   finite  finite   finite   ok      width  Value
-nan            ok      ok       ok       ok      range   finite  finite   finite   ok      width  Value
-int            ok      ok       ok       ok      ok      ok      ok       ok       ok      ok     Value
-300 digits     ok      ok       ok       ok      ok      ok      ok       ok       ok      -      Value
-1000 digits    large   large    large    large   large   large   large    finite   large   -      Value
-bool           ok      ok       ok       ok      ok      ok      ok       state    ok      width  Value
-Fraction       ok      ok       ok       ok      ok      ok      ok       ok       ok      width  Value
-huge Fraction  large   -        large    large   large   large   large    finite   large   width  Value
-Decimal        ok      ok       ok       ok      ok      ok      ok       state    ok      width  Value
-Decimal inf    ok      ok       ok       ok      range   finite  finite   state    ok      width  Value
-Decimal sNaN   type    type     type     type    type    type    type     state    type    width  Value
-numpy int      ok      ok       ok       ok      ok      ok      ok       ok       ok      ok     Value
-numpy float    ok      ok       ok       ok      ok      ok      ok       ok       ok      width  Value
-numpy complex  real    real     program  real    real    real    real     state    real    width  Value
-numpy time     array   array    program  array   array   array   type     -        type    width  Value
-numpy ns       array   array    program  array   array   array   -        -        -       width  Value
-numpy str      text    text     program  text    text    text    text     state    text    width  Value
-numpy bytes    array   array    program  array   array   array   type     state    type    width  Value
-0-d array      array   array    ok       array   array   array   ok       state    ok      width  Value
-array          array   array    shape    array   array   array   -        state    count   width  Value
-str            text    text     program  text    text    text    text     state    text    width  Value
-bytes          type    type     program  type    type    type    type     state    type    width  Value
-None           type    type     type     type    type    type    type     state    type    width  Value
-complex        real    real     program  real    real    real    real     state    real    width  Value
-list           type    type     shape    shape   type    type    -        state    count   width  Value
-Value          data    ok       data     data    data    data    ok       state    data    width  ok
-other          type    type     type     type    type    type    type     state    type    width  Value
+               number operand program lines rate  X      y      state  label width node
+float          ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
+-0.0           ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
+subnormal      ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
+inf            ok     ok      ok      ok    range finite finite finite ok    width Value
+nan            ok     ok      ok      ok    range finite finite finite ok    width Value
+int            ok     ok      ok      ok    ok    ok     ok     ok     ok    ok    Value
+300 digits     ok     ok      ok      ok    ok    ok     ok     ok     ok    -     Value
+1000 digits    large  large   large   large large large  large  finite large -     Value
+bool           ok     ok      ok      ok    ok    ok     ok     state  ok    width Value
+Fraction       ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
+huge Fraction  large  -       large   large large large  large  finite large width Value
+Decimal        ok     ok      ok      ok    ok    ok     ok     state  ok    width Value
+Decimal inf    ok     ok      ok      ok    range finite finite state  ok    width Value
+Decimal sNaN   type   type    type    type  type  type   type   state  type  width Value
+numpy int      ok     ok      ok      ok    ok    ok     ok     ok     ok    ok    Value
+numpy float    ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
+numpy complex  real   real    program real  real  real   real   state  real  width Value
+numpy time     array  array   program array array array  type   -      type  width Value
+numpy ns       array  array   program array array array  -      -      -     width Value
+numpy str      text   text    program text  text  text   text   state  text  width Value
+numpy bytes    array  array   program array array array  type   state  type  width Value
+0-d array      array  array   ok      array array array  ok     state  ok    width Value
+array          array  array   shape   array array array  -      state  count width Value
+str            text   text    program text  text  text   text   state  text  width Value
+bytes          type   type    program type  type  type   type   state  type  width Value
+None           type   type    type    type  type  type   type   state  type  width Value
+complex        real   real    program real  real  real   real   state  real  width Value
+list           type   type    shape   shape type  type   -      state  count width Value
+Value          data   ok      data    data  data  data   ok     state  data  width ok
+other          type   type    type    type  type  type   type   state  type  width Value
 """
 
 REFUSALS: dict[str, tuple[type[MicrogradError], str]] = {
@@ -198,12 +195,19 @@ def fitted(**data: Any) -> float:
 
 def loaded(thing: Any) -> float:
     model = nn.MLP(1, [1], seed=0)
-    model.load_state_dict({name: thing for name in model.state_dict()})
+    model.load_state_dict(dict.fromkeys(model.state_dict(), thing))
     return model.parameters()[0].data
 
 
 X = Value(3.0)
 MODEL = nn.MLP(2, [3, 1], seed=0)
+
+NATIVE: dict[str, Callable[[Any], Any]] = {}
+if find_spec("numba"):
+    NATIVE = {
+        "compile(..., 'numba')([_])": program("numba"),
+        "compile(..., 'numba')([[_]])": program("numba", batch=True),
+    }
 
 PLACES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "number": {
@@ -225,9 +229,9 @@ PLACES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "_ / x": lambda _: _ / X,
         "x ** _": lambda _: X**_,
         "_ ** x": lambda _: _**X,
-        "x < _": lambda _: X < _,
+        "x < _": lambda _: _ > X,
         "_ < x": lambda _: _ < X,
-        "x >= _": lambda _: X >= _,
+        "x >= _": lambda _: _ <= X,
         "tanh(_)": tanh,
         "hypot(x, _)": lambda _: hypot(X, _),
         "logsumexp(_, x)": lambda _: logsumexp(_, X),
@@ -241,8 +245,7 @@ PLACES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "program": {
         "compile(..., 'numpy')([_])": program("numpy"),
         "compile(..., 'numpy')([[_]])": program("numpy", batch=True),
-        "compile(..., 'numba')([_])": program("numba"),
-        "compile(..., 'numba')([[_]])": program("numba", batch=True),
+        **NATIVE,
     },
     "lines": {
         "compile(..., 'python')([_])": program("python"),
@@ -521,3 +524,64 @@ def test_a_page_refuses_more_steps_than_browsers_show() -> None:
         InputError, match="a page shows at most 20,000 steps, this graph has 20,002"
     ):
         player(y)
+
+
+# --- the ends of the floats -----------------------------------------------------------------------
+
+ENDS = [0.0, -0.0, 5e-324, -5e-324, 1.0, -1.0, 2.5, 1.7976931348623157e308, INF, -INF, NAN]
+ROWS = sorted({op.name for op in ops.TABLE.values() if op.name in ops.BUILTIN} - {"affine"})
+
+
+def applied(name: str, xs: list[Value]) -> Value:
+    result: Value = ops.TABLE[name](*xs)
+    return result
+
+
+def graph_of(name: str) -> tuple[list[Value], Value]:
+    """Some arguments in the row's domain, and the row applied to them."""
+    for x in (0.5, 1.5):
+        xs = [Value(x, label) for label in ("p", "q", "r")[: ops.TABLE[name].arity or 2]]
+        with contextlib.suppress(DomainError):
+            return xs, applied(name, xs)
+    raise AssertionError(name)
+
+
+def is_same(got: float, want: float) -> bool:
+    """Equal to rounding, and NaN, infinite or neither as `want` is."""
+    if not (math.isfinite(got) and math.isfinite(want)):
+        return same(got, want)
+    return math.isclose(got, want, rel_tol=1e-12, abs_tol=1e-320)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "python"])
+@pytest.mark.parametrize("name", ROWS)
+def test_programs_have_the_engines_numbers_at_the_ends_of_the_floats(
+    name: str, backend: Any
+) -> None:
+    """(With Numba: tests/test_loops.py.)"""
+    inputs, root = graph_of(name)
+    program = compile(root, inputs, inputs, backend=backend)
+    for point in itertools.product(ENDS, repeat=len(inputs)):
+        xs = [Value(x) for x in point]
+        try:
+            y = applied(name, xs)
+        except DomainError as error:
+            with pytest.raises(DomainError, match=error.op):
+                program(list(point), check=True)
+            continue
+        value, gradient = program(list(point))
+        want = [y.data, *grad(y, xs)]
+        assert all(map(is_same, [value, *gradient], want)), (point, value, gradient, want)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_gradients_at_the_ends_of_the_floats_are_those_of_the_recorded_derivatives(
+    name: str,
+) -> None:
+    for point in itertools.product(ENDS, repeat=len(graph_of(name)[0])):
+        xs = [Value(x) for x in point]
+        with contextlib.suppress(DomainError):
+            y = applied(name, xs)
+            graphs = grad(y, xs, create_graph=True)
+            assert all(map(same, [g.data for g in graphs], grad(y, xs))), point
+            assert all(map(same, y.local_grads, (grad(y, x) for x in xs))), point

@@ -23,7 +23,7 @@ from .tape import word
 # element by element.
 _NUMPY: dict[Op, str] = {
     ops.exp: "np.exp(@x)", ops.expm1: "np.expm1(@x)", ops.log1p: "np.log1p(@x)",
-    ops.log: "np.log(@x)", ops.ieee_log: "np.log(@x)", ops.sqrt: "np.sqrt(@x)",
+    ops.log: "np.log(@x)", ops.ieee_log: "np.log(@x)", ops.sqrt: "np.sqrt(@x + 0.0)",
     ops.tanh: "np.tanh(@x)", ops.sin: "np.sin(@x)", ops.cos: "np.cos(@x)", ops.tan: "np.tan(@x)",
     ops.asin: "np.arcsin(@x)", ops.acos: "np.arccos(@x)", ops.atan: "np.arctan(@x)",
     ops.sinh: "np.sinh(@x)", ops.cosh: "np.cosh(@x)", ops.asinh: "np.arcsinh(@x)",

@@ -334,7 +334,12 @@ class Program:
                 raise DomainError(node.op.name, error.domain, xs, labels) from None
 
     def equations(self) -> str:
-        """The program as LaTeX, an `aligned` environment with one equation a statement."""
+        """The program as LaTeX, an `aligned` environment with one equation a statement.
+
+        Raises InputError for the loops of Numba.
+        """
+        if self._native is not None:
+            raise InputError("loops are no equations: compile with backend='numpy' to get them")
         return equations(self.source)
 
     def _repr_html_(self) -> str:
@@ -380,7 +385,7 @@ def _executed(source: str, constants: dict[str, Any]) -> Any:
     """The function that the source defines. Over NumPy, it warns of nothing that eager does not."""
     space = dict(constants)
     exec(source, space)
-    function = space["program"]
+    function = space.pop("program")  # which holds the space: no cycle
     if "np" not in space:
         return function
     np = space["np"]
