@@ -16,7 +16,8 @@ from numbers import Real
 from typing import Any
 
 from .engine import Value
-from .errors import StateError
+from .errors import InputError, OperandError, StateError
+from .numerics import number
 
 FORMAT = "micrograd_like/1"
 
@@ -45,11 +46,14 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
         )
     numbers = {}
     for name, value in state.items():
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise StateError(f"parameter {name!r:.80} needs a number, got {_shown(value)}")
         try:
-            numbers[name] = float(value)
-        except OverflowError:
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise OperandError
+            numbers[name] = number(value)
+        except OperandError:
+            what = f"parameter {name!r:.80} needs a number, got {_shown(value)}"
+            raise StateError(what) from None
+        except InputError:  # too large
             numbers[name] = math.inf
         if not math.isfinite(numbers[name]):
             raise StateError(f"parameter {name!r:.80} needs a finite number, got {_shown(value)}")

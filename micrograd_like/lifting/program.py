@@ -125,7 +125,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     gradients of the output with respect to it: the compiler gets them as graphs from
     `grad(..., create_graph=True)`, and knows no calculus. Of several outputs it gives a 1-D array,
     and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
-    NaN and infinities included; the sign of a zero may differ.
+    NaN and infinities included; the sign of a zero may differ, and so may what comes of products
+    and sums that overflow in one order only.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.

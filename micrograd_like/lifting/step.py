@@ -21,7 +21,7 @@ class Step:
 
     `source` is the program and `function` runs it, from `arrays` to arrays; `parameters` are those
     that it differentiates; after a step `outputs` has what the model gave, of shape
-    (examples, outputs).
+    (examples, outputs). As it keeps these, a step belongs to one thread; `function` does not.
     """
 
     def __init__(
