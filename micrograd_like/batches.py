@@ -19,7 +19,7 @@ from .numerics import number
 Batch = tuple[list[Any], list[Any]]
 Check = Callable[[Any], object]
 
-_MANY = 1024  # rows of a memory-mapped array that are held at a time where the number is free
+_MANY = 2**16  # numbers of a memory-mapped array that are held at a time where that is free
 
 
 class Examples:
@@ -30,6 +30,8 @@ class Examples:
         self.places = places
         self.late = late
         self._check: Check | None = None
+        self._width = len(_row(columns[0][0]))
+        self._free = max(1, _MANY // max(1, self._width)) if late else len(places)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -56,10 +58,8 @@ class Examples:
         return self._take(self.places[:: max(1, len(self) // count)])
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
-        """The examples in batches of `size`, or in as few as memory allows."""
-        size = size or (_MANY if self.late else len(self))
-        for start in range(0, len(self), size):
-            yield self._take(self.places[start : start + size])
+        """The examples in batches of `size`, or in as few as memory is sure to hold."""
+        return self._batches(self.places, size or self._free)
 
     def check_targets(self, check: Check) -> None:
         """Let `check`, which raises InputError, see every target: now, or if `late` when read."""
@@ -73,14 +73,20 @@ class Examples:
         from zlib import crc32
 
         total = 0
-        for row, target in zip(*self.sample(1000 if self.late else len(self)), strict=True):
-            numbers = target if isinstance(target, list) else [target]
-            try:
-                tail = array("d", numbers).tobytes()
-            except TypeError:  # no numbers: a loss of the user's may take anything
-                tail = repr(target).encode()
-            total = crc32(tail, crc32(array("d", row).tobytes(), total))
+        places = self.places[:: max(1, len(self) // 1000)] if self.late else self.places
+        for inputs, targets in self._batches(places, self._free):
+            for row, target in zip(inputs, targets, strict=True):
+                numbers = target if isinstance(target, list) else [target]
+                try:
+                    tail = array("d", numbers).tobytes()
+                except TypeError:  # no numbers: a loss of the user's may take anything
+                    tail = repr(target).encode()
+                total = crc32(tail, crc32(array("d", row).tobytes(), total))
         return total
+
+    def _batches(self, places: array[int], size: int) -> Iterator[Batch]:
+        for start in range(0, len(places), size):
+            yield self._take(places[start : start + size])
 
     def _take(self, places: array[int]) -> Batch:
         inputs, targets = (
@@ -89,8 +95,7 @@ class Examples:
         )
         if not self.late:
             return inputs, targets
-        width = len(_row(self.columns[0][0]))
-        return _checked(inputs, targets, places, width, self._check)
+        return _checked(inputs, targets, places, self._width, self._check)
 
 
 class Batches:
