@@ -74,7 +74,7 @@ class History:
         self.validation_loss: list[float] = []
         self.validation_accuracy: list[float] = []
         self.interrupted = False
-        self._training: dict[str, Any] | None = None  # what to go on from, after a whole epoch
+        self._training: tuple[dict[str, Any], Optimizer] | None = None  # after a whole epoch
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -234,7 +234,7 @@ def fit(
                     history.validation_loss.append(validation_loss)
                     if rule.predict:
                         history.validation_accuracy.append(accuracy)
-                history._training = {"run": run, "optimizer": descent.state_dict()}
+                history._training = run, descent
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
@@ -273,7 +273,12 @@ def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, 
     def save(model: Module, history: History) -> None:
         if history._training is None:
             raise InputError("a checkpoint is written after a whole epoch, as a callback of fit")
-        training = {**history._training, "history": history._columns()}
+        run, descent = history._training
+        training = {
+            "run": run,
+            "optimizer": descent.state_dict(),
+            "history": history._columns(),
+        }
         state.write_file(path, model.state_dict(), **extra, training=training)
 
     return save
@@ -298,12 +303,12 @@ class _Saved(NamedTuple):
                 what = f"the {name} differs" if long else f"{name} was {before!r:.60}, is {value!r}"
                 raise StateError(f"{self.path} cannot be resumed: {what}")
         unchanged = descent.state_dict()
-        descent.load_state_dict(self.optimizer)
         try:
+            descent.load_state_dict(self.optimizer)
             model.load_state_dict(self.parameters)
-        except StateError:
+        except StateError as error:
             descent.load_state_dict(unchanged)
-            raise
+            raise StateError(f"{self.path} cannot be resumed: {error}") from None
 
 
 def _saved(path: str | os.PathLike[str], epochs: int) -> _Saved:
