@@ -341,13 +341,16 @@ def _about(classifier: Classifier) -> dict[str, dict[str, Any]]:
 
 
 def _check_same(path: Path, about: dict[str, dict[str, Any]]) -> None:
-    """Refuse to go on from a file of another model or other data, naming what differs."""
+    """Refuse to go on from a file of another model or other classes, naming what differs.
+
+    Shift and scale follow from the seed and the data, which `fit` compares.
+    """
     content = state.read_file(path)
     for section, items in about.items():
         before = content.get(section)
         for name, value in items.items():
             old = before.get(name) if isinstance(before, dict) else None
-            if old != value:
+            if old != value and name not in ("shift", "scale"):
                 raise StateError(
                     f"{path} cannot be resumed: {name} was {old!r:.60}, is {value!r:.60}"
                 )

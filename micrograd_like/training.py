@@ -96,6 +96,20 @@ class History:
             for i in range(len(self))
         ]
 
+    def _append(
+        self,
+        trained: tuple[float, float],
+        validated: tuple[float, float] | None,
+        classified: bool,
+    ) -> None:
+        self.loss.append(trained[0])
+        if classified:
+            self.accuracy.append(trained[1])
+        if validated is not None:
+            self.validation_loss.append(validated[0])
+            if classified:
+                self.validation_accuracy.append(validated[1])
+
     def _columns(self) -> dict[str, list[float]]:
         return {
             "loss": self.loss,
@@ -226,14 +240,8 @@ def fit(
                     total += mean * len(inputs)
                     hits += correct
                     seen += len(inputs)
-                history.loss.append(total / seen)
-                if rule.predict:
-                    history.accuracy.append(hits / seen)
-                if held is not None:
-                    validation_loss, accuracy = _validate(model, rule, step, held)
-                    history.validation_loss.append(validation_loss)
-                    if rule.predict:
-                        history.validation_accuracy.append(accuracy)
+                validated = None if held is None else _validate(model, rule, step, held)
+                history._append((total / seen, hits / seen), validated, rule.predict is not None)
                 history._training = run, descent
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
