@@ -189,19 +189,24 @@ def _train(arguments: argparse.Namespace) -> int:
         f"MLP {widths}, {len(classifier.model.parameters())} parameters"
     )
     about = _about(classifier)
+    path = out / "model.json"
     if arguments.resume:
-        _check_same(out / "model.json", about)
-    save = training.checkpoint(out / "model.json", **about)
-    history = _fit(classifier, data, train, epochs, arguments, save, out)
+        _check_same(path, about)
+    checkpoint = training.checkpoint(path, **about)
+
+    def save(model: nn.Module, history: training.History) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint(model, history)
+
+    history = _fit(classifier, data, train, epochs, arguments, save, path)
     if not len(history):
         print("micrograd-like: interrupted in the first epoch", file=sys.stderr)
         return 130
     if history.interrupted:
         _say(f"interrupted after {len(history)} of {epochs} epochs (--resume goes on)")
         if history.mid_epoch:  # the file has the model of the last whole one
-            classifier.model.load(out / "model.json")
+            classifier.model.load(path)
         else:
-            out.mkdir(parents=True, exist_ok=True)
             save(classifier.model, history)
 
     truth = [data.y[i] for i in test]
@@ -262,15 +267,13 @@ def _fit(
     epochs: int,
     arguments: argparse.Namespace,
     save: Callable[[nn.Module, training.History], None],
-    out: Path,
+    path: Path,
 ) -> training.History:
     targets = TARGETS[classifier.loss][0]
     inputs = data.scaled()
     bar = sys.stderr is not None and sys.stderr.isatty()
 
     def report(model: Any, history: training.History) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        save(model, history)
         if not bar and len(history) % -(-epochs // 10) == 0:
             _say(
                 f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
@@ -287,9 +290,9 @@ def _fit(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         progress=bar,
-        callbacks=[report],
+        callbacks=[save, report],
         engine=arguments.engine,
-        resume=out / "model.json" if arguments.resume else None,
+        resume=path if arguments.resume else None,
     )
 
 

@@ -96,20 +96,6 @@ class History:
             for i in range(len(self))
         ]
 
-    def _append(
-        self,
-        trained: tuple[float, float],
-        validated: tuple[float, float] | None,
-        classified: bool,
-    ) -> None:
-        self.loss.append(trained[0])
-        if classified:
-            self.accuracy.append(trained[1])
-        if validated is not None:
-            self.validation_loss.append(validated[0])
-            if classified:
-                self.validation_accuracy.append(validated[1])
-
     def _columns(self) -> dict[str, list[float]]:
         return {
             "loss": self.loss,
@@ -199,7 +185,8 @@ def fit(
         "seed": seed,
         "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
         "model": architecture(model),
-        **_settings(descent),
+        "optimizer": type(descent).__name__,
+        **descent._settings(),
         "examples": _count(source),
         "batch_size": size and int(size),
         "data": source.digest(),
@@ -240,8 +227,11 @@ def fit(
                     total += mean * len(inputs)
                     hits += correct
                     seen += len(inputs)
-                validated = None if held is None else _validate(model, rule, step, held)
-                history._append((total / seen, hits / seen), validated, rule.predict is not None)
+                measured = {"loss": total / seen, "accuracy": hits / seen}
+                if held is not None:
+                    measured |= _validate(model, rule, step, held)
+                for name in run["columns"]:
+                    history._columns()[name].append(measured[name])
                 history._training = run, descent
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
@@ -310,12 +300,14 @@ class _Saved(NamedTuple):
                 long = name in ("data", "model")
                 what = f"the {name} differs" if long else f"{name} was {before!r:.60}, is {value!r}"
                 raise StateError(f"{self.path} cannot be resumed: {what}")
-        unchanged = descent.state_dict()
+        parameters = model.parameters()
+        unchanged = [p.data for p in parameters]
         try:
-            descent.load_state_dict(self.optimizer)
             model.load_state_dict(self.parameters)
+            descent.load_state_dict(self.optimizer)
         except StateError as error:
-            descent.load_state_dict(unchanged)
+            for p, data in zip(parameters, unchanged, strict=True):
+                p.data = data
             raise StateError(f"{self.path} cannot be resumed: {error}") from None
 
 
@@ -355,15 +347,10 @@ def _count(source: Examples | Batches | None) -> int | str | None:
     return len(source) if isinstance(source, Examples) else "batches"
 
 
-def _settings(descent: Optimizer) -> dict[str, Any]:
-    about = descent.state_dict()
-    return {"optimizer": about["rule"], **about["settings"]}
-
-
 def _validate(
     model: Callable[[Any], Any], rule: Loss, step: Step | None, held: Examples | Batches
-) -> tuple[float, float]:
-    """The mean loss and the share of right labels over the examples in `held`."""
+) -> dict[str, float]:
+    """The mean loss and the share of right labels over the examples in `held`, for a history."""
     mean, hits, seen = 0.0, 0, 0
     for inputs, targets in held.batches():
         if step is None:
@@ -373,7 +360,7 @@ def _validate(
         seen += len(inputs)
         mean += (loss - mean) * (len(inputs) / seen)
         hits += correct
-    return mean, hits / seen
+    return {"validation_loss": mean, "validation_accuracy": hits / seen}
 
 
 def _differentiate(
