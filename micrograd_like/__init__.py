@@ -60,6 +60,8 @@ from .ops import power as pow  # noqa: A004, F401
 from .transforms import hessian, jacobian, jvp, value_and_grad
 
 if TYPE_CHECKING:
+    from .anomaly import detect_anomaly, stale
+    from .checking import gradcheck
     from .derivation import derive, explain
     from .drawing import draw
     from .lifting import compile, compile_step  # noqa: A004
@@ -71,9 +73,12 @@ _LATER = {
     "compile": "lifting",
     "compile_step": "lifting",
     "derive": "derivation",
+    "detect_anomaly": "anomaly",
     "draw": "drawing",
     "explain": "derivation",
+    "gradcheck": "checking",
     "player": "stepping",
+    "stale": "anomaly",
     "steps": "stepping",
 }
 
@@ -109,6 +114,7 @@ __all__ = [
     "cos",
     "cosh",
     "derive",
+    "detect_anomaly",
     "div",
     "draw",
     "elu",
@@ -118,6 +124,7 @@ __all__ = [
     "expm1",
     "gelu",
     "grad",
+    "gradcheck",
     "hessian",
     "hypot",
     "jacobian",
@@ -143,6 +150,7 @@ __all__ = [
     "sinh",
     "softplus",
     "sqrt",
+    "stale",
     "steps",
     "sub",
     "tan",

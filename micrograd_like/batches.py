@@ -239,7 +239,7 @@ def _checked(
             j = [math.isfinite(x) for x in row].index(False)
             raise InputError(f"X[{i}][{j}] is {row[j]!r}: inputs are finite numbers")
         for t in target if isinstance(target, list) else [target]:
-            if isinstance(t, float) and not math.isfinite(t):
+            if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     if check:
         _check_all(check, targets, places)
@@ -270,6 +270,13 @@ def _on_disk(x: Any) -> bool:
     while x is not None and not isinstance(x, mmap):
         x = getattr(x, "base", None)
     return x is not None
+
+
+def _is_finite(target: Any) -> bool:
+    try:
+        return math.isfinite(number(target))
+    except OperandError:  # what a loss of the user's makes of it is its business
+        return True
 
 
 def _list(x: Any) -> list[Any]:

@@ -1,8 +1,10 @@
 """The command line: `micrograd-like train`, `predict`, and a small show without arguments.
 
-A refusal is one line on stderr and exit status 2, and leaves no files but, where training fails
-late, the model of the last whole epoch. That of an expression (the commands on expressions are in
-`inspection.py`) has the expression below it, and a caret.
+A refusal is one line on stderr and exit status 2, and leaves no files. That of an expression (the
+commands on expressions are in `inspection.py`) has the expression below it, and a caret. Where
+training or writing fails late it is the same, but files that were whole by then stay, such as the
+model of the last whole epoch. Neither files nor arguments can send a terminal control characters:
+in messages, and in tables on a terminal, they are �.
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from . import __version__, datasets, inspection, nn, plots, state, training
 from .datasets import Dataset
 from .engine import no_grad
-from .errors import ExpressionError, InputError, MicrogradError, MissingExtraError, StateError
+from .errors import (
+    ExpressionError,
+    InputError,
+    MicrogradError,
+    MissingExtraError,
+    StateError,
+    printable,
+)
 from .optim import Adam
 
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
@@ -66,48 +76,73 @@ class Classifier:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    # None where whoever started this has closed them (`>&-`).
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # it may be closed, or unable to show a label
+        if isinstance(stream, io.TextIOWrapper):  # it may be unable to show a label
             stream.reconfigure(errors="replace")
-    argv = sys.argv[1:] if argv is None else argv
+    status = _run(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop(sys.stdout)
+    except OSError as error:
+        _drop(sys.stdout)
+        status = status or _refuse(f"stdout: {error.strerror or error}")
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
     if argv and argv[0] in inspection.COMMANDS:
         argv = inspection.options_first(argv)
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         return int(arguments.run(arguments))
+    except SystemExit as exit_:  # of --help, or of a refused option
+        return int(exit_.code or 0)
     except ExpressionError as error:
         status = _refuse(error.message)
-        print(error.excerpt(shutil.get_terminal_size().columns), file=sys.stderr)
+        _complain(error.excerpt(shutil.get_terminal_size().columns))
         return status
     except MicrogradError as error:
         return _refuse(str(error))
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        print("micrograd-like: interrupted", file=sys.stderr)
+        _complain("micrograd-like: interrupted")
         return 130
 
 
 def _refuse(message: str) -> int:
-    print(f"micrograd-like: {' '.join(message.split())}", file=sys.stderr)
+    _complain(f"micrograd-like: {printable(' '.join(message.split()))}")
     return 2
 
 
-def _drop_output() -> None:
-    """Whoever read stdout has gone (`| head`): let nothing more be written there, nor at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _complain(text: str) -> None:
+    """Print on stderr; where that is full or gone the exit status has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
+    """Whoever read it has gone (`| head`), or it is full: write no more there, nor at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(line: str) -> None:
     """Print a line of progress; the work goes on when nobody reads it."""
     try:
-        print(line, flush=True)
+        print(printable(line), flush=True)
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -200,7 +235,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     history = _fit(classifier, data, train, epochs, arguments, save, path)
     if not len(history):
-        print("micrograd-like: interrupted in the first epoch", file=sys.stderr)
+        _complain("micrograd-like: interrupted in the first epoch")
         return 130
     if history.interrupted:
         _say(f"interrupted after {len(history)} of {epochs} epochs (--resume goes on)")
@@ -318,7 +353,9 @@ def _draw(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a label may need a glyph that matplotlib's font lacks
         for name, figure in figures.items():
-            figure.savefig(out / name)
+            picture = io.BytesIO()
+            figure.savefig(picture)
+            state.write_atomically(out / name, picture.getvalue())
     return list(figures)
 
 
@@ -412,14 +449,17 @@ def _predict(arguments: argparse.Namespace) -> int:
     rows = [
         {"row": line, "prediction": name} for (line, _), name in zip(table.rows, names, strict=True)
     ]
-    print(_csv(rows), end="", flush=True)
+    text = _csv(rows)
+    if sys.stdout.isatty():
+        text = "\n".join(map(printable, text.split("\n")))
+    print(text, end="", flush=True)
     if classifier.label in table.columns:
         place = table.column(classifier.label)
         truth = [cells[place].strip() for _, cells in table.rows]
         known = [(t, name) for t, name in zip(truth, names, strict=True) if t]
         if known:
             share = 100.0 * sum(t == name for t, name in known) / len(known)
-            print(f"accuracy {share:.1f} % of {len(known)} labelled rows", file=sys.stderr)
+            _complain(f"accuracy {share:.1f} % of {len(known)} labelled rows")
     return 0
 
 

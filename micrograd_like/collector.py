@@ -19,15 +19,18 @@ def paused() -> Iterator[None]:
     Threads may be in here together; the last one out restores what the first one found.
     """
     global _pauses, _was_enabled
-    with _pause_lock:
-        if not _pauses:
-            _was_enabled = gc.isenabled()
-            gc.disable()
-        _pauses += 1
+    counted = False
     try:
+        with _pause_lock:
+            if not _pauses:
+                _was_enabled = gc.isenabled()
+            _pauses += 1
+            counted = True  # without a call in between, where Ctrl-C could come
+            gc.disable()
         yield
     finally:
-        with _pause_lock:
-            _pauses -= 1
-            if not _pauses and _was_enabled:
-                gc.enable()
+        if counted:
+            with _pause_lock:
+                _pauses -= 1
+                if not _pauses and _was_enabled:
+                    gc.enable()

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -95,13 +96,17 @@ class Table:
     columns: list[str]
     rows: list[tuple[int, list[str]]]
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.columns)}
+
     def column(self, name: str) -> int:
         """The place of the column of that name. Raises InputError."""
-        if name not in self.columns:
+        if name not in self._places:
             raise InputError(
-                f"{self.path}: there is no column {name!r}; there are {_names(self.columns)}"
+                f"{self.path}: there is no column {name!r:.80}; there are {_names(self.columns)}"
             )
-        return self.columns.index(name)
+        return self._places[name]
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
@@ -116,7 +121,7 @@ class Table:
         place = self.column(name)
         for line, cells in self.rows:
             if not cells[place].strip():
-                raise InputError(f"{self.path}: row {line}, column {name!r}: the cell is empty")
+                raise InputError(f"{self.path}: row {line}, column {name!r:.80}: the cell is empty")
         return [cells[place].strip() for _, cells in self.rows]
 
     def _number(self, line: int, cell: str, name: str) -> float:
@@ -128,7 +133,7 @@ class Table:
         if math.isfinite(x):
             return x
         problem = f"{cell!r:.60} is not a finite number" if cell.strip() else "the cell is empty"
-        raise InputError(f"{self.path}: row {line}, column {name!r}: {problem}")
+        raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -159,10 +164,12 @@ def read_table(path: str | os.PathLike[str]) -> Table:
             ) from None
     if not columns:
         raise InputError(f"{path} is empty: a header and rows of numbers are needed")
-    for i, name in enumerate(columns):
-        if not name or name in columns[:i]:
-            problem = f"a second column {name!r}" if name else f"no name for column {i + 1}"
+    seen: set[str] = set()
+    for i, name in enumerate(columns, 1):
+        if not name or name in seen:
+            problem = f"a second column {name!r:.80}" if name else f"no name for column {i}"
             raise InputError(f"{path}: row 1: the header has {problem}")
+        seen.add(name)
     if not rows:
         raise InputError(f"{path} has a header but no rows")
     return Table(os.fspath(path), columns, rows)
@@ -186,11 +193,11 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     classes = sorted(set(texts), key=_natural)
     if len(classes) < 2:
         raise InputError(
-            f"{path}: column {label!r} has the single class {classes[0]!r}: two are needed"
+            f"{path}: column {label!r:.80} has the single class {classes[0]!r:.80}: two are needed"
         )
     if len(classes) > max(2, len(texts) // 2):
         raise InputError(
-            f"{path}: column {label!r} has {len(classes)} classes in {len(texts)} rows: "
+            f"{path}: column {label!r:.80} has {len(classes)} classes in {len(texts)} rows: "
             "that looks like no label (--label names the column)"
         )
     places = {name: i for i, name in enumerate(classes)}
@@ -248,5 +255,5 @@ def _natural(text: str) -> tuple[float, str]:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:6])
+    shown = ", ".join(f"{name!r:.80}" for name in names[:6])
     return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"

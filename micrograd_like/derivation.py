@@ -35,12 +35,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from math import isfinite, isnan
 from typing import Final, NamedTuple
 
 from . import notation, ops
-from .engine import Value, grad, topological_order
-from .errors import InputError, MicrogradError, OperandError, StaleGraphError
+from .engine import Value, grad, listed, topological_order
+from .errors import InputError, MicrogradError, OperandError, StaleGraphError, printable
 from .notation import Expression, Style, numeral
 from .ops import Op
 
@@ -75,7 +76,7 @@ class _Graph:
         self.order = topological_order(root)
         known = set(self.order)
         self.names = notation.names(
-            [*self.order, *(node for node in dict.fromkeys(wrt) if node not in known)], _one_line
+            [*self.order, *(node for node in dict.fromkeys(wrt) if node not in known)], printable
         )
         latex = notation.latex_names(self.names.values())
         self._symbols = {
@@ -421,7 +422,7 @@ def derive(
     of the graph; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
     forward pass.
     """
-    targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    targets = listed(wrt)
     for target in targets:
         if not isinstance(target, Value):
             raise OperandError(f"derivations are with respect to Values, not {target!r:.60}")
@@ -502,13 +503,13 @@ def _explanation(graph: _Graph, node: Value, root: Value) -> list[str]:
 
 def _broken(side: str, indent: int) -> str:
     """The sum with line ends before terms that would not fit, each line after `indent` spaces."""
-    terms = [""]
+    starts = [0]
     depth = 0
     for i, c in enumerate(side):
         depth += (c in "([") - (c in ")]")
         if depth == 0 and side[i : i + 3] in (" + ", " - "):
-            terms.append("")
-        terms[-1] += c
+            starts.append(i)
+    terms = [side[i:j] for i, j in pairwise([*starts, len(side)])]
     lines = [terms[0]]
     for term in terms[1:]:
         if indent + len(lines[-1]) + len(term) > _WIDTH:
@@ -929,10 +930,6 @@ def _factor_of(name: Expression) -> tuple[str, str]:
     return f"({name.text})", rf"\left({name.latex}\right)"
 
 
-def _one_line(label: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
-
-
 def _function(node: Value) -> tuple[Op | None, tuple[Value | float, ...]]:
     """What the node does with its first operand: leaky_relu with different slopes is different."""
     return node.op, node.operands[1:]
@@ -988,7 +985,7 @@ def _activations(
 def _activation(name: object) -> str:
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"activation needs names, such as 'α', not {name!r:.60}")
-    return _one_line(name)
+    return printable(name)
 
 
 def _is_made_up(op: Op) -> bool:

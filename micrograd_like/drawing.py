@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from . import notation, ops
-from .engine import Value, topological_order
+from .engine import Value, listed, topological_order
 from .errors import InputError, OperandError, RendererError
+from .numerics import is_count
+from .state import write_atomically
 
 Direction = Literal["LR", "TB"]
 Collapse = Literal["auto", "none", "neuron", "layer"]
@@ -84,11 +86,9 @@ def draw(
     ):
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
-    if not isinstance(max_nodes, int) or max_nodes < 1:
+    if not is_count(max_nodes):
         raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
-    graph = _Graph(
-        list(roots) if isinstance(roots, Iterable) else [roots], _values("parameters", parameters)
-    )
+    graph = _Graph(listed(roots), _values("parameters", parameters))
     plan = _plan(graph, collapse, max_nodes)
     marked = _values("highlight", highlight)
 
@@ -102,7 +102,7 @@ def draw(
 
 def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
     """What an option names. Raises OperandError for what is not a Value."""
-    found = [values] if isinstance(values, Value) else list(values)
+    found = listed(values)
     for value in found:
         if not isinstance(value, Value):
             raise OperandError(f"{option} takes Values, not {value!r:.60}")
@@ -178,7 +178,8 @@ class Drawing:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture, in the format that the suffix of `path` names (.dot: the source).
 
-        Returns the path. Raises RendererError where the renderer cannot write that format.
+        Returns the path. Raises RendererError where the renderer cannot write that format, and
+        OSError where writing fails: then a file that was there is as it was.
         """
         path = Path(path)
         suffix = path.suffix[1:].lower()
@@ -188,7 +189,7 @@ class Drawing:
             data = self._source.encode()
         else:
             data = self.svg.encode() if suffix == "svg" else self.pipe(suffix)
-        path.write_bytes(data)
+        write_atomically(path, data)
         return path
 
     def render(
@@ -207,11 +208,11 @@ class Drawing:
         picture = source.with_name(f"{source.name}.{format}")
         data = self.svg.encode() if format == "svg" else self.pipe(format)
         source.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(data)
+        write_atomically(picture, data)
         if cleanup:
             source.unlink(missing_ok=True)
         else:
-            source.write_text(self._source, encoding="utf-8")
+            write_atomically(source, self._source)
         if view:
             import graphviz
 
@@ -250,7 +251,11 @@ class _Graph:
         self.index = {node: i for i, node in enumerate(self.order)}
         self.names = notation.names(self.order)
         self.parameters = parameters | {
-            node for node in self.order if node.op is None and _PARAMETER.search(node.label)
+            node
+            for node in self.order
+            if node.op is None
+            and len(node.label) <= _LONGEST_PATH
+            and _PARAMETER.search(node.label)
         }
         self.uses: Counter[Value] = Counter()
         for node in self.order:
@@ -276,7 +281,11 @@ class _Graph:
         applied: dict[str, list[Value]] = {}
         for node in self.order:
             if node.op is None:
-                if node in self.parameters and (path := _MODULE_PATH.match(node.label)):
+                if (
+                    node in self.parameters
+                    and len(node.label) <= _LONGEST_PATH
+                    and (path := _MODULE_PATH.match(node.label))
+                ):
                     result[node] = path[1]
                 continue
             parents = node.parents
@@ -319,8 +328,9 @@ _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
 _MODULE_PATH = re.compile(r"(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
-_NEURON_PATH = re.compile(r"neurons\[\d+\]$")
-_LAYER_PATH = re.compile(r"(?:(.*)\.)?neurons\[\d+\]$", re.DOTALL)
+_NEURON_PATH = re.compile(r"neurons\[\d{1,9}\]$")
+_LAYER_PATH = re.compile(r"(?:(.*)\.)?neurons\[\d{1,9}\]$", re.DOTALL)
+_LONGEST_PATH = 1000  # the patterns take time quadratic in a label's length
 
 
 def _layer(neuron: str) -> str:
@@ -524,7 +534,7 @@ def _source(
                 continue
             d = next(local)
             source = place_of[operand]
-            if boxes[source].kind == "node":
+            if boxes[source].kind == "node" and boxes[i].sources[source] <= _MANY_OPERANDS:
                 about = f"∂{graph.names[node]}/∂{graph.names[operand]} = {d!r}"
                 dot.edge(
                     boxes[source].id,
@@ -769,8 +779,8 @@ def _entities(text: str) -> str:
     if len(text) > _LONGEST_TOOLTIP:
         text = f"{text[:_LONGEST_TOOLTIP]}…"
     text = "\n".join(_clean(line) for line in text.split("\n"))
-    # Backslashes are read twice there: as escapes of the string, and as \\G, \\N and the like.
-    return text.replace("&", "&amp;").replace("\\", "\\\\")
+    # Else backslashes were read twice: as escapes of the string, and as \\G, \\N and the like.
+    return text.replace("&", "&amp;").replace("\\", "&#92;")
 
 
 # --- renderers ------------------------------------------------------------------------------------

@@ -15,25 +15,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
 from math import nan
 from threading import Lock
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, Self, overload
 
 from . import ops
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .numerics import number
 from .ops import Op
 
-# no_grad is in force where its context variable says so; the count of contexts that are open in
-# any thread spares operations the look-up while there are none.
-_no_grad_here: ContextVar[bool] = ContextVar("no_grad", default=False)
-_no_grads_open = 0
-_no_grad_lock = Lock()
+# A mode is in force where its context variable has any entries, one for each context that is open;
+# the count of those that are open in any thread spares operations the look-up while there are none.
+_no_grad_here: ContextVar[tuple[Any, ...]] = ContextVar("no_grad", default=())
+_watch_here: ContextVar[tuple[Any, ...]] = ContextVar("watch", default=())  # `anomaly._Watch`es
+_modes_open = 0
+_modes_lock = Lock()
 
 
-class no_grad(ContextDecorator):  # noqa: N801 - the name PyTorch gave it
+class Mode(ContextDecorator):
+    """A context, or decorator, in which a context variable has one entry more."""
+
+    _variable: ContextVar[tuple[Any, ...]]
+    _entry: Any = True
+
+    @classmethod
+    def open_here(cls) -> tuple[Any, ...]:
+        """The mode's entries."""
+        return cls._variable.get()
+
+    @classmethod
+    def reopen(cls, entries: tuple[Any, ...]) -> None:
+        """Have it have these. They and the count change, or neither: no signal comes between."""
+        global _modes_open
+        with _modes_lock:
+            before = cls._variable.get()
+            _modes_open += len(entries) - len(before)
+            cls._variable.set(entries)
+
+    def __enter__(self) -> Self:
+        before = self.open_here()
+        try:
+            self.reopen((*before, self._entry))
+        except BaseException:  # Ctrl-C, say: without __enter__ there will be no __exit__
+            self.reopen(before)
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reopen(self.open_here()[:-1])
+
+
+class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     """Within this context (or decorated function) results have no parents, as if made by hand.
 
     >>> x = Value(3.0)
@@ -42,24 +76,7 @@ class no_grad(ContextDecorator):  # noqa: N801 - the name PyTorch gave it
     ()
     """
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
-
-    def _recreate_cm(self) -> no_grad:  # a decorated function may run in several threads
-        return no_grad()
-
-    def __enter__(self) -> no_grad:
-        global _no_grads_open
-        with _no_grad_lock:
-            _no_grads_open += 1
-        self._tokens.append(_no_grad_here.set(True))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        global _no_grads_open
-        _no_grad_here.reset(self._tokens.pop())
-        with _no_grad_lock:
-            _no_grads_open -= 1
+    _variable = _no_grad_here
 
 
 class Value:
@@ -263,8 +280,8 @@ class Value:
             data = op.evaluate(xs)
         except DomainError as error:
             raise DomainError(op.name, error.domain, xs, [_label(arg) for arg in args]) from None
-        if _no_grads_open and _no_grad_here.get():
-            return Value(data)
+        if _modes_open and _no_grad_here.get():  # partials may fail, and would be dropped
+            return _node(data, op, (), tuple(operands), (), None)
         try:
             if op.arity is None:
                 partials = op.partials[0](*xs, data)
@@ -276,7 +293,8 @@ class Value:
         except (ArithmeticError, ValueError) as error:
             problem = f"a partial of {op.name} fails at {', '.join(map(repr, xs))}: {error}"
             raise InputError(problem) from error
-        return _assemble(data, op, operands, partials)
+        out = _assemble(data, op, operands, partials)
+        return _under_modes(out) if _modes_open else out
 
     def detach(self) -> Value:
         """A new leaf with the same data and label: a constant, as far as gradients go."""
@@ -286,13 +304,16 @@ class Value:
         """Sweep the graph in reverse: set `grad` on the nodes, and add to it on the leaves.
 
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
-        them to 0 in between (`Module.zero_grad`, or the optimizer's).
+        them to 0 in between (`Module.zero_grad`, or the optimizer's). Raises OperandError (a
+        TypeError), and changes nothing, for a seed or a leaf's `grad` that is no number.
         """
         # The sweep of `_reverse_sweep`, with the adjoints in the nodes: that takes a third off it.
         seed = number(seed)
+        if _modes_open and (watches := _watch_here.get()):
+            watches[-1].foresee(self, seed)
         order = _sort((self,), set())
         leaves = [node for node in order if node.op is None]
-        before = [leaf.grad + 0.0 for leaf in leaves]  # a grad that is no number fails here
+        before = [g if isinstance(g := leaf.grad, float) else number(g) for leaf in leaves]
         try:
             for node in order:
                 node.grad = 0.0
@@ -309,13 +330,13 @@ class Value:
                 local = node._db
                 if local is not None:
                     node._b.grad += g * local
+            sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
+            for leaf, total in zip(leaves, sums, strict=True):
+                leaf.grad = total
         except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
             for leaf, g in zip(leaves, before, strict=True):
                 leaf.grad = g
             raise
-        sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
-        for leaf, total in zip(leaves, sums, strict=True):
-            leaf.grad = total
 
     def __copy__(self) -> Value:
         out = _assemble(self._data, self.op, self.operands, _partials_of(self))
@@ -364,8 +385,6 @@ _new_value = partial(object.__new__, Value)
 
 def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
     """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
-    if _no_grads_open and _no_grad_here.get():
-        return Value(data)
     out = _new_value()
     out._data = data
     out.grad = 0.0
@@ -375,7 +394,16 @@ def _node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Val
     out._b = b
     out._da = da
     out._db = db
-    return out
+    return _under_modes(out) if _modes_open else out
+
+
+def _under_modes(node: Value) -> Value:
+    """What the modes that are in force here make of a new node."""
+    if watches := _watch_here.get():
+        node = watches[-1].made(node)
+    if _no_grad_here.get():
+        node.op = node._a = node._b = node._da = node._db = None
+    return node
 
 
 def apply_unary(op: Op, x: Value) -> Value:
@@ -498,6 +526,15 @@ def topological_order(*roots: Value) -> list[Value]:
     return _sort(roots, set())
 
 
+def listed(x: Any) -> list[Any]:
+    """One Value, or several that can be iterated over, as a list."""
+    try:
+        items = iter(x)
+    except TypeError:  # arrays without an axis have an __iter__ that says so
+        return [x]
+    return list(items)
+
+
 def _sort(roots: Iterable[Value], seen: set[Value]) -> list[Value]:
     """The nodes that `seen` does not hold, in topological order; afterwards it holds them too.
 
@@ -580,6 +617,8 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
     The rows' partials are evaluated on the nodes themselves. An adjoint that is the same number
     whatever the inputs stays a float; a product with 1 is not written down.
     """
+    if _modes_open and (watches := _watch_here.get()) and watches[-1].judges:
+        return watches[-1].trusting(_graph_sweep, root, wrt)  # type: ignore[no-any-return]
     order = topological_order(root)
     active = set(wrt)
     for node in order:
@@ -675,7 +714,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     >>> dy.data, grad(dy, x)
     (27.0, 18.0)
     """
-    targets = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    targets = listed(wrt)
     for target in targets:
         if not isinstance(target, Value):
             raise OperandError(f"gradients are with respect to Values, not {target!r:.60}")
@@ -685,6 +724,8 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
+        if _modes_open and (watches := _watch_here.get()):
+            watches[-1].foresee(root, 1.0, targets)
         adjoints = _reverse_sweep(root, 1.0)
         results = [adjoints.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results

@@ -1,15 +1,44 @@
-"""The library's exceptions: `MicrogradError` and its few children.
+"""The library's exceptions, `MicrogradError` and its few children, and its warning.
 
 Every child is also the built-in exception that fits, so `except ValueError` keeps working.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
+    from types import FrameType
+
+    from .engine import Value
+
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 class MicrogradError(Exception):
     """Whatever this library refuses is a `MicrogradError`."""
+
+
+class MicrogradWarning(UserWarning):
+    """What this library takes for a mistake, but does all the same."""
+
+
+def warn(message: str) -> None:
+    """A MicrogradWarning at the line of user code that called the library."""
+    warnings.warn(message, MicrogradWarning, stacklevel=users_frame()[1])
+
+
+def users_frame() -> tuple[FrameType, int]:
+    """The innermost frame outside the library, and how far up it is: the caller's is 1."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    return frame, level
 
 
 class InputError(MicrogradError, ValueError):
@@ -76,11 +105,14 @@ class ExpressionError(MicrogradError, ValueError):
             if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
                 stop, room, more = stop + 1, room - w, True
         left, right = "…" * (start > 0), "…" * (stop < len(self.text))
-        shown = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.text[start:stop]
-        )
+        shown = printable(self.text[start:stop])
         indent = 2 + len(left) + display_width(self.text[start:last])
         return f"  {left}{shown}{right}\n{' ' * indent}^"
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey rather than show replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def display_width(text: str) -> int:
@@ -95,6 +127,37 @@ def display_width(text: str) -> int:
 
 class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
+
+
+class AnomalyError(MicrogradError, FloatingPointError):
+    """The first NaN or infinity, found by `detect_anomaly`.
+
+    `node` is where it appeared: the node with that number, or the one whose local derivative made
+    an adjoint of it. `path` leads from there to the nearest node with a label, and is empty where
+    there is none. `made_at` is the line of user code that made the node, if that was watched.
+    """
+
+    def __init__(
+        self, message: str, node: Value, path: Sequence[Value], made_at: FrameSummary | None
+    ) -> None:
+        super().__init__(message, node, path, made_at)
+        self.node = node
+        self.path = path
+        self.made_at = made_at
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class GradientError(MicrogradError, RuntimeError):
+    """A gradient that `gradcheck` found wrong: `report` has what it found, and its culprit."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message, report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TraceError(MicrogradError, ValueError):

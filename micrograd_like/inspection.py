@@ -20,7 +20,7 @@ from unicodedata import normalize
 
 from . import notation
 from .engine import Value, topological_order
-from .errors import InputError, display_width
+from .errors import InputError, display_width, printable
 from .expressions import parse
 from .notation import Expression
 
@@ -209,7 +209,7 @@ def _write(arguments: argparse.Namespace, save: Callable[[Path], object]) -> Non
     if arguments.out:
         save(arguments.out)
         if not arguments.json:
-            _print(f"wrote {arguments.out}")
+            _print(f"wrote {printable(str(arguments.out))}")
 
 
 def _written(arguments: argparse.Namespace) -> dict[str, str | None]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from . import ops, state
 from .engine import Value, affine, apply_unary
-from .errors import InputError
-from .numerics import number
+from .errors import InputError, warn
+from .numerics import is_count, number
 from .ops import Op
 
 Activation = str | Op | Callable[[Any], Any] | None
@@ -38,8 +38,22 @@ class Module:
                 yield name, parameter
 
     def parameters(self) -> list[Value]:
-        """The parameters, in the order of `named_parameters`."""
-        return [parameter for _, parameter in self.named_parameters()]
+        """The parameters, in the order of `named_parameters`.
+
+        Warns (MicrogradWarning) if one was replaced by a node that updates it, as in
+        `w = w - lr * w.grad`.
+        """
+        named = list(self.named_parameters())
+        parameters = [parameter for _, parameter in named]
+        rebound = [name for name, p in named if p.op is not None and _is_update(p, parameters)]
+        if rebound:
+            more = f" (and {len(rebound) - 1} more)" if len(rebound) > 1 else ""
+            warn(
+                f"{rebound[0]}{more} is a computed node, not the parameter it was: "
+                "what trains the parameter does not reach it, and its graph grows with every step; "
+                "change a parameter in place, e.g. w.data -= lr * w.grad"
+            )
+        return parameters
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -57,20 +71,34 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a JSON file, atomically and with every float in full.
 
-        Raises StateError (a ValueError) if one of them is not finite.
+        Raises StateError (a ValueError) if one of them is not finite, OSError if writing fails: the
+        old file is then as it was.
         """
         state.write_file(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters from a file that `save` wrote, into this model.
 
-        Raises StateError (a ValueError), and changes nothing, if the file does not fit.
+        Raises StateError (a ValueError) if the file does not fit, OSError if it can't be read, and
+        then changes nothing. Nothing in the file is executed, and no more than 256 MiB are read.
         """
         self.load_state_dict(state.read_file(path)["parameters"])
 
     def _label_parameters(self) -> None:
         for name, parameter in self.named_parameters():
             parameter.label = name
+
+
+def _is_update(node: Value, parameters: list[Value]) -> bool:
+    """Whether `node` is a lost leaf, changed by numbers: w - 0.1, or (0.9·w + 0.2) - 0.1.
+
+    Modules may keep other nodes: activations, or weights computed from their parameters.
+    """
+    if node.op not in (ops.add, ops.sub):
+        return False
+    while node.op in (ops.add, ops.sub, ops.mul) and len(node.parents) == 1:
+        (node,) = node.parents
+    return node.op is None and node not in parameters
 
 
 def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]:
@@ -273,7 +301,7 @@ def _generator(seed: int | None) -> Random:
 
 
 def _check_width(name: str, width: Any) -> None:
-    if not isinstance(width, Integral) or isinstance(width, bool) or width < 1:
+    if not is_count(width):
         raise InputError(f"{name} is a number of neurons, at least 1, got {width!r:.60}")
 
 

@@ -93,8 +93,12 @@ def latex_numeral(x: float, digits: int = 4) -> str:
 def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:
     """A name for each node: its label as `clean` makes it, or v1, v2, ... where it has none.
 
-    Of nodes with equal labels the first keeps it, the others get a number after it.
+    Of nodes with equal labels the first keeps it, the others get a number after it. Raises
+    OperandError for a label that is no str.
     """
+    for node in nodes:
+        if not isinstance(node.label, str):
+            raise OperandError(f"a label is a str, got {node.label!r:.60}")
     cleaned = {node: clean(node.label) for node in nodes}
     labels = set(cleaned.values())
     taken: set[str] = set()

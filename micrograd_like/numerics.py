@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from numbers import Complex, Real
+from numbers import Complex, Integral, Real
 from typing import Any
 
 from .errors import InputError, OperandError
@@ -25,12 +25,12 @@ def number(x: Any) -> float:
     if x.__class__ is float:
         return x
     kind = type(x).__name__
-    if x.__class__ is int or isinstance(x, Real) or _is_real_scalar(x):
+    if x.__class__ is int or _is_real(x):
         try:
             return float(x)
         except OverflowError:
             raise InputError(f"a number of type {kind} is too large for a float") from None
-        except (TypeError, ValueError):  # NumPy's time spans are integers by name, sNaN is no float
+        except (TypeError, ValueError):  # a signalling NaN is no float
             pass
     if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
@@ -45,7 +45,15 @@ def number(x: Any) -> float:
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
 
 
-def _is_real_scalar(x: Any) -> bool:
+def is_count(x: Any) -> bool:
+    """Whether it is an integer of at least 1, of any type but bool."""
+    return isinstance(x, Integral) and _is_real(x) and not isinstance(x, bool) and x >= 1  # type: ignore[operator]
+
+
+def _is_real(x: Any) -> bool:
+    if isinstance(x, Real):
+        # NumPy's time spans are integers by name, but cannot be used as such.
+        return hasattr(x, "__index__") or not isinstance(x, Integral)
     decimal, numpy = sys.modules.get("decimal"), sys.modules.get("numpy")
     if decimal is not None and isinstance(x, decimal.Decimal):
         return True

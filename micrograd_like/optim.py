@@ -7,14 +7,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .engine import Value
-from .errors import InputError, OperandError, StateError
+from .errors import InputError, OperandError, StateError, warn
 from .numerics import number
+from .state import assign
+
+
+class _Spent(float):
+    """A gradient that a step has used; a sum with it is one too, a gradient set anew is not.
+
+    So a step can tell gradients that were zeroed by hand from those that were not.
+    """
+
+    __slots__ = ()
+
+    def __add__(self, other: float) -> float:
+        total = float.__add__(self, other)
+        return total if total is NotImplemented else _Spent(total)
+
+    __radd__ = __add__
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
 
 
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
-    Raises InputError (a ValueError) for an empty list of parameters or an option out of range.
+    A rule's `_updated` gives the parameters' new numbers and the new `_memory` of earlier steps.
+
+    `step` warns (MicrogradWarning) where the gradients were not zeroed, by whatever means, since
+    the last one: they hold those of that step too. Raises InputError (a ValueError) for an empty
+    list of parameters or an option out of range.
     """
 
     def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
@@ -30,6 +53,8 @@ class Optimizer:
             raise InputError("a parameter is listed twice, and would be updated twice")
         self.lr = _at_least_0("lr", lr)
         self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self._memory: Any = None
+        self._witness: Value | None = None  # one parameter, for all of them
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -37,19 +62,39 @@ class Optimizer:
             p.grad = 0.0
 
     def step(self) -> None:
-        """Change every parameter by one step of the rule, from its `grad`."""
-        for p, data in zip(self.params, self._updated(), strict=True):
-            p.data = data
+        """Change every parameter by one step of the rule, from its `grad`.
+
+        Where that fails, or Ctrl-C comes between, no parameter is changed, nor what the rule
+        remembers of earlier steps.
+        """
+        if self._witness is not None and self._witness.grad.__class__ is _Spent:
+            warn(
+                "step() without zero_grad() since the last step(): the gradients of that step "
+                "count again; call zero_grad() before backward()"
+            )
+        numbers, memory = self._updated()
+        before = [p.data for p in self.params], self._memory
+        try:
+            assign(self.params, numbers)
+            self._memory = memory
+        except BaseException:
+            assign(self.params, before[0])
+            self._memory = before[1]
+            raise
+        self._witness = next((p for p in self.params if p.grad), None)
+        if self._witness is not None:
+            self._witness.grad = _Spent(self._witness.grad)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rule's name, its settings, and what it remembers between steps, ready for JSON.
+        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON.
 
-        A rule of your own that has more of either extends `_settings`, `_memory` and `_remember`.
+        A rule of your own with more settings extends `_settings`; if its `_memory` is not a list,
+        `_written` and `_read` are to turn it into what JSON knows, and back.
         """
         return {
             "rule": type(self).__name__,
             "settings": self._settings(),
-            "memory": self._memory(),
+            "memory": self._written(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -59,11 +104,11 @@ class Optimizer:
         parameters.
         """
         try:
-            rule, settings, memory = state["rule"], dict(state["settings"]), dict(state["memory"])
+            rule, settings, memory = state["rule"], dict(state["settings"]), state["memory"]
             if rule != type(self).__name__ or settings.keys() != self._settings().keys():
                 raise InputError(f"it is of {rule!r:.60}, with {', '.join(settings)!s:.200}")
             other = type(self)(self.params, **settings)
-            other._remember(memory)
+            other._memory = other._read(memory)
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no state of {type(self).__name__}: {error}") from None
         vars(self).update(vars(other))
@@ -71,11 +116,12 @@ class Optimizer:
     def _settings(self) -> dict[str, Any]:
         return {"lr": self.lr, "weight_decay": self.weight_decay}
 
-    def _memory(self) -> dict[str, Any]:
-        return {}
+    def _written(self) -> Any:
+        return self._memory
 
-    def _remember(self, memory: dict[str, Any]) -> None:
-        """Take over what `_memory` gave. Raises KeyError, TypeError or InputError."""
+    def _read(self, memory: Any) -> Any:
+        """`_memory` from what `_written` gave. Raises KeyError, TypeError or InputError."""
+        return memory
 
     def _numbers(self, x: Any, least: float = -math.inf) -> list[float]:
         """`x`, if it is a list with a finite number for each parameter. Raises InputError."""
@@ -87,7 +133,7 @@ class Optimizer:
                 raise InputError(f"{xi!r} is out of range")
         return numbers
 
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         raise NotImplementedError
 
     def _gradients(self) -> list[float]:
@@ -110,26 +156,20 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         self.momentum = _at_least_0("momentum", momentum)
-        self._velocity: list[float] | None = None
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "momentum": self.momentum}
 
-    def _memory(self) -> dict[str, Any]:
-        return {"velocity": self._velocity and list(self._velocity)}
+    def _read(self, memory: Any) -> Any:
+        return None if memory is None else self._numbers(memory)
 
-    def _remember(self, memory: dict[str, Any]) -> None:
-        velocity = memory["velocity"]
-        self._velocity = None if velocity is None else self._numbers(velocity)
-
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         velocity = self._gradients()
-        if self.momentum:
-            if self._velocity is not None:
-                before = self._velocity
-                velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
-            self._velocity = velocity
-        return [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
+        if self.momentum and self._memory is not None:
+            before = self._memory
+            velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
+        numbers = [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
+        return numbers, velocity if self.momentum else None
 
 
 class Adam(Optimizer):
@@ -153,37 +193,36 @@ class Adam(Optimizer):
         if max(self.betas) >= 1.0:
             raise InputError(f"betas are below 1, got {betas!r}")
         self.eps = _at_least_0("eps", eps)
-        self._steps = 0
-        self._m = [0.0] * len(self.params)
-        self._v = [0.0] * len(self.params)
+        zeros = [0.0] * len(self.params)
+        self._memory = 0, zeros, zeros
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "betas": list(self.betas), "eps": self.eps}
 
-    def _memory(self) -> dict[str, Any]:
-        return {"steps": self._steps, "m": list(self._m), "v": list(self._v)}
+    def _written(self) -> Any:
+        steps, m, v = self._memory
+        return {"steps": steps, "m": m, "v": v}
 
-    def _remember(self, memory: dict[str, Any]) -> None:
+    def _read(self, memory: Any) -> Any:
         steps = memory["steps"]
         if type(steps) is not int or not 0 <= steps < 2**53:
             raise InputError(f"{steps!r:.60} is no number of steps")
-        self._steps = steps
-        self._m, self._v = self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
+        return steps, self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
 
-    def _updated(self) -> list[float]:
+    def _updated(self) -> tuple[list[float], Any]:
         g = self._gradients()
         b1, b2 = self.betas
-        m = [b1 * m + (1.0 - b1) * g for m, g in zip(self._m, g, strict=True)]
-        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(self._v, g, strict=True)]
-        t = self._steps + 1
+        steps, m, v = self._memory
+        m = [b1 * m + (1.0 - b1) * g for m, g in zip(m, g, strict=True)]
+        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(v, g, strict=True)]
+        t = steps + 1
         rate = self.lr / (1.0 - b1**t)
         root = math.sqrt(1.0 - b2**t)
-        data = [
+        numbers = [
             p.data - rate * m / (math.sqrt(v) / root + self.eps)
             for p, m, v in zip(self.params, m, v, strict=True)
         ]
-        self._steps, self._m, self._v = t, m, v
-        return data
+        return numbers, (t, m, v)
 
 
 def _at_least_0(name: str, x: float) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of a training: loss curve, confusion matrix, decision boundary. Needs matplotlib.
+"""Pictures: loss curve, confusion matrix, decision boundary, U-curve. Needs matplotlib.
 
 They are matplotlib's figures, outside of pyplot's state: nothing pops up, `savefig` writes them.
 A notebook shows them once `matplotlib.pyplot` is imported there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .checking import Curve
 from .errors import MissingExtraError
 from .training import History
 
@@ -116,4 +117,20 @@ def decision_boundary(
     if shown:  # as a list: matplotlib leaves out labels that start with an underscore
         axes.legend(*zip(*shown, strict=True), title="class", framealpha=0.9)
     axes.set(xlabel=_shown(features[0]), ylabel=_shown(features[1]), title="Decision boundary")
+    return figure
+
+
+def u_curve(curve: Curve) -> Any:
+    """A Figure of the error of central differences over the step, with what the model allows."""
+    figure, axes = _figure(6, 4)
+    steps, allowed = zip(*curve.model, strict=True)
+    axes.plot(steps, allowed, "--", color="#d55e00", label="truncation + rounding, as modelled")
+    off = [(step, error) for step, error in curve.points if error > 0.0]  # on logarithmic axes
+    axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color="#0072b2",
+              label="|central difference - gradient|")  # fmt: skip
+    axes.axvline(curve.step, color="#999999", lw=1.0, label="step chosen")
+    axes.set(xscale="log", yscale="log", xlabel="step ε", ylabel="error",
+             title=rf"Central differences of f, {_shown(curve.name)}")  # fmt: skip
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
     return figure

@@ -10,7 +10,8 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -18,6 +19,8 @@ from .engine import Value
 from .errors import StateError
 
 FORMAT = "micrograd_like/1"
+
+MOST_BYTES = 2**28  # of a model file, which has room for four million parameters
 
 
 def state_of(named_parameters: Iterable[tuple[str, Value]]) -> dict[str, float]:
@@ -43,52 +46,73 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
     numbers = {}
     for name, value in state.items():
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise StateError(f"parameter {name!r} needs a number, got {value!r:.60}")
+            raise StateError(f"parameter {name!r:.80} needs a number, got {_shown(value)}")
         try:
             numbers[name] = float(value)
         except OverflowError:
             numbers[name] = math.inf
         if not math.isfinite(numbers[name]):
-            raise StateError(f"parameter {name!r} needs a finite number, got {value!r:.60}")
-    for name, parameter in parameters.items():
-        parameter.data = numbers[name]
+            raise StateError(f"parameter {name!r:.80} needs a finite number, got {_shown(value)}")
+    assign(parameters.values(), [numbers[name] for name in parameters])
+
+
+def assign(parameters: Iterable[Value], numbers: Sequence[float]) -> None:
+    """Give each parameter its number: all of them or, where it fails or Ctrl-C comes, none."""
+    parameters = list(parameters)
+    before = [p.data for p in parameters]
+    try:
+        for p, x in zip(parameters, numbers, strict=True):
+            p.data = x
+    except BaseException:
+        for p, x in zip(parameters, before, strict=True):
+            p.data = x
+        raise
 
 
 def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **extra: Any) -> None:
     """Write a model file, atomically: `path` holds the old file or the whole new one.
 
-    Raises StateError for what is NaN or infinite, OSError where writing fails.
+    Raises StateError for what is NaN or infinite, and for a file that would be too large to be read
+    again; OSError where writing fails.
     """
     for name, value in parameters.items():
         if not math.isfinite(value):
             raise StateError(f"parameter {name!r} is {value!r}: only finite numbers are saved")
     content = {"format": FORMAT, **extra, "parameters": dict(parameters)}
     try:
-        text = json.dumps(content, allow_nan=False, indent=1)
-    except ValueError as error:
-        raise StateError(f"only finite numbers are saved: {error}") from None
-    write_atomically(path, text + "\n")
+        text = json.dumps(content, allow_nan=False, indent=1) + "\n"
+    except (TypeError, ValueError) as error:
+        raise StateError(f"only finite numbers and texts are saved: {error}") from None
+    if len(text) > MOST_BYTES:
+        raise StateError(f"{path} would have {len(text):,} bytes: {_TOO_LARGE}")
+    write_atomically(path, text)
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write to a temporary file beside `path`, then rename it.
+_TOO_LARGE = f"a model file has at most {MOST_BYTES:,}"
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write to a temporary file beside `path`, then rename it: whatever fails, `path` is whole.
 
     A link is followed, and a file's mode is kept. What is no file, such as a pipe or a device, is
-    written to as it is.
+    written to as it is. Text is written in UTF-8. Only a process that is killed leaves its
+    temporary file, `.micrograd_like-XXXXXXXX.tmp`, which nothing reads: it can be deleted.
     """
     from pathlib import Path  # late: it takes a tenth of the package's import time
 
+    data = content.encode() if isinstance(content, str) else content
     path = Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "a file name is needed", os.fspath(path))
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(data)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    # Not named after the target, whose name may be as long as the file system allows.
+    temporary = target.with_name(f".micrograd_like-{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if target.exists():
@@ -104,12 +128,25 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a model file. Raises StateError if it is none, OSError if it can't be read."""
+    """The content of a model file, of at most MOST_BYTES.
+
+    Raises StateError if it is none, OSError if it can't be read.
+    """
     from pathlib import Path
 
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device, say, may never end
+        raise StateError(f"{path} is not a model file: it is no file at all")
+    if status.st_size > MOST_BYTES:
+        raise StateError(
+            f"{path} is not a model file: it has {status.st_size:,} bytes, {_TOO_LARGE}"
+        )
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES)
     try:
         content = json.loads(
-            Path(path).read_text(encoding="utf-8"),
+            data.decode("utf-8"),
             parse_float=_finite,
             parse_constant=_finite,
             object_pairs_hook=_unique,
@@ -120,7 +157,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise StateError(f"{path} is not a model file: it has no parameters")
     if content.get("format") != FORMAT:
         raise StateError(
-            f"{path} has the format {content.get('format')!r:.60}; this version reads {FORMAT!r}"
+            f"{path} has the format {_shown(content.get('format'))}; this version reads {FORMAT!r}"
         )
     return content
 
@@ -129,7 +166,14 @@ def _some(verb: str, names: list[str]) -> str:
     if not names:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{verb} {', '.join(map(repr, names[:3]))}{more}"
+    return f"{verb} {', '.join(f'{name!r:.80}' for name in names[:3])}{more}"
+
+
+def _shown(x: Any) -> str:
+    """A number or a short text as it is, of other things the type: they may be deep, or huge."""
+    if x is None or isinstance(x, (bool, float)) or (isinstance(x, int) and abs(x) < 10**60):
+        return repr(x)
+    return f"{x!r:.60}" if isinstance(x, str) else f"one of type {type(x).__name__}"
 
 
 def _finite(text: str) -> float:

@@ -476,20 +476,20 @@ def _written(op: Op, count: int, spelled: Callable[[int], tuple[str, float]]) ->
 
 def _is_stale(node: Value) -> bool:
     """Whether data was changed so that the operands do not give what the node recorded."""
-    op = node.op
+    op, operands = node.op, node.operands
     assert op is not None
-    xs = [a.data if isinstance(a, Value) else a for a in node.operands]
+    xs = [a.data if isinstance(a, Value) else a for a in operands]
     try:
         out = op.evaluate(xs)
         if op.arity is None:
             now = list(op.partials[0](*xs, out))
+            now = [now[i] for i, _, _ in _edges(node)]
         else:
-            now = [partial(*xs, out) for partial in op.partials]
-        here = [now[i] for i, _, _ in _edges(node)]
+            now = [op.partials[i](*xs, out) for i, _, _ in _edges(node)]
     except Exception:  # a domain left since, or whatever a row of the user's raises
         return True
     recorded = [node.data, *node.local_grads]
-    return any(x != y and (x == x or y == y) for x, y in zip(recorded, [out, *here], strict=True))
+    return any(x != y and (x == x or y == y) for x, y in zip(recorded, [out, *now], strict=True))
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from numbers import Integral
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import collector, losses, state
 from .batches import Batches, Examples, examples, held_out
 from .engine import Value, no_grad
-from .errors import DivergenceError, DomainError, InputError, StateError, TraceError
+from .errors import DivergenceError, DomainError, InputError, StateError, TraceError, warn
 from .nn import Module, architecture
-from .numerics import number
+from .numerics import is_count, number
 from .optim import SGD, Adam, Optimizer
+from .state import assign
 
 if TYPE_CHECKING:
     from .lifting import Step
@@ -88,11 +88,16 @@ class History:
         """Whether the model may have learned from batches after the last whole epoch."""
         return self._training is None
 
+    def _cut(self, epochs: int) -> None:
+        """Forget what came after so many epochs."""
+        for column in self._columns().values():
+            del column[epochs:]
+
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
-        columns = self._columns()
+        columns = self._columns().items()
         return [
-            {"epoch": i + 1} | {name: column[i] for name, column in columns.items() if column}
+            {"epoch": i + 1} | {name: column[i] for name, column in columns if column}
             for i in range(len(self))
         ]
 
@@ -138,8 +143,9 @@ def fit(
     `validation` is a pair (X, y), the fraction of the examples to hold out, or batches (no list of
     them, which could be a pair). Shuffling and holding out depend on `seed` alone. `progress` shows
     a bar where tqdm is installed. After each epoch every callback is called with the model and the
-    history; one that returns True ends the training. So does Ctrl-C: the history has what was
-    finished, and the model what was learned.
+    history; one that returns True ends the training. So does Ctrl-C: the history has the epochs
+    that were finished, model and optimizer are as the latest whole step left them, and what was
+    switched off meanwhile, garbage collection and gradients, is on again.
     `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer and history
     become those of its last epoch, and the epochs after it, up to `epochs` in all, give what they
     would have given without the break, to the bit. Everything else must be as it was.
@@ -148,7 +154,9 @@ def fit(
     it is read late, after the batches before it; StateError (a ValueError) for a file that cannot
     be resumed with these arguments, before anything changes; and
     DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
-    domain: the parameters are then those of the last batch whose loss was finite.
+    domain: the parameters are then those of the last batch whose loss was finite. Within
+    `detect_anomaly` the eager engine raises AnomalyError earlier, where a number stops being
+    finite, and leaves the parameters at which it did.
     """
     if engine not in ENGINES:
         raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
@@ -158,6 +166,7 @@ def fit(
     rule = _loss(loss)
     saved = None if resume is None else _saved(resume, epochs)
     history = History() if saved is None else saved.history
+    finished = len(history)
     if seed is None:
         seed = Random().getrandbits(32) if saved is None else saved.run["seed"]
     elif isinstance(seed, Integral):
@@ -167,42 +176,46 @@ def fit(
     if y is None:
         if batch_size != BATCH_SIZE:
             raise InputError("batches without y are as large as they are: leave out batch_size")
-        source = Batches(X, epochs - len(history))
+        source = Batches(X, epochs - finished)
     else:
         source = examples(X, y)
-    held = held_out(validation, source, epochs - len(history), random)
-    descent = _optimizer(optimizer, model)
-    shown = source.sample(16)
-    check = _target_check(rule, model, shown[0][0])
-    for part in (source, held):
-        if part is not None:
-            part.check_targets(check)
+    held = held_out(validation, source, epochs - finished, random)
     size = (batch_size or len(source)) if isinstance(source, Examples) else None
-    step = None
-    if engine == "compiled":
-        step = _compiled(model, rule, descent.params, *shown)
-    run = {
-        "seed": seed,
-        "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
-        "model": architecture(model),
-        "optimizer": type(descent).__name__,
-        **descent._settings(),
-        "examples": _count(source),
-        "batch_size": size and int(size),
-        "data": source.digest(),
-        "validation": _count(held),
-        "columns": _columns(rule, held),
-    }
-    if saved is not None:
-        saved.restore(model, descent, run)
-        for _ in range(len(history)):
-            source.shuffle(random)
+    descent = _optimizer(optimizer, model)
+
     parameters = descent.params
-    good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
+    # Before the latest step: the numbers gave a finite loss.
+    good, memory = [p.data for p in parameters], descent._memory
     stepping = False
+    silenced = no_grad.open_here()
     try:
+        shown = source.sample(16)
+        check = _target_check(rule, model, shown[0][0])
+        for part in (source, held):
+            if part is not None:
+                part.check_targets(check)
+        step = None
+        if engine == "compiled":
+            step = _compiled(model, rule, parameters, *shown)
+        run = {
+            "seed": seed,
+            "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
+            "model": architecture(model),
+            "optimizer": type(descent).__name__,
+            **descent._settings(),
+            "examples": _count(source),
+            "batch_size": size and int(size),
+            "data": source.digest(),
+            "validation": _count(held),
+            "columns": _columns(rule, held),
+        }
+        if saved is not None:
+            saved.restore(model, descent, run)
+            good, memory = [p.data for p in parameters], descent._memory
+            for _ in range(finished):
+                source.shuffle(random)
         with collector.paused(), _progress(history, epochs, progress) as show:
-            for epoch in range(len(history) + 1, epochs + 1):
+            for epoch in range(finished + 1, epochs + 1):
                 history._training = None
                 source.shuffle(random)
                 total, hits, seen = 0.0, 0, 0
@@ -216,14 +229,14 @@ def fit(
                         raise _diverged(str(error), epoch, batch) from error
                     if not math.isfinite(mean):
                         raise _diverged(f"the loss is {mean!r}", epoch, batch)
-                    good = [p.data for p in parameters]
+                    good, memory = [p.data for p in parameters], descent._memory
                     stepping = True
                     descent.step()
-                    if not all(math.isfinite(p.data) for p in parameters):
+                    stepping = False
+                    if not _are_finite(parameters):
                         raise _diverged(
                             "the step led to a parameter that is not finite", epoch, batch
                         )
-                    stepping = False
                     total += mean * len(inputs)
                     hits += correct
                     seen += len(inputs)
@@ -232,6 +245,7 @@ def fit(
                     measured |= _validate(model, rule, step, held)
                 for name in run["columns"]:
                     history._columns()[name].append(measured[name])
+                finished = epoch
                 history._training = run, descent
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
@@ -239,13 +253,20 @@ def fit(
                     history.interrupted = True
                     break
     except (KeyboardInterrupt, DivergenceError) as error:
-        if stepping or isinstance(error, DivergenceError):
-            for p, data in zip(parameters, good, strict=True):
-                p.data = data
+        no_grad.reopen(silenced)  # Ctrl-C may keep a context from being left
+        if stepping or isinstance(error, DivergenceError) or not _are_finite(parameters):
+            assign(parameters, good)
+        if stepping:
+            descent._memory = memory
         if isinstance(error, DivergenceError):
             raise
+        history._cut(finished)
         history.interrupted = True
     return history
+
+
+def _are_finite(parameters: list[Value]) -> bool:
+    return all(math.isfinite(p.data) for p in parameters)
 
 
 def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, History], None]:
@@ -306,8 +327,7 @@ class _Saved(NamedTuple):
             model.load_state_dict(self.parameters)
             descent.load_state_dict(self.optimizer)
         except StateError as error:
-            for p, data in zip(parameters, unchanged, strict=True):
-                p.data = data
+            assign(parameters, unchanged)
             raise StateError(f"{self.path} cannot be resumed: {error}") from None
 
 
@@ -413,7 +433,7 @@ def _compiled(
 
 
 def _warn_eager(why: str) -> None:
-    warnings.warn(f"not compiled, the eager engine goes on: {why}", UserWarning, stacklevel=4)
+    warn(f"not compiled, the eager engine goes on: {why}")
 
 
 def _step(
@@ -485,7 +505,7 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
 
 
 def _check_count(name: str, count: Any) -> None:
-    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+    if not is_count(count):
         raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
 
 

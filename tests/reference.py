@@ -356,8 +356,8 @@ class Dual:
 
     def __truediv__(self, other: Any) -> Dual:
         b = _dual(other)
-        slope = (self.tangent * b.primal - self.primal * b.tangent) / (b.primal * b.primal)
-        return Dual(self.primal / b.primal, slope)
+        quotient = self.primal / b.primal
+        return Dual(quotient, (self.tangent - quotient * b.tangent) / b.primal)
 
     __radd__, __rmul__ = __add__, __mul__
 

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from micrograd_like import MicrogradError, datasets
 
@@ -59,8 +61,20 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         GOOD + "\n   \n\n",
         GOOD.replace("1,2,b", '"1","2","b"'),
         GOOD.replace(",", " , "),
+        GOOD.replace("\n", "\r"),
+        GOOD.replace("1,2,b", "+1,+2.,b"),
     ],
-    ids=["plain", "CRLF", "BOM", "no last newline", "blank lines", "quotes", "spaces"],
+    ids=[
+        "plain",
+        "CRLF",
+        "BOM",
+        "no last newline",
+        "blank lines",
+        "quotes",
+        "spaces",
+        "CR",
+        "plus",
+    ],
 )
 def test_a_csv_is_read_whatever_its_line_ends_and_quotes(tmp_path, content):
     data = datasets.from_csv(write(tmp_path, content))
@@ -84,6 +98,10 @@ BAD = {
     "NaN": ("a,b\nnan,x\n1,y\n", "row 2, column 'a': 'nan' is not a finite number"),
     "infinite": ("a,b\n1,x\n1e999,y\n", "row 3, column 'a'"),
     "formula": ("a,b\n=1+1,x\n1,y\n", "row 2, column 'a': '=1[+]1' is not"),
+    "another formula": ("a,b\n@x,x\n1,y\n", "row 2, column 'a': '@x' is not"),
+    "a hexadecimal": ("a,b\n0x10,x\n1,y\n", "row 2, column 'a': '0x10' is not"),
+    "a huge cell": ("a,b\n" + "1" * 200_000 + ",x\n", "row 2: field larger than"),
+    "escapes": ("a,b\n\x1b[31m,x\n1,y\n", r"row 2, column 'a': '\\x1b\[31m' is not"),
     "underscores": ("a,b\n1,x\n1_0,y\n", "row 3, column 'a': '1_0' is not"),
     "other digits": ("a,b\n1,x\n٣,y\n", "row 3, column 'a'"),
     "semicolons": ("a;b\n1;x\n2;y\n", "separated by commas; there is one, 'a;b'"),
@@ -139,3 +157,42 @@ def test_a_split_keeps_the_proportions_and_every_example():
 def test_a_split_that_leaves_nothing_on_one_side_is_refused(fraction):
     with pytest.raises(ValueError, match="fraction"):
         datasets.split([0, 1, 0, 1], fraction, seed=0)
+
+
+def test_a_label_may_have_line_ends_in_its_quotes(tmp_path):
+    data = datasets.from_csv(write(tmp_path, 'x,c\n1,"a\nb"\n2,"a\nb"\n3,"c ""d"""\n4,"c ""d"""\n'))
+    assert data.classes == ["a\nb", 'c "d"']
+
+
+def test_a_hundred_thousand_columns_take_time_in_proportion(tmp_path):
+    n = 100_000
+    header = ",".join(f"x{i}" for i in range(n))
+    row = ",".join("0" * n)
+    data = datasets.from_csv(write(tmp_path, f"{header},c\n{row},a\n{row},b\n"))
+    assert (len(data.features), data.y) == (n, [0, 1])
+
+
+CELLS = st.sampled_from(
+    ["1", "-2.5", "a", "b", "", " ", '"', '""', "\0", "\r", "\n", ",", ";", "é", "=1",
+     "1e999", "nan", "\ufeff", "\x1b[1m", "1_0"]
+)  # fmt: skip
+
+
+@given(
+    text=st.lists(CELLS, max_size=30).map(lambda cells: "x,y\n1,a\n2,b\n" + "".join(cells)),
+    encoding=st.sampled_from(["utf-8", "utf-16", "latin-1"]),
+)
+def test_any_text_is_a_dataset_or_refused_in_one_line(text, encoding, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(text.encode(encoding, "replace"))
+    problem, data = "", None
+    try:
+        data = datasets.from_csv(path)
+    except MicrogradError as error:
+        problem = str(error)
+    if data is None:
+        assert str(path) in problem
+        assert "\n" not in problem
+    else:
+        assert {len(row) for row in data.X} == {len(data.features)}
+        assert all(math.isfinite(x) for row in data.X for x in row)

@@ -422,8 +422,8 @@ def negative_tangents(patch: pytest.MonkeyPatch) -> None:
 
 
 def ascent(patch: pytest.MonkeyPatch) -> None:
-    def updated(self: SGD) -> list[float]:
-        return [p.data + self.lr * p.grad for p in self.params]
+    def updated(self: SGD) -> tuple[list[float], None]:
+        return [p.data + self.lr * p.grad for p in self.params], None
 
     patch.setattr(SGD, "_updated", updated)
 

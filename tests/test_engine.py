@@ -1358,58 +1358,6 @@ def test_a_node_of_100_000_parents_differentiates() -> None:
     assert grad(y, xs) == [2.0 * i for i in range(100_000)]
 
 
-# --- memory ---------------------------------------------------------------------------------------
-
-
-def make_and_drop() -> None:
-    """Graphs of every kind, used in every way, all of them dropped on return."""
-    root = labelled_graph()
-    twins = list(copies(root))
-    variables = topological_order(root)
-    second = grad(grad(root, variables[0], create_graph=True), variables, create_graph=True)
-    with no_grad():
-        root.tanh()
-    for bad in (lambda: Value(-1.0).log(), lambda: root + "1", lambda: bool(root)):
-        try:
-            bad()
-        except MicrogradError:
-            continue
-    copy.deepcopy([root, *twins, *second])
-
-
-def test_dropped_graphs_are_freed_by_reference_counting_alone() -> None:
-    def alive() -> int:
-        return sum(isinstance(thing, Value) for thing in gc.get_objects())
-
-    make_and_drop()
-    gc.collect()
-    gc.disable()
-    try:
-        before = alive()
-        make_and_drop()
-        assert alive() == before
-        kept = labelled_graph()
-        assert alive() > before  # so that the count means something
-        del kept
-        assert alive() == before
-    finally:
-        gc.enable()
-
-
-def test_the_collector_finds_nothing_to_do() -> None:
-    make_and_drop()
-    gc.collect()
-    gc.disable()
-    try:
-        y = chain(Value(1.0), LINKS["y * y"], 1000)
-        y.backward()
-        grad(y, y.parents, create_graph=True)
-        del y
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
-
-
 def test_a_node_has_no_dict() -> None:
     assert not hasattr(Value(1.0), "__dict__")
 
@@ -1458,71 +1406,6 @@ def test_no_grad_decorates_functions() -> None:
     assert square(x).parents == ()
     assert square.__name__ == "square"
     assert (x * x).parents == (x, x)
-
-
-def test_no_grad_holds_in_its_own_thread_only() -> None:
-    x = Value(2.0)
-    inside, checked = threading.Event(), threading.Event()
-    seen: list[Any] = []
-
-    def other() -> None:
-        inside.wait(10)
-        seen.append((x * x).parents)
-        with no_grad():
-            seen.append((x * x).parents)
-        seen.append((x * x).parents)
-        checked.set()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    with no_grad():
-        inside.set()
-        checked.wait(10)
-        assert (x * x).parents == ()
-    thread.join()
-    assert seen == [(x, x), (), (x, x)]
-
-
-def test_a_decorated_function_runs_in_several_threads() -> None:
-    x = Value(2.0)
-    together = threading.Barrier(4, timeout=10)
-    seen: list[Any] = []
-
-    @no_grad()
-    def square() -> Value:
-        together.wait()
-        result = x * x
-        together.wait()
-        return result
-
-    def task() -> None:
-        seen.extend((square().parents, (x * x).parents) for _ in range(20))
-
-    threads = [threading.Thread(target=task) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == [((), (x, x))] * 80
-
-
-def test_grad_is_safe_across_threads_that_share_parameters() -> None:
-    ws = leaves(*(0.1 * i for i in range(20)))
-    answers: list[Any] = [None] * 8
-
-    def task(k: int) -> None:
-        for _ in range(20):
-            y = sum((w * (k + 1.0)).tanh() * w for w in ws)
-            answers[k] = grad(y, ws)
-
-    threads = [threading.Thread(target=task, args=(k,)) for k in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for k, answer in enumerate(answers):
-        assert answer == grad(sum((w * (k + 1.0)).tanh() * w for w in ws), ws)
-    assert [w.grad for w in ws] == [0.0] * 20
 
 
 # --- rows of one's own in the engine --------------------------------------------------------------

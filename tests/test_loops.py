@@ -404,3 +404,10 @@ def test_the_cache_is_where_the_platform_keeps_such_things(monkeypatch, tmp_path
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     assert loops.cache_directory() == tmp_path / "micrograd_like"
+
+
+def test_loops_have_no_equations():
+    x = Value(2.0, "x")
+    with pytest.raises(InputError, match="backend='numpy'"):
+        compile(x * x, [x], backend="numba").equations()
+    assert "x" in compile(x * x, [x], backend="numpy").equations()

@@ -1,6 +1,7 @@
 """state.py: model files keep every bit, and a file that does not fit changes nothing."""
 
 import json
+import math
 import os
 import pickle
 import sys
@@ -109,6 +110,16 @@ BAD_FILES = {
     "a longer integer": (changed().replace("1.0", "1" + "0" * 5000), "not a model file"),
     "a repeated name": (changed().replace('"b": 2.0', '"b": 2.0, "b": 3.0'), "twice"),
     "deep nesting": ("[" * 100_000, "not a model file"),
+    "a deep format": (changed(format=json.loads("[" * 900 + "]" * 900)), "one of type list"),
+    "a deep parameter": (
+        changed(parameters={"w[0]": json.loads("[" * 900 + "]" * 900), "b": 1.0}),
+        "got one of type list",
+    ),
+    "a BOM": ("\ufeff" + changed(), "not a model file"),
+    "a lone surrogate": (changed(parameters={"\ud800": 1.0}), "only it has"),
+    "terminal escapes": (changed(parameters={"\x1b[31m": 1.0}), r"only it has '\\x1b"),
+    "a number of a million digits": (changed().replace("1.0", "1" * 10**6), "not a model file"),
+    "a huge exponent": (changed().replace("1.0", "1e" + "9" * 10**5), "finite"),
 }
 
 
@@ -175,3 +186,88 @@ def test_a_link_is_followed_a_mode_is_kept_and_a_pipe_stays_a_pipe(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         state.write_atomically(missing, "")
     assert caught.value.filename == str(missing)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and sparse files are POSIX")
+def test_what_is_no_file_or_a_huge_one_is_refused_unread(tmp_path):
+    model = nn.Neuron(1, seed=0)
+    before = model.state_dict()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(10 * 2**30)
+    for path, says in (
+        (tmp_path / "pipe", "no file at all"),
+        (tmp_path / "folder", "no file at all"),
+        ("/dev/zero", "no file at all"),
+        (tmp_path / "huge", "10,737,418,240 bytes"),
+    ):
+        with pytest.raises(MicrogradError, match=says):
+            model.load(path)
+    assert model.state_dict() == before
+
+
+def test_what_is_too_large_to_be_read_is_not_written(path, monkeypatch):
+    model = nn.Neuron(1, seed=0)
+    model.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(state, "MOST_BYTES", len(before))
+    model.save(path)
+    model.load(path)
+    monkeypatch.setattr(state, "MOST_BYTES", len(before) - 1)
+    with pytest.raises(MicrogradError, match="would have"):
+        model.save(path)
+    with pytest.raises(MicrogradError, match="at most"):
+        model.load(path)
+    assert path.read_bytes() == before
+
+
+def test_an_integer_beyond_all_digits_is_refused():
+    with pytest.raises(MicrogradError, match="finite"):
+        nn.Neuron(1).load_state_dict({"w[0]": 10**5000, "b": 0.0})
+
+
+def loads_whole_or_not_at_all(path, content):
+    model = nn.Neuron(1, seed=0)
+    before = model.state_dict()
+    path.write_bytes(content)
+    try:
+        model.load(path)
+    except MicrogradError:
+        assert model.state_dict() == before
+        return False
+    assert all(math.isfinite(p.data) for p in model.parameters())
+    return True
+
+
+def test_a_file_cut_off_anywhere_is_refused(path):
+    nn.Neuron(1, seed=0).save(path)
+    content = path.read_bytes()
+    for size in range(len(content) - 2):
+        assert not loads_whole_or_not_at_all(path, content[:size])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=4), parts),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+def test_an_edited_file_loads_whole_or_not_at_all(data, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "edited.json"
+    content = bytearray(changed().encode())
+    if data.draw(st.booleans()):
+        for _ in range(data.draw(st.integers(1, 3))):
+            i = data.draw(st.integers(0, len(content) - 1))
+            content[i : i + data.draw(st.integers(0, 3))] = data.draw(
+                st.binary(max_size=3) | st.sampled_from([b"NaN", b"1e999", b'"', b"[", b"{", b","])
+            )
+    else:
+        tree = json.loads(content)
+        place = data.draw(st.sampled_from([tree, tree["parameters"]]))
+        name = data.draw(st.sampled_from([*place, "new"]))
+        place[name] = data.draw(JSON)
+        content = json.dumps(tree).encode()
+    loads_whole_or_not_at_all(path, bytes(content))

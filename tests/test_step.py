@@ -27,6 +27,17 @@ def problem(loss, count=23, **options):
     return nn.MLP(3, [5, width], seed=3, **options), X, y
 
 
+def the_step_agrees(model, loss, X, y):
+    step = compile_step(model, loss, (X[0], y[0]))
+    value = step(X, y)
+    gradients = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
+    mean.backward()
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-10, abs=1e-14)
+
+
 @pytest.mark.parametrize("loss", TARGETS)
 @pytest.mark.parametrize("options", [{"activation": "tanh"}, {"activation": "relu"},
                                      {"activation": "gelu", "fused": False},
@@ -87,14 +98,7 @@ def test_a_custom_module_and_a_custom_loss_are_traced():
     X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(11)]
     y = [rng.uniform(-1, 1) for _ in X]
     model = Gated()
-    step = compile_step(model, loss, (X[0], y[0]))
-    value = step(X, y)
-    gradients = [p.grad for p in model.parameters()]
-    model.zero_grad()
-    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
-    mean.backward()
-    assert value == pytest.approx(mean.data, rel=1e-12)
-    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-10, abs=1e-14)
+    the_step_agrees(model, loss, X, y)
 
 
 def test_parameters_alone_in_the_loss_count_once():
@@ -103,14 +107,7 @@ def test_parameters_alone_in_the_loss_count_once():
     def loss(output, target):
         return losses.mse(output, target) + 0.1 * sum(p * p for p in model.parameters())
 
-    step = compile_step(model, loss, (X[0], y[0]))
-    value = step(X, y)
-    gradients = [p.grad for p in model.parameters()]
-    model.zero_grad()
-    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
-    mean.backward()
-    assert value == pytest.approx(mean.data, rel=1e-12)
-    assert gradients == pytest.approx([p.grad for p in model.parameters()], rel=1e-10, abs=1e-14)
+    the_step_agrees(model, loss, X, y)
 
 
 def test_the_source_has_one_line_a_matrix_equation():

@@ -55,8 +55,14 @@ def greater(x: Any, y: Any) -> Any:
     return np.where(x > y, 1.0, np.where(x < y, 0.0, np.where(x == y, 0.5, np.nan)))
 
 
+def power(x: Any, y: Any) -> Any:
+    # NumPy takes roots for powers of 1/2, which are something else at -inf and -0.0.
+    root = (y == 0.5) & ((x == -np.inf) | (x == 0.0))
+    return np.power(np.where(root, np.abs(x), x), y)
+
+
 def pow_slope(x: Any, y: Any) -> Any:
-    return np.where(y == 0.0, 0.0, y * np.power(x, y - 1.0))
+    return np.where(y == 0.0, 0.0, y * power(x, y - 1.0))
 
 
 def erf(x: Any) -> Any:
@@ -98,8 +104,8 @@ FUNCTIONS: dict[Op, Callable[..., Any]] = {
     ops.elu: elu,
     ops.damp: damp,
     ops.mul: np.multiply,
-    ops.power: np.power,
-    ops.ieee_pow: np.power,
+    ops.power: power,
+    ops.ieee_pow: power,
     ops.pow_slope: pow_slope,
     ops.where: where,
     ops.greater: greater,

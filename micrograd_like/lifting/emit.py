@@ -17,12 +17,13 @@ from .. import ops
 from ..ops import Op
 from . import arrays
 from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
+from .tape import word
 
 # How rows of the table are written over NumPy, where it has the function. Other rows are applied
 # element by element.
 _NUMPY: dict[Op, str] = {
     ops.exp: "np.exp(@x)", ops.expm1: "np.expm1(@x)", ops.log1p: "np.log1p(@x)",
-    ops.log: "np.log(@x)", ops.ieee_log: "np.log(@x)", ops.sqrt: "np.sqrt(@x)",
+    ops.log: "np.log(@x)", ops.ieee_log: "np.log(@x)", ops.sqrt: "np.sqrt(@x + 0.0)",
     ops.tanh: "np.tanh(@x)", ops.sin: "np.sin(@x)", ops.cos: "np.cos(@x)", ops.tan: "np.tan(@x)",
     ops.asin: "np.arcsin(@x)", ops.acos: "np.arccos(@x)", ops.atan: "np.arctan(@x)",
     ops.sinh: "np.sinh(@x)", ops.cosh: "np.cosh(@x)", ops.asinh: "np.arcsinh(@x)",
@@ -79,6 +80,7 @@ class _Emitter:
         self.lifted = lifted
         self.parameters = parameters
         self.constants: dict[str, Any] = {}
+        self.functions: dict[Op, str] = {}
         self.arrays = {a.number: a for a in lifted.array_of}
         self.batched: set[int] = set()
         if batched:
@@ -489,10 +491,13 @@ class _Emitter:
         )
 
     def _function(self, op: Op) -> str:
-        name = f"{op.name}_"
-        if name not in self.constants:
+        if op not in self.functions:
+            name = f"{'op_' * op.name[:1].isdigit()}{word(op.name)}_"
+            while name in (*self.constants, "logsumexp_rows_"):  # rows of one name, of the user's
+                name += "_"
             self.constants[name] = arrays.function(op)
-        return name
+            self.functions[op] = name
+        return self.functions[op]
 
     def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> str:
         if isinstance(argument, View):

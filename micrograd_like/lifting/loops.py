@@ -170,7 +170,7 @@ class Native:
         lines.append(f"    return {', '.join(results)}")
         space = {"run": run, "empty": np.empty, **self._arrays}
         exec("\n".join(lines), space)
-        return space["program"]
+        return space.pop("program")  # which holds the space: no cycle
 
     def batch(self, values: Any) -> Any:
         """The results for each row of a contiguous array of floats with two axes."""

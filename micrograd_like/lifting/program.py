@@ -7,17 +7,17 @@ import keyword
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
+from functools import wraps
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
-from unicodedata import normalize
 
 from .. import collector
-from ..engine import Value, _graph_sweep, topological_order
+from ..engine import Value, _graph_sweep, listed, topological_order
 from ..errors import DomainError, InputError, MissingExtraError, OperandError
 from ..numerics import number
 from .equations import equations
 from .straight import emit_straight
-from .tape import Tape, record
+from .tape import Tape, record, word
 
 if TYPE_CHECKING:
     from .lift import Lifted
@@ -63,19 +63,31 @@ def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], li
     return result
 
 
+# The patterns below take time quadratic in a label's length.
+_LONGEST_PATH = 1000
+_INDEX = r"([0-9]{1,9})"
+
+
 def _split(label: str) -> tuple[str, tuple[int, ...]]:
     """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
-    path = re.fullmatch(r"(?:(.*)\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(\[\d+\])*", label)
+    if not isinstance(label, str):
+        raise OperandError(f"a label is a str, got {label!r:.60}")
+    if len(label) > _LONGEST_PATH:
+        return label, ()
+    path = re.fullmatch(
+        rf"(?:(.*)\.)?layers\[{_INDEX}\]\.neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
+        label,
+    )
     if path:
         above, layer, neuron, kind, _ = path.groups()
-        last = re.findall(r"\[(\d+)\]", label[path.start(4) :])
+        last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
         kind = "W" if kind == "w" else kind
         stem = f"{above}_{kind}{int(layer) + 1}" if above else f"{kind}{int(layer) + 1}"
         return stem, (int(neuron), *map(int, last))
-    path = re.fullmatch(r"(.*?)\[(\d+)\]((?:\[\d+\])*)", label, re.DOTALL)
+    path = re.fullmatch(rf"(.*?)((?:\[{_INDEX}\])+)", label, re.DOTALL)
     if path:
-        return path[1], (int(path[2]), *map(int, re.findall(r"\d+", path[3])))
-    path = re.fullmatch(r"(.*?)_?(\d+)", label, re.DOTALL)
+        return path[1], tuple(map(int, re.findall(_INDEX, path[2])))
+    path = re.fullmatch(rf"(.*?)(?:_|(?<![0-9])){_INDEX}", label, re.DOTALL)
     return (path[1], (int(path[2]),)) if path else (label, ())
 
 
@@ -87,7 +99,7 @@ _RESERVED = re.compile(
 
 def _identifier(stem: str, names: set[str]) -> str:
     """A name that Python accepts and that nothing else has."""
-    name = "".join(c if f"a{c}".isidentifier() else "_" for c in normalize("NFKC", stem))
+    name = word(stem)
     if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
         name = f"v_{name.strip('_')}"
         if _RESERVED.fullmatch(name):
@@ -118,9 +130,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
     """
-    roots = list(outputs) if isinstance(outputs, Iterable) else [outputs]
-    leaves = list(inputs) if isinstance(inputs, Iterable) else [inputs]
-    targets = None if wrt is None else list(wrt) if isinstance(wrt, Iterable) else [wrt]
+    roots, leaves = listed(outputs), listed(inputs)
+    targets = None if wrt is None else listed(wrt)
     for value in (*roots, *leaves, *(targets or ())):
         if not isinstance(value, Value):
             raise OperandError(f"compile takes Values, not {value!r:.80}")
@@ -239,7 +250,7 @@ class Program:
             return self._run_python(values, check)
         np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
-            values = _as_floats(values)
+            values = as_floats(values)
         if values.shape != (self._tape.inputs,):
             if values.ndim == 2 and values.shape[1] == self._tape.inputs:
                 return self._run_batch(values, check)
@@ -254,7 +265,7 @@ class Program:
         return self._shaped(results)
 
     def _run_python(self, values: Any, check: bool) -> Any:
-        values = values.tolist() if hasattr(values, "tolist") else list(values)
+        values = listed(values.tolist() if hasattr(values, "tolist") else values)
         if values and isinstance(values[0], (list, tuple)):
             rows = [self._run_python(row, check) for row in values]
             if len(self._blocks) == 1:
@@ -323,7 +334,12 @@ class Program:
                 raise DomainError(node.op.name, error.domain, xs, labels) from None
 
     def equations(self) -> str:
-        """The program as LaTeX, an `aligned` environment with one equation a statement."""
+        """The program as LaTeX, an `aligned` environment with one equation a statement.
+
+        Raises InputError for the loops of Numba.
+        """
+        if self._native is not None:
+            raise InputError("loops are no equations: compile with backend='numpy' to get them")
         return equations(self.source)
 
     def _repr_html_(self) -> str:
@@ -369,7 +385,7 @@ def _executed(source: str, constants: dict[str, Any]) -> Any:
     """The function that the source defines. Over NumPy, it warns of nothing that eager does not."""
     space = dict(constants)
     exec(source, space)
-    function = space["program"]
+    function = space.pop("program")  # which holds the space: no cycle
     if "np" not in space:
         return function
     np = space["np"]
@@ -378,7 +394,12 @@ def _executed(source: str, constants: dict[str, Any]) -> Any:
     # NumPy 2 keeps what to warn of in the context: a copy of one takes a tenth of errstate's time.
     quiet = copy_context()
     quiet.run(np.seterr, all="ignore")
-    return lambda *arrays: quiet.copy().run(function, *arrays)
+
+    @wraps(function)
+    def quietly(*arrays: Any) -> Any:
+        return quiet.copy().run(function, *arrays)
+
+    return quietly
 
 
 def highlighted(source: str) -> str:
@@ -408,17 +429,23 @@ def _require_numba() -> None:
         raise MissingExtraError("numba", "native") from None
 
 
-def _as_floats(values: Any) -> Any:
+def as_floats(values: Any) -> Any:
+    """The numbers as an array of floats.
+
+    NumPy would parse strings, drop imaginary parts and take None for NaN. Raises OperandError, and
+    InputError for integers beyond the floats and rows of unequal lengths.
+    """
     np = _numpy()
     try:
-        given = np.asarray(values)
-        if given.dtype.kind in "biuf":
-            return given.astype(float)
-        if given.dtype.kind == "O":  # fractions, say
-            return np.array([number(x) for x in given.flat]).reshape(given.shape)
-    except (TypeError, ValueError):
-        pass
-    raise OperandError(f"a program takes numbers, not {values!r:.80}")
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"rows of equal lengths are needed, got {values!r:.80}") from None
+    if array.dtype.kind == "O":
+        return np.array([number(x) for x in array.flat], dtype=float).reshape(array.shape)
+    if array.dtype.kind not in "biuf":
+        raise OperandError(f"a program takes numbers, not {values!r:.80}")
+    with np.errstate(over="ignore"):  # NumPy's longest floats have more range
+        return array.astype(float)
 
 
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:
@@ -450,10 +477,11 @@ def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
     labels: dict[int, set[str]] = {}
     adjoint_of: dict[int, dict[int, int]] = {}
     for node, place in number_of.items():
-        if node.op is not None and node.label:
+        if node.op is not None and node.label != "":
             array = lifted.array_of[place]
-            stem = _split(node.label)[0] if len(array.members) > 1 else node.label
-            labels.setdefault(array.number, set()).add(stem)
+            stem, _ = _split(node.label)
+            label = stem if len(array.members) > 1 else node.label
+            labels.setdefault(array.number, set()).add(label)
     for node, adjoint in adjoints.items():
         if node in number_of and adjoint in number_of:
             primal = lifted.array_of[number_of[node]].number

@@ -10,8 +10,9 @@ from .. import collector, losses, ops
 from ..engine import Value, _graph_sweep, affine
 from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
+from ..numerics import number
 from .equations import equations
-from .program import _executed, _name_arrays, _numpy, highlighted, input_arrays
+from .program import _executed, _name_arrays, _numpy, as_floats, highlighted, input_arrays
 from .tape import record
 
 
@@ -72,8 +73,8 @@ class Step:
         """What `function` takes: the parameters' numbers, and a row for each example."""
         np = _numpy()
         values = np.array([p.data for p in self.parameters])
-        targets = np.array([self._row(t) for t in y], dtype=float)
-        inputs = np.asarray(X, dtype=float)
+        targets = as_floats([self._row(t) for t in y])
+        inputs = as_floats(X)
         if inputs.ndim == 1:
             inputs = inputs[:, None]
         if inputs.shape != (len(targets), self.inputs) or not len(targets):
@@ -85,7 +86,7 @@ class Step:
 
 
 def _single(target: Any) -> Sequence[float]:
-    return (float(target),)
+    return (number(target),)
 
 
 class _OneHot:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import DomainError
 from ..ops import BUILTIN, Op
-from .tape import Call, Sum, Tape
+from .tape import Call, Sum, Tape, word
 
 # Python's compiler recurses into expressions: longer sums are written in several lines.
 _MOST_TERMS = 100
@@ -84,7 +84,12 @@ class _Writer:
         return f"{self._row(call.op)}({args})"
 
     def _row(self, op: Op) -> str:
-        name = f"{op.name}_" if op.name in ("abs", "max", "min", "pow", "print") else op.name
+        # Names of built-in functions, and of the user's rows, which may be any text, end in _.
+        name = op.name
+        if name in ("abs", "max", "min", "pow"):
+            name = f"{name}_"
+        elif name not in BUILTIN:
+            name = f"{'op_' * name[:1].isdigit()}{word(name)}_"
         while name in self.names or self.ops.setdefault(name, op) is not op:
             name += "_"
         self.rows[name] = self.rows.get(name) or unrefusing(op)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
+from unicodedata import normalize
 
 from .. import ops
 from ..engine import Value, topological_order
@@ -72,6 +73,11 @@ class Tape:
         lines = [f"v{self.inputs + i} = {_text(a)}" for i, a in enumerate(self.assignments)]
         outputs = ", ".join(_name(o) for o in self.outputs)
         return "\n".join([*lines, f"return {outputs}"])
+
+
+def word(text: str) -> str:
+    """The text as part of a Python name: what cannot be in one is replaced, so it is never code."""
+    return "".join(c if f"a{c}".isidentifier() else "_" for c in normalize("NFKC", text))
 
 
 def _name(x: int | float) -> str:
