@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .engine import Value
-from .errors import InputError, OperandError, warn
+from .errors import InputError, OperandError, StateError, warn
 from .numerics import number
 from .state import assign
 
@@ -85,6 +85,54 @@ class Optimizer:
         if self._witness is not None:
             self._witness.grad = _Spent(self._witness.grad)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON.
+
+        A rule of your own with more settings extends `_settings`; if its `_memory` is not a list,
+        `_written` and `_read` are to turn it into what JSON knows, and back.
+        """
+        return {
+            "rule": type(self).__name__,
+            "settings": self._settings(),
+            "memory": self._written(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as the optimizer did from which `state` is, the settings included.
+
+        Raises StateError (a ValueError), and changes nothing, if it is of another rule or of other
+        parameters.
+        """
+        try:
+            rule, settings, memory = state["rule"], dict(state["settings"]), state["memory"]
+            if rule != type(self).__name__ or settings.keys() != self._settings().keys():
+                raise InputError(f"it is of {rule!r:.60}, with {', '.join(settings)!s:.200}")
+            other = type(self)(self.params, **settings)
+            other._memory = other._read(memory)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"this is no state of {type(self).__name__}: {error}") from None
+        vars(self).update(vars(other))
+
+    def _settings(self) -> dict[str, Any]:
+        return {"lr": self.lr, "weight_decay": self.weight_decay}
+
+    def _written(self) -> Any:
+        return self._memory
+
+    def _read(self, memory: Any) -> Any:
+        """`_memory` from what `_written` gave. Raises KeyError, TypeError or InputError."""
+        return memory
+
+    def _numbers(self, x: Any, least: float = -math.inf) -> list[float]:
+        """`x`, if it is a list with a finite number for each parameter. Raises InputError."""
+        if not isinstance(x, list) or len(x) != len(self.params):
+            raise InputError(f"it is not for {len(self.params)} parameters")
+        numbers = [number(xi) for xi in x]
+        for xi in numbers:
+            if not (math.isfinite(xi) and xi >= least):
+                raise InputError(f"{xi!r} is out of range")
+        return numbers
+
     def _updated(self) -> tuple[list[float], Any]:
         raise NotImplementedError
 
@@ -108,6 +156,12 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(params, lr, weight_decay)
         self.momentum = _at_least_0("momentum", momentum)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "momentum": self.momentum}
+
+    def _read(self, memory: Any) -> Any:
+        return None if memory is None else self._numbers(memory)
 
     def _updated(self) -> tuple[list[float], Any]:
         velocity = self._gradients()
@@ -141,6 +195,19 @@ class Adam(Optimizer):
         self.eps = _at_least_0("eps", eps)
         zeros = [0.0] * len(self.params)
         self._memory = 0, zeros, zeros
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "betas": list(self.betas), "eps": self.eps}
+
+    def _written(self) -> Any:
+        steps, m, v = self._memory
+        return {"steps": steps, "m": m, "v": v}
+
+    def _read(self, memory: Any) -> Any:
+        steps = memory["steps"]
+        if type(steps) is not int or not 0 <= steps < 2**53:
+            raise InputError(f"{steps!r:.60} is no number of steps")
+        return steps, self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
 
     def _updated(self) -> tuple[list[float], Any]:
         g = self._gradients()

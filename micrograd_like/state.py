@@ -76,14 +76,17 @@ def assign(parameters: Iterable[Value], numbers: Sequence[float]) -> None:
 def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **extra: Any) -> None:
     """Write a model file, atomically: `path` holds the old file or the whole new one.
 
-    Raises StateError for a parameter that is NaN or infinite, and for a file that would be too
-    large to be read again; OSError where writing fails.
+    Raises StateError for what is NaN or infinite, and for a file that would be too large to be read
+    again; OSError where writing fails.
     """
     for name, value in parameters.items():
         if not math.isfinite(value):
             raise StateError(f"parameter {name!r} is {value!r}: only finite numbers are saved")
     content = {"format": FORMAT, **extra, "parameters": dict(parameters)}
-    text = json.dumps(content, allow_nan=False, indent=1) + "\n"
+    try:
+        text = json.dumps(content, allow_nan=False, indent=1) + "\n"
+    except (TypeError, ValueError) as error:
+        raise StateError(f"only finite numbers and texts are saved: {error}") from None
     if len(text) > MOST_BYTES:
         raise StateError(f"{path} would have {len(text):,} bytes: {_TOO_LARGE}")
     write_atomically(path, text)
