@@ -779,8 +779,8 @@ def _entities(text: str) -> str:
     if len(text) > _LONGEST_TOOLTIP:
         text = f"{text[:_LONGEST_TOOLTIP]}…"
     text = "\n".join(_clean(line) for line in text.split("\n"))
-    # Else backslashes were read twice: as escapes of the string, and as \\G, \\N and the like.
-    return text.replace("&", "&amp;").replace("\\", "&#92;")
+    # Backslashes are read twice there: as escapes of the string, and as \\G, \\N and the like.
+    return text.replace("&", "&amp;").replace("\\", "\\\\")
 
 
 # --- renderers ------------------------------------------------------------------------------------
