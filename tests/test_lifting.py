@@ -436,6 +436,16 @@ def test_constants_fold_and_equal_expressions_are_one():
     assert str(tape) == "v1 = 5.0 + 36.0·v0·v0\nreturn v1"
 
 
+def test_a_tape_prints_the_assignments_it_holds():
+    x, y = Value(2.0), Value(3.0)
+    root = 2.0 * x * y + ops.maximum(x, 0.5) - 3.0 * y + 1.0
+    assert str(record([root, Value(5.0)], [x, y])).splitlines() == [
+        "v2 = max(v0, 0.5)",
+        "v3 = 1.0 + 1.0·v2 + -3.0·v1 + 2.0·v0·v1",
+        "return v3, 5.0",
+    ]
+
+
 def test_the_same_graph_has_the_same_source():
     one, two = (compile(*reversed(PROGRAMS["convolution"]())).source for _ in range(2))
     assert one == two
