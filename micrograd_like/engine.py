@@ -587,7 +587,7 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
             active.add(node)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     for node in reversed(order):
-        if node not in active or node not in adjoint or node.op is None:
+        if node not in active or node.op is None:
             continue
         g = adjoint[node]
         operands = node.operands
