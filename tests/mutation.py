@@ -47,7 +47,7 @@ from mutmut.mutation.mutators import mutation_operators
 ROOT = Path(__file__).parent.parent
 MIRROR = {"lifting/step": "step", "lifting/loops": "loops", "lifting/rows": "loops"}
 OTHERS = {
-    "ops": "engine derivation transforms expressions losses lifting loops",
+    "ops": "readme engine derivation transforms expressions losses lifting loops",
     "engine": "ops transforms derivation stepping nn state expressions step",
     "nn": "optim state step training losses cli",
     "optim": "nn training step state cli",

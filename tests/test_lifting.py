@@ -446,6 +446,21 @@ def test_a_tape_prints_the_assignments_it_holds():
     ]
 
 
+def test_coefficients_move_out_of_a_quotient():
+    x, y = Value(2.0), Value(3.0)
+    tape = record([(2.0 * x) / (4.0 * y)], [x, y])
+    assert str(tape).splitlines() == ["v2 = ieee_div(v0, v1)", "v3 = 0.5·v2", "return v3"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_zero_stays_inside_a_quotient(backend):
+    x, y = Value(2.0), Value(3.0)
+    assert compile((0.0 * x) / y, [x, y], backend=backend)([1e308, 1e-308]) == 0.0
+    infinite = Value(math.inf)
+    program = compile(infinite / (0.0 * y), [infinite, y], backend=backend)
+    assert program([math.inf, 3.0]) == math.inf
+
+
 def test_the_same_graph_has_the_same_source():
     one, two = (compile(*reversed(PROGRAMS["convolution"]())).source for _ in range(2))
     assert one == two
