@@ -309,6 +309,18 @@ def test_nan_and_infinities_go_the_way_they_go_in_the_engine(bad):
         assert same(gradient, expected[1])
 
 
+def test_a_mask_hides_no_nan_from_a_gradient_that_is_finite_elsewhere():
+    model = nn.MLP(2, [4, 4, 1], "relu", seed=0)
+    parameters = model.parameters()
+    loss = sum(model([0.5, 0.1 * i]) for i in range(5))  # linear in the last layer
+    program = compile(loss, parameters, parameters)
+    assert " > 0.0)" in program.source
+    values = [math.nan, *(p.data for p in parameters[1:])]
+    _, gradient = program(values)
+    assert same(gradient, compile(loss, parameters, parameters, backend="python")(values)[1])
+    assert 0 < np.isnan(gradient).sum() < len(parameters)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
     x, y = Value(2.0, "x"), Value(3.0, "y")
