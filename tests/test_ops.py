@@ -814,6 +814,12 @@ def test_a_made_up_rows_errors_are_domain_errors(made_up: type[Op]) -> None:
     assert huge(1e9) == huge(Value(1e9)).data == INF
 
 
+def test_what_a_made_up_row_computes_becomes_a_float(made_up: type[Op]) -> None:
+    side = made_up("side", lambda x: 1 if x > 0 else -1, lambda x, out: 0.0)
+    assert [side.evaluate([2.0]), side(2), side(Value(-2.0)).data] == [1.0, 1.0, -1.0]
+    assert {type(side.evaluate([2.0])), type(side(2)), type(side(Value(-2.0)).data)} == {float}
+
+
 def test_a_graph_with_a_made_up_row_pickles_and_deep_copies(made_up: type[Op]) -> None:
     cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3.0 * x * x)
     y = cube(Value(2.0)) + 1.0
