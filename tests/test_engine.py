@@ -824,6 +824,14 @@ def test_create_graph_on_changed_data_is_refused() -> None:
     assert grad(y, x) == math.cos(1.0)
 
 
+def test_a_change_that_leaves_the_value_but_not_the_partials_is_refused_too() -> None:
+    x, y = Value(2.0), Value(0.0)
+    product = x * y
+    x.data = 5.0
+    with pytest.raises(StaleGraphError, match="mul"):
+        grad(product, y, create_graph=True)
+
+
 def test_create_graph_on_a_changed_weight_names_no_innocent_graph() -> None:
     w, x = leaves(2.0, 3.0)
     old = w * x
@@ -1556,6 +1564,12 @@ def test_a_partial_of_the_users_that_fails_is_named(made_up: type[Op]) -> None:
     with pytest.raises(InputError, match=r"a partial of rooted fails at 0\.0"):
         rooted(Value(0.0))
     assert rooted(Value(4.0)).local_grads == (0.25,)
+
+
+def test_a_row_of_the_users_with_too_few_partials_is_named(made_up: type[Op]) -> None:
+    row = made_up("short", lambda *xs: math.fsum(xs), lambda *xs_out: [1.0])
+    with pytest.raises(InputError, match="short has 3 operands, its row gave 1 partials"):
+        row(Value(1.0), Value(2.0), 3.0)
 
 
 def test_micrograds_own_sanity_check_has_its_numbers() -> None:
