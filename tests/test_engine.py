@@ -522,7 +522,7 @@ def test_affine_refuses_operands_of_a_wrong_type_in_every_place(bad: Any) -> Non
 )
 def test_affine_refuses_what_is_no_sequence(bad: Any) -> None:
     for ws, xs in [(bad, [Value(1.0)]), ([Value(1.0)], bad)]:
-        with pytest.raises(OperandError):
+        with pytest.raises(OperandError, match="a sequence of ws and a sequence of xs"):
             affine(ws, xs, 0.0)
 
 
