@@ -322,6 +322,22 @@ def test_a_mask_hides_no_nan_from_a_gradient_that_is_finite_elsewhere():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("values", [[math.inf, 1.0, 2.0], [-math.inf] * 3, [math.nan, 1.0, 2.0]])
+def test_logsumexp_of_infinities_is_that_of_the_row(values, backend):
+    xs = [Value(1.0, f"x[{i}]") for i in range(3)]
+    program = compile(ops.logsumexp(*xs), xs, backend=backend)
+    assert same(program(values), ops.logsumexp(*values))
+
+
+def test_a_users_row_off_its_domain_is_nan(made_up):
+    root = made_up("root", lambda x: math.sqrt(x), lambda x, out: 0.5 / out)
+    x = Value(4.0, "x")
+    program = compile(root(x), [x])
+    assert program([9.0]) == 3.0
+    assert math.isnan(program([-1.0]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
     x, y = Value(2.0, "x"), Value(3.0, "y")
     root = (2 * x - x) + (x * y - 3 * (x * y))
