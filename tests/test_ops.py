@@ -689,7 +689,9 @@ def test_the_method_is_the_row(name: str) -> None:
 def test_defaults_are_slope_a_hundredth_alpha_one_and_the_exact_gelu() -> None:
     assert ops.leaky_relu(-1.0) == -0.01
     assert Value(-1.0).leaky_relu().data == -0.01
-    assert Value(-1.0).leaky_relu(0.2).data == Value(-1.0).leaky_relu(negative_slope=0.2).data
+    assert (
+        Value(-1.0).leaky_relu(0.2).data == Value(-1.0).leaky_relu(negative_slope=0.2).data == -0.2
+    )
     assert ops.elu(-1.0) == Value(-1.0).elu().data == math.expm1(-1.0)
     assert Value(-1.0).elu(alpha=2.0).data == 2.0 * math.expm1(-1.0)
     assert ops.gelu(1.0) == pytest.approx(0.5 * (1.0 + math.erf(math.sqrt(0.5))), rel=1e-15)
