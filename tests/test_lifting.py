@@ -30,6 +30,7 @@ from micrograd_like import (
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError
+from micrograd_like.lifting.equations import equations
 from micrograd_like.lifting.tape import record
 
 BACKENDS = ["numpy", "python"]
@@ -434,6 +435,36 @@ def test_equations_are_the_same_in_latex():
     assert "values" not in latex
     shown = program._repr_html_()
     assert re.sub(r"<[^>]*>", "", shown) == html.escape(program.source, quote=False)
+
+
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        ("-x", "-x"),
+        ("x - (y + z)", r"x - \left(y + z\right)"),
+        ("x / (y + z)", r"\frac{x}{y + z}"),
+        ("-2.0 * x", r"-2\,x"),
+        ("2.0 * (x + y)", r"2\,\left(x + y\right)"),
+        ("u[:, None] * v", r"u\, v^\top"),
+        ("(x * y) @ z", r"\left(x \odot y\right)\, z"),
+        ("v @ v", r"\lVert v \rVert^2"),
+        ("ones5 @ X", r"\mathbf{1}^\top X"),
+        ("np.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
+        ("np.tanh(x)", r"\tanh\left(x\right)"),
+        ("logaddexp(x, y)", r"\mathrm{logaddexp}\left(x, y\right)"),
+        ("X.sum(0)", r"\textstyle\sum X"),
+        ("x.take(places1)", r"x[\mathrm{places}_{1}]"),
+        ("x.ravel()", "x"),
+        ("x[1:3]", "x[1:3]"),
+        ("dt7_2", "dt_{7,2}"),
+        ("the_rest", r"\mathrm{the\_rest}"),
+        ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
+        ("f(x)(y)", r"\texttt{f(x)(y)}"),
+    ],
+)
+def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):
+    (row,) = equations(f"def program(values):\n    y = {expression}\n").splitlines()[1:-1]
+    assert row == f"y &= {latex}"
 
 
 def test_the_fused_and_the_chopped_network_are_the_same_program():
