@@ -6,14 +6,14 @@
 
 The operators are mutmut's. Its own runner takes only the bodies of undecorated functions, and the
 table of operations is lambdas and arguments at the level of a module; so every expression is taken
-here. Not counted are mutants that differ in annotations, overloads,
-type variables, `strict=` of a zip or the words of a `raise` alone (what these interpolate does
-count), and those that are no Python.
+here. Not counted are mutants that differ in annotations, overloads, type variables, `strict=` of a
+zip or the words of a `raise` alone (what these interpolate does count), and those that are no
+Python.
 
 A mutant is written into a copy of the tree and tested in a fork of this process, which has
 imported the packages that the tests need: first against the test file that mirrors its module and
-the module's doctests, then against the others that use it. Fast tests, and those that killed
-mutants before, come first. Needs `os.fork`. tests/mutation.md has figures, and why what survives does.
+the module's doctests, then against others that use it. The last killers come first, then the fast
+tests. Needs `os.fork`. tests/mutation.md has figures, and why what survives does.
 """
 
 from __future__ import annotations
