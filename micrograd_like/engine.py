@@ -626,8 +626,9 @@ def _graph_sweep(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float
             active.add(node)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     for node in reversed(order):
-        if node.op is None or node not in active or (g := adjoint.get(node)) is None:
+        if node not in active or node.op is None:
             continue
+        g = adjoint[node]
         one = g.__class__ is float and g == 1.0
         for parent, d in _partials_now(node):
             if parent not in active:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from micrograd_like import Op, ops
 
-collect_ignore = ["benchmarks"]  # scripts
+collect_ignore = ["benchmarks", "mutation.py"]  # scripts
 
 # No deadlines: a test that fails when the machine is busy proves nothing. In CI every run draws
 # the same examples, elsewhere each run draws new ones.

@@ -17,7 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import Value, affine, drawing, nn, softplus, tanh, topological_order
+from micrograd_like import (
+    Value,
+    affine,
+    drawing,
+    logsumexp,
+    nn,
+    softplus,
+    tanh,
+    topological_order,
+)
 from micrograd_like.datasets import moons
 from micrograd_like.drawing import draw
 from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
@@ -277,6 +286,22 @@ def test_a_made_up_op_is_drawn_by_its_row(made_up):
 def test_unknown_options_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         draw(neuron(), **options)
+
+
+def test_a_variadic_op_of_many_operands_is_written_with_an_ellipsis():
+    assert "logsumexp(…)" in draw(logsumexp(*map(Value, range(20)))).source
+
+
+def test_a_format_that_graphviz_cannot_have_is_refused(renderer):
+    with pytest.raises(RendererError, match="not a format"):
+        draw(Value(1.0)).pipe("../svg")
+
+
+def test_render_opens_the_picture_on_request(renderer, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("graphviz.view", opened.append)
+    picture = draw(Value(1.0)).render("one", tmp_path, view=True)
+    assert opened == [picture]
 
 
 def test_what_is_no_value_is_refused():

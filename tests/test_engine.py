@@ -522,7 +522,7 @@ def test_affine_refuses_operands_of_a_wrong_type_in_every_place(bad: Any) -> Non
 )
 def test_affine_refuses_what_is_no_sequence(bad: Any) -> None:
     for ws, xs in [(bad, [Value(1.0)]), ([Value(1.0)], bad)]:
-        with pytest.raises(OperandError):
+        with pytest.raises(OperandError, match="a sequence of ws and a sequence of xs"):
             affine(ws, xs, 0.0)
 
 
@@ -798,7 +798,7 @@ def test_create_graph_under_no_grad_gives_the_numbers() -> None:
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_grad_by_what_is_no_value_is_refused(bad: Any, create_graph: bool) -> None:
     x = Value(1.0)
-    with pytest.raises(OperandError) as caught:
+    with pytest.raises(OperandError, match="with respect to Values, not ") as caught:
         grad(x * x, bad, create_graph=create_graph)
     assert isinstance(caught.value, TypeError)
 
@@ -822,6 +822,14 @@ def test_create_graph_on_changed_data_is_refused() -> None:
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, MicrogradError)
     assert grad(y, x) == math.cos(1.0)
+
+
+def test_a_change_that_leaves_the_value_but_not_the_partials_is_refused_too() -> None:
+    x, y = Value(2.0), Value(0.0)
+    product = x * y
+    x.data = 5.0
+    with pytest.raises(StaleGraphError, match="mul"):
+        grad(product, y, create_graph=True)
 
 
 def test_create_graph_on_a_changed_weight_names_no_innocent_graph() -> None:
@@ -1439,6 +1447,12 @@ def test_a_partial_of_the_users_that_fails_is_named(made_up: type[Op]) -> None:
     with pytest.raises(InputError, match=r"a partial of rooted fails at 0\.0"):
         rooted(Value(0.0))
     assert rooted(Value(4.0)).local_grads == (0.25,)
+
+
+def test_a_row_of_the_users_with_too_few_partials_is_named(made_up: type[Op]) -> None:
+    row = made_up("short", lambda *xs: math.fsum(xs), lambda *xs_out: [1.0])
+    with pytest.raises(InputError, match="short has 3 operands, its row gave 1 partials"):
+        row(Value(1.0), Value(2.0), 3.0)
 
 
 def test_micrograds_own_sanity_check_has_its_numbers() -> None:

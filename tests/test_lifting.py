@@ -31,6 +31,7 @@ from micrograd_like import (
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError
+from micrograd_like.lifting.equations import equations
 from micrograd_like.lifting.tape import record
 
 BACKENDS = ["numpy", "python"]
@@ -310,6 +311,34 @@ def test_nan_and_infinities_go_the_way_they_go_in_the_engine(bad):
         assert same(gradient, expected[1])
 
 
+def test_a_mask_hides_no_nan_from_a_gradient_that_is_finite_elsewhere():
+    model = nn.MLP(2, [4, 4, 1], "relu", seed=0)
+    parameters = model.parameters()
+    loss = sum(model([0.5, 0.1 * i]) for i in range(5))  # linear in the last layer
+    program = compile(loss, parameters, parameters)
+    assert " > 0.0)" in program.source
+    values = [math.nan, *(p.data for p in parameters[1:])]
+    _, gradient = program(values)
+    assert same(gradient, compile(loss, parameters, parameters, backend="python")(values)[1])
+    assert 0 < np.isnan(gradient).sum() < len(parameters)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("values", [[math.inf, 1.0, 2.0], [-math.inf] * 3, [math.nan, 1.0, 2.0]])
+def test_logsumexp_of_infinities_is_that_of_the_row(values, backend):
+    xs = [Value(1.0, f"x[{i}]") for i in range(3)]
+    program = compile(ops.logsumexp(*xs), xs, backend=backend)
+    assert same(program(values), ops.logsumexp(*values))
+
+
+def test_a_users_row_off_its_domain_is_nan(made_up):
+    root = made_up("root", lambda x: math.sqrt(x), lambda x, out: 0.5 / out)
+    x = Value(4.0, "x")
+    program = compile(root(x), [x])
+    assert program([9.0]) == 3.0
+    assert math.isnan(program([-1.0]))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
     x, y = Value(2.0, "x"), Value(3.0, "y")
@@ -436,6 +465,36 @@ def test_equations_are_the_same_in_latex():
     assert re.sub(r"<[^>]*>", "", shown) == html.escape(program.source, quote=False)
 
 
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        ("-x", "-x"),
+        ("x - (y + z)", r"x - \left(y + z\right)"),
+        ("x / (y + z)", r"\frac{x}{y + z}"),
+        ("-2.0 * x", r"-2\,x"),
+        ("2.0 * (x + y)", r"2\,\left(x + y\right)"),
+        ("u[:, None] * v", r"u\, v^\top"),
+        ("(x * y) @ z", r"\left(x \odot y\right)\, z"),
+        ("v @ v", r"\lVert v \rVert^2"),
+        ("ones5 @ X", r"\mathbf{1}^\top X"),
+        ("np.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
+        ("np.tanh(x)", r"\tanh\left(x\right)"),
+        ("logaddexp(x, y)", r"\mathrm{logaddexp}\left(x, y\right)"),
+        ("X.sum(0)", r"\textstyle\sum X"),
+        ("x.take(places1)", r"x[\mathrm{places}_{1}]"),
+        ("x.ravel()", "x"),
+        ("x[1:3]", "x[1:3]"),
+        ("dt7_2", "dt_{7,2}"),
+        ("the_rest", r"\mathrm{the\_rest}"),
+        ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
+        ("f(x)(y)", r"\texttt{f(x)(y)}"),
+    ],
+)
+def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):
+    (row,) = equations(f"def program(values):\n    y = {expression}\n").splitlines()[1:-1]
+    assert row == f"y &= {latex}"
+
+
 def test_the_fused_and_the_chopped_network_are_the_same_program():
     sources = [
         compile(loss, m.parameters(), m.parameters()).source for m, loss in map(demo, (1, 0))
@@ -462,6 +521,31 @@ def test_constants_fold_and_equal_expressions_are_one():
     x = Value(2.0, "x")
     tape = record([(x * 2 * 3 + 0 * 1) * (6 * x) + Value(1.0) * 5], [x])
     assert str(tape) == "v1 = 5.0 + 36.0·v0·v0\nreturn v1"
+
+
+def test_a_tape_prints_the_assignments_it_holds():
+    x, y = Value(2.0), Value(3.0)
+    root = 2.0 * x * y + ops.maximum(x, 0.5) - 3.0 * y + 1.0
+    assert str(record([root, Value(5.0)], [x, y])).splitlines() == [
+        "v2 = max(v0, 0.5)",
+        "v3 = 1.0 + 1.0·v2 + -3.0·v1 + 2.0·v0·v1",
+        "return v3, 5.0",
+    ]
+
+
+def test_coefficients_move_out_of_a_quotient():
+    x, y = Value(2.0), Value(3.0)
+    tape = record([(2.0 * x) / (4.0 * y)], [x, y])
+    assert str(tape).splitlines() == ["v2 = ieee_div(v0, v1)", "v3 = 0.5·v2", "return v3"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_zero_stays_inside_a_quotient(backend):
+    x, y = Value(2.0), Value(3.0)
+    assert compile((0.0 * x) / y, [x, y], backend=backend)([1e308, 1e-308]) == 0.0
+    infinite = Value(math.inf)
+    program = compile(infinite / (0.0 * y), [infinite, y], backend=backend)
+    assert program([math.inf, 3.0]) == math.inf
 
 
 def test_the_same_graph_has_the_same_source():

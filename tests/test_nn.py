@@ -1,13 +1,15 @@
 """nn.py: neurons, layers and networks, their parameters, names and starting points."""
 
+import functools
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micrograd_like import MicrogradError, Op, Value, grad, nn, sin, tanh
+from micrograd_like import MicrogradError, Op, Value, grad, nn, sin, tanh, topological_order
 
 
 def test_parameters_are_labelled_with_their_path():
@@ -49,15 +51,17 @@ def test_a_last_layer_of_width_one_gives_a_value_and_a_wider_one_a_list():
     assert isinstance(out, list)
     assert len(out) == 2
     assert isinstance(nn.MLP(2, [1, 1, 1], seed=0)([1.0, 2.0]), Value)
+    assert isinstance(nn.Layer(2, 1)([1.0, 2.0]), Value)
+    assert len(nn.Layer(2, 2)([1.0, 2.0])) == 2
 
 
 @pytest.mark.parametrize("make", [nn.MLP, nn.Layer])
 @pytest.mark.parametrize("x", [[1.0], [1.0, 2.0, 3.0], []])
 def test_a_wrong_number_of_inputs_names_both_numbers(make, x):
     model = make(2, [3, 1]) if make is nn.MLP else make(2, 3)
-    with pytest.raises(ValueError, match=f"takes 2 inputs, got {len(x)}"):
+    with pytest.raises(ValueError, match=f"{make.__name__} takes 2 inputs, got {len(x)}"):
         model(x)
-    with pytest.raises(ValueError, match=f"takes 2 inputs, got {len(x)}"):
+    with pytest.raises(ValueError, match=f"Neuron takes 2 inputs, got {len(x)}"):
         nn.Neuron(2)(x)
 
 
@@ -65,16 +69,21 @@ def test_a_wrong_number_of_inputs_names_both_numbers(make, x):
 def test_inputs_may_be_numbers_values_or_an_array(kind):
     model = nn.MLP(2, [3, 1], seed=0)
     want = model([1.0, 2.0]).data
-    if kind == "numpy":
-        x = pytest.importorskip("numpy").array([1.0, 2.0])
-    else:
-        x = {
-            "list": [1.0, 2.0],
-            "tuple": (1.0, 2.0),
-            "Values": [Value(1.0), Value(2.0)],
-            "ints": [1, 2],
-        }[kind]
+    x = {
+        "list": [1.0, 2.0],
+        "tuple": (1.0, 2.0),
+        "Values": [Value(1.0), Value(2.0)],
+        "ints": [1, 2],
+        "numpy": np.array([1.0, 2.0]),
+    }[kind]
     assert model(x).data == want
+
+
+def test_a_single_input_needs_no_list():
+    neuron = nn.Neuron(1, seed=0)
+    want = neuron([0.5]).data
+    assert [neuron(x).data for x in (0.5, np.array(0.5), np.array([0.5]))] == [want] * 3
+    assert neuron(Value(0.5)).data == want
 
 
 def test_inputs_that_are_no_numbers_are_a_type_error():
@@ -96,6 +105,22 @@ def test_a_fused_network_equals_one_of_single_additions_and_multiplications(acti
     fused, chopped = results
     assert fused == pytest.approx(chopped, rel=1e-12, abs=1e-15)
     assert any(fused[1:])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: nn.Neuron(2, "tanh", **options),
+        lambda **options: nn.Layer(2, 1, "tanh", **options),
+        lambda **options: nn.MLP(2, [2, 1], "tanh", **options),
+    ],
+)
+def test_a_neurons_sum_is_one_node_unless_it_is_not_fused(make):
+    def rows(**options):
+        return {node.op.name for node in topological_order(make(**options)([1.0, 2.0])) if node.op}
+
+    assert rows() == rows(fused=True) == {"affine", "tanh"}
+    assert rows(fused=False) == {"add", "mul", "tanh"}
 
 
 def test_the_network_computes_what_its_formula_says():
@@ -121,6 +146,20 @@ def test_an_activation_is_a_name_an_op_or_a_function():
     assert nn.MLP(1, [1], output_activation=tanh, seed=0)([0.7]).op is tanh
 
 
+@pytest.mark.parametrize("name", ["linear", "tanh", "leaky_relu"])
+def test_an_activation_has_the_name_it_is_found_by(name):
+    assert nn.activation_name(nn.Neuron(1, name).activation) == name
+
+
+def test_a_function_has_its_own_name_if_it_has_one():
+    def squared(z):
+        return z * z
+
+    assert repr(nn.Neuron(1, squared)) == "SquaredNeuron(1)"
+    assert nn.activation_name(squared) == "squared"
+    assert nn.activation_name(functools.partial(squared)) == "custom"
+
+
 @pytest.mark.parametrize("activation", ["no_such_op", "add", "where", "affine", 3])
 def test_what_is_no_activation_is_refused(activation):
     with pytest.raises(ValueError, match=r"activation|no row"):
@@ -135,16 +174,29 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone():
     assert one.state_dict() != nn.MLP(2, [8, 1], seed=4).state_dict()
     assert nn.MLP(2, [8, 1]).state_dict() != nn.MLP(2, [8, 1]).state_dict()
     assert random.getstate() == before
+    for make in (lambda **o: nn.Neuron(2, **o), lambda **o: nn.Layer(2, 2, **o)):
+        assert make(seed=3).state_dict() == make(seed=np.int64(3)).state_dict()
+        assert make(seed=3).state_dict() == make(rng=random.Random(3)).state_dict()
+        assert make(seed=3).state_dict() != make(seed=4).state_dict()
 
 
-@pytest.mark.parametrize(("activation", "variance"), [("relu", 2 / 50), ("tanh", 2 / 150)])
-def test_weights_start_with_the_variance_of_he_or_glorot(activation, variance):
+HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
+
+
+@pytest.mark.parametrize("activation", [*sorted(HE), "tanh", "sigmoid", "sin", "linear"])
+def test_weights_start_uniform_within_the_bounds_of_he_or_glorot(activation):
+    bound = math.sqrt(6 / 50 if activation in HE else 6 / (50 + 100))
     layer = nn.Layer(50, 100, activation, seed=0)
-    weights = [w.data for neuron in layer.neurons for w in neuron.w]
-    measured = sum(w * w for w in weights) / len(weights)
-    assert measured == pytest.approx(variance, rel=0.05)
-    assert abs(sum(weights) / len(weights)) < 0.01
+    weights = [w.data / bound for neuron in layer.neurons for w in neuron.w]
+    assert 0.99 < max(map(abs, weights)) <= 1.0
+    assert sum(w * w for w in weights) / len(weights) == pytest.approx(1 / 3, rel=0.05)
+    assert abs(sum(weights) / len(weights)) < 0.03
     assert all(neuron.b.data == 0.0 for neuron in layer.neurons)
+
+
+def test_a_neuron_alone_is_a_layer_of_width_one():
+    alone, layer = nn.Neuron(2, seed=0), nn.Layer(2, 1, seed=0)
+    assert [p.data for p in alone.parameters()] == [p.data for p in layer.parameters()]
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 4), min_size=1, max_size=4))
@@ -164,11 +216,26 @@ def test_widths_are_positive_integers(widths):
     assert isinstance(caught.value, MicrogradError)
 
 
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (lambda: nn.Neuron(0), "nin"),
+        (lambda: nn.Layer(0, 1), "nin"),
+        (lambda: nn.Layer(1, 0), "nout"),
+        (lambda: nn.MLP(1, 3), "nouts"),
+    ],
+)
+def test_the_refusal_of_a_width_names_it(make, culprit):
+    with pytest.raises(ValueError, match=rf"^{culprit}\b"):
+        make()
+
+
 def test_repr_tells_the_architecture():
     model = nn.MLP(2, [2, 1], activation="relu")
     assert repr(model) == (
         "MLP of [Layer of [ReluNeuron(2), ReluNeuron(2)], Layer of [LinearNeuron(2)]]"
     )
+    assert repr(nn.Neuron(3, "leaky_relu")) == "LeakyReluNeuron(3)"
 
 
 def test_training_by_hand_as_micrograd_users_do_it():

@@ -307,6 +307,60 @@ def test_the_text_and_latex_templates_name_every_argument_and_no_other(name: str
         assert set(re.findall(r"@([a-z_]+)", template)) == set(row.arguments)
 
 
+# What is written otherwise than as a function's name before its arguments, in text and in LaTeX,
+# and how tightly that binds: 1 a sum, 2 a product, 3 a negation, 4 a power.
+# fmt: off
+NOTATION: dict[str, tuple[Any, ...]] = {
+    "add":              ("@x + @y",             r"@x + @y", 1),
+    "sub":              ("@x - @y",             r"@x - @y", 1),
+    "mul":              ("@x·@y",               r"@x \cdot @y", 2),
+    "div":              ("@x / @y",             r"\frac{@x}{@y}", 2),
+    "neg":              ("-@x",                 r"-@x", 3),
+    "pow":              ("@x^@y",               r"@x^{@y}", 4),
+    "exp":              ("exp(@x)",             r"e^{@x}"),
+    "log":              ("log(@x)",             r"\ln\left(@x\right)"),
+    "sqrt":             ("√@x",                 r"\sqrt{@x}"),
+    "tanh":             ("tanh(@x)",            r"\tanh\left(@x\right)"),
+    "sigmoid":          ("σ(@x)",               r"\sigma\left(@x\right)"),
+    "sin":              ("sin(@x)",             r"\sin\left(@x\right)"),
+    "cos":              ("cos(@x)",             r"\cos\left(@x\right)"),
+    "tan":              ("tan(@x)",             r"\tan\left(@x\right)"),
+    "asin":             ("asin(@x)",            r"\arcsin\left(@x\right)"),
+    "acos":             ("acos(@x)",            r"\arccos\left(@x\right)"),
+    "atan":             ("atan(@x)",            r"\arctan\left(@x\right)"),
+    "hypot":            ("hypot(@x, @y)",       r"\sqrt{@x^2 + @y^2}"),
+    "sinh":             ("sinh(@x)",            r"\sinh\left(@x\right)"),
+    "cosh":             ("cosh(@x)",            r"\cosh\left(@x\right)"),
+    "abs":              ("|@x|",                r"\left|@x\right|"),
+    "max":              ("max(@x, @y)",         r"\max\left(@x, @y\right)"),
+    "min":              ("min(@x, @y)",         r"\min\left(@x, @y\right)"),
+    "affine":           ("w·x + b",             r"w \cdot x + b"),
+    "ieee_div":         ("@x / @y",             r"\frac{@x}{@y}", 2),
+    "ieee_log":         ("log(@x)",             r"\ln\left(@x\right)"),
+    "ieee_pow":         ("@x^@y",               r"@x^{@y}", 4),
+    "pow_slope":        ("@y·@x^(@y - 1)",      r"@y \cdot @x^{@y - 1}", 2),
+    "damp":             ("@x·@w",               r"@x \cdot @w", 2),
+    "gelu_slope":       ("Φ(@x) + @x·φ(@x)",
+                         r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)", 1),
+    "one_minus_square": ("(1 - @x²)",           r"\left(1 - @x^2\right)"),
+    "cosine":           ("@x / hypot(@x, @y)",  r"\frac{@x}{\sqrt{@x^2 + @y^2}}", 2),
+    "inversion":        ("@x / (@x² + @y²)",    r"\frac{@x}{@x^2 + @y^2}", 2),
+    "step":             ("1(@x > 0)",           r"\mathbf{1}\left(@x > 0\right)"),
+    "greater":          ("H(@x - @y)",          r"H\left(@x - @y\right)"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_written_as_mathematics_is(name: str) -> None:
+    row = the(name)
+    call = "(" + ", ".join(f"@{argument}" for argument in row.arguments) + ")"
+    shown = name.replace("_", r"\_")
+    plain = (f"{name}{call}", rf"\operatorname{{{shown}}}\left{call[:-1]}\right)")
+    text, latex, *binding = NOTATION.get(name, plain)
+    assert (row.text, row.latex, row.binding) == (text, latex, *(binding or [9]))
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_latex_braces_and_delimiters_are_balanced(name: str) -> None:
     latex = the(name).latex
@@ -321,6 +375,7 @@ def test_a_python_template_binds_as_tightly_as_its_row_says(name: str) -> None:
     tree = ast.parse(written(row.python, **dict.fromkeys(row.arguments, "v")), mode="eval").body
     if isinstance(tree, ast.Call):
         assert row.binding in {9, 1, 2, 4}  # of its text: a quotient may be written as a call
+        assert name not in {"add", "sub", "mul", "div", "neg", "pow"}
     else:
         assert isinstance(tree, ast.BinOp | ast.UnaryOp)
         tightness = {ast.Add: 1, ast.Sub: 1, ast.Mult: 2, ast.Div: 2, ast.USub: 3, ast.Pow: 4}
@@ -396,6 +451,12 @@ def test_second_derivatives_of_piecewise_linear_ops_are_zero_even_at_their_kinks
     variables = [Value(x) for x in xs]
     for gradient in grad(f(*variables), variables, create_graph=True):
         assert grad(gradient, variables) == [0.0] * len(xs)
+
+
+def test_rows_that_only_partials_use_state_their_kinks_too() -> None:
+    assert (ops.step.kink, ops.step(0.0)) == ("step(0) = 0", 0.0)
+    assert (ops.sign.kink, ops.sign(0.0)) == ("sign(0) = 0", 0.0)
+    assert (ops.greater.kink, ops.greater(1.0, 1.0)) == ("1/2 at a tie", 0.5)
 
 
 # --- the edges of the floats ----------------------------------------------------------------------
@@ -541,6 +602,18 @@ REFUSED: list[tuple[Op, tuple[float, ...]]] = [
     (ops.atanh, (1.0,)),
 ]
 
+DOMAINS = {
+    "log": "on (0, inf)",
+    "log1p": "on (-1, inf)",
+    "sqrt": "on [0, inf)",
+    "pow": "for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
+    "div": "for a divisor other than 0",
+    "asin": "on [-1, 1]",
+    "acos": "on [-1, 1]",
+    "acosh": "on [1, inf)",
+    "atanh": "on (-1, 1)",
+}
+
 
 @pytest.mark.parametrize(("row", "xs"), REFUSED)
 def test_a_domain_error_names_the_op_the_argument_and_the_label(
@@ -549,8 +622,7 @@ def test_a_domain_error_names_the_op_the_argument_and_the_label(
     with pytest.raises(DomainError) as caught:
         row(*[Value(x, label=f"input {i}") for i, x in enumerate(xs)])
     message = str(caught.value)
-    assert message.startswith(f"{row.name} is defined ")
-    assert row.domain in message
+    assert message.startswith(f"{row.name} is defined {DOMAINS[row.name]}, got ")
     for i, x in enumerate(xs):
         assert f"{x!r} (label 'input {i}')" in message
     assert isinstance(caught.value, ValueError)
@@ -617,7 +689,9 @@ def test_the_method_is_the_row(name: str) -> None:
 def test_defaults_are_slope_a_hundredth_alpha_one_and_the_exact_gelu() -> None:
     assert ops.leaky_relu(-1.0) == -0.01
     assert Value(-1.0).leaky_relu().data == -0.01
-    assert Value(-1.0).leaky_relu(0.2).data == Value(-1.0).leaky_relu(negative_slope=0.2).data
+    assert (
+        Value(-1.0).leaky_relu(0.2).data == Value(-1.0).leaky_relu(negative_slope=0.2).data == -0.2
+    )
     assert ops.elu(-1.0) == Value(-1.0).elu().data == math.expm1(-1.0)
     assert Value(-1.0).elu(alpha=2.0).data == 2.0 * math.expm1(-1.0)
     assert ops.gelu(1.0) == pytest.approx(0.5 * (1.0 + math.erf(math.sqrt(0.5))), rel=1e-15)
@@ -636,6 +710,17 @@ def test_a_wrong_number_of_arguments_is_refused(args: tuple[float, ...], got: in
     if args:
         with pytest.raises(InputError, match="tanh takes"):
             ops.tanh(*map(Value, args))
+
+
+def test_a_wrong_number_of_arguments_is_refused_with_the_names_of_the_right_ones() -> None:
+    with pytest.raises(InputError, match=r"hypot takes \(x, y\), got 1 arguments"):
+        ops.hypot(1.0)
+
+
+def test_arguments_are_completed_with_the_defaults_that_they_leave_out() -> None:
+    assert ops.elu.complete((2.0,)) == (2.0, 1.0)
+    assert ops.elu.complete((2.0, 3.0)) == (2.0, 3.0)
+    assert ops.logsumexp.complete((2.0, 3.0)) == (2.0, 3.0)
 
 
 def test_logsumexp_of_nothing_is_refused_as_such() -> None:
@@ -720,8 +805,17 @@ def test_a_made_up_rows_errors_are_domain_errors(made_up: type[Op]) -> None:
     with pytest.raises(DomainError, match=r"root is defined for x >= 0, got -1\.0 \(label 'a'\)"):
         row(Value(-1.0, label="a"))
     assert math.isnan(row(-INF))
+    silent = made_up("silent", lambda x: math.sqrt(x), lambda x, out: 0.5 / out)
+    with pytest.raises(DomainError, match=r"^silent is defined on \(-inf, inf\), got -1\.0$"):
+        silent(-1.0)
     huge = made_up("huge", lambda x: math.exp(x), lambda x, out: out, ieee=lambda x: INF)
     assert huge(1e9) == huge(Value(1e9)).data == INF
+
+
+def test_what_a_made_up_row_computes_becomes_a_float(made_up: type[Op]) -> None:
+    side = made_up("side", lambda x: 1 if x > 0 else -1, lambda x, out: 0.0)
+    assert [side.evaluate([2.0]), side(2), side(Value(-2.0)).data] == [1.0, 1.0, -1.0]
+    assert {type(side.evaluate([2.0])), type(side(2)), type(side(Value(-2.0)).data)} == {float}
 
 
 def test_a_graph_with_a_made_up_row_pickles_and_deep_copies(made_up: type[Op]) -> None:

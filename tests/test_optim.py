@@ -45,6 +45,11 @@ def test_steps_equal_those_of_pytorch(run):
 
 
 @pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+def test_the_default_rate_is_a_thousandth(rule):
+    assert follow(rule, [1.0], [[2.0]]) == follow(lambda p: rule(p, lr=0.001), [1.0], [[2.0]])
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
 def test_zero_grad_sets_every_gradient_to_zero(rule):
     parameters = [Value(1.0), Value(2.0)]
     for p in parameters:
@@ -119,12 +124,17 @@ def test_gradient_descent_finds_a_minimum():
     ("call", "says"),
     [
         (lambda: optim.SGD([]), "at least one parameter"),
-        (lambda: optim.SGD([Value(1.0)], lr=-1.0), "lr"),
-        (lambda: optim.SGD([Value(1.0)], lr=math.nan), "lr"),
-        (lambda: optim.SGD([Value(1.0)], momentum=-0.1), "momentum"),
-        (lambda: optim.SGD([Value(1.0)], weight_decay=-0.1), "weight_decay"),
-        (lambda: optim.Adam([Value(1.0)], betas=(0.9, 1.0)), "betas"),
-        (lambda: optim.Adam([Value(1.0)], eps=-1.0), "eps"),
+        (lambda: optim.SGD([Value(1.0)], lr=-1.0), r"^lr\b"),
+        (lambda: optim.SGD([Value(1.0)], lr=math.nan), r"^lr\b"),
+        (lambda: optim.SGD([Value(1.0)], lr=math.inf), r"^lr\b"),
+        (lambda: optim.SGD([Value(1.0)], momentum=-0.1), r"^momentum\b"),
+        (lambda: optim.SGD([Value(1.0)], weight_decay=-0.1), r"^weight_decay\b"),
+        (lambda: optim.Adam([Value(1.0)], betas=(-0.1, 0.9)), r"^betas\[0\]"),
+        (lambda: optim.Adam([Value(1.0)], betas=(0.9, -0.1)), r"^betas\[1\]"),
+        (lambda: optim.Adam([Value(1.0)], betas=(0.9, 1.0)), "^betas.*1.0"),
+        (lambda: optim.Adam([Value(1.0)], betas=(0.9, 0.99, 0.999)), "^betas"),
+        (lambda: optim.Adam([Value(1.0)], betas=0.9), "^betas"),
+        (lambda: optim.Adam([Value(1.0)], eps=-1.0), r"^eps\b"),
     ],
 )
 def test_options_out_of_range_are_refused(call, says):
@@ -136,6 +146,9 @@ def test_options_out_of_range_are_refused(call, says):
 def test_what_is_no_parameter_is_refused():
     with pytest.raises(TypeError, match="Values"):
         optim.SGD([1.0])
+    for one in (Value(1.0, "w"), 1.0):
+        with pytest.raises(TypeError, match=r"list.*1\.0"):
+            optim.SGD(one)
     shared = Value(1.0)
     with pytest.raises(ValueError, match="twice"):
         optim.SGD([shared, shared])

@@ -74,6 +74,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX")
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    model = nn.MLP(2, [1], seed=0)
+    model.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_path_without_a_name_is_an_os_error():
+    with pytest.raises(IsADirectoryError):
+        nn.MLP(2, [1], seed=0).save(".")
+
+
 def test_a_saved_file_has_the_permissions_of_the_umask(path):
     mask = os.umask(0o027)
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
 import random
+import re
 import warnings
 
 import pytest
@@ -118,6 +120,19 @@ def test_the_source_has_one_line_a_matrix_equation():
     assert "Z2 = A1 @ W2.T + b2" in source
     assert ".T @ A1" in source
     assert ".T @ X" in source
+
+
+def test_a_step_is_shown_as_its_equations_and_its_source():
+    model, X, y = problem("cross_entropy")
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]))
+    assert r"Z_{1} &= X\, W_{1}^\top + b_{1}" in step.equations()
+    assert re.sub(r"<[^>]*>", "", step._repr_html_()) == html.escape(step.source, quote=False)
+
+
+def test_a_loss_that_is_no_value_is_refused():
+    model, X, y = problem("cross_entropy")
+    with pytest.raises(TraceError, match=r"return a Value, not 1\.0"):
+        compile_step(model, lambda logits, label: 1.0, (X[0], y[0]))
 
 
 def test_what_cannot_be_traced_says_why_and_the_eager_engine_goes_on():

@@ -57,8 +57,9 @@ def emit(
 ) -> Source:
     """The source of the program, which returns its outputs in blocks: a name and a size each.
 
-    A block of size 0 is a single number, others are arrays. With `batched` the program takes a row
-    of values for each example. With `exact` NaN is never masked away by the derivative of a kink.
+    The first may be a single number, of size 0; the others are arrays. With `batched` the program
+    takes a row of values for each example. With `exact` NaN is never masked away by the derivative
+    of a kink.
     """
     return _Emitter(lifted, batched, exact).source(blocks)
 
@@ -123,11 +124,8 @@ class _Emitter:
             self.lines.append(f"{name} = {first}")
             for piece in pieces:
                 self._fill(name, size, piece, "=" if decay is None else "+=")
-        results = []
-        start = 0
-        for name, size in blocks:
-            results.append(name if size else self._output(self.lifted.tape.outputs[start]))
-            start += size or 1
+        number = self.lifted.tape.outputs[0]
+        results = [name if size else self._output(number) for name, size in blocks]
         self.lines.append(f"return {', '.join(results)}")
         body = "\n".join(f"    {line}" for line in self.lines)
         return Source(f"def program(values):\n{body}\n", self.constants, bool(self.masks))
