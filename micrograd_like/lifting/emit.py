@@ -562,7 +562,7 @@ class Emitter:
             factors = [self._summed_along(product, term.left.places.shape[-1])]
         else:
             text = self._inner(term.left, term.right)
-            factors.append(f"({text})" if factors or sign else text)
+            factors.append(_factor(text) if factors or sign else text)
         return sign + " * ".join(factors)
 
     def _scaled(self, c: float | Array, text: str) -> str:
