@@ -1,7 +1,8 @@
 """The command line: `micrograd-like train`, `predict`, and a small show without arguments.
 
-A refusal is one line on stderr and exit status 2, and leaves no files. That of an expression (the
-commands on expressions are in `inspection.py`) has the expression below it, and a caret.
+A refusal is one line on stderr and exit status 2, and leaves no files but, where training fails
+late, the model of the last whole epoch. That of an expression (the commands on expressions are in
+`inspection.py`) has the expression below it, and a caret.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -141,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", default="eager", choices=training.ENGINES, help="compiled: on arrays, faster"
     )
     train.add_argument("--out", type=Path, help="the folder to write (default: runs/DATA)")
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the last whole epoch of the model there"
+    )
 
     predict = commands.add_parser("predict", help="label the rows of a CSV file")
     predict.set_defaults(run=_predict)
@@ -184,17 +188,24 @@ def _train(arguments: argparse.Namespace) -> int:
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {widths}, {len(classifier.model.parameters())} parameters"
     )
-    history = _fit(classifier, data, train, epochs, arguments)
+    about = _about(classifier)
+    if arguments.resume:
+        _check_same(out / "model.json", about)
+    save = training.checkpoint(out / "model.json", **about)
+    history = _fit(classifier, data, train, epochs, arguments, save, out)
     if not len(history):
         print("micrograd-like: interrupted in the first epoch", file=sys.stderr)
         return 130
     if history.interrupted:
-        _say(f"interrupted after {len(history)} of {epochs} epochs")
+        _say(f"interrupted after {len(history)} of {epochs} epochs (--resume goes on)")
+        if history.mid_epoch:  # the file has the model of the last whole one
+            classifier.model.load(out / "model.json")
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            save(classifier.model, history)
 
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
-    out.mkdir(parents=True, exist_ok=True)
-    _save(classifier, out / "model.json")
     state.write_atomically(out / "history.csv", _csv(history.rows()))
     written = ["model.json", "history.csv"]
     try:
@@ -250,12 +261,16 @@ def _fit(
     places: list[int],
     epochs: int,
     arguments: argparse.Namespace,
+    save: Callable[[nn.Module, training.History], None],
+    out: Path,
 ) -> training.History:
     targets = TARGETS[classifier.loss][0]
     inputs = data.scaled()
     bar = sys.stderr is not None and sys.stderr.isatty()
 
     def report(model: Any, history: training.History) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        save(model, history)
         if not bar and len(history) % -(-epochs // 10) == 0:
             _say(
                 f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
@@ -274,6 +289,7 @@ def _fit(
         progress=bar,
         callbacks=[report],
         engine=arguments.engine,
+        resume=out / "model.json" if arguments.resume else None,
     )
 
 
@@ -303,18 +319,17 @@ def _draw(
     return list(figures)
 
 
-def _save(classifier: Classifier, path: Path) -> None:
+def _about(classifier: Classifier) -> dict[str, dict[str, Any]]:
+    """What a model file says besides the parameters, so that `predict` finds all it needs there."""
     model = classifier.model
     hidden, last = model.layers[0].neurons[0], model.layers[-1].neurons[0]
-    state.write_file(
-        path,
-        model.state_dict(),
-        model={
+    return {
+        "model": {
             "widths": model.widths,
             "activation": None if len(model.layers) == 1 else nn.activation_name(hidden.activation),
             "output_activation": nn.activation_name(last.activation),
         },
-        classifier={
+        "classifier": {
             "loss": classifier.loss,
             "label": classifier.label,
             "features": classifier.features,
@@ -322,7 +337,23 @@ def _save(classifier: Classifier, path: Path) -> None:
             "shift": classifier.shift,
             "scale": classifier.scale,
         },
-    )
+    }
+
+
+def _check_same(path: Path, about: dict[str, dict[str, Any]]) -> None:
+    """Refuse to go on from a file of another model or other classes, naming what differs.
+
+    Shift and scale follow from the seed and the data, which `fit` compares.
+    """
+    content = state.read_file(path)
+    for section, items in about.items():
+        before = content.get(section)
+        for name, value in items.items():
+            old = before.get(name) if isinstance(before, dict) else None
+            if old != value and name not in ("shift", "scale"):
+                raise StateError(
+                    f"{path} cannot be resumed: {name} was {old!r:.60}, is {value!r:.60}"
+                )
 
 
 def _load(path: str) -> Classifier:

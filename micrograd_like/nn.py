@@ -227,6 +227,17 @@ class MLP(Module):
             out = layer._respond(out)
         return out[0] if len(out) == 1 else out
 
+    def to_torch(self) -> Any:
+        """The same network as a `torch.nn.Sequential` in float64, with copies of the parameters.
+
+        It maps a tensor of shape (m, nin) to one of shape (m, nout). Outside an activation's
+        domain it gives NaN, as PyTorch does. Raises MissingExtraError (an ImportError) without
+        PyTorch, and InputError for an activation that PyTorch has no equal of.
+        """
+        from .conversion import to_torch
+
+        return to_torch(self)
+
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
 
@@ -250,6 +261,11 @@ def activation_name(activation: Callable[[Any], Any] | None) -> str:
         return "linear"
     name = getattr(activation, "name", None) or getattr(activation, "__name__", None)
     return str(name or "custom")
+
+
+def architecture(model: Any) -> str:
+    """A text that is the same for models of the same kind, widths and activations."""
+    return repr(model) if isinstance(model, (Neuron, Layer, MLP)) else type(model).__name__
 
 
 def _generator(seed: int | None) -> Random:

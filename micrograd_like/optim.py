@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .engine import Value
-from .errors import InputError, OperandError
+from .errors import InputError, OperandError, StateError
 from .numerics import number
 
 
@@ -40,6 +41,52 @@ class Optimizer:
         for p, data in zip(self.params, self._updated(), strict=True):
             p.data = data
 
+    def state_dict(self) -> dict[str, Any]:
+        """The rule's name, its settings, and what it remembers between steps, ready for JSON.
+
+        A rule of your own that has more of either extends `_settings`, `_memory` and `_remember`.
+        """
+        return {
+            "rule": type(self).__name__,
+            "settings": self._settings(),
+            "memory": self._memory(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as the optimizer did from which `state` is, the settings included.
+
+        Raises StateError (a ValueError), and changes nothing, if it is of another rule or of other
+        parameters.
+        """
+        try:
+            rule, settings, memory = state["rule"], dict(state["settings"]), dict(state["memory"])
+            if rule != type(self).__name__ or settings.keys() != self._settings().keys():
+                raise InputError(f"it is of {rule!r:.60}, with {', '.join(settings)!s:.200}")
+            other = type(self)(self.params, **settings)
+            other._remember(memory)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"this is no state of {type(self).__name__}: {error}") from None
+        vars(self).update(vars(other))
+
+    def _settings(self) -> dict[str, Any]:
+        return {"lr": self.lr, "weight_decay": self.weight_decay}
+
+    def _memory(self) -> dict[str, Any]:
+        return {}
+
+    def _remember(self, memory: dict[str, Any]) -> None:
+        """Take over what `_memory` gave. Raises KeyError, TypeError or InputError."""
+
+    def _numbers(self, x: Any, least: float = -math.inf) -> list[float]:
+        """`x`, if it is a list with a finite number for each parameter. Raises InputError."""
+        if not isinstance(x, list) or len(x) != len(self.params):
+            raise InputError(f"it is not for {len(self.params)} parameters")
+        numbers = [number(xi) for xi in x]
+        for xi in numbers:
+            if not (math.isfinite(xi) and xi >= least):
+                raise InputError(f"{xi!r} is out of range")
+        return numbers
+
     def _updated(self) -> list[float]:
         raise NotImplementedError
 
@@ -64,6 +111,16 @@ class SGD(Optimizer):
         super().__init__(params, lr, weight_decay)
         self.momentum = _at_least_0("momentum", momentum)
         self._velocity: list[float] | None = None
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "momentum": self.momentum}
+
+    def _memory(self) -> dict[str, Any]:
+        return {"velocity": self._velocity and list(self._velocity)}
+
+    def _remember(self, memory: dict[str, Any]) -> None:
+        velocity = memory["velocity"]
+        self._velocity = None if velocity is None else self._numbers(velocity)
 
     def _updated(self) -> list[float]:
         velocity = self._gradients()
@@ -99,6 +156,19 @@ class Adam(Optimizer):
         self._steps = 0
         self._m = [0.0] * len(self.params)
         self._v = [0.0] * len(self.params)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "betas": list(self.betas), "eps": self.eps}
+
+    def _memory(self) -> dict[str, Any]:
+        return {"steps": self._steps, "m": list(self._m), "v": list(self._v)}
+
+    def _remember(self, memory: dict[str, Any]) -> None:
+        steps = memory["steps"]
+        if type(steps) is not int or not 0 <= steps < 2**53:
+            raise InputError(f"{steps!r:.60} is no number of steps")
+        self._steps = steps
+        self._m, self._v = self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
 
     def _updated(self) -> list[float]:
         g = self._gradients()

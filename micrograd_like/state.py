@@ -57,13 +57,17 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
 def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **extra: Any) -> None:
     """Write a model file, atomically: `path` holds the old file or the whole new one.
 
-    Raises StateError for a parameter that is NaN or infinite, OSError where writing fails.
+    Raises StateError for what is NaN or infinite, OSError where writing fails.
     """
     for name, value in parameters.items():
         if not math.isfinite(value):
             raise StateError(f"parameter {name!r} is {value!r}: only finite numbers are saved")
     content = {"format": FORMAT, **extra, "parameters": dict(parameters)}
-    write_atomically(path, json.dumps(content, allow_nan=False, indent=1) + "\n")
+    try:
+        text = json.dumps(content, allow_nan=False, indent=1)
+    except ValueError as error:
+        raise StateError(f"only finite numbers are saved: {error}") from None
+    write_atomically(path, text + "\n")
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -1,4 +1,4 @@
-"""`fit`: mini-batch training with progress, validation and a history.
+"""`fit`: mini-batch training with progress, validation, a history, and checkpoints to go on from.
 
 Each batch becomes one graph, from its examples to the mean loss; one example at a time and the full
 batch are the same call with another `batch_size`.
@@ -7,17 +7,19 @@ batch are the same call with another `batch_size`.
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from numbers import Integral
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import collector, losses
+from . import collector, losses, state
+from .batches import Batches, Examples, examples, held_out
 from .engine import Value, no_grad
-from .errors import DivergenceError, DomainError, InputError, TraceError
-from .nn import Module
+from .errors import DivergenceError, DomainError, InputError, StateError, TraceError
+from .nn import Module, architecture
 from .numerics import number
 from .optim import SGD, Adam, Optimizer
 
@@ -47,6 +49,7 @@ LOSSES = {
 }
 
 ENGINES = ("eager", "compiled")
+BATCH_SIZE = 32
 
 OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
     "sgd": lambda parameters: SGD(parameters, lr=0.1),
@@ -71,6 +74,7 @@ class History:
         self.validation_loss: list[float] = []
         self.validation_accuracy: list[float] = []
         self.interrupted = False
+        self._training: tuple[dict[str, Any], Optimizer] | None = None  # after a whole epoch
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -79,90 +83,148 @@ class History:
         last = f", {self.rows()[-1]}" if self.loss else ""
         return f"<History of {len(self)} epochs{last}>"
 
+    @property
+    def mid_epoch(self) -> bool:
+        """Whether the model may have learned from batches after the last whole epoch."""
+        return self._training is None
+
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
-        columns = {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "validation_loss": self.validation_loss,
-            "validation_accuracy": self.validation_accuracy,
-        }
+        columns = self._columns()
         return [
             {"epoch": i + 1} | {name: column[i] for name, column in columns.items() if column}
             for i in range(len(self))
         ]
 
+    def _append(
+        self,
+        trained: tuple[float, float],
+        validated: tuple[float, float] | None,
+        classified: bool,
+    ) -> None:
+        self.loss.append(trained[0])
+        if classified:
+            self.accuracy.append(trained[1])
+        if validated is not None:
+            self.validation_loss.append(validated[0])
+            if classified:
+                self.validation_accuracy.append(validated[1])
+
+    def _columns(self) -> dict[str, list[float]]:
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "validation_loss": self.validation_loss,
+            "validation_accuracy": self.validation_accuracy,
+        }
+
 
 def fit(
     model: Callable[[Any], Any],
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     loss: str | Callable[[Any, Any], Value] = "cross_entropy",
     optimizer: str | Optimizer = "adam",
     epochs: int = 10,
-    batch_size: int | None = 32,
-    validation: tuple[Any, Any] | float | None = None,
+    batch_size: int | None = BATCH_SIZE,
+    validation: Any = None,
     seed: int | None = 0,
     progress: bool = False,
     callbacks: Sequence[Callable[[Any, History], Any]] = (),
     engine: str = "eager",
+    resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train `model` in place on the m examples X, targets y; returns what happened.
 
     `X` is m rows of numbers (lists or an array of shape (m, n); numbers for a model of one input),
-    `y` m targets. `loss` is a name from `LOSSES` or a function of one example's output and target
+    `y` m targets. Of a memory-mapped array (`numpy.load(path, mmap_mode="r")`) the rows of a batch
+    are read, and checked, when their turn comes: it may be larger than memory.
+    Without `y`, `X` is an iterable of batches (X, y), or a function that returns one, begun anew
+    in each epoch; their sizes and their order are yours.
+    `loss` is a name from `LOSSES` or a function of one example's output and target
     that returns a Value; each batch is descended on the mean over its examples. `optimizer` is one
     made for the model's parameters, or "sgd" or "adam" for one with the default settings here.
     `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
     `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
     extra `compile`): the same weights to rounding, much faster. Where model and loss cannot be
     traced, it warns and goes on without.
-    `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
-    holding out depend on `seed` alone. `progress` shows a bar where tqdm is installed. After each
-    epoch every callback is called with the model and the history; one that returns True ends the
-    training. So does Ctrl-C: the history has what was finished, and the model what was learned.
+    `validation` is a pair (X, y), the fraction of the examples to hold out, or batches (no list of
+    them, which could be a pair). Shuffling and holding out depend on `seed` alone. `progress` shows
+    a bar where tqdm is installed. After each epoch every callback is called with the model and the
+    history; one that returns True ends the training. So does Ctrl-C: the history has what was
+    finished, and the model what was learned.
+    `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer and history
+    become those of its last epoch, and the epochs after it, up to `epochs` in all, give what they
+    would have given without the break, to the bit. Everything else must be as it was.
 
-    Raises InputError (a ValueError) for data that does not fit, before anything changes, and
+    Raises InputError (a ValueError) for data that does not fit, before anything changes, or where
+    it is read late, after the batches before it; StateError (a ValueError) for a file that cannot
+    be resumed with these arguments, before anything changes; and
     DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
     domain: the parameters are then those of the last batch whose loss was finite.
     """
     if engine not in ENGINES:
         raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
+    _check_count("epochs", epochs)
+    if batch_size is not None:
+        _check_count("batch_size", batch_size)
     rule = _loss(loss)
-    inputs, targets = examples(X, y)
-    random = Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
-    held = _held_out(validation, inputs, targets, random)
-    batch_size = len(inputs) if batch_size is None else batch_size
-    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-            raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
+    saved = None if resume is None else _saved(resume, epochs)
+    history = History() if saved is None else saved.history
+    if seed is None:
+        seed = Random().getrandbits(32) if saved is None else saved.run["seed"]
+    elif isinstance(seed, Integral):
+        seed = int(seed)  # NumPy's integers too
+    random = Random(seed)
+    source: Examples | Batches
+    if y is None:
+        if batch_size != BATCH_SIZE:
+            raise InputError("batches without y are as large as they are: leave out batch_size")
+        source = Batches(X, epochs - len(history))
+    else:
+        source = examples(X, y)
+    held = held_out(validation, source, epochs - len(history), random)
     descent = _optimizer(optimizer, model)
-    _check_targets(rule, model, inputs[0], [*targets, *held[1]])
-
+    shown = source.sample(16)
+    check = _target_check(rule, model, shown[0][0])
+    for part in (source, held):
+        if part is not None:
+            part.check_targets(check)
+    size = (batch_size or len(source)) if isinstance(source, Examples) else None
     step = None
     if engine == "compiled":
-        step = _compiled(model, rule, descent.params, inputs, targets)
+        step = _compiled(model, rule, descent.params, *shown)
+    run = {
+        "seed": seed,
+        "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
+        "model": architecture(model),
+        **_settings(descent),
+        "examples": _count(source),
+        "batch_size": size and int(size),
+        "data": source.digest(),
+        "validation": _count(held),
+        "columns": _columns(rule, held),
+    }
+    if saved is not None:
+        saved.restore(model, descent, run)
+        for _ in range(len(history)):
+            source.shuffle(random)
     parameters = descent.params
     good = [p.data for p in parameters]  # before the latest step: they gave a finite loss
     stepping = False
-    history = History()
-    order = list(range(len(inputs)))
     try:
-        with collector.paused(), _progress(epochs, progress) as show:
-            for epoch in range(1, epochs + 1):
-                random.shuffle(order)
-                total, hits = 0.0, 0
-                for batch, start in enumerate(range(0, len(order), batch_size), 1):
-                    rows = order[start : start + batch_size]
-                    batch_inputs, batch_targets = _chosen(rows, inputs), _chosen(rows, targets)
+        with collector.paused(), _progress(history, epochs, progress) as show:
+            for epoch in range(len(history) + 1, epochs + 1):
+                history._training = None
+                source.shuffle(random)
+                total, hits, seen = 0.0, 0, 0
+                for batch, (inputs, targets) in enumerate(source.batches(size), 1):
                     try:
                         if step is None:
-                            mean, correct = _differentiate(
-                                model, rule, descent, batch_inputs, batch_targets
-                            )
+                            mean, correct = _differentiate(model, rule, descent, inputs, targets)
                         else:
-                            mean, correct = _step(step, rule, batch_inputs, batch_targets)
+                            mean, correct = _step(step, rule, inputs, targets)
                     except DomainError as error:
                         raise _diverged(str(error), epoch, batch) from error
                     if not math.isfinite(mean):
@@ -175,19 +237,12 @@ def fit(
                             "the step led to a parameter that is not finite", epoch, batch
                         )
                     stepping = False
-                    total += mean * len(rows)
+                    total += mean * len(inputs)
                     hits += correct
-                history.loss.append(total / len(order))
-                if rule.predict:
-                    history.accuracy.append(hits / len(order))
-                if held[0]:
-                    if step is None:
-                        validation_loss, hits = evaluate(model, *held, rule)
-                    else:
-                        validation_loss, hits = _step(step, rule, *held, descend=False)
-                    history.validation_loss.append(validation_loss)
-                    if rule.predict:
-                        history.validation_accuracy.append(hits / len(held[0]))
+                    seen += len(inputs)
+                validated = None if held is None else _validate(model, rule, step, held)
+                history._append((total / seen, hits / seen), validated, rule.predict is not None)
+                history._training = run, descent
                 show(history)
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
@@ -201,6 +256,124 @@ def fit(
             raise
         history.interrupted = True
     return history
+
+
+def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, History], None]:
+    """A callback for `fit` that writes the model after each epoch, and what `resume` needs.
+
+    The file is one that `model.load` reads, written atomically: after a crash it has the last
+    whole epoch. `extra` is written along, as JSON.
+
+    >>> import tempfile
+    >>> from micrograd_like import nn
+    >>> path = tempfile.mkdtemp() + "/line.json"
+    >>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]
+    >>> straight, first, second = (nn.MLP(1, [1], seed=s) for s in (0, 0, 1))
+    >>> _ = fit(straight, X, y, loss="mse", epochs=5)
+    >>> _ = fit(first, X, y, loss="mse", epochs=2, callbacks=[checkpoint(path)])
+    >>> _ = fit(second, X, y, loss="mse", epochs=5, resume=path)
+    >>> second.state_dict() == straight.state_dict()
+    True
+
+    Raises StateError (a ValueError) for what is not finite, OSError where writing fails.
+    """
+
+    def save(model: Module, history: History) -> None:
+        if history._training is None:
+            raise InputError("a checkpoint is written after a whole epoch, as a callback of fit")
+        run, descent = history._training
+        training = {
+            "run": run,
+            "optimizer": descent.state_dict(),
+            "history": history._columns(),
+        }
+        state.write_file(path, model.state_dict(), **extra, training=training)
+
+    return save
+
+
+class _Saved(NamedTuple):
+    """What a checkpoint has; `run` is what must be the same for `fit` to go on from it."""
+
+    path: str
+    parameters: dict[str, Any]
+    run: dict[str, Any]
+    optimizer: dict[str, Any]
+    history: History
+
+    def restore(self, model: Any, descent: Optimizer, run: dict[str, Any]) -> None:
+        """Set model and optimizer. Raises StateError naming what differs, then unchanged."""
+        if not isinstance(model, Module):
+            raise InputError("resume needs a Module, whose parameters have names")
+        for name, value in run.items():
+            if (before := self.run.get(name)) != value:
+                long = name in ("data", "model")
+                what = f"the {name} differs" if long else f"{name} was {before!r:.60}, is {value!r}"
+                raise StateError(f"{self.path} cannot be resumed: {what}")
+        unchanged = descent.state_dict()
+        try:
+            descent.load_state_dict(self.optimizer)
+            model.load_state_dict(self.parameters)
+        except StateError as error:
+            descent.load_state_dict(unchanged)
+            raise StateError(f"{self.path} cannot be resumed: {error}") from None
+
+
+def _saved(path: str | os.PathLike[str], epochs: int) -> _Saved:
+    """The content of a checkpoint that was written within `epochs`. Raises StateError."""
+    content = state.read_file(path)
+    history = History()
+    try:
+        training = content["training"]
+        run, optimizer, columns = (dict(training[k]) for k in ("run", "optimizer", "history"))
+        for name, column in history._columns().items():
+            column += map(number, columns[name])
+            if bool(column) != (name in run["columns"]) or len(column) not in (0, len(history)):
+                raise InputError(f"the history's {name} is not that of every epoch")
+        if not isinstance(run["seed"], (int, float, str)):
+            raise InputError("there is no seed")
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"{path} has no training to go on from, as a file of checkpoint has: {error}"
+        ) from None
+    if not 1 <= len(history) <= epochs:
+        raise StateError(
+            f"{path} has {len(history)} epochs, and {epochs} in all are wanted: ask for more"
+        )
+    return _Saved(os.fspath(path), content["parameters"], run, optimizer, history)
+
+
+def _columns(rule: Loss, held: Examples | Batches | None) -> list[str]:
+    """The names of the history's lists that get numbers."""
+    kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
+    return kinds if held is None else [*kinds, *(f"validation_{kind}" for kind in kinds)]
+
+
+def _count(source: Examples | Batches | None) -> int | str | None:
+    if source is None:
+        return None
+    return len(source) if isinstance(source, Examples) else "batches"
+
+
+def _settings(descent: Optimizer) -> dict[str, Any]:
+    about = descent.state_dict()
+    return {"optimizer": about["rule"], **about["settings"]}
+
+
+def _validate(
+    model: Callable[[Any], Any], rule: Loss, step: Step | None, held: Examples | Batches
+) -> tuple[float, float]:
+    """The mean loss and the share of right labels over the examples in `held`."""
+    mean, hits, seen = 0.0, 0, 0
+    for inputs, targets in held.batches():
+        if step is None:
+            loss, correct = evaluate(model, inputs, targets, rule)
+        else:
+            loss, correct = _step(step, rule, inputs, targets, descend=False)
+        seen += len(inputs)
+        mean += (loss - mean) * (len(inputs) / seen)
+        hits += correct
+    return mean, hits / seen
 
 
 def _differentiate(
@@ -238,11 +411,9 @@ def _compiled(
         _warn_eager(str(error))
         return None
     # A branch on .data shows itself in examples that take the other side. Not in all: see the docs.
-    some = range(0, len(inputs), max(1, len(inputs) // 16))
-    shown, answers = _chosen(list(some), inputs), _chosen(list(some), targets)
-    loss = step.evaluate(shown, answers)
+    loss = step.evaluate(inputs, targets)
     try:
-        expected, _ = evaluate(model, shown, answers, rule)
+        expected, _ = evaluate(model, inputs, targets, rule)
     except DomainError:
         return step  # the epoch will meet it, and say where
     if not math.isclose(loss, expected, rel_tol=1e-9, abs_tol=1e-12):
@@ -283,10 +454,6 @@ def _hits(rule: Loss, outputs: list[Any], targets: list[Any]) -> int:
     if rule.predict is None:
         return 0
     return sum(rule.predict(_data(out)) == t for out, t in zip(outputs, targets, strict=True))
-
-
-def _chosen(rows: list[int], column: list[Any]) -> list[Any]:
-    return [column[i] for i in rows]
 
 
 def _diverged(what: str, epoch: int, batch: int) -> DivergenceError:
@@ -330,98 +497,28 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
     return optimizer
 
 
-def examples(X: Any, y: Any) -> tuple[list[Any], list[Any]]:
-    """X and y as lists, each row of X a list of floats. Raises InputError if they don't fit."""
-    rows = [_row(x) for x in _list(X)]
-    targets = [_target(t) for t in _list(y)]
-    if len(rows) != len(targets):
-        raise InputError(f"X has {len(rows)} rows, but y has {len(targets)}")
-    if not rows:
-        raise InputError("there are no examples to learn from: X is empty")
-    for i, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise InputError(f"row {i} of X has {len(row)} numbers, row 0 has {len(rows[0])}")
-        for j, x in enumerate(row):
-            if not math.isfinite(x):
-                raise InputError(f"X[{i}][{j}] is {x!r}: inputs are finite numbers")
-        target = targets[i]
-        for t in target if isinstance(target, list) else [target]:
-            if isinstance(t, float) and not math.isfinite(t):
-                raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
-    return rows, targets
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+        raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
 
 
-def _list(x: Any) -> list[Any]:
-    x = x.tolist() if hasattr(x, "tolist") else x
-    if not isinstance(x, Iterable) or isinstance(x, (str, bytes, dict)):
-        raise InputError(f"examples come in lists or arrays, got {x!r:.60}")
-    return list(x)
-
-
-def _target(t: Any) -> Any:
-    """A target as a number or a list of several; an array's column has lists of one."""
-    if not _is_sequence(t):
-        return t
-    row = _row(t)
-    return row[0] if len(row) == 1 else row
-
-
-def _is_sequence(x: Any) -> bool:
-    return isinstance(x, (list, tuple)) or (hasattr(x, "tolist") and isinstance(x.tolist(), list))
-
-
-def _row(x: Any) -> list[float]:
-    return [number(xi) for xi in (_list(x) if _is_sequence(x) else [x])]
-
-
-def _held_out(
-    validation: Any, inputs: list[Any], targets: list[Any], random: Random
-) -> tuple[list[Any], list[Any]]:
-    """The examples to validate on; those of a fraction are taken out of `inputs` and `targets`."""
-    if validation is None:
-        return [], []
-    if isinstance(validation, (tuple, list)):
-        if len(validation) != 2:
-            raise InputError(
-                f"validation is a pair (X, y) or a fraction, got {len(validation)} items"
-            )
-        held_inputs, held_targets = examples(*validation)
-        if len(held_inputs[0]) != len(inputs[0]):
-            raise InputError(
-                f"validation has rows of {len(held_inputs[0])} numbers, X of {len(inputs[0])}"
-            )
-        return held_inputs, held_targets
-    fraction = number(validation)
-    count = round(fraction * len(inputs)) if 0.0 < fraction < 1.0 else 0
-    if not 0 < count < len(inputs):
-        raise InputError(
-            f"validation={validation!r} holds out {count} of {len(inputs)} examples: give a "
-            "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
-        )
-    order = list(range(len(inputs)))
-    random.shuffle(order)
-    held = order[:count], order[count:]
-    (kept_out, rest), (kept_out_targets, rest_targets) = (
-        [[column[i] for i in part] for part in held] for column in (inputs, targets)
-    )
-    inputs[:], targets[:] = rest, rest_targets
-    return kept_out, kept_out_targets
-
-
-def _check_targets(rule: Loss, model: Callable[[Any], Any], x: Any, targets: list[Any]) -> None:
-    """Let a named loss see every target once, on numbers, before any step is made."""
+def _target_check(rule: Loss, model: Callable[[Any], Any], x: Any) -> Callable[[Any], object]:
+    """A function that lets a named loss see a target, on numbers, before any step is made."""
     if rule not in LOSSES.values():
-        return
+        return lambda target: None
     with no_grad():
         output = model(x)
-        for target in targets:
-            # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
-            with suppress(DomainError):
-                rule.of(output, target)
+
+    def check(target: Any) -> None:
+        # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
+        with no_grad(), suppress(DomainError):
+            rule.of(output, target)
+
+    return check
 
 
 @contextmanager
-def _progress(epochs: int, wanted: bool) -> Iterator[Callable[[History], None]]:
+def _progress(history: History, epochs: int, wanted: bool) -> Iterator[Callable[[History], None]]:
     """A function to call after each epoch, which moves a bar if one is wanted and tqdm is there."""
     if wanted:
         try:
@@ -431,7 +528,7 @@ def _progress(epochs: int, wanted: bool) -> Iterator[Callable[[History], None]]:
     if not wanted:
         yield lambda history: None
         return
-    with tqdm(total=epochs, unit="epoch") as bar:
+    with tqdm(total=epochs, initial=len(history), unit="epoch") as bar:
 
         def show(history: History) -> None:
             bar.update()

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from micrograd_like import cli, nn
+from micrograd_like import cli, nn, optim
 
 ROWS = [(x, y, "in" if x * x + y * y < 5 else "out") for x in range(-3, 4) for y in range(-3, 4)]
 CSV = "x,y,kind\n" + "".join(f"{x},{y},{kind}\n" for x, y, kind in ROWS)
@@ -301,6 +301,113 @@ def test_a_stdout_that_cannot_show_or_take_it_all_is_no_failure(command, stdout,
         _, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert os.path.exists("here/model.json") == (command == "train")
+
+
+# --- train --resume -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(run, monkeypatch):
+    """`train data.csv`, without pictures, which take longer than the training."""
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    return lambda *argv: run("train", "data.csv", "--hidden", "3", *argv)
+
+
+def written(folder):
+    return [open(f"{folder}/{name}", encoding="utf-8").read()
+            for name in ("model.json", "history.csv")]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_epochs_in_two_parts_write_what_they_write_in_one(train, engine):
+    assert train("--epochs", "5", "--engine", engine, "--out", "whole")[0] == 0
+    assert train("--epochs", "2", "--engine", engine, "--out", "parts")[0] == 0
+    assert written("parts") != written("whole")
+    status, out, err = train("--epochs", "5", "--engine", engine, "--out", "parts", "--resume")
+    assert (status, err) == (0, "")
+    assert written("parts") == written("whole")
+    assert train("--epochs", "5", "--engine", engine, "--out", "parts", "--resume")[1] == (
+        "".join(line for line in out.splitlines(True) if not line.startswith("epoch"))
+    )
+    assert written("parts") == written("whole")
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, monkeypatch):
+    train("--epochs", "4", "--out", "whole")
+    train("--epochs", "2", "--out", "two")
+    step = optim.Adam.step
+
+    def cut(self):
+        step(self)
+        if self._steps == 5:  # of two an epoch
+            raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optim.Adam, "step", cut)
+        status, out, _ = train("--epochs", "4", "--out", "here")
+    if end is KeyboardInterrupt:
+        assert status == 0
+        assert "interrupted after 2 of 4 epochs" in out
+        accuracy = re.search("test accuracy .*", out)[0]
+        assert accuracy in train("--epochs", "2", "--out", "two", "--resume")[1]
+        assert written("here") == written("two")  # what it says is of the model that it wrote
+    assert files().count(os.path.join("here", "model.json")) == 1
+    assert not [name for name in files() if ".model.json." in name]
+    assert written("two")[0] == open("here/model.json", encoding="utf-8").read()
+    train("--epochs", "4", "--out", "here", "--resume")
+    assert written("here") == written("whole")
+
+
+def test_an_interrupt_while_the_first_model_is_written_still_leaves_it(train, monkeypatch):
+    replace, calls = os.replace, []
+
+    def interrupted(*paths):
+        calls.append(paths)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    status, out, _ = train("--epochs", "3", "--out", "here")
+    assert status == 0
+    assert "interrupted after 1 of 3 epochs" in out
+    train("--epochs", "1", "--out", "one")
+    assert written("here") == written("one")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "nowhere"], "nowhere/model.json: No such file"),
+        (["--seed", "1"], "seed was 0, is 1"),
+        (["--hidden", "4"], r"widths was \[2, 3, 2\], is \[2, 4, 2\]"),
+        (["--activation", "relu"], "activation was 'tanh', is 'relu'"),
+        (["--lr", "0.02"], "lr was 0.01, is 0.02"),
+        (["--batch-size", "8"], "batch_size was 32, is 8"),
+        (["--epochs", "1"], "has 2 epochs"),
+        (["--test-fraction", "0.3"], "examples was 39, is 34"),
+        (["--loss", "hinge"], r"widths was \[2, 3, 2\], is \[2, 3, 1\]"),
+    ],
+)
+def test_resuming_something_else_is_refused_and_changes_no_file(train, options, says):
+    train("--epochs", "2", "--out", "here")
+    before, names = written("here"), files()
+    assert_refused(train("--out", "here", "--epochs", "4", "--resume", *options), says, names)
+    assert written("here") == before
+
+
+def test_resuming_a_file_of_a_model_alone_is_refused(train):
+    train("--epochs", "1", "--out", "here")
+    with open("here/model.json", encoding="utf-8") as file:
+        content = json.load(file)
+    del content["training"]
+    with open("here/model.json", "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    result = train("--out", "here", "--epochs", "4", "--resume")
+    assert_refused(result, "no training to go on from", files())
 
 
 # --- eval, draw, step -----------------------------------------------------------------------------

@@ -53,6 +53,47 @@ def test_zero_grad_sets_every_gradient_to_zero(rule):
     assert [p.grad for p in parameters] == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("run", RECORDED["runs"], ids=lambda r: f"{r['optimizer']} {r['options']}")
+def test_a_loaded_state_goes_on_to_the_last_bit(run):
+    rule, gradients = getattr(optim, run["optimizer"]), RECORDED["gradients"]
+
+    def stepped(optimizer, rows):
+        for row in rows:
+            for p, g in zip(optimizer.params, row, strict=True):
+                p.grad = g
+            optimizer.step()
+        return [p.data.hex() for p in optimizer.params]
+
+    straight = rule([Value(x) for x in RECORDED["start"]], **run["options"])
+    first = rule([Value(x) for x in RECORDED["start"]], **run["options"])
+    expected = stepped(straight, gradients)
+    stepped(first, gradients[:3])
+    second = rule([Value(p.data) for p in first.params])  # the settings are loaded too
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert stepped(second, gradients[3:]) == expected
+    assert second.state_dict() == straight.state_dict()
+
+
+def test_a_state_of_another_rule_or_of_other_parameters_is_refused_and_changes_nothing():
+    one, two = Value(1.0), Value(2.0)
+    adam = optim.Adam([one, two], lr=0.5)
+    one.grad = 1.0
+    adam.step()
+    before = adam.state_dict()
+    memory = {**before["memory"], "m": [math.nan, 0.0]}
+    for other, says in [
+        (optim.SGD([one, two]).state_dict(), "no state of Adam: it is of 'SGD'"),
+        (optim.Adam([one]).state_dict(), "not for 2 parameters"),
+        ({**before, "memory": memory}, "nan is out of range"),
+        ({}, "'rule'"),
+        (None, "no state of Adam"),
+    ]:
+        with pytest.raises(ValueError, match=says) as caught:
+            adam.load_state_dict(other)
+        assert isinstance(caught.value, MicrogradError)
+        assert adam.state_dict() == before
+
+
 @pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
 def test_a_step_that_fails_changes_no_parameter(rule):
     parameters = [Value(1.0), Value(2.0)]

@@ -312,6 +312,24 @@ def test_a_loss_that_leaves_its_domain_is_undone_and_names_epoch_and_batch():
     assert all(0.0 < model([x]).data < 1.0 for x in (1.0, 1.1))
 
 
+def test_control_c_while_validating_leaves_a_history_of_whole_epochs():
+    model = nn.MLP(2, [2, 1], seed=0)
+    calls = []
+
+    def loss(out, target):
+        calls.append(target)
+        if len(calls) == 6 + 5:  # four to train on and two to validate on, then again
+            raise KeyboardInterrupt
+        return losses.mse(out, target)
+
+    history = training.fit(
+        model, XOR, [0, 1, 1, 0], loss=loss, epochs=3, validation=(XOR[:2], [0, 1])
+    )
+    assert history.interrupted
+    assert [len(history.loss), len(history.validation_loss)] == [1, 1]
+    assert len(history.rows()) == 1
+
+
 def test_control_c_between_steps_keeps_the_latest_step():
     model = nn.MLP(2, [2, 1], seed=0)
     seen = []
