@@ -545,7 +545,7 @@ class Emitter:
         if term.kind == "matmul":
             assert term.right is not None
             text = self._matmul(term.left, term.right)
-            factors.append(f"({text})" if factors or sign else text)
+            factors.append(_factor(text) if factors or sign else text)
         elif term.kind == "each":
             parts = [_factor(self._each(term.left, len(shape), term.right is not None))]
             if term.right is not None:

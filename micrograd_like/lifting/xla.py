@@ -24,7 +24,7 @@ from .lift import Statement, Term, View
 DTYPES = ("float64", "float32")
 
 
-def check(dtype: str) -> None:
+def check(dtype: str = "float64") -> None:
     """Raises InputError for another dtype, MissingExtraError without JAX."""
     if dtype not in DTYPES:
         raise InputError(f"dtype is float64 or float32, not {dtype!r:.60}")
@@ -357,7 +357,7 @@ def join(coordinator: str, processes: int, process: int, timeout: int) -> None:
     )
 
 
-def agree(parts: Mapping[str, str | bytes]) -> None:
+def agree(parts: Mapping[str, object]) -> None:
     """Raises InputError on every process if one differs from process 0 in one of the parts."""
     import jax
 
@@ -365,16 +365,16 @@ def agree(parts: Mapping[str, str | bytes]) -> None:
         return
     from jax.experimental.multihost_utils import process_allgather
 
-    contents = [x.encode() if isinstance(x, str) else x for x in parts.values()]
-    mine = np.array([list(sha256(content).digest()) for content in contents], np.uint8)
+    digests = [sha256(repr(part).encode()).digest() for part in parts.values()]
+    mine = np.array([list(digest) for digest in digests], np.uint8)
     with _peers():
         every = np.asarray(process_allgather(mine))
     for process, other in enumerate(every):
         differing = [name for name, same in zip(parts, (other == every[0]).all(1)) if not same]
         if differing:
             raise InputError(
-                f"process {process} does not have the {' and the '.join(differing)} of process 0: "
-                "start all with the same data, options and version"
+                f"process {process} differs from process 0 in its {', '.join(differing)}: start all "
+                "with the same data and options"
             )
 
 
