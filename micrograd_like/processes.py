@@ -1,4 +1,4 @@
-"""Several processes that train together: `train --coordinator HOST:PORT --processes N --process-id I`.
+"""Several processes that train together: `train --coordinator ... --processes N --process-id I`.
 
 JAX joins them, and ends a process by abort, amid a page of its log, where another is lost. So the
 command runs its work in a child process and says in one line how that ended. Neither outlives the
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import InputError
 
@@ -29,7 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument("--processes", type=int, metavar="N")
-    group.add_argument("--process-id", type=int, metavar="I", help="0 ... N - 1; 0 writes the files")
+    group.add_argument(
+        "--process-id", type=int, metavar="I", help="0 ... N - 1; 0 writes the files"
+    )
     group.add_argument(
         "--timeout", type=int, default=60, metavar="SECONDS", help="to wait for one another"
     )
@@ -40,7 +42,8 @@ def is_wanted(arguments: argparse.Namespace) -> bool:
 
     Raises InputError for options that do not go together.
     """
-    given = [getattr(arguments, name, None) for name in ("coordinator", "processes", "process_id")]
+    names = ("coordinator", "processes", "process_id")
+    given: list[Any] = [getattr(arguments, name, None) for name in names]
     if given == [None, None, None]:
         return False
     coordinator, count, process = given
@@ -114,8 +117,8 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         what = f"{who} has lost the coordinator at {where}, or another process"
         if not joined:
             what = (
-                f"{who} waited {arguments.timeout} s for the coordinator at {where} and for all "
-                f"{arguments.processes} processes: start process 0 there, and each of the others once"
+                f"{who} waited {arguments.timeout} s for the coordinator at {where} and all "
+                f"{arguments.processes} processes: start process 0 there, and each other once"
             )
         said = [f"micrograd-like: {what}"]
     if said:

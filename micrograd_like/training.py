@@ -210,11 +210,11 @@ def fit(
     }
     step = None
     if engine == "jax":
-        from .lifting.xla import agree, check
+        from .lifting import xla
 
-        check()
+        xla.check()
         weights = [p.data for p in descent.params] if saved is None else saved.parameters
-        agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
+        xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
     if engine != "eager":
         step = _compiled(model, rule, descent.params, *shown, engine, devices)
     if saved is not None:

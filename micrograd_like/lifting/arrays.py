@@ -129,6 +129,7 @@ def _special(xp: Any) -> Any:
 
 
 FUNCTIONS: dict[Op, Callable[..., Any]] = {
+    ops.absolute: lambda xp, x: xp.abs(x),
     ops.erf: erf,
     ops.gelu: gelu,
     ops.gelu_slope: gelu_slope,

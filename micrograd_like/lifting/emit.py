@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -86,7 +86,7 @@ Piece = tuple[Array | None, Any, Any]
 class Emitter:
     """Writes for NumPy. What another library says in other words are `rows` and methods below."""
 
-    rows = _NUMPY
+    rows: ClassVar[dict[Op, str]] = _NUMPY
 
     def __init__(
         self, lifted: Lifted, batched: bool, exact: bool, parameters: int | None = None
@@ -303,9 +303,7 @@ class Emitter:
         self.lines.append(f"{name} *= 1.0 / len(examples)")
         return name
 
-    def _fill(
-        self, target: str, size: int, piece: Piece, assign: str, total: bool = False
-    ) -> None:
+    def _fill(self, target: str, size: int, piece: Piece, assign: str, total: bool = False) -> None:
         """Assign a piece of an array; with `total`, its sum over the examples."""
         array, positions, places = piece
         if array is None:

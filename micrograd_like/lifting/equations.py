@@ -139,7 +139,9 @@ def _subscript(value: ast.expr, index: ast.expr) -> _Written:
 def _call(node: ast.Call) -> _Written:
     arguments = [_written(a)[0] for a in node.args]
     match node.func:
-        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="maximum") if arguments[1:] == ["0"]:
+        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="maximum") if arguments[1:] == [
+            "0"
+        ]:
             return rf"\max\left(0, {arguments[0]}\right)", 3
         case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="heaviside"):
             return rf"\mathbf{{1}}[{arguments[0]} > 0]", 3

@@ -116,11 +116,11 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
     NaN and infinities included; the sign of a zero may differ.
 
-    With `backend="jax"` (the extra `jax`) XLA compiles it, and `program.function` is a pure function
-    of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64, which needs
-    JAX's x64 (a call of the program enables it for itself alone), or in `dtype="float32"`. The slope
-    of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to the rounding of 1. A row of the user's is
-    called back, which `jax.grad` and `jax.export` refuse.
+    With `backend="jax"` (the extra `jax`) XLA compiles it, and `program.function` is a pure
+    function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
+    which needs JAX's x64 (a call of the program enables it for itself alone), or in
+    `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
+    the rounding of 1. A row of the user's is called back, which `jax.grad` and `jax.export` refuse.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.

@@ -1,4 +1,4 @@
-"""Programs over jax.numpy, which XLA compiles, and how they run on devices and with other processes.
+"""Programs over jax.numpy, which XLA compiles, and how they run on devices and in processes.
 
 All that knows JAX is here. A lifted program is a function of arrays already: `XlaEmitter` prints it
 without assignments in place, `pure` makes a function of it that JAX's transformations take, and the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,8 +37,9 @@ def check(dtype: str = "float64") -> None:
 class XlaEmitter(Emitter):
     """Writes for jax.numpy: nothing is assigned in place, and sums are sums."""
 
-    rows = {
+    rows: ClassVar[dict[Op, str]] = {
         **Emitter.rows,
+        ops.absolute: "@x * np.sign(@x)",  # JAX has abs'(0) = 1
         ops.relu: "jax.nn.relu(@x)",
         ops.sigmoid: "jax.nn.sigmoid(@x)",
         ops.softplus: "jax.nn.softplus(@x)",
@@ -104,18 +105,19 @@ class XlaEmitter(Emitter):
         decay: float | None = None,
         ends: set[int] | None = None,
     ) -> None:
-        runs = [_run(np.asarray(positions)) for _, positions, _ in pieces]
-        tiles = None if None in runs else _tiles([run for run in runs if run], size, self.batch)
+        found = [_run(np.asarray(positions)) for _, positions, _ in pieces]
+        runs = [run for run in found if run is not None]
+        tiles = _tiles(runs, size, self.batch) if len(runs) == len(pieces) else None
         if tiles is None:  # no pattern: one after the other, then each to its place
             tiles = [[i] for i in range(len(pieces))]
             runs = [(0, len(p[1]), 1, len(p[1])) for p in pieces]
         parts = []
         for tile in tiles:
-            texts = [self._part_of(pieces[i], *runs[i][2:], batch, ends) for i in tile]  # type: ignore[index]
+            texts = [self._part_of(pieces[i], runs[i], batch, ends) for i in tile]
             parts.append(
                 texts[0] if len(texts) == 1 else f"np.column_stack([{', '.join(texts)}]).ravel()"
             )
-        flat = len(parts) == 1 and runs[tiles[0][0]][2:] != (1, 1)  # type: ignore[index]
+        flat = len(parts) == 1 and runs[tiles[0][0]][2:] != (1, 1)
         stack = "column_stack" if self.batch else "hstack"
         text = parts[0] if flat else f"np.{stack}([{', '.join(parts)}])"
         order = np.concatenate([np.asarray(pieces[i][1]) for tile in tiles for i in tile])
@@ -125,12 +127,10 @@ class XlaEmitter(Emitter):
         if decay is not None:
             self.lines.append(f"{name} = {_number(decay)} * values + {name}")
 
-    def _part_of(
-        self, piece: Piece, m: int, n: int, batch: str, ends: set[int] | None
-    ) -> str:
-        """A piece as an array of shape (m, n), without the axes of length 1."""
+    def _part_of(self, piece: Piece, run: _Run, batch: str, ends: set[int] | None) -> str:
+        """A piece as an array of the runs' shape, (m, n), without the axes of length 1."""
         array, _, places = piece
-        shape = tuple(k for k in (m, n) if k > 1)
+        shape = tuple(k for k in run[2:] if k > 1)
         if array is None:
             text = self._new("full", f"{shape}, {_number(places)}")
         else:
@@ -226,7 +226,7 @@ def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) ->
     import jax
     import jax.numpy as jnp
 
-    space = {
+    space: dict[str, Any] = {
         name: x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
         for name, x in source.constants.items()
     }
@@ -322,19 +322,18 @@ def _devices(count: int | None) -> list[Any]:
     """So many devices; of several processes all. Raises InputError if there are fewer."""
     import jax
 
-    every = jax.devices()
+    every: list[Any] = jax.devices()
     if count is None:
         return every if jax.process_count() > 1 else every[:1]
     if isinstance(count, bool) or not isinstance(count, int):
         raise OperandError(f"devices is a whole number, not {count!r:.60}")
     if not 1 <= count <= len(every) or (jax.process_count() > 1 and count != len(every)):
         there = "there is 1" if len(every) == 1 else f"there are {len(every)}"
-        hint = (
-            "; XLA_FLAGS=--xla_force_host_platform_device_count=N in the environment makes N of a CPU"
-            if every[0].platform == "cpu"
-            else ""
+        hint = "; XLA_FLAGS=--xla_force_host_platform_device_count=N makes N of a CPU"
+        raise InputError(
+            f"{count} devices were asked for, and {there}"
+            + (hint if every[0].platform == "cpu" else "")
         )
-        raise InputError(f"{count} devices were asked for, and {there}{hint}")
     return every[:count]
 
 
@@ -370,11 +369,12 @@ def agree(parts: Mapping[str, object]) -> None:
     with _peers():
         every = np.asarray(process_allgather(mine))
     for process, other in enumerate(every):
-        differing = [name for name, same in zip(parts, (other == every[0]).all(1)) if not same]
+        same = (other == every[0]).all(1)
+        differing = [name for name, equal in zip(parts, same, strict=True) if not equal]
         if differing:
             raise InputError(
-                f"process {process} differs from process 0 in its {', '.join(differing)}: start all "
-                "with the same data and options"
+                f"process {process} differs from process 0 in its {', '.join(differing)}: start "
+                "all with the same data and options"
             )
 
 
