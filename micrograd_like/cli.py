@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from . import __version__, datasets, inspection, nn, plots, state, training
+from . import __version__, datasets, inspection, nn, plots, processes, state, training
 from .datasets import Dataset
 from .engine import no_grad
 from .errors import (
@@ -31,6 +31,7 @@ from .errors import (
     InputError,
     MicrogradError,
     MissingExtraError,
+    ProcessError,
     StateError,
     printable,
 )
@@ -98,6 +99,8 @@ def _run(argv: Sequence[str]) -> int:
         argv = inspection.options_first(argv)
     try:
         arguments = _parser().parse_args(argv)
+        if processes.is_wanted(arguments):
+            return processes.supervise(argv, arguments)
         return int(arguments.run(arguments))
     except SystemExit as exit_:  # of --help, or of a refused option
         return int(exit_.code or 0)
@@ -105,6 +108,9 @@ def _run(argv: Sequence[str]) -> int:
         status = _refuse(error.message)
         _complain(error.excerpt(shutil.get_terminal_size().columns))
         return status
+    except ProcessError as error:
+        _refuse(str(error))
+        processes.leave()
     except MicrogradError as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -176,6 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--engine", default="eager", choices=training.ENGINES, help="compiled: on arrays, faster"
     )
+    train.add_argument("--devices", type=int, help="with --engine jax: how many share each batch")
+    processes.add_options(train)
     train.add_argument("--out", type=Path, help="the folder to write (default: runs/DATA)")
     train.add_argument(
         "--resume", action="store_true", help="go on from the last whole epoch of the model there"
@@ -202,6 +210,7 @@ def _widths(text: str) -> list[int]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    processes.join(arguments)
     data = _dataset(arguments)
     train, test = datasets.split(data.y, arguments.test_fraction, arguments.seed)
     if arguments.data not in BUILT_IN:
@@ -241,11 +250,16 @@ def _train(arguments: argparse.Namespace) -> int:
         _say(f"interrupted after {len(history)} of {epochs} epochs (--resume goes on)")
         if history.mid_epoch:  # the file has the model of the last whole one
             classifier.model.load(path)
-        else:
+        elif _writes(arguments):
             save(classifier.model, history)
 
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
+    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
+    accuracy = f"test accuracy {100.0 * right / len(truth):.1f} %"
+    if not _writes(arguments):
+        _say(accuracy)
+        return 0
     state.write_atomically(out / "history.csv", _csv(history.rows()))
     written = ["model.json", "history.csv"]
     try:
@@ -253,9 +267,13 @@ def _train(arguments: argparse.Namespace) -> int:
     except MissingExtraError as error:
         _say(f"no pictures: {error}")
     _say(f"wrote {', '.join(written)} in {out}")
-    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-    _say(f"test accuracy {100.0 * right / len(truth):.1f} %")
+    _say(accuracy)
     return 0
+
+
+def _writes(arguments: argparse.Namespace) -> bool:
+    """Whether this is the process that writes: alone, or the first of several."""
+    return not arguments.process_id
 
 
 def _dataset(arguments: argparse.Namespace) -> Dataset:
@@ -309,6 +327,8 @@ def _fit(
     bar = sys.stderr is not None and sys.stderr.isatty()
 
     def report(model: Any, history: training.History) -> None:
+        if _writes(arguments):
+            save(model, history)
         if not bar and len(history) % -(-epochs // 10) == 0:
             _say(
                 f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
@@ -325,8 +345,9 @@ def _fit(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         progress=bar,
-        callbacks=[save, report],
+        callbacks=[report],
         engine=arguments.engine,
+        devices=arguments.devices,
         resume=path if arguments.resume else None,
     )
 

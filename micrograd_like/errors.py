@@ -180,6 +180,10 @@ class DivergenceError(MicrogradError, ValueError):
         return str(self.args[0])
 
 
+class ProcessError(MicrogradError, RuntimeError):
+    """One of several processes that train together is missing, or was lost."""
+
+
 class RendererError(MicrogradError, RuntimeError):
     """Graphviz is missing, fails, or cannot write the format; the message says what to do."""
 

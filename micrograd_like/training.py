@@ -48,7 +48,7 @@ LOSSES = {
     "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
 }
 
-ENGINES = ("eager", "compiled")
+ENGINES = ("eager", "compiled", "jax")
 BATCH_SIZE = 32
 
 OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
@@ -124,6 +124,7 @@ def fit(
     progress: bool = False,
     callbacks: Sequence[Callable[[Any, History], Any]] = (),
     engine: str = "eager",
+    devices: int | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train `model` in place on the m examples X, targets y; returns what happened.
@@ -139,7 +140,9 @@ def fit(
     `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
     `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
     extra `compile`): the same weights to rounding, much faster. Where model and loss cannot be
-    traced, it warns and goes on without.
+    traced, it warns and goes on without. `engine="jax"` does so with XLA (the extra `jax`), the
+    examples of each batch shared out to so many `devices` (one, if you don't say; of several
+    processes, which `jax.distributed` has joined, all).
     `validation` is a pair (X, y), the fraction of the examples to hold out, or batches (no list of
     them, which could be a pair). Shuffling and holding out depend on `seed` alone. `progress` shows
     a bar where tqdm is installed. After each epoch every callback is called with the model and the
@@ -160,6 +163,8 @@ def fit(
     """
     if engine not in ENGINES:
         raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
+    if devices is not None and engine != "jax":
+        raise InputError("devices are for engine='jax'")
     _check_count("epochs", epochs)
     if batch_size is not None:
         _check_count("batch_size", batch_size)
@@ -194,9 +199,6 @@ def fit(
         for part in (source, held):
             if part is not None:
                 part.check_targets(check)
-        step = None
-        if engine == "compiled":
-            step = _compiled(model, rule, parameters, *shown)
         run = {
             "seed": seed,
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
@@ -209,6 +211,15 @@ def fit(
             "validation": _count(held),
             "columns": _columns(rule, held),
         }
+        step = None
+        if engine == "jax":
+            from .lifting import xla
+
+            xla.check()
+            weights = [p.data for p in parameters] if saved is None else saved.parameters
+            xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
+        if engine != "eager":
+            step = _compiled(model, rule, parameters, *shown, engine, devices)
         if saved is not None:
             saved.restore(model, descent, run)
             good, memory = [p.data for p in parameters], descent._memory
@@ -408,12 +419,21 @@ def _compiled(
     parameters: list[Value],
     inputs: list[Any],
     targets: list[Any],
+    engine: str,
+    devices: int | None,
 ) -> Step | None:
     """The compiled step; None, with a warning, where it cannot be or is not the eager one."""
     from .lifting import compile_step
 
     try:
-        step = compile_step(model, rule.of, (inputs[0], targets[0]), parameters)
+        step = compile_step(
+            model,
+            rule.of,
+            (inputs[0], targets[0]),
+            parameters,
+            backend="jax" if engine == "jax" else "numpy",
+            devices=devices,
+        )
     except TraceError as error:
         _warn_eager(str(error))
         return None

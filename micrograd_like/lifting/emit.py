@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,28 +53,42 @@ class Source:
 
 
 def emit(
-    lifted: Lifted, blocks: Sequence[tuple[str, int]], batched: bool = False, exact: bool = False
+    lifted: Lifted,
+    blocks: Sequence[tuple[str, int]],
+    batched: bool = False,
+    exact: bool = False,
+    emitter: type[Emitter] | None = None,
 ) -> Source:
     """The source of the program, which returns its outputs in blocks: a name and a size each.
 
     The first may be a single number, of size 0; the others are arrays. With `batched` the program
     takes a row of values for each example. With `exact` NaN is never masked away by the derivative
-    of a kink.
+    of a kink. `emitter` writes for another library than NumPy.
     """
-    return _Emitter(lifted, batched, exact).source(blocks)
+    return (emitter or Emitter)(lifted, batched, exact).source(blocks)
 
 
-def emit_step(lifted: Lifted, parameters: int, outputs: int) -> Source:
+def emit_step(
+    lifted: Lifted, parameters: int, outputs: int, emitter: type[Emitter] | None = None
+) -> Source:
     """The source of `program(values, examples)`, traced from one example, for a batch of them.
 
     The first inputs are the parameters, whose numbers are `values`; the others are an example,
     a row of `examples`. It returns the mean of the first output over the examples, the next
     `outputs` of each example, and of what is left, a gradient, the mean again.
     """
-    return _Emitter(lifted, False, True, parameters).step(outputs)
+    return (emitter or Emitter)(lifted, False, True, parameters).step(outputs)
 
 
-class _Emitter:
+# What goes into an array: elements of another (or a number), at these positions, from these places.
+Piece = tuple[Array | None, Any, Any]
+
+
+class Emitter:
+    """Writes for NumPy. What another library says in other words are `rows` and methods below."""
+
+    rows: ClassVar[dict[Op, str]] = _NUMPY
+
     def __init__(
         self, lifted: Lifted, batched: bool, exact: bool, parameters: int | None = None
     ) -> None:
@@ -107,7 +121,7 @@ class _Emitter:
         for array, numbers in self.lifted.inputs:
             self._take_input(array, numbers, "values", self.lifted.tape.inputs)
         start = 0
-        fills: list[tuple[str, int, list[tuple[Array | None, Any, Any]], float | None]] = []
+        fills: list[tuple[str, int, list[Piece], float | None]] = []
         for name, size in blocks:
             if size:
                 outputs = self.lifted.tape.outputs[start : start + size]
@@ -119,16 +133,11 @@ class _Emitter:
             if statement.result.number not in self.masks:
                 self._statement(statement)
         for name, size, pieces, decay in fills:
-            shape = f"(len(values), {size})" if self.batch else str(size)
-            first = f"np.empty({shape})" if decay is None else f"{_number(decay)} * values"
-            self.lines.append(f"{name} = {first}")
-            for piece in pieces:
-                self._fill(name, size, piece, "=" if decay is None else "+=")
+            self._assemble(name, size, pieces, "values", decay)
         number = self.lifted.tape.outputs[0]
         results = [name if size else self._output(number) for name, size in blocks]
         self.lines.append(f"return {', '.join(results)}")
-        body = "\n".join(f"    {line}" for line in self.lines)
-        return Source(f"def program(values):\n{body}\n", self.constants, bool(self.masks))
+        return self._finished("values")
 
     def step(self, outputs: int) -> Source:
         count = self.parameters
@@ -166,24 +175,21 @@ class _Emitter:
         ):
             self.lines.append(f"outputs = {whole.name}")
         else:
-            self.lines.append(f"outputs = np.empty((len(examples), {outputs}))")
             self.batch = True
-            for piece in results:
-                self._fill("outputs", outputs, piece, "=")
+            self._assemble("outputs", outputs, results, "examples")
             self.batch = False
         if pieces:
-            shown.append("gradient")
-            self.lines.append(f"gradient = np.empty({count})")
-            for piece in pieces:
-                ended = piece[0] is not None and piece[0].number in ends
-                self._fill("gradient", count, piece, "=", not ended)
-            self.lines.append("gradient *= 1.0 / len(examples)")
+            self._assemble("gradient", count, pieces, "examples", ends=ends)
+            shown.append(self._averaged("gradient"))
         mean = self._output(value)
         if isinstance(value, int) and self.lifted.array_of[value].number in self.batched:
-            mean = f"({self._each_example()} @ {_factor(mean)}) / len(examples)"
+            mean = f"{_factor(self._over_examples(mean, 0))} / len(examples)"
         self.lines.append(f"return {mean}, {', '.join(shown)}")
+        return self._finished("values, examples")
+
+    def _finished(self, arguments: str) -> Source:
         body = "\n".join(f"    {line}" for line in self.lines)
-        return Source(f"def program(values, examples):\n{body}\n", self.constants, False)
+        return Source(f"def program({arguments}):\n{body}\n", self.constants, bool(self.masks))
 
     def _take_input(self, array: Array, numbers: Indices, name: str, size: int) -> None:
         batched = array.number in self.batched
@@ -224,13 +230,10 @@ class _Emitter:
         """The sum of what has so many axes after that of the examples."""
         if axes > 1 or (view is not None and view.places.ndim != axes) or "None" in text:
             return f"{_factor(text)}.sum(0)"
-        return f"{self._each_example()} @ {_factor(text)}"
-
-    def _each_example(self) -> str:
-        line = "ones = np.ones(len(examples))"
+        line = f"ones = {self._new('ones', 'len(examples)')}"
         if line not in self.lines:
             self.lines.insert(0, line)
-        return "ones"
+        return f"ones @ {_factor(text)}"
 
     def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> str | None:
         """Over the examples, a product of what differs in each is a matrix product, if outer."""
@@ -249,11 +252,12 @@ class _Emitter:
 
     def _output(self, output: int | float) -> str:
         if isinstance(output, float):
-            return f"np.full(len(values), {_number(output)})" if self.batch else _number(output)
+            number = _number(output)
+            return self._new("full", f"len(values), {number}") if self.batch else number
         array = self.lifted.array_of[output]
         return self._exact(View(array, self.lifted.place_of[output].reshape(())))
 
-    def _pieces(self, outputs: Sequence[int | float]) -> list[tuple[Array | None, Any, Any]]:
+    def _pieces(self, outputs: Sequence[int | float]) -> list[Piece]:
         """The positions in the gradient that come from each array, and their places there."""
         by_array: dict[int, tuple[list[int], list[int]]] = {}
         fixed: dict[float, list[int]] = {}
@@ -265,7 +269,7 @@ class _Emitter:
                 positions, places = by_array.setdefault(array.number, ([], []))
                 positions.append(position)
                 places.append(int(self.lifted.place_of[output]))
-        pieces: list[tuple[Array | None, Any, Any]] = []
+        pieces: list[Piece] = []
         for number, (positions, places) in by_array.items():
             order = np.argsort(places, kind="stable")
             pieces.append((self.arrays[number], np.asarray(positions)[order],
@@ -273,14 +277,32 @@ class _Emitter:
         pieces += [(None, np.asarray(positions), x) for x, positions in fixed.items()]
         return pieces
 
-    def _fill(
+    def _assemble(
         self,
-        target: str,
+        name: str,
         size: int,
-        piece: tuple[Array | None, Any, Any],
-        assign: str,
-        total: bool = False,
+        pieces: Sequence[Piece],
+        batch: str,
+        decay: float | None = None,
+        ends: set[int] | None = None,
     ) -> None:
+        """An array of its pieces, plus `decay` times the values.
+
+        With `ends` it has their sums over the examples: arrays in `ends` are such sums already.
+        """
+        shape = f"(len({batch}), {size})" if self.batch else str(size)
+        first = self._new("empty", shape) if decay is None else f"{_number(decay)} * values"
+        self.lines.append(f"{name} = {first}")
+        for piece in pieces:
+            total = ends is not None and not (piece[0] is not None and piece[0].number in ends)
+            self._fill(name, size, piece, "=" if decay is None else "+=", total)
+
+    def _averaged(self, name: str) -> str:
+        """What was summed over the examples as their mean."""
+        self.lines.append(f"{name} *= 1.0 / len(examples)")
+        return name
+
+    def _fill(self, target: str, size: int, piece: Piece, assign: str, total: bool = False) -> None:
         """Assign a piece of an array; with `total`, its sum over the examples."""
         array, positions, places = piece
         if array is None:
@@ -311,9 +333,7 @@ class _Emitter:
             return self._over_examples(value, len(array.shape))
         return f"len(examples) * {_factor(value)}"
 
-    def _decay(
-        self, outputs: Sequence[int | float], pieces: Sequence[tuple[Array | None, Any, Any]]
-    ) -> float | None:
+    def _decay(self, outputs: Sequence[int | float], pieces: Sequence[Piece]) -> float | None:
         """c, where each component of the gradient has the term c · (its own variable).
 
         That is the gradient of a penalty: `gradient = c * values` says it in one operation.
@@ -428,7 +448,7 @@ class _Emitter:
             for first in range(_MOST_TERMS, len(parts), _MOST_TERMS):
                 lines.append(_joined([name, *parts[first : first + _MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
-            lines[-1] = f"np.multiply.outer({lines[-1]}, np.ones({shape}))"
+            lines[-1] = f"np.multiply.outer({lines[-1]}, {self._new('ones', str(shape))})"
         self.lines += [f"{name} = {line}" for line in lines]
 
     def _sum(self, statement: Statement, shape: tuple[int, ...]) -> list[str]:
@@ -474,10 +494,9 @@ class _Emitter:
         assert op is not None
         first = statement.args[0]
         if op is ops.logsumexp and isinstance(first, View) and first.places.ndim > len(shape):
-            self.constants["logsumexp_rows_"] = arrays.logsumexp
-            return f"logsumexp_rows_({self._exact(first)})"
+            return self._logsumexp(self._exact(first))
         args = [self._argument(a, shape) for a in statement.args]
-        template = _NUMPY.get(op)
+        template = self.rows.get(op)
         if template is None:
             return f"{self._function(op)}({', '.join(args)})"
         by_name = dict(zip(op.arguments, args, strict=True))
@@ -493,9 +512,21 @@ class _Emitter:
             name = f"{'op_' * op.name[:1].isdigit()}{word(op.name)}_"
             while name in (*self.constants, "logsumexp_rows_"):  # rows of one name, of the user's
                 name += "_"
-            self.constants[name] = arrays.function(op)
+            self.constants[name] = self._row_function(op)
             self.functions[op] = name
         return self.functions[op]
+
+    def _row_function(self, op: Op) -> Callable[..., Any]:
+        return arrays.function(op, np) or arrays.elementwise(op)
+
+    def _logsumexp(self, text: str) -> str:
+        """Over the last axis."""
+        self.constants["logsumexp_rows_"] = lambda x: arrays.logsumexp(np, x)
+        return f"logsumexp_rows_({text})"
+
+    def _new(self, kind: str, arguments: str) -> str:
+        """A new array: np.ones(3), say."""
+        return f"np.{kind}({arguments})"
 
     def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> str:
         if isinstance(argument, View):
@@ -514,7 +545,7 @@ class _Emitter:
         if term.kind == "matmul":
             assert term.right is not None
             text = self._matmul(term.left, term.right)
-            factors.append(f"({text})" if factors or sign else text)
+            factors.append(_factor(text) if factors or sign else text)
         elif term.kind == "each":
             parts = [_factor(self._each(term.left, len(shape), term.right is not None))]
             if term.right is not None:
@@ -528,10 +559,10 @@ class _Emitter:
         elif isinstance(c, Array):
             product = f"{scale} * {_factor(self._exact(term.left))} * "
             product += _factor(self._exact(term.right))
-            factors = [f"({product}) @ {self._ones(term.left.places.shape[-1])}"]
+            factors = [self._summed_along(product, term.left.places.shape[-1])]
         else:
             text = self._inner(term.left, term.right)
-            factors.append(f"({text})" if factors or sign else text)
+            factors.append(_factor(text) if factors or sign else text)
         return sign + " * ".join(factors)
 
     def _scaled(self, c: float | Array, text: str) -> str:
@@ -548,7 +579,7 @@ class _Emitter:
         both = self._is_batched(left) and self._is_batched(right)
         if left.places.ndim == 1 and not both:
             return f"{b} @ {a}" if self._is_batched(right) else f"{a} @ {b}"
-        return f"({a} * {b}) @ {self._ones(left.places.shape[-1])}"
+        return self._summed_along(f"{a} * {b}", left.places.shape[-1])
 
     def _matmul(self, left: View, right: View) -> str:
         if left.places.ndim == right.places.ndim == 1:
@@ -568,25 +599,25 @@ class _Emitter:
         array, places = view.array, view.places
         name = self._array(array)
         batched = self._is_batched(view)
-        # A product with ones takes half as long as NumPy's sum.
         if places.size == array.size:
             whole = np.arange(array.size).reshape(array.shape)
             if places.ndim == 2 and len(array.shape) == 2:
                 if np.array_equal(places, whole.T):
-                    return f"{self._ones(len(whole))} @ {name}"
+                    return self._summed_along(name, len(whole), first=True)
                 if np.array_equal(places, whole):
-                    return f"{name} @ {self._ones(whole.shape[1])}"
+                    return self._summed_along(name, whole.shape[1])
             if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
                 if len(array.shape) == 1:
-                    ones = self._ones(array.size)
-                    return f"{name} @ {ones}" if batched else f"{ones} @ {name}"
+                    return self._summed_along(name, array.size, first=not batched)
                 return f"{name}.sum({(1, 2) if batched else ''})"
-        return f"{_factor(self._exact(view))} @ {self._ones(places.shape[-1])}"
+        return self._summed_along(self._exact(view), places.shape[-1])
 
-    def _ones(self, count: int) -> str:
-        name = f"ones{count}"
-        self.constants[name] = np.ones(count)
-        return name
+    def _summed_along(self, text: str, count: int, first: bool = False) -> str:
+        """The sum over the last axis (of an array, with `first`, the first after the batch's)."""
+        # A product with ones takes half as long as NumPy's sum.
+        ones = f"ones{count}"
+        self.constants[ones] = np.ones(count)
+        return f"{ones} @ {_factor(text)}" if first else f"{_factor(text)} @ {ones}"
 
     # --- views ---
 
@@ -690,7 +721,7 @@ class _Emitter:
         if array.shape == ():
             if places.ndim == 0:
                 return name
-            ones = f"np.ones({places.shape})"
+            ones = self._new("ones", str(places.shape))
             return f"np.multiply.outer({name}, {ones})" if batched else f"({name} * {ones})"
         if places.ndim == 0:
             return self._item(name, batched, *self._index(array, int(places)))

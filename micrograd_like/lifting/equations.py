@@ -40,7 +40,7 @@ def _is_copy(value: ast.expr) -> bool:
     """Whether it only takes numbers out of an argument, or makes room for results."""
     names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
     match value:
-        case ast.Call(func=ast.Attribute(attr="empty" | "ones")):
+        case ast.Call(func=ast.Attribute(attr="empty" | "ones" | "hstack" | "column_stack")):
             return True
     arithmetic = any(isinstance(node, ast.BinOp) for node in ast.walk(value))
     return not arithmetic and bool(names & {"values", "examples"})
@@ -139,12 +139,16 @@ def _subscript(value: ast.expr, index: ast.expr) -> _Written:
 def _call(node: ast.Call) -> _Written:
     arguments = [_written(a)[0] for a in node.args]
     match node.func:
-        case ast.Attribute(value=ast.Name(id="np"), attr="maximum") if arguments[1:] == ["0"]:
+        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="maximum") if arguments[1:] == [
+            "0"
+        ]:
             return rf"\max\left(0, {arguments[0]}\right)", 3
-        case ast.Attribute(value=ast.Name(id="np"), attr="heaviside"):
+        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="heaviside"):
             return rf"\mathbf{{1}}[{arguments[0]} > 0]", 3
-        case ast.Attribute(value=ast.Name(id="np"), attr=name):
+        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr=name):
             pass
+        case ast.Attribute(value=ast.Attribute(value=ast.Name(id="jax")), attr=name):
+            name = {"sigmoid": "sigmoid_"}.get(name, name)
         case ast.Attribute(value=value, attr="sum"):
             return rf"\textstyle\sum {_factor(value)}", 2
         case ast.Attribute(value=value, attr=name) if name in _SKIPPED:

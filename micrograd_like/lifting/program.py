@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from functools import wraps
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .. import collector
 from ..engine import Value, _graph_sweep, listed, topological_order
@@ -22,7 +22,7 @@ from .tape import Tape, record, word
 if TYPE_CHECKING:
     from .lift import Lifted
 
-Backend = Literal["numpy", "python", "numba"]
+Backend = Literal["numpy", "python", "numba", "jax"]
 
 
 def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], list[int]]]:
@@ -93,7 +93,7 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
 
 # Names that the sources use for other things: constants, functions, results.
 _RESERVED = re.compile(
-    r"np|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
+    r"np|jnp|jax|dtype|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
 )
 
 
@@ -118,6 +118,7 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     wrt: Iterable[Value] | None = None,
     *,
     backend: Backend = "numpy",
+    dtype: str = "float64",
 ) -> Program:
     """The graph as a program on arrays: values of `inputs` in, `outputs` and gradients out.
 
@@ -127,6 +128,12 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
     NaN and infinities included; the sign of a zero may differ, and so may what comes of products
     and sums that overflow in one order only.
+
+    With `backend="jax"` (the extra `jax`) XLA compiles it, and `program.function` is a pure
+    function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
+    which needs JAX's x64 (a call of the program enables it for itself alone), or in
+    `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
+    the rounding of 1. A row of the user's is called back, which `jax.grad` and `jax.export` refuse.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
@@ -140,10 +147,25 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         raise InputError("compile needs an output")
     if targets == []:
         raise InputError("wrt is empty: leave it out for a program without gradients")
-    if backend not in ("numpy", "python", "numba"):
-        raise InputError(f"backend is numpy, python or numba, not {backend!r:.60}")
+    check_backend(backend, get_args(Backend), dtype)
     with collector.paused():
-        return _compiled(outputs, roots, leaves, targets, backend)
+        return _compiled(outputs, roots, leaves, targets, backend, dtype)
+
+
+def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:
+    """Raises InputError for one that is not known, MissingExtraError for what is not installed."""
+    if backend not in known:
+        raise InputError(f"backend is {', '.join(known[:-1])} or {known[-1]}, not {backend!r:.60}")
+    if backend != "jax" and dtype != "float64":
+        raise InputError(f"{backend} computes in float64; dtype={dtype!r:.60} needs backend='jax'")
+    if backend != "python":
+        _numpy()
+    if backend == "numba":
+        _require_numba()
+    if backend == "jax":
+        from .xla import check
+
+        check(dtype)
 
 
 def _compiled(
@@ -152,6 +174,7 @@ def _compiled(
     leaves: list[Value],
     targets: list[Value] | None,
     backend: Backend,
+    dtype: str,
 ) -> Program:
     gradients: list[Value] = []
     adjoints: dict[Value, Value] = {}
@@ -173,12 +196,14 @@ def _compiled(
         if isinstance(output, int) and target in place and output >= len(leaves)
     }
     shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    return Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend)
+    return Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
 
 
 class Program:
     """A compiled graph. Call it with the values of the inputs; `source` is what then runs.
 
+    `function` is what runs it, without a look at its arguments: from an array (a list, for
+    "python") to the output, or the output and its gradient; for "jax" of JAX arrays, and pure.
     `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has rows of the
     user's or is too irregular to be compiled in seconds.
     """
@@ -193,8 +218,10 @@ class Program:
         adjoints: dict[Value, Value],
         derivative_of: dict[int, int],
         backend: Backend,
+        dtype: str = "float64",
     ) -> None:
         self.backend: Backend = backend
+        self.dtype = dtype
         self._inputs = inputs
         self._roots = roots
         self._blocks = blocks
@@ -207,13 +234,11 @@ class Program:
         self._native: Any = None
         self._np: Any = None
         self._constants: dict[str, Any] = {}
-        if backend == "numba":
-            _require_numba()
         if backend == "python":
             names = _input_names(self._arrays, tape.inputs)
             self.source, constants = emit_straight(tape, names, blocks)
         else:
-            self._np = _numpy()  # or an error that names the extra
+            self._np = _numpy()
             from .emit import emit
             from .lift import lift
 
@@ -224,15 +249,23 @@ class Program:
 
                 self._native = native(self._lifted, blocks, jacobian)
                 if self._native is not None:
-                    self.source, self._function = self._native.source, self._native.single
+                    self.source, self.function = self._native.source, self._native.single
                     return
                 self.backend = "numpy"
+            if backend == "jax":
+                from . import xla
+
+                source = emit(self._lifted, blocks, exact=True, emitter=xla.XlaEmitter)
+                self.source, self._constants = source.text, source.constants
+                self.function = xla.pure(source, dtype, jacobian)
+                self._run = xla.compiled(self.function, dtype)
+                return
             source = emit(self._lifted, blocks)
             self.source, constants = source.text, source.constants
             self._masked = source.masked
             constants["np"] = _numpy()
         self._constants = constants
-        self._function = _executed(self.source, constants)
+        self.function = _executed(self.source, constants)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -244,7 +277,7 @@ class Program:
         """
         if self._native is not None and not check:
             try:
-                return self._function(values)
+                return self.function(values)
             except TypeError:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
@@ -259,8 +292,10 @@ class Program:
         if check:
             self._check(values.tolist())
         if self._native is not None:
-            return self._function(np.require(values, requirements="CW"))
-        results = self._function(values)
+            return self.function(np.require(values, requirements="CW"))
+        if self.backend == "jax":
+            return self._run(values)
+        results = self.function(values)
         if self._masked and _is_nan(results, self._blocks):
             results = self._exactly()(values)
         return self._shaped(results)
@@ -277,7 +312,7 @@ class Program:
         values = [x if x.__class__ is float else number(x) for x in values]
         if check:
             self._check(values)
-        results = self._function(values)
+        results = self.function(values)
         if self._jacobian is not None:
             m, n = self._jacobian
             flat = results[1]
@@ -291,6 +326,12 @@ class Program:
                 self._check(row)
         if self._native is not None:
             return self._native.batch(np.require(values, requirements="CW"))
+        if self.backend == "jax":
+            if self._batched is None:
+                from . import xla
+
+                self._batched = xla.compiled(xla.batched(self.function), self.dtype)
+            return self._batched(values)
         if self._batched is None:
             from .emit import emit
 
@@ -407,7 +448,7 @@ def highlighted(source: str) -> str:
     """The source as HTML that shows everywhere, with names of functions and numbers set off."""
     text = html.escape(source, quote=False)
     text = re.sub(r"\b(def|return)\b", r'<b style="color:#8250df">\1</b>', text)
-    text = re.sub(r"\b(np\.\w+)", r'<span style="color:#0550ae">\1</span>', text)
+    text = re.sub(r"\b(j?np\.\w+|jax(?:\.\w+)+)", r'<span style="color:#0550ae">\1</span>', text)
     text = re.sub(r" (@) ", r' <b style="color:#bc4c00">\1</b> ', text)
     style = "font-family:monospace;line-height:1.35;overflow-x:auto"
     return f'<pre style="{style}">{text}</pre>'

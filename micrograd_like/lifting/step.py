@@ -12,16 +12,26 @@ from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
 from ..numerics import number
 from .equations import equations
-from .program import _executed, _name_arrays, _numpy, as_floats, highlighted, input_arrays
+from .program import (
+    _executed,
+    _name_arrays,
+    _numpy,
+    as_floats,
+    check_backend,
+    highlighted,
+    input_arrays,
+)
 from .tape import record
 
 
 class Step:
     """A training step for batches: `step(X, y)` gives the mean loss and sets the gradients.
 
-    `source` is the program and `function` runs it, from `arrays` to arrays; `parameters` are those
-    that it differentiates; after a step `outputs` has what the model gave, of shape
-    (examples, outputs). As it keeps these, a step belongs to one thread; `function` does not.
+    `source` is the program and `function` runs it: from values and examples, as `arrays` gives
+    them, to the mean loss, the outputs and the gradient, with backend "jax" as a pure function of
+    JAX arrays. `parameters` are those that it differentiates; after a step `outputs` has what the
+    model gave, of shape (examples, outputs). As it keeps these, a step belongs to one thread;
+    `function` does not.
     """
 
     def __init__(
@@ -29,6 +39,7 @@ class Step:
         parameters: list[Value],
         source: str,
         function: Callable[..., Any],
+        run: Callable[..., Any],
         forward: Callable[[], Callable[..., Any]],
         row: Callable[[Any], Sequence[float]],
         inputs: int,
@@ -38,6 +49,7 @@ class Step:
         self.source = source
         self.outputs: Any = None
         self.function = function
+        self._run = run
         self._make_forward = forward
         self._row = row
 
@@ -57,7 +69,7 @@ class Step:
 
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""
-        loss, self.outputs, gradient = self.function(*self.arrays(X, y))
+        loss, self.outputs, gradient = self._run(*self.arrays(X, y))
         return float(loss), gradient
 
     def evaluate(self, X: Any, y: Any) -> float:
@@ -107,15 +119,26 @@ def compile_step(
     loss: Callable[[Any, Any], Value],
     example: tuple[Sequence[float], Any],
     parameters: Sequence[Value] | None = None,
+    *,
+    backend: str = "numpy",
+    dtype: str = "float64",
+    devices: int | None = None,
 ) -> Step:
     """Trace `loss(model(x), y)` on one example (x, y); the step then takes batches of any size.
 
     Inputs and targets become Values; the loss must not depend on them in other ways than through
     operations of the table. An exception is `losses.cross_entropy`, whose label chooses a logit.
 
-    Raises TraceError (an InputError) where the functions refuse Values.
+    With `backend="jax"` XLA compiles it, in `dtype`, as `compile` says, and each batch is shared
+    out to so many `devices` (one, but with several processes all that there are), which need not
+    divide it.
+
+    Raises TraceError (an InputError) where the functions refuse Values, InputError if there are
+    fewer devices.
     """
-    _numpy()  # or an error that names the extra
+    check_backend(backend, ("numpy", "jax"), dtype)
+    if backend != "jax" and devices is not None:
+        raise InputError("devices are for backend='jax'")
     from .emit import emit_step
     from .lift import lift
 
@@ -158,18 +181,25 @@ def compile_step(
             name += "_"
         arrays.append((name, shape, [count + i for i in numbers]))
 
-    def program(outputs: list[Value]) -> tuple[str, Callable[..., Any]]:
+    def program(outputs: list[Value]) -> tuple[str, Callable[..., Any], Callable[..., Any]]:
         tape = record([root, *logits, *outputs], [*parameters, *given])
         gradients = tape.outputs[1 + len(logits) :]
         own = {o: i for i, o in enumerate(gradients) if isinstance(o, int) and o >= tape.inputs}
         lifted = lift(tape, arrays, own)
         _name_arrays(lifted, adjoints)
+        if backend == "jax":
+            from . import xla
+
+            source = emit_step(lifted, count, len(logits), xla.XlaEmitter)
+            function = xla.pure(source, dtype)
+            return source.text, function, xla.sharded(function, dtype, devices)
         source = emit_step(lifted, count, len(logits))
-        return source.text, _executed(source.text, {**source.constants, "np": _numpy()})
+        function = _executed(source.text, {**source.constants, "np": _numpy()})
+        return source.text, function, function
 
     with collector.paused():
         swept = _graph_sweep(root, parameters)
         adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
         zero = Value(0.0)
-        text, function = program([adjoints.get(p, zero) for p in parameters])
-    return Step(parameters, text, function, lambda: program([])[1], row, len(inputs))
+        text, function, run = program([adjoints.get(p, zero) for p in parameters])
+    return Step(parameters, text, function, run, lambda: program([])[2], row, len(inputs))

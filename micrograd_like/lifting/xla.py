@@ -1,0 +1,394 @@
+"""Programs over jax.numpy, which XLA compiles, and how they run on devices and in processes.
+
+All that knows JAX is here. A lifted program is a function of arrays already: `XlaEmitter` prints it
+without assignments in place, `pure` makes a function of it that JAX's transformations take, and the
+sharding of a batch is a constraint on one array, from which XLA derives the collectives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import ops
+from ..errors import InputError, MissingExtraError, OperandError, ProcessError
+from ..ops import Op
+from . import arrays
+from .emit import Emitter, Piece, Source, _factor, _is_whole, _number
+from .lift import Statement, Term, View
+
+DTYPES = ("float64", "float32")
+
+
+def check(dtype: str = "float64") -> None:
+    """Raises InputError for another dtype, MissingExtraError without JAX."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is float64 or float32, not {dtype!r:.60}")
+    try:
+        import jax  # noqa: F401 - whether it is there
+    except ImportError:
+        raise MissingExtraError("jax", "jax") from None
+
+
+class XlaEmitter(Emitter):
+    """Writes for jax.numpy: nothing is assigned in place, and sums are sums."""
+
+    rows: ClassVar[dict[Op, str]] = {
+        **Emitter.rows,
+        ops.absolute: "@x * np.sign(@x)",  # JAX has abs'(0) = 1
+        ops.relu: "jax.nn.relu(@x)",
+        ops.sigmoid: "jax.nn.sigmoid(@x)",
+        ops.softplus: "jax.nn.softplus(@x)",
+        ops.erf: "jax.lax.erf(@x)",
+    }
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # The square of a sech beside the tanh of the same is written with that: cosh would take
+        # three times as long as all else.
+        self.squares: dict[int, str] = {}  # arrays of a sech: the names of their tanh
+        calls = [s for s in self.lifted.statements if s.op is not None and _is_plain(s)]
+        tanh_of = {s.args[0].array.number: s for s in calls if s.op is ops.tanh}  # type: ignore[union-attr]
+        for call in calls:
+            if call.op is ops.sech and (tanh := tanh_of.get(call.args[0].array.number)):  # type: ignore[union-attr]
+                self.squares[call.result.number] = tanh.result.name
+        for view in [v for s in self.lifted.statements for v in _unsquared(s)]:
+            self.squares.pop(view.array.number, None)
+        for output in self.lifted.tape.outputs:
+            if isinstance(output, int):
+                self.squares.pop(self.lifted.array_of[output].number, None)
+
+    def _finished(self, arguments: str) -> Source:
+        source = super()._finished(arguments)
+        source.text = re.sub(r"\bnp\.", "jnp.", source.text)
+        return source
+
+    def _statement(self, statement: Statement) -> None:
+        if statement.result.number not in self.squares:
+            super()._statement(statement)
+
+    def _term(self, term: Term, shape: tuple[int, ...]) -> str:
+        if (name := self.squares.get(term.left.array.number)) is not None:
+            return self._scaled(term.coefficient, f"(1.0 - {name}) * (1.0 + {name})")
+        return super()._term(term, shape)
+
+    def _row_function(self, op: Op) -> Callable[..., Any]:
+        import jax.numpy as jnp
+
+        return arrays.function(op, jnp) or _called_back(arrays.elementwise(op))
+
+    def _logsumexp(self, text: str) -> str:
+        return f"jax.nn.logsumexp({text}, -1)"
+
+    def _new(self, kind: str, arguments: str) -> str:
+        return f"np.{kind}({arguments}, dtype)"
+
+    def _summed_along(self, text: str, count: int, first: bool = False) -> str:
+        return f"{_factor(text)}.sum({0 if first and '@' not in text else -1})"
+
+    def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
+        return f"{_factor(text)}.sum(0)"
+
+    def _averaged(self, name: str) -> str:
+        return f"{name} / len(examples)"
+
+    def _assemble(
+        self,
+        name: str,
+        size: int,
+        pieces: Sequence[Piece],
+        batch: str,
+        decay: float | None = None,
+        ends: set[int] | None = None,
+    ) -> None:
+        found = [_run(np.asarray(positions)) for _, positions, _ in pieces]
+        runs = [run for run in found if run is not None]
+        tiles = _tiles(runs, size, self.batch) if len(runs) == len(pieces) else None
+        if tiles is None:  # no pattern: one after the other, then each to its place
+            tiles = [[i] for i in range(len(pieces))]
+            runs = [(0, len(p[1]), 1, len(p[1])) for p in pieces]
+        parts = []
+        for tile in tiles:
+            texts = [self._part_of(pieces[i], runs[i], batch, ends) for i in tile]
+            parts.append(
+                texts[0] if len(texts) == 1 else f"np.column_stack([{', '.join(texts)}]).ravel()"
+            )
+        flat = len(parts) == 1 and runs[tiles[0][0]][2:] != (1, 1)
+        stack = "column_stack" if self.batch else "hstack"
+        text = parts[0] if flat else f"np.{stack}([{', '.join(parts)}])"
+        order = np.concatenate([np.asarray(pieces[i][1]) for tile in tiles for i in tile])
+        if all(len(tile) == 1 for tile in tiles) and not np.array_equal(order, np.arange(size)):
+            text = self._item(text, self.batch, self._constant("places", np.argsort(order)))
+        self.lines.append(f"{name} = {text}")
+        if decay is not None:
+            self.lines.append(f"{name} = {_number(decay)} * values + {name}")
+
+    def _part_of(self, piece: Piece, run: _Run, batch: str, ends: set[int] | None) -> str:
+        """A piece as an array of the runs' shape, (m, n), without the axes of length 1."""
+        array, _, places = piece
+        shape = tuple(k for k in run[2:] if k > 1)
+        if array is None:
+            text = self._new("full", f"{shape}, {_number(places)}")
+        else:
+            text = self._exact(View(array, places.reshape(shape)))
+        batched = array is not None and array.number in self.batched
+        if self.batch and not batched:
+            return f"np.broadcast_to({text}, ({', '.join([f'len({batch})', *map(str, shape)])},))"
+        if ends is not None and not (array is not None and array.number in ends):
+            return self._totalled(text, array)
+        return text
+
+
+def _is_plain(statement: Statement) -> bool:
+    """Whether it is a function of one whole array."""
+    first = statement.args[0]
+    return len(statement.args) == 1 and isinstance(first, View) and _is_whole(first)
+
+
+def _unsquared(statement: Statement) -> list[View]:
+    """The views in a statement that are not, as a whole, multiplied by themselves."""
+    views = [a for a in statement.args if isinstance(a, View)]
+    for term in statement.terms:
+        both = [term.left] if term.right is None else [term.left, term.right]
+        square = len(both) == 2 and both[0].array is both[1].array
+        if term.kind != "each" or not square or not all(map(_is_whole, both)):
+            views += both
+    return views
+
+
+_Run = tuple[int, int, int, int]
+
+
+def _run(positions: Any) -> _Run | None:
+    """(start, stride, m, n): m runs of n neighbours, a stride apart. None if they are not."""
+    jumps = np.flatnonzero(np.diff(positions) != 1)
+    start, n = int(positions[0]), int(jumps[0]) + 1 if len(jumps) else len(positions)
+    m = len(positions) // n
+    stride = int(positions[n]) - start if m > 1 else n
+    regular = start + stride * np.arange(m)[:, None] + np.arange(n)
+    return (start, stride, m, n) if np.array_equal(positions, regular.reshape(-1)) else None
+
+
+def _tiles(runs: list[_Run], size: int, plain: bool) -> list[list[int]] | None:
+    """The runs that cover 0 ... size one after the other, those that alternate together."""
+    by_start = {run[0]: i for i, run in enumerate(runs)}
+    tiles: list[list[int]] = []
+    at = 0
+    while at < size:
+        if (first := by_start.get(at)) is None:
+            return None
+        _, stride, m, width = runs[first]
+        if m > 1 and plain:
+            return None
+        tile = [first]
+        while width < stride:
+            other = by_start.get(at + width)
+            if other is None or runs[other][1:3] != (stride, m):
+                return None
+            tile.append(other)
+            width += runs[other][3]
+        if width != stride:
+            return None
+        tiles.append(tile)
+        at += m * stride
+    return tiles
+
+
+def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
+    """A row of the user's, computed by Python in the midst of XLA's program.
+
+    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def function(*xs: Any) -> Any:
+        xs = tuple(jnp.broadcast_arrays(*xs))
+        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
+
+        def computed(*xs: Any) -> Any:
+            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
+
+        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
+
+    return function
+
+
+def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) -> Callable[..., Any]:
+    """The program as a pure function of JAX arrays, in one dtype, for any transformation of JAX.
+
+    Raises InputError where JAX would round the numbers: see `compile`.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    space: dict[str, Any] = {
+        name: x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+        for name, x in source.constants.items()
+    }
+    space |= {"jax": jax, "jnp": jnp, "dtype": np.dtype(dtype)}
+    exec(source.text, space)
+    program = space["program"]
+
+    def function(*arguments: Any) -> Any:
+        results = program(*(_taken(x, dtype) for x in arguments))
+        if jacobian is not None:
+            results = (results[0], results[1].reshape(jacobian))
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), results)
+
+    return function
+
+
+def _taken(x: Any, dtype: str) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    if dtype == "float64":
+        narrow = getattr(x, "dtype", None)
+        if narrow is not None and jnp.issubdtype(narrow, jnp.floating) and narrow.itemsize < 8:
+            problem = f"this program computes in float64, and was given {narrow}"
+        elif jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+            problem = "this program computes in float64, which JAX has switched off"
+        else:
+            return jnp.asarray(x, dtype)
+        raise InputError(
+            f"{problem}: say jax.config.update('jax_enable_x64', True) (or `with "
+            "jax.enable_x64(True):`) and give it float64, or compile it with dtype='float32'"
+        )
+    return jnp.asarray(x, dtype)
+
+
+def compiled(function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+    """The function compiled by XLA, from arrays of NumPy to arrays of NumPy."""
+    import jax
+
+    jitted = jax.jit(function)
+
+    def run(*arguments: Any) -> Any:
+        with jax.enable_x64(dtype == "float64"):
+            return jax.tree.map(lambda x: np.asarray(x)[()], jitted(*arguments))
+
+    return run
+
+
+def batched(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of one row as a function of many."""
+    import jax
+
+    batch: Callable[..., Any] = jax.vmap(function)
+    return batch
+
+
+def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Callable[..., Any]:
+    """`function(values, examples)` with the examples shared out to devices, results everywhere.
+
+    Batches are padded to a multiple of the devices, and cut again inside of the program: which of
+    its rows are no examples, XLA knows then, and leaves them out of its sums.
+    """
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    devices = _devices(count)
+    mesh = Mesh(np.array(devices), ("examples",))
+    shared = NamedSharding(mesh, PartitionSpec("examples"))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def step(values: Any, padded: Any, count: int) -> Any:
+        examples = jax.lax.with_sharding_constraint(padded[:count], shared)
+        return function(values, examples)
+
+    jitted = jax.jit(step, static_argnums=2, out_shardings=everywhere)
+
+    def run(values: Any, examples: Any) -> Any:
+        values, examples = values.astype(dtype), examples.astype(dtype)
+        padded = np.pad(examples, ((0, -len(examples) % len(devices)), (0, 0)))
+        with jax.enable_x64(dtype == "float64"), _peers():
+            # Each process reads the rows of its own devices only.
+            arguments = [
+                jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+                for x, sharding in ((values, everywhere), (padded, shared))
+            ]
+            results = jitted(*arguments, len(examples))
+            return tuple(np.asarray(x) for x in results)
+
+    return run
+
+
+def _devices(count: int | None) -> list[Any]:
+    """So many devices; of several processes all. Raises InputError if there are fewer."""
+    import jax
+
+    every: list[Any] = jax.devices()
+    if count is None:
+        return every if jax.process_count() > 1 else every[:1]
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise OperandError(f"devices is a whole number, not {count!r:.60}")
+    if not 1 <= count <= len(every) or (jax.process_count() > 1 and count != len(every)):
+        there = "there is 1" if len(every) == 1 else f"there are {len(every)}"
+        hint = "; XLA_FLAGS=--xla_force_host_platform_device_count=N makes N of a CPU"
+        raise InputError(
+            f"{count} devices were asked for, and {there}"
+            + (hint if every[0].platform == "cpu" else "")
+        )
+    return every[:count]
+
+
+# --- several processes ----------------------------------------------------------------------------
+
+
+def join(coordinator: str, processes: int, process: int, timeout: int) -> None:
+    """Join the other processes, before JAX computes anything.
+
+    JAX ends a process, by abort, where the others don't come, or are silent, for so many seconds.
+    """
+    import jax
+
+    jax.distributed.initialize(
+        coordinator,
+        processes,
+        process,
+        initialization_timeout=timeout,
+        heartbeat_timeout_seconds=timeout,
+    )
+
+
+def agree(parts: Mapping[str, object]) -> None:
+    """Raises InputError on every process if one differs from process 0 in one of the parts."""
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental.multihost_utils import process_allgather
+
+    digests = [sha256(repr(part).encode()).digest() for part in parts.values()]
+    mine = np.array([list(digest) for digest in digests], np.uint8)
+    with _peers():
+        every = np.asarray(process_allgather(mine))
+    for process, other in enumerate(every):
+        same = (other == every[0]).all(1)
+        differing = [name for name, equal in zip(parts, same, strict=True) if not equal]
+        if differing:
+            raise InputError(
+                f"process {process} differs from process 0 in its {', '.join(differing)}: start "
+                "all with the same data and options"
+            )
+
+
+class _peers:  # noqa: N801 - a context
+    """What JAX raises within, where a peer is lost, as a ProcessError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        import jax
+
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            raise ProcessError(
+                f"process {jax.process_index()} has lost another process, which ended or cannot "
+                "be reached"
+            ) from error

@@ -1,0 +1,157 @@
+"""train in several processes: the weights of one, and a clear end where one is missing or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from micrograd_like.cli import main
+
+pytest.importorskip("jax", reason="needs the extra jax")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends signals")
+
+BOUND = 120  # seconds: a busy machine is no failure, a hang is
+OPTIONS = ["--engine", "jax", "--hidden", "4", "--batch-size", "7", "--timeout", "30"]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Processes:
+    """Commands that train together, each with its options after those that all have."""
+
+    def __init__(self, folder, data, *options, count=2, each=None, only=None):
+        self.out = folder
+        where = f"127.0.0.1:{free_port()}"
+        self.all = [
+            subprocess.Popen(
+                [sys.executable, "-m", "micrograd_like", "train", str(data), *OPTIONS, *options,
+                 "--out", str(folder), "--coordinator", where, "--processes", str(count),
+                 "--process-id", str(i), *(each or {}).get(i, [])],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for i in range(count) if only in (None, i)
+        ]  # fmt: skip
+
+    def ends(self):
+        """(exit status, lines of stdout, lines of stderr) of each, within bounded time."""
+        told = [process.communicate(timeout=BOUND) for process in self.all]
+        return [
+            (process.returncode, out.splitlines(), error.splitlines())
+            for process, (out, error) in zip(self.all, told, strict=True)
+        ]
+
+
+def weights(folder):
+    return json.loads((folder / "model.json").read_text())["parameters"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("data") / "points.csv"
+    rows = [(rng.uniform(-1, 1), rng.uniform(-1, 1)) for _ in range(37)]
+    lines = [f"{a},{b},{'in' if a * a + b * b < 0.5 else 'out'}" for a, b in rows]
+    path.write_text("\n".join(["a,b,label", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(table, tmp_path_factory):
+    """All of them at once: most of their time they wait for one another, and for XLA."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "missing").mkdir()
+    (folder / "missing" / "model.json").write_text("untouched")
+    runs = {
+        "two": Processes(folder / "two", table, "--epochs", "3"),
+        "four": Processes(folder / "four", table, "--epochs", "3", count=4),
+        "differing": Processes(folder / "differing", table, each={1: ["--hidden", "5"]}),
+        "missing": Processes(folder / "missing", table, "--timeout", "2", only=1),
+        "first lost": Processes(folder / "first", table, "--epochs", "1000000"),
+        "second lost": Processes(folder / "second", table, "--epochs", "1000000"),
+    }
+    yield runs
+    for run in runs.values():
+        for process in run.all:
+            process.kill()
+            process.communicate()
+
+
+def test_where_a_process_is_lost_the_others_say_so_and_the_last_model_is_whole(running):
+    runs = [running["first lost"], running["second lost"]]
+    start = time.monotonic()
+    waiting = [0, 1]
+    while waiting:  # for a first epoch, since those that go on keep the machine busy
+        assert time.monotonic() - start < BOUND
+        for lost in list(waiting):
+            assert all(process.poll() is None for process in runs[lost].all)
+            if (runs[lost].out / "model.json").exists():
+                runs[lost].all[lost].send_signal(signal.SIGKILL)
+                waiting.remove(lost)
+        time.sleep(0.1)
+    for lost, run in enumerate(runs):
+        status, _, error = run.ends()[1 - lost]
+        assert status == 2
+        assert len(error) == 1
+        assert error[0].startswith(f"micrograd-like: process {1 - lost} has lost")
+        assert len(weights(run.out)) == 4 * 3 + 2 * 5
+
+
+@pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])
+def test_processes_learn_the_weights_of_one_that_is_alone(running, table, tmp_path, name, count):
+    ends = running[name].ends()
+    assert [(status, error) for status, _, error in ends] == [(0, [])] * count
+    assert main(["train", str(table), *OPTIONS, "--engine", "eager", "--epochs", "3",
+                 "--out", str(tmp_path)]) == 0  # fmt: skip
+    assert weights(running[name].out) == pytest.approx(weights(tmp_path), rel=0.0, abs=1e-9)
+    last = {out[-1] for _, out, _ in ends}
+    assert len(last) == 1
+    assert last.pop().startswith("test accuracy")
+    assert [any(line.startswith("wrote model.json") for line in out) for _, out, _ in ends] == [
+        i == 0 for i in range(count)
+    ]
+
+
+def test_processes_with_different_models_are_told_so(running):
+    for status, _, error in running["differing"].ends():
+        assert status == 2
+        assert len(error) == 1
+        assert "process 1 differs from process 0 in its model" in error[0]
+    assert not (running["differing"].out / "model.json").exists()
+
+
+def test_where_the_coordinator_is_not_there_the_command_says_so(running):
+    ((status, _, error),) = running["missing"].ends()
+    assert status == 2
+    assert len(error) == 1
+    assert "process 1 waited 2 s for the coordinator at 127.0.0.1:" in error[0]
+    assert (running["missing"].out / "model.json").read_text() == "untouched"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--processes", "2"], "need --engine jax, --coordinator, --processes and --process-id"),
+        (["--coordinator", "here", "--processes", "2", "--process-id", "0"], "is HOST:PORT"),
+        (["--coordinator", "h:1", "--processes", "2", "--process-id", "2"], "one of 0 ... 1"),
+        (["--coordinator", "h:1", "--processes", "2", "--process-id", "-1"], "one of 0 ... 1"),
+        (["--coordinator", "h:1", "--processes", "1", "--process-id", "0", "--timeout", "0"],
+         "--timeout is at least 1"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(options, problem, capsys):
+    assert main(["train", "moons", "--engine", "jax", *options]) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert error.count("\n") == 1

@@ -1,0 +1,342 @@
+"""Programs for JAX: pure functions that its transformations take, and steps shared by devices."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lifting import largest, random_graph, same
+
+from micrograd_like import Value, compile, compile_step, exp, grad, losses, nn, ops, tanh, training
+from micrograd_like.errors import InputError, MissingExtraError, OperandError
+
+jax = pytest.importorskip("jax", reason="needs the extra jax")
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def network(count=23, activation="tanh", widths=(5, 4)):
+    rng = random.Random(7)
+    X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(count)]
+    y = [rng.randrange(4) for _ in X]
+    return nn.MLP(3, list(widths), activation=activation, seed=3), X, y
+
+
+# --- the same results as the eager engine ---------------------------------------------------------
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10**9), size=st.integers(0, 40), leaves=st.integers(1, 5))
+def test_any_graph_and_a_batch_of_it_give_what_the_engine_computes(seed, size, leaves):
+    xs, root = random_graph(seed, size, leaves)
+    order = random.Random(seed).sample(xs, leaves)
+    program = compile(root, xs, order, backend="jax")
+    point = [x.data for x in xs]
+    value, gradient = program(point)
+    expected = grad(root, order)
+    assert same(value, root.data)
+    assert same(gradient, expected, largest(expected)), program.source
+    values, gradients = program([point, point])
+    assert same(values, [value] * 2)
+    assert same(gradients, [gradient] * 2, largest(expected))
+
+
+SPECIAL = [0.0, 1.0, -1.0, 0.5, -0.7, 3.0, -20.0, 400.0, 1e200, math.inf, -math.inf, math.nan]
+# sech alone is 1/cosh, which is 0 where cosh overflows; programs may lose the sign of a zero.
+SIGNS = {"atan2", "ieee_div", "div", "copysign"}
+
+
+def test_every_row_and_its_partials_are_functions_of_arrays_with_infinities_and_nan():
+    x, y, z = Value(0.3, "x"), Value(0.6, "y"), Value(0.2, "z")
+    names, roots = [], []
+    for name in sorted(ops.BUILTIN - {"affine", "where", *SIGNS}):
+        op = ops.TABLE[name]
+        leaves = [x, y, z][: op.arity or 3]
+        root = op(1.0 + x) if name == "acosh" else op(*leaves)
+        names.append(name)
+        roots.append(root)
+        for i, slope in enumerate(grad(root, leaves, create_graph=True)):
+            if isinstance(slope, Value) and slope.op is not None:
+                names.append(f"{name}'{i}")
+                roots.append(slope)
+    program = compile(roots, [x, y, z], backend="jax")
+    with jax.enable_x64(True):
+        assert "callback" not in str(jax.make_jaxpr(program.function)(np.zeros(3)))
+    rows = [[a, b, 0.25] for a in SPECIAL for b in (0.5, -2.0, 0.0, math.inf, 1e200)]
+    results = program(rows)
+    straight = compile(roots, [x, y, z], backend="python")
+    wrong = {
+        (name, tuple(row[:2])): (got, want)
+        for row, line in zip(rows, results, strict=True)
+        for name, got, want in zip(names, line.tolist(), straight(row), strict=True)
+        if not np.isclose(got, want, rtol=1e-9, atol=1e-15, equal_nan=True)
+    }
+    assert not wrong
+
+
+def test_the_derivatives_that_jax_takes_itself_are_the_tables_at_kinks_too(x64):
+    x, y = Value(0.0, "x"), Value(0.0, "y")
+    names = ["relu", "leaky_relu", "elu", "abs", "max", "min", "sigmoid", "softplus", "gelu",
+             "silu", "tanh", "erf", "logaddexp", "damp", "atan", "asinh"]  # fmt: skip
+    roots = [ops.TABLE[n](*[x, y][: 1 if n in ("leaky_relu", "elu") else ops.TABLE[n].arity])
+             for n in names]  # fmt: skip
+    program = compile(roots, [x, y], backend="jax")
+    own = compile(roots, [x, y], [x, y])
+    for point in ([0.0, 0.0], [0.7, -0.4], [-1.5, -1.5]):
+        theirs = jax.jacrev(program.function)(np.array(point))
+        assert np.allclose(theirs, own(point)[1], rtol=1e-12, atol=1e-15), point
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_a_step_gives_what_the_one_over_numpy_gives_in_any_order_of_the_parameters(loss):
+    model, X, y = network(activation="gelu" if loss == "mse" else "tanh")
+    if loss == "mse":
+        y = [[0.1 * k, -0.5, float(k % 2), 0.0] for k in y]
+    parameters = random.Random(0).sample(model.parameters(), len(model.parameters()))
+    of = getattr(losses, loss)
+    steps = [
+        compile_step(model, of, (X[0], y[0]), parameters, backend=backend)
+        for backend in ("numpy", "jax")
+    ]
+    (value, gradient), (ours, slopes) = [step.value_and_grad(X, y) for step in steps]
+    assert ours == pytest.approx(value, rel=1e-13)
+    assert np.allclose(slopes, gradient, rtol=1e-11, atol=1e-15)
+    assert np.allclose(steps[1].outputs, steps[0].outputs, rtol=1e-13)
+    assert steps[1].evaluate(X, y) == pytest.approx(value, rel=1e-13)
+
+
+def test_outputs_and_parameters_that_no_example_touches_are_filled_in():
+    w, b, unused = Value(0.5, "w"), Value(-1.0, "b"), Value(2.0, "unused")
+
+    def model(x):
+        return [w * x[0], b * 1.0, b + x[0] * x[1]]
+
+    def loss(output, target):
+        return (output[0] - target) ** 2 + w * output[2] + b**2
+
+    X, y = [[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]], [1.0, 2.0, 3.0]
+    ours, other = [
+        compile_step(model, loss, (X[0], y[0]), [w, unused, b], backend=backend)
+        for backend in ("jax", "numpy")
+    ]
+    value, gradient = ours.value_and_grad(X, y)
+    expected, slopes = other.value_and_grad(X, y)
+    assert value == pytest.approx(expected)
+    assert gradient == pytest.approx(slopes)
+    assert ours.outputs == pytest.approx(other.outputs)
+
+
+# --- a pure function ------------------------------------------------------------------------------
+
+
+def test_the_source_has_one_line_a_matrix_equation_and_assigns_nothing_in_place():
+    model, X, y = network()
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="jax")
+    for line in ("Z1 = X @ W1.T + b1", "A1 = jnp.tanh(Z1)", "dW2 = dZ2.T @ A1"):
+        assert f"    {line}\n" in step.source
+    assert "(1.0 - A1) * (1.0 + A1)" in step.source
+    assert "cosh" not in step.source
+    assert "] =" not in step.source
+    assert "np." not in step.source.replace("jnp.", "")
+    assert r"Z_{1} &= X\, W_{1}^\top + b_{1}" in step.equations()
+    assert "hstack" not in step.equations()
+
+
+def test_jit_grad_and_vmap_take_the_function(x64):
+    x = [Value(0.3, "x[0]"), Value(-0.8, "x[1]")]
+    root = tanh(x[0] * x[1]) + exp(x[0])
+    program = compile(root, x, x, backend="jax")
+    value, gradient = jax.jit(program.function)(np.array([0.3, -0.8]))
+    assert value.dtype == gradient.dtype == np.float64
+    assert float(value) == pytest.approx(root.data, rel=1e-14)
+    by_jax = jax.grad(lambda v: program.function(v)[0])(np.array([0.3, -0.8]))
+    assert np.allclose(by_jax, gradient, rtol=1e-14)
+    curvature = jax.jacfwd(lambda v: program.function(v)[1])(np.array([0.3, -0.8]))
+    first = grad(root, x, create_graph=True)
+    assert np.allclose(curvature, [grad(g, x) for g in first], rtol=1e-12)
+    values, _ = jax.vmap(program.function)(np.array([[0.3, -0.8], [1.0, 2.0]]))
+    assert float(values[1]) == pytest.approx(math.tanh(2.0) + math.e, rel=1e-14)
+    model, X, y = network()
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="jax")
+    weights, examples = step.arrays(X, y)
+    slopes = jax.grad(lambda w: step.function(w, examples)[0])(weights)
+    assert np.allclose(slopes, step.function(weights, examples)[2], rtol=1e-10, atol=1e-15)
+
+
+def test_several_outputs_give_their_jacobian():
+    x = [Value(1.0, "x[0]"), Value(2.0, "x[1]")]
+    program = compile([x[0] * x[1], x[0] + x[1], Value(3.0)], x, x, backend="jax")
+    values, jacobian = program([1.0, 2.0])
+    assert values.tolist() == [2.0, 3.0, 3.0]
+    assert jacobian.tolist() == [[2.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
+    assert program([[1.0, 2.0]] * 3)[1].shape == (3, 3, 2)
+
+
+def test_an_exported_program_runs_where_the_package_is_not(tmp_path):
+    from jax import export
+
+    model, X, y = network(3)
+    parameters = model.parameters()
+    loss = losses.mean([losses.cross_entropy(model(x), t) for x, t in zip(X, y, strict=True)])
+    program = compile(loss, parameters, parameters, backend="jax")
+    values = np.array([p.data for p in parameters])
+    with jax.enable_x64(True):
+        exported = export.export(jax.jit(program.function))(
+            jax.ShapeDtypeStruct(values.shape, values.dtype)
+        )
+    (tmp_path / "program").write_bytes(exported.serialize())
+    np.save(tmp_path / "values.npy", values)
+    code = """
+        import sys
+        sys.modules["micrograd_like"] = None
+        import jax, numpy as np
+        from jax import export
+        jax.config.update("jax_enable_x64", True)
+        program = export.deserialize(bytearray(open("program", "rb").read()))
+        value, gradient = program.call(np.load("values.npy"))
+        np.save("results.npy", np.concatenate([[value], gradient]))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, check=True)
+    results = np.load(tmp_path / "results.npy")
+    assert results[0] == pytest.approx(loss.data, rel=1e-13)
+    assert np.allclose(results[1:], grad(loss, parameters), rtol=1e-11, atol=1e-16)
+
+
+def test_a_row_of_the_users_is_called_back_and_jax_refuses_to_look_into_it(made_up):
+    cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3.0 * x * x)
+    x = Value(2.0, "x")
+    program = compile(cube(x) * x, [x], [x], backend="jax")
+    assert [float(r) for r in program([2.0])[1]] == [32.0]
+    assert program([[2.0], [1.0]])[0].tolist() == [16.0, 1.0]
+    with jax.enable_x64(True):
+        point = np.array([2.0])
+        with pytest.raises(ValueError, match="callback"):
+            jax.grad(lambda v: program.function(v)[0])(point)
+        with pytest.raises(NotImplementedError, match="callback"):
+            jax.export.export(jax.jit(program.function))(jax.ShapeDtypeStruct((1,), point.dtype))
+
+
+# --- dtypes ---------------------------------------------------------------------------------------
+
+
+def test_float64_is_never_rounded_silently_and_the_users_configuration_stays():
+    x = Value(0.1, "x")
+    program = compile(x * x, [x], [x], backend="jax")
+    with jax.enable_x64(False):
+        assert program([0.1])[0] == 0.1 * 0.1
+        assert jax.numpy.asarray(0.1).dtype == np.float32
+        for call in (program.function, jax.jit(program.function)):
+            with pytest.raises(InputError, match=r"jax_enable_x64.*dtype='float32'"):
+                call(np.array([0.1]))
+    with jax.enable_x64(True):
+        assert float(program.function(np.array([0.1]))[0]) == 0.1 * 0.1
+        with pytest.raises(InputError, match="was given float32"):
+            program.function(np.array([0.1], np.float32))
+
+
+def test_float32_is_float32_throughout_wherever_it_runs():
+    model, X, y = network(activation="gelu")
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="jax", dtype="float32")
+    expected = compile_step(model, losses.cross_entropy, (X[0], y[0])).value_and_grad(X, y)
+    value, gradient = step.value_and_grad(X, y)
+    assert gradient.dtype == step.outputs.dtype == np.float32
+    assert value == pytest.approx(expected[0], rel=1e-5)
+    assert np.allclose(gradient, expected[1], rtol=1e-3, atol=1e-6)
+    arrays = [x.astype(np.float32) for x in step.arrays(X, y)]
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            jaxpr = jax.make_jaxpr(step.function)(*arrays)
+        assert not re.search(r"f64\[\d", str(jaxpr))
+        assert {x.dtype for x in jaxpr.out_avals} == {np.dtype(np.float32)}
+
+
+def test_what_does_not_fit_is_refused(monkeypatch):
+    x = Value(1.0, "x")
+    with pytest.raises(InputError, match="dtype is float64 or float32, not 'float16'"):
+        compile(x, [x], backend="jax", dtype="float16")
+    with pytest.raises(InputError, match="needs backend='jax'"):
+        compile(x, [x], dtype="float32")
+    with pytest.raises(InputError, match="numpy, python, numba or jax"):
+        compile(x, [x], backend="xla")
+    program = compile(x, [x], backend="jax")
+    with pytest.raises(InputError, match="takes 1 values"):
+        program([1.0, 2.0])
+    with pytest.raises(OperandError):
+        program(["1"])
+    model, X, y = network()
+    with pytest.raises(InputError, match="numpy or jax"):
+        compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="numba")
+    with pytest.raises(InputError, match="engine='jax'"):
+        training.fit(model, X, y, devices=1)
+    for wrong, error in ((99, InputError), (0, InputError), (1.5, OperandError)):
+        with pytest.raises(error, match="devices"):
+            training.fit(model, X, y, engine="jax", devices=wrong)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(MissingExtraError, match=r"micrograd_like\[jax\]"):
+        compile(x, [x], backend="jax")
+    with pytest.raises(MissingExtraError, match=r"micrograd_like\[jax\]"):
+        training.fit(model, X, y, engine="jax")
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+EIGHT_DEVICES = """
+import json, random
+import numpy as np
+from micrograd_like import nn, training
+from micrograd_like.errors import InputError
+from micrograd_like.lifting import xla
+
+rng = random.Random(0)
+X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(22)]
+y = [rng.randrange(4) for _ in X]
+weights = {}
+for devices in (None, 1, 2, 4, 8):
+    model = nn.MLP(3, [5, 4], seed=3)
+    options = {"engine": "jax", "devices": devices} if devices else {}
+    training.fit(model, X, y, epochs=3, batch_size=13, validation=(X[:3], y[:3]), **options)
+    weights[str(devices)] = [p.data for p in model.parameters()]
+try:
+    training.fit(model, X, y, engine="jax", devices=9)
+except InputError as error:
+    refusal = str(error)
+shapes = []
+def look(values, examples):
+    import jax
+    jax.debug.inspect_array_sharding(examples, callback=lambda s: shapes.append(str(s)))
+    return (examples @ values).sum(), examples @ values, values
+xla.sharded(look, "float64", 8)(np.ones(3), np.ones((13, 3)))
+print(json.dumps({"weights": weights, "refusal": refusal, "sharding": shapes}))
+"""
+
+
+def test_weights_are_the_eager_engines_on_1_2_4_and_8_devices_that_do_not_divide_the_batch():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    result = subprocess.run(
+        [sys.executable, "-c", EIGHT_DEVICES],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(result.stdout.splitlines()[-1])
+    eager = told["weights"].pop("None")
+    assert set(told["weights"]) == {"1", "2", "4", "8"}
+    for weights in told["weights"].values():
+        assert weights == pytest.approx(eager, rel=0.0, abs=1e-9)
+    assert told["refusal"].startswith("9 devices were asked for, and there are 8")
+    assert "examples" in told["sharding"][0] or "devices=[8" in told["sharding"][0]
