@@ -110,9 +110,9 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         log.seek(0)
         logged = log.read().splitlines()
     said = [line for line in logged if line.startswith("micrograd-like: ")]
-    if status > 0 and not said:  # a failure of ours: show all
-        said = logged
-    elif status < 0 and not said:
+    if status and not said and any(line.startswith("Traceback") for line in logged):
+        said = logged  # a failure of ours
+    elif status and not said:
         who, where = f"process {arguments.process_id}", arguments.coordinator
         what = f"{who} has lost the coordinator at {where}, or another process"
         if not joined:
@@ -121,9 +121,10 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
                 f"{arguments.processes} processes: start process 0 there, and each other once"
             )
         said = [f"micrograd-like: {what}"]
+        status = 2
     if said:
         print("\n".join(said), file=sys.stderr)
-    return status if status >= 0 else 2
+    return status
 
 
 def _joined(arguments: argparse.Namespace) -> str:

@@ -61,6 +61,10 @@ def where(xp: Any, condition: Any, x: Any, y: Any) -> Any:
     return xp.where(condition != 0.0, x, y)
 
 
+def step(xp: Any, x: Any) -> Any:
+    return xp.where(x > 0.0, 1.0, xp.where(x <= 0.0, 0.0, xp.nan))
+
+
 def greater(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(x > y, 1.0, xp.where(x < y, 0.0, xp.where(x == y, 0.5, xp.nan)))
 
@@ -151,6 +155,7 @@ FUNCTIONS: dict[Op, Callable[..., Any]] = {
     ops.power: power,
     ops.ieee_pow: power,
     ops.pow_slope: pow_slope,
+    ops.step: step,
     ops.where: where,
     ops.greater: greater,
     ops.logsumexp: logsumexp_of,

@@ -38,7 +38,7 @@ class XlaEmitter(Emitter):
     """Writes for jax.numpy: nothing is assigned in place, and sums are sums."""
 
     rows: ClassVar[dict[Op, str]] = {
-        **Emitter.rows,
+        **{op: template for op, template in Emitter.rows.items() if op is not ops.step},
         ops.absolute: "@x * np.sign(@x)",  # JAX has abs'(0) = 1
         ops.relu: "jax.nn.relu(@x)",
         ops.sigmoid: "jax.nn.sigmoid(@x)",
@@ -387,7 +387,9 @@ class _peers:  # noqa: N801 - a context
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         import jax
 
-        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+        # What the collectives report is a ValueError of a version that does not know the status.
+        lost = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if lost and jax.process_count() > 1:
             raise ProcessError(
                 f"process {jax.process_index()} has lost another process, which ended or cannot "
                 "be reached"
