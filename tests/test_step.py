@@ -66,7 +66,7 @@ def test_a_step_is_the_mean_loss_over_a_batch_of_any_size_and_its_gradient(loss,
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_hundred_compiled_steps_lead_to_the_eager_weights(loss, optimizer):
     weights, histories = [], []
-    for engine in training.ENGINES:
+    for engine in ("eager", "compiled"):
         model, X, y = problem(loss)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -144,9 +144,9 @@ def test_what_cannot_be_traced_says_why_and_the_eager_engine_goes_on():
     with pytest.raises(TraceError, match="one example"):
         compile_step(model, loss, (X[0], y[0]))
     weights = []
-    for engine in training.ENGINES:
+    for engine in ("eager", "compiled"):
         model, X, y = problem("cross_entropy")
-        if engine == "compiled":
+        if engine != "eager":
             with pytest.warns(UserWarning, match="not compiled"):
                 training.fit(model, X, y, loss=loss, epochs=2, engine=engine)
         else:

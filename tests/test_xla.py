@@ -340,3 +340,17 @@ def test_weights_are_the_eager_engines_on_1_2_4_and_8_devices_that_do_not_divide
         assert weights == pytest.approx(eager, rel=0.0, abs=1e-9)
     assert told["refusal"].startswith("9 devices were asked for, and there are 8")
     assert "examples" in told["sharding"][0] or "devices=[8" in told["sharding"][0]
+
+
+def test_what_cannot_be_traced_is_trained_by_the_eager_engine_with_a_warning():
+    weights = []
+    for engine in ("eager", "jax"):
+        model, X, y = network(9)
+        options = {"loss": lambda out, t: losses.cross_entropy(out, t) * 2.0, "epochs": 1}
+        if engine == "eager":
+            training.fit(model, X, y, **options)
+        else:
+            with pytest.warns(UserWarning, match="not compiled"):
+                training.fit(model, X, y, engine=engine, **options)
+        weights.append([p.data for p in model.parameters()])
+    assert weights[0] == weights[1]
