@@ -411,7 +411,8 @@ class Report:
             re.findall(r"ones\d* @ ", program.source)
         )
         self.gathers = len(re.findall(r"\[(?::, )?places\d+\]|take\(places\d+\)", program.source))
-        self.bytes = sum(getattr(x, "nbytes", 0) for x in program._constants.values())
+        constants = {**program._constants, "np": None}  # NumPy 1 has an `nbytes` of its own
+        self.bytes = sum(getattr(x, "nbytes", 0) for x in constants.values())
 
     def __str__(self) -> str:
         return (
