@@ -137,6 +137,8 @@ class Native:
         blocks: Sequence[tuple[str, int]],
         jacobian: tuple[int, int] | None,
     ) -> None:
+        from numba import TypingError
+
         loops = emit_loops(lifted, blocks)
         self.source: Final = loops.source
         self._inputs = lifted.tape.inputs
@@ -147,11 +149,13 @@ class Native:
         compiled = _compiled(loops.source)
         self._batch = compiled["batch"]
         self.single: Final = self._caller(compiled["program"], loops.signature)
+        # Of what is no array of floats; the latter of elements whose type it does not know.
+        self.refusals: Final = (TypeError, TypingError)
 
     def _caller(self, run: Any, signature: Sequence[str]) -> Any:
         """A function of `values` with as little work around the machine code as there can be.
 
-        It raises TypeError for what is not a writable, contiguous array of as many floats.
+        It raises one of `refusals` for what is not a writable, contiguous array of as many floats.
         """
         lines = [
             "def program(values):",

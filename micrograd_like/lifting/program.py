@@ -278,7 +278,7 @@ class Program:
         if self._native is not None and not check:
             try:
                 return self.function(values)
-            except TypeError:
+            except self._native.refusals:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
             return self._run_python(values, check)
