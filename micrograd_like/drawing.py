@@ -88,6 +88,7 @@ def draw(
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
     if not is_count(max_nodes):
         raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
+    max_nodes = int(max_nodes)  # NumPy's integers overflow, or divide into floats
     graph = _Graph(listed(roots), _values("parameters", parameters))
     plan = _plan(graph, collapse, max_nodes)
     marked = _values("highlight", highlight)

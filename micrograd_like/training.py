@@ -165,9 +165,9 @@ def fit(
         raise InputError(f"engine is one of {', '.join(ENGINES)}, not {engine!r:.60}")
     if devices is not None and engine != "jax":
         raise InputError("devices are for engine='jax'")
-    _check_count("epochs", epochs)
+    epochs = _whole("epochs", epochs)
     if batch_size is not None:
-        _check_count("batch_size", batch_size)
+        batch_size = _whole("batch_size", batch_size)
     rule = _loss(loss)
     saved = None if resume is None else _saved(resume, epochs)
     history = History() if saved is None else saved.history
@@ -206,7 +206,7 @@ def fit(
             "optimizer": type(descent).__name__,
             **descent._settings(),
             "examples": _count(source),
-            "batch_size": size and int(size),
+            "batch_size": size,
             "data": source.digest(),
             "validation": _count(held),
             "columns": _columns(rule, held),
@@ -524,9 +524,11 @@ def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
     return optimizer
 
 
-def _check_count(name: str, count: Any) -> None:
+def _whole(name: str, count: Any) -> int:
+    """The count as an int: NumPy's integers overflow, or add up to floats. Raises InputError."""
     if not is_count(count):
         raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
+    return int(count)
 
 
 def _target_check(rule: Loss, model: Callable[[Any], Any], x: Any) -> Callable[[Any], object]:

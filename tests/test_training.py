@@ -302,6 +302,13 @@ def test_numpys_integers_are_whole_numbers():
     assert len(history) == 2
 
 
+def test_numpys_integers_neither_overflow_nor_become_floats():
+    numpy = pytest.importorskip("numpy")
+    for epochs in (numpy.int8(127), numpy.uint64(2)):
+        history = training.fit(nn.Neuron(2, seed=0), XOR, [0, 1, 1, 0], loss="mse", epochs=epochs)
+        assert len(history) == epochs
+
+
 def test_a_loss_that_leaves_its_domain_is_undone_and_names_epoch_and_batch():
     model = nn.MLP(1, [1], output_activation="sigmoid", seed=0)
     descent = optim.SGD(model.parameters(), lr=1e6)
