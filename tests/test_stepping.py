@@ -172,12 +172,12 @@ def test_a_graph_of_any_depth_has_its_steps() -> None:
     x = y = Value(0.5)
     for _ in range(50_000):
         y = y.sin() + x
-    start = time.perf_counter()
+    start = time.process_time()
     passes = steps(y)
     assert len(passes) == 2 * 100_001
     assert passes.replay()[x] == grad(y, x)
     assert "more; print(steps) shows all" in repr(passes)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 # --- the formulas ---------------------------------------------------------------------------------
