@@ -32,7 +32,7 @@ if __name__ == "__main__":
         with atheris.instrument_imports(include=["micrograd_like"]):
             import micrograd_like  # noqa: F401 - to be instrumented
 
-import mpmath
+from optional import mpmath
 from programs import (
     COMPLEX_STEP,
     MAKE,

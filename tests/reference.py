@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mpmath
 from hypothesis import strategies as st
-from mpmath import mp
+from optional import mp
 
 from micrograd_like import Op, Value, grad, ops, topological_order
 
@@ -331,7 +330,7 @@ def check_row(row: Op, xs: Sequence[float]) -> None:
     assert plain == node.data, f"{row.name} of floats is {plain!r}, of Values {node.data!r}"
     assert list(node.local_grads) == gradients
     assert [g.data for g in graphs] == gradients
-    with mpmath.workdps(_DIGITS):
+    with mp.workdps(_DIGITS):
         _hold(row.name, f, xs, node.data, 8)
         for i, got in enumerate(gradients):
             _hold(f"partial {i} of {row.name}", _difference(f, i), xs, got, 16)

@@ -20,7 +20,6 @@ from fractions import Fraction
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import pytest
 from reference import same
 
@@ -48,6 +47,8 @@ from micrograd_like import (
     training,
 )
 from micrograd_like.errors import DomainError, InputError, MicrogradError, OperandError, StateError
+
+np = pytest.importorskip("numpy")
 
 INF, NAN = math.inf, math.nan
 

@@ -11,10 +11,10 @@ import sys
 from fractions import Fraction
 from itertools import product as grid
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optional import np
 
 from micrograd_like import (
     Op,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from optional import np
 
 from micrograd_like import (
     Value,
@@ -248,6 +248,7 @@ def test_graphs_are_drawn_derived_stepped_and_compiled_in_threads() -> None:
 
 
 def test_what_is_loaded_late_is_loaded_in_threads() -> None:
+    pytest.importorskip("numpy")
     script = """
 import sys, threading
 sys.setswitchinterval(1e-6)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optional import cases, np
 from reference import VALUE, Program, forward_gradient, forward_hessian, programs
 
 from micrograd_like import (
@@ -76,7 +76,14 @@ def test_value_and_grad_keeps_the_structure_of_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    "x", [[2.0, 3.0], (2.0, 3.0), np.array([2.0, 3.0]), [2, Fraction(3)], [np.float32(2), Value(3)]]
+    "x",
+    [
+        [2.0, 3.0],
+        (2.0, 3.0),
+        [2, Fraction(3)],
+        [2, Value(3)],
+        *cases(lambda: [np.array([2.0, 3.0]), [np.float32(2), Value(3)]]),
+    ],
 )
 def test_value_and_grad_takes_lists_tuples_arrays_and_numbers_of_every_type(x: Any) -> None:
     assert value_and_grad(lambda x: x[0] * x[0] * x[1])(x) == (12.0, [12.0, 4.0])
@@ -101,7 +108,7 @@ def test_value_and_grad_of_an_unused_argument_is_zero() -> None:
     assert value_and_grad(lambda x, y: x * x)(3.0, 4.0) == (9.0, (6.0, 0.0))
 
 
-@pytest.mark.parametrize("constant", [5, 5.0, np.float64(5), Fraction(5)])
+@pytest.mark.parametrize("constant", [5, 5.0, *cases(lambda: [np.float64(5)]), Fraction(5)])
 def test_value_and_grad_of_a_constant_function_is_zero(constant: Any) -> None:
     assert value_and_grad(lambda x: constant)([1.0, 2.0]) == (5.0, [0.0, 0.0])
 
@@ -129,7 +136,7 @@ def test_value_and_grad_refuses_arguments_that_are_no_numbers(bad: Any) -> None:
         value_and_grad(lambda x: Value(1.0))(bad)
 
 
-@pytest.mark.parametrize("result", [None, "1", np.ones(2)], ids=repr)
+@pytest.mark.parametrize("result", [None, "1", *cases(lambda: [np.ones(2)])], ids=repr)
 def test_value_and_grad_refuses_results_that_are_no_numbers(result: Any) -> None:
     with pytest.raises(OperandError):
         value_and_grad(lambda x: result)(1.0)
@@ -209,8 +216,12 @@ def test_hessian_of_a_function_is_that_worked_out_by_hand() -> None:
 def test_hessian_of_a_graph_is_that_of_the_function() -> None:
     x = leaves(-1.2, 1.0)
     assert hessian(rosenbrock(x), x) == hessian(rosenbrock, [-1.2, 1.0])
-    assert hessian(rosenbrock(x), tuple(x)) == hessian(rosenbrock, np.array([-1.2, 1.0]))
+    assert hessian(rosenbrock(x), tuple(x)) == hessian(rosenbrock, (-1.2, 1.0))
     assert [v.grad for v in x] == [0.0, 0.0]
+
+
+def test_hessian_takes_an_array_for_the_variables() -> None:
+    assert hessian(rosenbrock, np.array([-1.2, 1.0])) == hessian(rosenbrock, [-1.2, 1.0])
 
 
 def test_hessian_by_one_variable_is_a_float() -> None:
@@ -297,10 +308,12 @@ def test_jvp_of_a_graph_gives_directional_derivatives_alone() -> None:
     assert (x.grad, y.grad, z.grad) == (0.0, 0.0, 0.0)
 
 
-def test_jvp_takes_directions_of_every_numeric_type() -> None:
+@pytest.mark.parametrize(
+    "direction", [[1, 10], (True, Fraction(10)), *cases(lambda: [np.array([1.0, 10.0])])]
+)
+def test_jvp_takes_directions_of_every_numeric_type(direction: Any) -> None:
     x = leaves(2.0, 3.0)
-    for direction in ([1, 10], np.array([1.0, 10.0]), (True, Fraction(10))):
-        assert jvp(x[0] * x[1], x, direction) == 23.0
+    assert jvp(x[0] * x[1], x, direction) == 23.0
 
 
 def test_jvp_does_not_depend_on_data_changed_later() -> None:
@@ -347,7 +360,9 @@ def test_jvp_is_the_jacobian_times_the_direction(program: Program, components: l
         assert math.isclose(derivative, sum(terms), rel_tol=1e-8, abs_tol=1e-8 * size)
 
 
-@pytest.mark.parametrize("direction", [[1.0], [1.0, 2.0, 3.0], [], np.ones(3)], ids=repr)
+@pytest.mark.parametrize(
+    "direction", [[1.0], [1.0, 2.0, 3.0], [], *cases(lambda: [np.ones(3)])], ids=repr
+)
 def test_jvp_refuses_a_direction_of_another_length(direction: Any) -> None:
     x = leaves(2.0, 3.0)
     got = len(direction)
