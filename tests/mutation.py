@@ -23,6 +23,7 @@ import ast
 import difflib
 import gc
 import json
+import math
 import os
 import random
 import resource
@@ -154,18 +155,19 @@ def mutants(source: str, order: random.Random | list[int] | None) -> Iterator[tu
 class Tests:
     """Test files, and the pytest plugin that runs their last killers first, then the fast tests."""
 
-    def __init__(self, files: Sequence[str], tree: Path) -> None:
+    def __init__(self, files: Sequence[str], tree: Path, under: float) -> None:
         self.files = files
+        self.under = under
         self.answer = tree.parent / "answer.json"
         self.durations: dict[str, float] = {}
         self.killers: list[str] = []  # the last one last
         self.limit = 1000
-        before = os.times().children_user
         if (verdict := self.verdict()) != "survived":
             sys.exit(f"without a mutant: {verdict}")
-        self.limit = 10 + 3 * int(os.times().children_user - before)
+        self.limit = 10 + 3 * int(sum(d for d in self.durations.values() if d < under))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [i for i in items if self.durations.get(i.nodeid, 0.0) < self.under]
         place = {killer: -i for i, killer in enumerate(self.killers, 1)}
         items.sort(key=lambda i: (place.get(i.nodeid, 0), self.durations.get(i.nodeid, 0.0)))
 
@@ -250,6 +252,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, nargs="+", help="the mutants of these numbers")
     parser.add_argument("--own", action="store_true", help="the mirroring test file alone")
+    parser.add_argument(
+        "--under", type=float, default=math.inf, help="only tests that take fewer seconds"
+    )
     parser.add_argument("--verbose", action="store_true", help="every verdict")
     arguments = parser.parse_args()
     hypothesis.settings.register_profile(
@@ -285,7 +290,7 @@ def main() -> None:
                 if files not in known:
                     sys.dont_write_bytecode = False
                     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-                    known[files] = Tests(files, tree)
+                    known[files] = Tests(files, tree, arguments.under)
             figures = examine(name, {s: known[files] for s, files in stages.items()}, arguments)
             killed = 1 - figures["survived"] / figures["mutants"]
             print(f"{name}: {killed:.1%} killed, {dict(figures)}", flush=True)

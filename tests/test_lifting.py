@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import random
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from itertools import product as grid
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from micrograd_like import (
     Value,
     affine,
     compile,
+    compile_step,
     exp,
     grad,
     log,
@@ -31,6 +34,7 @@ from micrograd_like import (
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError
+from micrograd_like.lifting.emit import emit
 from micrograd_like.lifting.equations import equations
 from micrograd_like.lifting.tape import record
 
@@ -533,10 +537,72 @@ def test_a_tape_prints_the_assignments_it_holds():
     ]
 
 
-def test_coefficients_move_out_of_a_quotient():
-    x, y = Value(2.0), Value(3.0)
-    tape = record([(2.0 * x) / (4.0 * y)], [x, y])
-    assert str(tape).splitlines() == ["v2 = ieee_div(v0, v1)", "v3 = 0.5·v2", "return v3"]
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        # Coefficients move out of products and quotients, constants are folded.
+        (lambda x, y: x / y, "v2 = div(v0, v1); return v2"),
+        (lambda x, y: 2.0 * x / y, "v2 = ieee_div(v0, v1); v3 = 2.0·v2; return v3"),
+        (lambda x, y: x / (4.0 * y), "v2 = ieee_div(v0, v1); v3 = 0.25·v2; return v3"),
+        (lambda x, y: (2.0 * x) / (4.0 * y), "v2 = ieee_div(v0, v1); v3 = 0.5·v2; return v3"),
+        (lambda x, y: 2.0 / (4.0 * y), "v2 = 4.0·v1; v3 = div(2.0, v2); return v3"),
+        (lambda x, y: (3.0 * x) / 2.0, "v2 = 1.5·v0; return v2"),
+        (lambda x, y: Value(2.0) * 3.0 + Value(1.5), "return 7.5"),
+        # Not where this would overflow, vanish or divide by zero.
+        (lambda x, y: x / 1e-310, "v2 = div(v0, 1e-310); return v2"),
+        (lambda x, y: 1e300 * x / 1e-300, "v2 = 1e+300·v0; v3 = div(v2, 1e-300); return v3"),
+        (lambda x, y: 1e-300 * x / 1e300, "v2 = 1e-300·v0; v3 = div(v2, 1e+300); return v3"),
+        (lambda x, y: ops.ieee_div(x, 0.0), "v2 = ieee_div(v0, 0.0); return v2"),
+        (lambda x, y: x * 1e200 * 1e200, "v2 = 1e+200·v0; v3 = mul(v2, 1e+200); return v3"),
+        (lambda x, y: 1e-200 * (1e-200 * x), "v2 = 1e-200·v0; v3 = mul(1e-200, v2); return v3"),
+        (lambda x, y: x * 1e-200 * 0.0, "v2 = 0.0·v0; return v2"),
+        # Small powers are products.
+        (lambda x, y: ops.power(x, 0.0) + y, "v2 = 1.0 + 1.0·v1; return v2"),
+        (lambda x, y: x**1 + y, "v2 = 1.0·v0 + 1.0·v1; return v2"),
+        (lambda x, y: x**2 + y, "v2 = 1.0·v1 + 1.0·v0·v0; return v2"),
+        (lambda x, y: x**3, "v2 = 1.0·v0·v0; v3 = 1.0·v0·v2; return v3"),
+        (lambda x, y: x**4, "v2 = pow(v0, 4.0); return v2"),
+        (lambda x, y: x**y, "v2 = pow(v0, v1); return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 0.0) + y, "return v1"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 1.0) + y, "v2 = 1.0 + 1.0·v1; return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 2.0), "v2 = 6.0·v0; return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 3.0), "v2 = 27.0·v0·v0; return v2"),
+        (lambda x, y: ops.pow_slope(x, 4.0), "v2 = 1.0·v0·v0; v3 = 4.0·v0·v2; return v3"),
+        (lambda x, y: ops.pow_slope(x, 5.0), "v2 = pow_slope(v0, 5.0); return v2"),
+        (lambda x, y: ops.pow_slope(x, y), "v2 = pow_slope(v0, v1); return v2"),
+        # Equal expressions are one.
+        (lambda x, y: [x * y + 1.0, y * x + 1.0], "v2 = 1.0 + 1.0·v0·v1; return v2, v2"),
+        (lambda x, y: [x + y, y + x], "v2 = 1.0·v0 + 1.0·v1; return v2, v2"),
+        (
+            lambda x, y: [ops.maximum(x, c) for c in (0.0, -0.0, math.nan, -math.nan)],
+            "v2 = max(v0, 0.0); v3 = max(v0, -0.0); v4 = max(v0, nan); return v2, v3, v4, v4",
+        ),
+        # So are multiples that several use, and sums that are multiplied by constants.
+        (
+            lambda x, y: (d := 3.0 * x).tanh() + d.sin(),
+            "v2 = 3.0·v0; v3 = tanh(v2); v4 = sin(v2); v5 = 1.0·v3 + 1.0·v4; return v5",
+        ),
+        (lambda x, y: 2.0 * (x + y) - x, "v2 = 1.0·v0 + 1.0·v1; v3 = 2.0·v2 + -1.0·v0; return v3"),
+        # What is used once is taken up; 2x - x stays, which is NaN for an infinite x.
+        (lambda x, y: x - 2.0 * (x * y) + 1.5, "v2 = 1.5 + 1.0·v0 + -2.0·v0·v1; return v2"),
+        (lambda x, y: 2.0 * x + x, "v2 = 3.0·v0; return v2"),
+        (lambda x, y: 2.0 * x - x, "v2 = -1.0·v0; v3 = 2.0·v0 + 1.0·v2; return v3"),
+        (
+            lambda x, y: 3.0 * (x * y) - x * y * 2.0,
+            "v2 = 1.0·v0·v1; v3 = -2.0·v2; v4 = 3.0·v2 + 1.0·v3; return v4",
+        ),
+        (
+            lambda x, y: affine([x, y, 2.0], [y, 3.0, x], 1.5),
+            "v2 = 1.5 + 3.0·v1 + 2.0·v0 + 1.0·v0·v1; return v2",
+        ),
+        (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
+    ],
+)
+def test_a_graph_is_recorded_in_its_simplest_form(outputs, text):
+    xs = [Value(2.0), Value(3.0)]
+    roots = outputs(*xs)
+    roots = [r if isinstance(r, Value) else Value(r) for r in np.atleast_1d(roots)]
+    assert str(record(roots, xs)).replace("\n", "; ") == text
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -707,6 +773,121 @@ def test_what_once_broke_it_works(name, backend):
     assert same(gradients, [grad(root, inputs)] * 2, largest(grad(root, inputs)))
 
 
+def small():
+    x, y, z = Value(0.5, "x"), Value(2.0, "y"), Value(-1.0, "z")
+    return [x, y, z], [x * y - z, 1.0 - ops.where(x, 2.0, y) * 3.0, Value(4.0), x, -(z / y)]
+
+
+def outer():
+    u, v, w = vector("u", 3), vector("v", 2), vector("w", 2)
+    table = [[(a * b - c).tanh() for b, c in zip(v, w, strict=True)] for a in u]
+    return [*u, *v, *w], sum(x * x for row in table for x in row) - 2.0 * sum(u)
+
+
+def parts():
+    a, v = matrix("A", 4, 3), vector("v", 8)
+    column, row = [r[1] for r in a], a[2]
+    block = [x * 2.0 for r in a[1:3] for x in r[:2]]
+    total = sum(column) * sum(row) + sum(v[::2]) - sum(x.exp() for x in v[1:4])
+    return [*flat(a), *v], total + sum(b.sin() for b in block) + v[7] * a[3][2] + v[5].cos() * v[2]
+
+
+def rectified():
+    model = nn.MLP(2, [3, 1], "relu", seed=0)
+    loss = sum((model([0.5, 0.1 * i]) - i).relu() for i in range(4))
+    return model.parameters(), penalised(loss, model.parameters())
+
+
+def coefficients():
+    a, v = matrix("A", 3, 2), vector("v", 3)
+    mixed = [sum((0.5 * i - j) * x for j, x in enumerate(r)) for i, r in enumerate(a)]
+    root = sum((i + 1.0) * m * x for i, (m, x) in enumerate(zip(mixed, v, strict=True)))
+    return [*flat(a), *v], root - sum(3.0 * sum(r).exp() for r in zip(*a, strict=True))
+
+
+def functions():
+    xs = [Value(0.6, "x"), Value(0.4, "y"), Value(1.5, "z")]
+    rows = [op for name, op in sorted(ops.TABLE.items()) if name in ops.BUILTIN and op.arity]
+    return xs, sum(op(*(xs[::-1] if op is ops.acosh else xs)[: op.arity]) for op in rows)
+
+
+def odd_numbers():
+    x, y = Value(0.5, "x"), Value(2.0, "y")
+    return [x, y], [ops.maximum(x, c) * y for c in (math.nan, math.inf, -math.inf)] + [
+        x + c for c in (math.nan, math.inf, -math.inf)
+    ]
+
+
+def step_of(loss, activation):
+    width = {"cross_entropy": 4, "mse": 2}.get(loss.__name__, 1)
+    model = nn.MLP(3, [5, width], activation, seed=3)
+    label = [0.5, 1.5] if width == 2 else 1
+    return compile_step(model, loss, ([0.5, -0.5, 0.25], label)).source
+
+
+def step_with_all_kinds_of_terms():
+    model = nn.MLP(2, [3, 2], "sigmoid", seed=3)
+
+    def loss(outputs, target):
+        a, b = outputs
+        penalty = sum(0.1 * p * p for p in model.parameters())
+        return (a * b - target).abs() + penalty + 2.0 * a.exp() * model.layers[0].neurons[0].b
+
+    return compile_step(model, loss, ([0.5, -0.5], 1.0)).source
+
+
+def step_of_a_function():
+    w, v = vector("w", 3), Value(0.5, "v")
+
+    def model(x):
+        return sum(a * b for a, b in zip(w, x, strict=True)) * v + w[0] + 3.0 * v
+
+    return compile_step(model, losses.mse, ([1.0, 2.0, 3.0], 1.0), [*w, v]).source
+
+
+WRITTEN = {
+    **{name: PROGRAMS[name] for name in ("batch normalisation", "softmax cross-entropy")},
+    **{f.__name__: f for f in (small, outer, parts, rectified, coefficients, functions)},
+    "odd numbers": odd_numbers,
+    "Rosenbrock": lambda: rosenbrock(6),
+}
+STEPS = {
+    "step, cross-entropy": lambda: step_of(losses.cross_entropy, "tanh"),
+    "step, hinge": lambda: step_of(losses.hinge, "relu"),
+    "step, mse": lambda: step_of(losses.mse, "gelu"),
+    "step, all kinds of terms": step_with_all_kinds_of_terms,
+    "step, function": step_of_a_function,
+}
+SOURCES = Path(__file__).parent / "data" / "sources.json"
+
+
+def written(name):
+    """The program for one example, that for a batch, equations, and that of floats if short."""
+    if name in STEPS:
+        return STEPS[name]().splitlines()
+    inputs, root = WRITTEN[name]()
+    wrt = inputs if isinstance(root, Value) else None
+    program = compile(root, inputs, wrt)
+    batch = emit(program._lifted, program._blocks, batched=True, exact=True)
+    straight = compile(root, inputs, wrt, backend="python")
+    texts = [program.source, batch.text, program.equations()]
+    if len(inputs) < 6:
+        texts.append(straight.source)
+    return [line for text in texts for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, *STEPS])
+def test_programs_are_written_as_they_were_when_somebody_read_them(name):
+    """To have them written anew, and read: `python tests/test_lifting.py`."""
+    assert written(name) == json.loads(SOURCES.read_text(encoding="utf-8"))[name]
+
+
+@pytest.mark.parametrize("make", [outer, parts, rectified, coefficients, functions])
+def test_programs_that_somebody_read_compute_what_the_engine_does(make):
+    inputs, root = make()
+    agrees(root, inputs, "numpy")
+
+
 def test_nan_is_not_lost_where_it_is_chosen_away():
     w, y = Value(math.nan, "w"), Value(3.0, "y")
     root = ops.where(y, y, w.relu() * 2)
@@ -717,3 +898,8 @@ def test_an_empty_wrt_is_refused():
     x = Value(1.0, "x")
     with pytest.raises(InputError, match="wrt"):
         compile(x * 2, [x], [])
+
+
+if __name__ == "__main__":
+    sources = {name: written(name) for name in [*WRITTEN, *STEPS]}
+    SOURCES.write_text(json.dumps(sources, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
