@@ -53,7 +53,7 @@ OTHERS = {
     "engine": "ops transforms derivation stepping nn state expressions step",
     "nn": "optim state step training losses cli",
     "optim": "nn training step state cli",
-    "lifting": "lifting step loops training transforms",
+    "lifting": "lifting step loops",
 }
 OPTIONS = [
     "-x",

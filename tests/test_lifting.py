@@ -36,6 +36,7 @@ from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError
 from micrograd_like.lifting.emit import emit
 from micrograd_like.lifting.equations import equations
+from micrograd_like.lifting.loops import emit_loops
 from micrograd_like.lifting.tape import record
 
 BACKENDS = ["numpy", "python"]
@@ -808,7 +809,7 @@ def coefficients():
 def functions():
     xs = [Value(0.6, "x"), Value(0.4, "y"), Value(1.5, "z")]
     rows = [op for name, op in sorted(ops.TABLE.items()) if name in ops.BUILTIN and op.arity]
-    return xs, sum(op(*(xs[::-1] if op is ops.acosh else xs)[: op.arity]) for op in rows)
+    return xs, [sum(op(*(xs[::-1] if op is ops.acosh else xs)[: op.arity]) for op in rows)]
 
 
 def odd_numbers():
@@ -845,10 +846,18 @@ def step_of_a_function():
     return compile_step(model, losses.mse, ([1.0, 2.0, 3.0], 1.0), [*w, v]).source
 
 
+def long_sums():
+    a, v = matrix("A", 3, 40), vector("v", 40, 0.001)
+    hidden = [tanh(sum(x * y for x, y in zip(row, v, strict=True))) for row in a]
+    table = product_of(a, [[x, 1.0 - x] for x in v])
+    root = sum(hidden) + sum(x.tanh() for x in flat(table)) + ops.logsumexp(*v) + sum(v)
+    return [*flat(a), *v], root + sum(i * x for i, x in enumerate(v)) + ops.logsumexp(*hidden, 2.0)
+
+
 WRITTEN = {
     **{name: PROGRAMS[name] for name in ("batch normalisation", "softmax cross-entropy")},
-    **{f.__name__: f for f in (small, outer, parts, rectified, coefficients, functions)},
-    "odd numbers": odd_numbers,
+    **{f.__name__: f for f in (small, outer, parts, rectified, coefficients)},
+    **{f.__name__: f for f in (functions, odd_numbers, long_sums)},
     "Rosenbrock": lambda: rosenbrock(6),
 }
 STEPS = {
@@ -858,6 +867,7 @@ STEPS = {
     "step, all kinds of terms": step_with_all_kinds_of_terms,
     "step, function": step_of_a_function,
 }
+LOOPS = {f"loops, {name}": make for name, make in WRITTEN.items()}
 SOURCES = Path(__file__).parent / "data" / "sources.json"
 
 
@@ -865,9 +875,13 @@ def written(name):
     """The program for one example, that for a batch, equations, and that of floats if short."""
     if name in STEPS:
         return STEPS[name]().splitlines()
-    inputs, root = WRITTEN[name]()
+    inputs, root = (WRITTEN | LOOPS)[name]()
     wrt = inputs if isinstance(root, Value) else None
     program = compile(root, inputs, wrt)
+    if name in LOOPS:
+        native = emit_loops(program._lifted, program._blocks)
+        arrays = [f"{array} = {numbers.tolist()}" for array, numbers in native.arrays.items()]
+        return [*native.source.partition("def program")[2].splitlines(), *arrays]
     batch = emit(program._lifted, program._blocks, batched=True, exact=True)
     straight = compile(root, inputs, wrt, backend="python")
     texts = [program.source, batch.text, program.equations()]
@@ -879,10 +893,14 @@ def written(name):
 @pytest.mark.parametrize("name", [*WRITTEN, *STEPS])
 def test_programs_are_written_as_they_were_when_somebody_read_them(name):
     """To have them written anew, and read: `python tests/test_lifting.py`."""
-    assert written(name) == json.loads(SOURCES.read_text(encoding="utf-8"))[name]
+    assert written(name) == read_once(name)
 
 
-@pytest.mark.parametrize("make", [outer, parts, rectified, coefficients, functions])
+def read_once(name):
+    return json.loads(SOURCES.read_text(encoding="utf-8"))[name]
+
+
+@pytest.mark.parametrize("make", [outer, parts, rectified, coefficients, long_sums])
 def test_programs_that_somebody_read_compute_what_the_engine_does(make):
     inputs, root = make()
     agrees(root, inputs, "numpy")
@@ -901,5 +919,5 @@ def test_an_empty_wrt_is_refused():
 
 
 if __name__ == "__main__":
-    sources = {name: written(name) for name in [*WRITTEN, *STEPS]}
+    sources = {name: written(name) for name in [*WRITTEN, *STEPS, *LOOPS]}
     SOURCES.write_text(json.dumps(sources, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

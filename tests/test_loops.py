@@ -23,6 +23,7 @@ pytest.importorskip("numba")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from test_lifting import LOOPS, read_once, written  # noqa: E402
 
 from micrograd_like.lifting import loops, rows  # noqa: E402
 from micrograd_like.lifting.straight import unrefusing  # noqa: E402
@@ -221,6 +222,11 @@ def test_nan_and_infinity_go_the_same_ways_as_in_the_engine():
             assert same(value, root.data, 1.0)
             expected = grad(root, others)
             assert same(gradient, expected, largest(expected)), (place, x)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_are_written_as_they_were_when_somebody_read_them(name):
+    assert written(name) == read_once(name)
 
 
 # --- Rosenbrock's function, batches and shapes ----------------------------------------------------
