@@ -347,10 +347,10 @@ def test_a_users_row_off_its_domain_is_nan(made_up):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
     x, y = Value(2.0, "x"), Value(3.0, "y")
-    root = (2 * x - x) + (x * y - 3 * (x * y))
-    agrees(root, [x, y], backend)
-    value, _ = compile(root, [x, y], [x, y], backend=backend)([math.inf, 1.0])
-    assert math.isnan(value)
+    for root in ((2 * x - x) + (x * y - 3 * (x * y)), x * y - x * y + y, 0.0 * x + x):
+        agrees(root, [x, y], backend)
+        value, _ = compile(root, [x, y], [x, y], backend=backend)([math.inf, 1.0])
+        assert math.isnan(value)
 
 
 def test_what_the_engine_refuses_is_refused_on_request_and_the_node_is_named():
@@ -488,8 +488,10 @@ def test_equations_are_the_same_in_latex():
         ("X.sum(0)", r"\textstyle\sum X"),
         ("x.take(places1)", r"x[\mathrm{places}_{1}]"),
         ("x.ravel()", "x"),
+        ("x.reshape(2, 3)", "x"),
         ("x[1:3]", "x[1:3]"),
         ("dt7_2", "dt_{7,2}"),
+        ("w_0_1", "w_{0,1}"),
         ("the_rest", r"\mathrm{the\_rest}"),
         ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
         ("f(x)(y)", r"\texttt{f(x)(y)}"),
@@ -595,6 +597,15 @@ def test_a_tape_prints_the_assignments_it_holds():
         (
             lambda x, y: affine([x, y, 2.0], [y, 3.0, x], 1.5),
             "v2 = 1.5 + 3.0·v1 + 2.0·v0 + 1.0·v0·v1; return v2",
+        ),
+        (lambda x, y: 0.0 * x + x, "v2 = 1.0·v0; v3 = 0.0·v0 + 1.0·v2; return v3"),
+        (
+            lambda x, y: affine([2.0, x], [3.0, y], 1.5) + x,
+            "v2 = 7.5 + 1.0·v0 + 1.0·v0·v1; return v2",
+        ),
+        (
+            lambda x, y: x.sin() * y + ops.power(x.exp(), 0.0),  # exp is dropped
+            "v2 = sin(v0); v3 = 1.0 + 1.0·v1·v2; return v3",
         ),
         (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
     ],
@@ -760,6 +771,32 @@ def case_constants_that_would_overflow():
     return [x], (x * 1e200) * 1e200 + x / 1e-310 * 1e-300
 
 
+def case_masks_of_masks():
+    x = vector("x", 3)
+    return x, -sum(a.relu().relu() for a in x)
+
+
+def case_inputs_in_any_order():
+    a, v = matrix("A", 3, 4), vector("v", 5)
+    inputs = random.Random(0).sample([*flat(a), *v], 17)
+    return inputs, sum(x.tanh() * v[2] for x in flat(a)) + sum(x.exp() for x in v)
+
+
+def case_a_penalty_on_some():
+    x, y = vector("x", 3), vector("y", 2)
+    return [*x, *y], penalised(sum(x).exp() + y[0].sin(), x)
+
+
+def case_a_penalty_on_two_of_three():
+    x, y, z = vector("x", 3), vector("y", 2), Value(0.5, "z")
+    return [*x, *y, z], penalised(z, [*x, *y])
+
+
+def case_the_same_difference_twice():
+    x = Value(0.5, "x")
+    return [x], (2.0 * x - x) * (3.0 * x - x).exp()
+
+
 CASES = {name: make for name, make in globals().items() if name.startswith("case_")}
 
 
@@ -823,7 +860,7 @@ def step_of(loss, activation):
     width = {"cross_entropy": 4, "mse": 2}.get(loss.__name__, 1)
     model = nn.MLP(3, [5, width], activation, seed=3)
     label = [0.5, 1.5] if width == 2 else 1
-    return compile_step(model, loss, ([0.5, -0.5, 0.25], label)).source
+    return compile_step(model, loss, ([0.5, -0.5, 0.25], label))
 
 
 def step_with_all_kinds_of_terms():
@@ -834,7 +871,26 @@ def step_with_all_kinds_of_terms():
         penalty = sum(0.1 * p * p for p in model.parameters())
         return (a * b - target).abs() + penalty + 2.0 * a.exp() * model.layers[0].neurons[0].b
 
-    return compile_step(model, loss, ([0.5, -0.5], 1.0)).source
+    return compile_step(model, loss, ([0.5, -0.5], 1.0))
+
+
+def tied_weights():
+    """Each weight is used in two products of matrices, and once more with a product of inputs."""
+    w, v = matrix("w", 2, 3), matrix("v", 3, 3)
+
+    def model(x):
+        h = [affine(row, x, 0.0).tanh() for row in w]
+        back = [affine(column, h, 0.0) for column in zip(*w, strict=True)]
+        form = sum(v[i][j] * (a * b) for i, a in enumerate(x) for j, b in enumerate(x))
+        return [*back, form]
+
+    return model, [*flat(w), *flat(v)]
+
+
+def step_of_tied_weights():
+    model, parameters = tied_weights()
+    example = ([0.5, -0.5, 0.25], [1.0, 2.0, 3.0, 4.0])
+    return compile_step(model, losses.mse, example, parameters)
 
 
 def step_of_a_function():
@@ -843,7 +899,7 @@ def step_of_a_function():
     def model(x):
         return sum(a * b for a, b in zip(w, x, strict=True)) * v + w[0] + 3.0 * v
 
-    return compile_step(model, losses.mse, ([1.0, 2.0, 3.0], 1.0), [*w, v]).source
+    return compile_step(model, losses.mse, ([1.0, 2.0, 3.0], 1.0), [*w, v])
 
 
 def long_sums():
@@ -859,6 +915,8 @@ WRITTEN = {
     **{f.__name__: f for f in (small, outer, parts, rectified, coefficients)},
     **{f.__name__: f for f in (functions, odd_numbers, long_sums)},
     "Rosenbrock": lambda: rosenbrock(6),
+    **{name: CASES[name] for name in CASES if "any_order" in name or "twice" in name},
+    "penalty": lambda: (x := vector("x", 3), penalised(sum(v.exp() for v in x), x)),
 }
 STEPS = {
     "step, cross-entropy": lambda: step_of(losses.cross_entropy, "tanh"),
@@ -866,6 +924,10 @@ STEPS = {
     "step, mse": lambda: step_of(losses.mse, "gelu"),
     "step, all kinds of terms": step_with_all_kinds_of_terms,
     "step, function": step_of_a_function,
+    "step, tied weights": step_of_tied_weights,
+    "step, binary cross-entropy": lambda: step_of(
+        losses.binary_cross_entropy_with_logits, "sigmoid"
+    ),
 }
 LOOPS = {f"loops, {name}": make for name, make in WRITTEN.items()}
 SOURCES = Path(__file__).parent / "data" / "sources.json"
@@ -874,7 +936,8 @@ SOURCES = Path(__file__).parent / "data" / "sources.json"
 def written(name):
     """The program for one example, that for a batch, equations, and that of floats if short."""
     if name in STEPS:
-        return STEPS[name]().splitlines()
+        step = STEPS[name]()
+        return [*step.source.splitlines(), *step.equations().splitlines()]
     inputs, root = (WRITTEN | LOOPS)[name]()
     wrt = inputs if isinstance(root, Value) else None
     program = compile(root, inputs, wrt)
@@ -904,6 +967,14 @@ def read_once(name):
 def test_programs_that_somebody_read_compute_what_the_engine_does(make):
     inputs, root = make()
     agrees(root, inputs, "numpy")
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
+def test_a_constant_that_became_zero_is_a_pole(backend):
+    x, zero = Value(0.5, "x"), Value(2.0)
+    root = x - 1.0 / zero
+    zero.data = 0.0
+    assert compile(root, [x], backend=backend)([1.0]) == -math.inf
 
 
 def test_nan_is_not_lost_where_it_is_chosen_away():

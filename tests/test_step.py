@@ -9,8 +9,9 @@ import re
 import warnings
 
 import pytest
+from test_lifting import tied_weights
 
-from micrograd_like import Value, compile_step, losses, nn, optim, training
+from micrograd_like import Value, compile_step, grad, losses, nn, optim, training
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
 TARGETS = {
@@ -112,6 +113,35 @@ def test_parameters_alone_in_the_loss_count_once():
     the_step_agrees(model, loss, X, y)
 
 
+def test_weights_in_several_products_of_matrices_are_differentiated_by():
+    model, parameters = tied_weights()
+    rng = random.Random(0)
+    X = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(7)]
+    y = [[rng.uniform(-1, 1) for _ in range(4)] for _ in X]
+    shuffled = rng.sample(parameters, len(parameters))
+    for given in (parameters, shuffled):
+        step = compile_step(model, losses.mse, (X[0], y[0]), given)
+        value, gradient = step.value_and_grad(X, y)
+        mean = losses.mean([losses.mse(model(x), t) for x, t in zip(X, y, strict=True)])
+        assert value == pytest.approx(mean.data, rel=1e-12)
+        assert gradient.tolist() == pytest.approx(grad(mean, given), rel=1e-9, abs=1e-12)
+
+
+def test_a_constant_loss_has_no_gradient():
+    w = Value(3.0, "w")
+    step = compile_step(lambda x: Value(1.0), lambda o, t: Value(2.0), ([1.0], 2.0), [w])
+    assert step([[1.0], [3.0]], [2.0, 5.0]) == 2.0
+    assert w.grad == 0.0
+    assert step.outputs.tolist() == [[1.0], [1.0]]
+
+
+def test_the_example_does_not_matter_but_for_its_shape():
+    model, X, y = problem("cross_entropy")
+    steps = [compile_step(model, losses.cross_entropy, (X[i], y[i])) for i in range(4)]
+    assert len({y[i] for i in range(4)}) > 1
+    assert len({step.source for step in steps}) == 1
+
+
 def test_the_source_has_one_line_a_matrix_equation():
     model, X, y = problem("cross_entropy")
     source = compile_step(model, losses.cross_entropy, (X[0], y[0])).source
@@ -209,7 +239,7 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
         with pytest.raises(InputError, match="rows of 3"):
             step(wrong, y[:1] if wrong else [])
     for label in (-1, 4, 1.5):
-        with pytest.raises(InputError, match="label"):
+        with pytest.raises(InputError, match=f"label is an integer from 0 to 3, got {label}"):
             step(X[:1], [label])
     with pytest.raises(InputError, match="parameters"):
         compile_step(model, losses.cross_entropy, (X[0], y[0]), [])

@@ -350,7 +350,7 @@ class _Reader:
                 terms, term = products, (i, j) if i <= j else (j, i)
             if (before := terms.get(term)) is None:
                 terms[term] = c
-            elif before * c < 0.0:  # 2x - x is x, but for x = inf it is NaN
+            elif before * c <= 0.0:  # 2x - x is x, but for x = inf it is NaN; so is 0x + x
                 single = Sum(0.0, {}, {term: c}) if terms is products else Sum(0.0, {term: c}, {})
                 linear[self.inputs + len(assignments)] = 1.0
                 assignments.append(single)
