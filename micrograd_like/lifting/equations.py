@@ -17,7 +17,7 @@ _FUNCTIONS = {
     "arcsin": r"\arcsin", "arccos": r"\arccos", "minimum": r"\min", "sigmoid_": r"\sigma",
 }  # fmt: skip
 _SYMBOLS = {"values": r"\theta", "gradient": r"\nabla_{\theta}"}
-_SKIPPED = {"empty", "reshape", "ravel", "full"}
+_SKIPPED = {"reshape", "ravel"}
 
 
 def equations(source: str) -> str:

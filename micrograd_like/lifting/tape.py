@@ -90,7 +90,7 @@ def _text(assignment: Sum | Call) -> str:
     terms = [repr(assignment.constant)] if assignment.constant != 0.0 else []
     terms += [f"{c!r}·v{a}" for a, c in assignment.linear.items()]
     terms += [f"{c!r}·v{a}·v{b}" for (a, b), c in assignment.products.items()]
-    return " + ".join(terms) or "0.0"
+    return " + ".join(terms)
 
 
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
@@ -392,7 +392,7 @@ def _mul(reader: _Reader, args: list[_Reference]) -> _Reference | None:
 def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     (a, i), (b, j) = args
     if j == _CONSTANT:
-        if b == 0.0 or not math.isfinite(1.0 / b) or not math.isfinite(a / b) or a / b == 0.0:
+        if b == 0.0 or not math.isfinite(a / b) or a / b == 0.0:
             return None
         return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
