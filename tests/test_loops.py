@@ -367,7 +367,7 @@ x, y = xs = [micrograd_like.Value(2.0, "x"), micrograd_like.Value(3.0, "y")]
 program = micrograd_like.compile(micrograd_like.tanh(x * y - 6.0) + x, xs, xs, backend="numba")
 value, gradient = program([2.0, 3.0])
 assert (value, gradient.tolist()) == (2.0, [4.0, 2.0])
-stats = program._function.__globals__["run"].stats
+stats = program.function.__globals__["run"].stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
