@@ -239,8 +239,9 @@ def _train(arguments: argparse.Namespace) -> int:
     checkpoint = training.checkpoint(path, **about)
 
     def save(model: nn.Module, history: training.History) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        checkpoint(model, history)
+        if _writes(arguments):
+            out.mkdir(parents=True, exist_ok=True)
+            checkpoint(model, history)
 
     history = _fit(classifier, data, train, epochs, arguments, save, path)
     if not len(history):
@@ -250,7 +251,7 @@ def _train(arguments: argparse.Namespace) -> int:
         _say(f"interrupted after {len(history)} of {epochs} epochs (--resume goes on)")
         if history.mid_epoch:  # the file has the model of the last whole one
             classifier.model.load(path)
-        elif _writes(arguments):
+        else:
             save(classifier.model, history)
 
     truth = [data.y[i] for i in test]
@@ -327,8 +328,6 @@ def _fit(
     bar = sys.stderr is not None and sys.stderr.isatty()
 
     def report(model: Any, history: training.History) -> None:
-        if _writes(arguments):
-            save(model, history)
         if not bar and len(history) % -(-epochs // 10) == 0:
             _say(
                 f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
@@ -345,7 +344,7 @@ def _fit(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         progress=bar,
-        callbacks=[report],
+        callbacks=[save, report],
         engine=arguments.engine,
         devices=arguments.devices,
         resume=path if arguments.resume else None,

@@ -65,14 +65,14 @@ def step(xp: Any, x: Any) -> Any:
     return xp.where(x > 0.0, 1.0, xp.where(x <= 0.0, 0.0, xp.nan))
 
 
+def power(xp: Any, x: Any, y: Any) -> Any:
+    if xp is np:  # which takes roots for powers of 1/2: they are something else at -inf and -0.0
+        x = np.where((y == 0.5) & ((x == -np.inf) | (x == 0.0)), np.abs(x), x)
+    return xp.power(x, y)
+
+
 def greater(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(x > y, 1.0, xp.where(x < y, 0.0, xp.where(x == y, 0.5, xp.nan)))
-
-
-def power(xp: Any, x: Any, y: Any) -> Any:
-    # NumPy takes roots for powers of 1/2, which are something else at -inf and -0.0.
-    root = (y == 0.5) & ((x == -xp.inf) | (x == 0.0))
-    return xp.power(xp.where(root, xp.abs(x), x), y)
 
 
 def pow_slope(xp: Any, x: Any, y: Any) -> Any:
