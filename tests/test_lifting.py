@@ -295,6 +295,17 @@ def test_a_users_row_compiles(backend, made_up):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_users_rows_may_have_any_names(backend, made_up):
+    def multiple(name, k):
+        return made_up(name, lambda x: k * x, lambda x, out: k)
+
+    names = ["1x", "a b", "a_b", "tanh_", "x_", "logsumexp_rows"]
+    rows = [multiple(name, float(k)) for k, name in enumerate(names)]
+    x = Value(0.5, "x_")
+    agrees(sum(row(x) * x for row in rows) + x.tanh(), [x], backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_of_gradients_compile(backend):
     x = Value(0.7, "x")
     first = grad(x**3 * x.sin(), x, create_graph=True)
@@ -822,6 +833,11 @@ def case_a_penalty_on_two_of_three():
 def case_the_same_difference_twice():
     x = Value(0.5, "x")
     return [x], (2.0 * x - x) * (3.0 * x - x).exp()
+
+
+def case_a_sum_of_more_than_a_line_holds():
+    x = [Value(0.01 * i, "xyz"[i % 3] * (i + 1)) for i in range(150)]
+    return x, sum(v.exp() if i % 2 else -v.sin() for i, v in enumerate(x))
 
 
 CASES = {name: make for name, make in globals().items() if name.startswith("case_")}

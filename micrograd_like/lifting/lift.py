@@ -439,9 +439,8 @@ class _Lifter:
                     y = View(b, columns[0])
                 if k > 1:
                     return Term("matmul", float(c.flat[0]), x, y)
-                if m > 1 and n > 1:  # an outer product, by broadcasting
-                    x, y = View(a, rows), View(b, columns[:, 0])
-                    return Term("each", float(c.flat[0]), x, y)
+                # An outer product, by broadcasting: there are several rows and several columns.
+                return Term("each", float(c.flat[0]), x, View(b, columns[:, 0]))
         if k == 1:
             return Term(
                 "each",
