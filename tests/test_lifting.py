@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 from fractions import Fraction
 from itertools import product as grid
 from pathlib import Path
@@ -376,6 +377,19 @@ def test_a_row_over_numpy_gives_what_it_gives_anywhere(name):
     assert not wrong, [(numbers[i], got[i], expected[i]) for i in wrong]
 
 
+def test_special_numbers_are_not_lost_by_vectors_and_constant_exponents():
+    x, v = Value(0.5, "x"), vector("v", 3, 0.7)
+    for root, xs in ((ops.logsumexp(*v), v), (x**0.5, [x]), (x**-0.5, [x]), (x**1.5, [x])):
+        numbers = np.array(list(grid(SPECIAL, repeat=len(xs))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            got = compile(root, xs)(numbers)
+        straight = compile(root, xs, backend="python")
+        expected = straight(numbers.tolist())
+        wrong = [i for i, y in enumerate(expected) if not same(got[i], y)]
+        assert not wrong, [(numbers[i], got[i], expected[i]) for i in wrong]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_like_terms_of_opposite_signs_cancel_to_nan_at_infinity(backend):
     x, y = Value(2.0, "x"), Value(3.0, "y")
@@ -500,6 +514,7 @@ def test_equations_are_the_same_in_latex():
     assert "values" not in latex
     shown = program._repr_html_()
     assert re.sub(r"<[^>]*>", "", shown) == html.escape(program.source, quote=False)
+    assert '<b style="color:#8250df">def</b> program' in shown
 
 
 @pytest.mark.parametrize(
@@ -548,12 +563,16 @@ def test_rosenbrock_is_slices():
     assert "x[1:100] - x[:99] * x[:99]" in program.source
     assert program.report().gathers == 0
     assert program.report().statements <= 11
+    assert "for numpy" in str(program.report())
     assert program.report().nodes > program.report().assignments > 300
 
 
 def test_a_convolution_and_a_recurrent_cell_are_few_statements():
     inputs, root = convolution()
-    assert compile(root, inputs).report().statements <= 8
+    report = compile(root, inputs).report()
+    assert report.statements <= 8
+    assert report.gathers == 1
+    assert report.bytes == 8 * 36 * 9  # of indices
     inputs, root = recurrent_cell()
     assert compile(root, inputs).report().statements <= 30
 
@@ -958,7 +977,11 @@ WRITTEN = {
     **{f.__name__: f for f in (small, outer, parts, rectified, coefficients)},
     **{f.__name__: f for f in (functions, odd_numbers, long_sums)},
     "Rosenbrock": lambda: rosenbrock(6),
-    **{name: CASES[name] for name in CASES if "any_order" in name or "twice" in name},
+    **{
+        name: CASES[name]
+        for name in CASES
+        if "any_order" in name or "twice" in name or "depth" in name
+    },
     "penalty": lambda: (x := vector("x", 3), penalised(sum(v.exp() for v in x), x)),
 }
 STEPS = {
