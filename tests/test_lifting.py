@@ -38,6 +38,7 @@ from micrograd_like.errors import DomainError, InputError, OperandError
 from micrograd_like.lifting.emit import emit
 from micrograd_like.lifting.equations import equations
 from micrograd_like.lifting.loops import emit_loops
+from micrograd_like.lifting.program import highlighted, input_arrays
 from micrograd_like.lifting.straight import unrefusing
 from micrograd_like.lifting.tape import record
 
@@ -515,6 +516,30 @@ def test_equations_are_the_same_in_latex():
     shown = program._repr_html_()
     assert re.sub(r"<[^>]*>", "", shown) == html.escape(program.source, quote=False)
     assert '<b style="color:#8250df">def</b> program' in shown
+
+
+def test_functions_products_and_keywords_are_set_off_in_html():
+    assert highlighted('def program(values):\n    return np.exp(x < y) @ "z"\n') == (
+        '<pre style="font-family:monospace;line-height:1.35;overflow-x:auto">'
+        '<b style="color:#8250df">def</b> program(values):\n'
+        '    <b style="color:#8250df">return</b> <span style="color:#0550ae">np.exp</span>(x &lt; y)'
+        ' <b style="color:#bc4c00">@</b> "z"\n</pre>'
+    )
+
+
+@pytest.mark.parametrize("form", ["w[{}]", "w_{}", "w{}", "a.w_{}", "layers[0].neurons[{}].b"])
+def test_numbered_labels_are_an_array(form):
+    xs = [Value(0.1 * i, form.format(i)) for i in (1, 0, 2)]
+    ((name, shape, numbers),) = input_arrays(xs)
+    assert name == {"a": "a_w", "l": "b1"}.get(form[0], "w")
+    assert (shape, numbers) == ((3,), [1, 0, 2])
+
+
+def test_a_batch_has_a_jacobian_for_each_example():
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    values, jacobians = compile([x * y, x + y, x], [x, y], [x, y])([[2.0, 3.0], [4.0, 5.0]])
+    assert values.tolist() == [[6.0, 5.0, 2.0], [20.0, 9.0, 4.0]]
+    assert jacobians.tolist() == [[[b, a], [1.0, 1.0], [1.0, 0.0]] for a, b in ((2, 3), (4, 5))]
 
 
 @pytest.mark.parametrize(

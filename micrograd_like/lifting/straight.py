@@ -107,9 +107,7 @@ class _Writer:
         terms = [terms[leading], *terms[:leading], *terms[leading + 1 :]]
         for first in range(0, len(terms), _MOST_TERMS):
             part = terms[first : first + _MOST_TERMS]
-            text = part[0] if first == 0 else f"{name} + {part[0]}"
-            for term in part[1:]:
-                text += f" - {term[1:]}" if term.startswith("-") else f" + {term}"
+            text = " + ".join([name, *part] if first else part)
             self.lines.append(f"{name} = {text}".replace("+ -", "- "))
 
 
