@@ -522,7 +522,8 @@ def test_functions_products_and_keywords_are_set_off_in_html():
     assert highlighted('def program(values):\n    return np.exp(x < y) @ "z"\n') == (
         '<pre style="font-family:monospace;line-height:1.35;overflow-x:auto">'
         '<b style="color:#8250df">def</b> program(values):\n'
-        '    <b style="color:#8250df">return</b> <span style="color:#0550ae">np.exp</span>(x &lt; y)'
+        '    <b style="color:#8250df">return</b> <span style="color:#0550ae">np.exp</span>'
+        "(x &lt; y)"
         ' <b style="color:#bc4c00">@</b> "z"\n</pre>'
     )
 
@@ -927,7 +928,14 @@ def coefficients():
     a, v = matrix("A", 3, 2), vector("v", 3)
     mixed = [sum((0.5 * i - j) * x for j, x in enumerate(r)) for i, r in enumerate(a)]
     root = sum((i + 1.0) * m * x for i, (m, x) in enumerate(zip(mixed, v, strict=True)))
-    return [*flat(a), *v], root - sum(3.0 * sum(r).exp() for r in zip(*a, strict=True))
+    b = matrix("B", 3, 2)
+    for i, (p, q) in enumerate(zip(a, b, strict=True)):
+        weighted = sum(
+            (i + 2.0 * j + 1.5) * x * y for j, (x, y) in enumerate(zip(p, q, strict=True))
+        )
+        root += weighted.tanh()
+    inputs = [*flat(a), *flat(b), *v]
+    return inputs, root - sum(3.0 * sum(r).exp() for r in zip(*a, strict=True))
 
 
 def functions():
