@@ -135,6 +135,13 @@ def test_a_constant_loss_has_no_gradient():
     assert step.outputs.tolist() == [[1.0], [1.0]]
 
 
+def test_parameters_may_have_the_names_of_inputs_and_targets():
+    w, v = Value(2.0, "X[0]"), Value(3.0, "Y")
+    step = compile_step(lambda x: w * x[0] + v, losses.mse, ([1.0], 2.0), [w, v])
+    assert step([[1.0], [3.0]], [6.0, 8.0]) == pytest.approx(1.0)
+    assert (w.grad, v.grad) == pytest.approx(((-2 * 1 + 2 * 3) / 2, 0.0))
+
+
 def test_the_example_does_not_matter_but_for_its_shape():
     model, X, y = problem("cross_entropy")
     steps = [compile_step(model, losses.cross_entropy, (X[i], y[i])) for i in range(4)]

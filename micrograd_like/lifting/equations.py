@@ -52,7 +52,7 @@ def _name(name: str) -> str:
         return r"\mathbf{1}"
     if name in _SYMBOLS:
         return _SYMBOLS[name]
-    match = re.fullmatch(r"(d?)([A-Za-z]|[^\W\d_]+)(\d*)(?:_(\d+(?:_\d+)*))?", name)
+    match = re.fullmatch(r"(d?)([^\W\d_]+)(\d*)(?:_(\d+(?:_\d+)*))?", name)
     if not match:
         return rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
     d, stem, *indices = match.groups()
@@ -61,43 +61,43 @@ def _name(name: str) -> str:
     return f"{d}{letter}" + (f"_{{{index}}}" if index else "")
 
 
-# How tightly the written form binds: sums 1, products 2, powers and factors 3.
-_Written = tuple[str, int]
+# The written form, and whether it can be a factor as it is.
+_Written = tuple[str, bool]
 
 
 def _written(node: ast.expr) -> _Written:
     match node:
         case ast.Name(id=name):
-            return _name(name), 3
+            return _name(name), True
         case ast.Constant(value=float() | int() as value):
-            return latex_numeral(float(value), 6), 3
+            return latex_numeral(float(value), 6), True
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return f"-{_factor(operand)}", 1
+            return f"-{_factor(operand)}", False
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return f"{_written(left)[0]} + {_written(right)[0]}", 1
+            return f"{_written(left)[0]} + {_written(right)[0]}", False
         case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return f"{_written(left)[0]} - {_factor(right)}", 1
+            return f"{_written(left)[0]} - {_factor(right)}", False
         case ast.BinOp(left=left, op=ast.MatMult(), right=right):
-            return _product(left, right), 2
+            return _product(left, right), True
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
             if isinstance(left, ast.UnaryOp) and isinstance(left.operand, ast.Constant):
-                return f"-{_factor(left.operand)}\\,{_factor(right)}", 1
+                return f"-{_factor(left.operand)}\\,{_factor(right)}", False
             if isinstance(left, ast.Constant):
-                return f"{_factor(left)}\\,{_factor(right)}", 2
+                return f"{_factor(left)}\\,{_factor(right)}", True
             if _is_column(left):  # an outer product
-                return f"{_factor(left)}\\, {_factor(right)}^\\top", 2
-            return rf"{_factor(left)} \odot {_factor(right)}", 2
+                return f"{_factor(left)}\\, {_factor(right)}^\\top", True
+            return rf"{_factor(left)} \odot {_factor(right)}", True
         case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return rf"\frac{{{_written(left)[0]}}}{{{_written(right)[0]}}}", 3
+            return rf"\frac{{{_written(left)[0]}}}{{{_written(right)[0]}}}", True
         case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
-            return rf"\mathbf{{1}}[{_written(left)[0]} > {_written(right)[0]}]", 3
+            return rf"\mathbf{{1}}[{_written(left)[0]} > {_written(right)[0]}]", True
         case ast.Attribute(value=value, attr="T"):
-            return f"{_factor(value)}^\\top", 3
+            return f"{_factor(value)}^\\top", True
         case ast.Subscript(value=value, slice=index):
             return _subscript(value, index)
         case ast.Call():
             return _call(node)
-    return rf"\texttt{{{_plain(ast.unparse(node))}}}", 3
+    return rf"\texttt{{{_plain(ast.unparse(node))}}}", True
 
 
 def _product(left: ast.expr, right: ast.expr) -> str:
@@ -123,8 +123,8 @@ def _is_column(node: ast.expr) -> bool:
 
 
 def _factor(node: ast.expr) -> str:
-    text, binding = _written(node)
-    return text if binding >= 2 and not text.startswith("-") else rf"\left({text}\right)"
+    text, is_factor = _written(node)
+    return text if is_factor and not text.startswith("-") else rf"\left({text}\right)"
 
 
 def _subscript(value: ast.expr, index: ast.expr) -> _Written:
@@ -133,7 +133,7 @@ def _subscript(value: ast.expr, index: ast.expr) -> _Written:
            (isinstance(p, ast.Constant) and p.value is None) for p in parts):  # fmt: skip
         return _written(value)  # broadcasting
     shown = ", ".join(_plain(ast.unparse(part)) for part in parts)
-    return f"{_factor(value)}[{shown}]", 3
+    return f"{_factor(value)}[{shown}]", True
 
 
 def _call(node: ast.Call) -> _Written:
@@ -142,26 +142,26 @@ def _call(node: ast.Call) -> _Written:
         case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="maximum") if arguments[1:] == [
             "0"
         ]:
-            return rf"\max\left(0, {arguments[0]}\right)", 3
+            return rf"\max\left(0, {arguments[0]}\right)", True
         case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="heaviside"):
-            return rf"\mathbf{{1}}[{arguments[0]} > 0]", 3
+            return rf"\mathbf{{1}}[{arguments[0]} > 0]", True
         case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr=name):
             pass
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="jax")), attr=name):
             name = {"sigmoid": "sigmoid_"}.get(name, name)
         case ast.Attribute(value=value, attr="sum"):
-            return rf"\textstyle\sum {_factor(value)}", 2
+            return rf"\textstyle\sum {_factor(value)}", True
         case ast.Attribute(value=value, attr=name) if name in _SKIPPED:
             return _written(value)
         case ast.Attribute(value=value, attr="take"):
-            return f"{_factor(value)}[{arguments[0]}]", 3
+            return f"{_factor(value)}[{arguments[0]}]", True
         case ast.Name(id=name):
             pass
         case _:
-            return rf"\texttt{{{_plain(ast.unparse(node))}}}", 3
+            return rf"\texttt{{{_plain(ast.unparse(node))}}}", True
     plain = name.rstrip("_").replace("_", r"\_")
     symbol = _FUNCTIONS.get(name, rf"\mathrm{{{plain}}}")
-    return rf"{symbol}\left({', '.join(arguments)}\right)", 3
+    return rf"{symbol}\left({', '.join(arguments)}\right)", True
 
 
 def _plain(text: str) -> str:
