@@ -2,7 +2,8 @@
 
     pip install mutmut==3.8.1
     python tests/mutation.py ops engine
-    python tests/mutation.py --sample 300 nn optim lifting/tape lifting/lift
+    python tests/mutation.py --sample 300 nn optim
+    python tests/mutation.py --sample 300 --under 0.6 lifting/tape lifting/lift
 
 The operators are mutmut's. Its own runner takes only the bodies of undecorated functions, and the
 table of operations is lambdas and arguments at the level of a module; so every expression is taken
