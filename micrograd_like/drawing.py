@@ -768,8 +768,10 @@ def _shown(text: str, length: int = 44) -> str:
     text = _clean(text)
     if len(text) > length:
         text = f"{text[: length - 1]}…"
-    # Graphviz replaces \\N and the like even here; a doubled backslash is one.
-    return html.escape(text, quote=True).replace("\\", "\\\\")
+    # Graphviz replaces \\N and the like even here; a doubled backslash is one. A text of nothing
+    # but closing brackets is a syntax error to it.
+    text = html.escape(text, quote=True).replace("\\", "\\\\")
+    return text if text.strip("]") else text.replace("]", "&#93;")
 
 
 def _entities(text: str) -> str:

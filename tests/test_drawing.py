@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from hypothesis import example as instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -485,6 +486,7 @@ def test_labels_are_data(renderer, label):
 
 @settings(deadline=None, max_examples=40)
 @given(st.text(max_size=30))
+@instance("]]")
 def test_any_label_gives_well_formed_svg(label):
     if not programs():
         pytest.skip("no renderer is installed")
