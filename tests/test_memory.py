@@ -228,3 +228,19 @@ def test_a_leak_of_a_float_a_step_is_noticed(traced: Callable[[], int]) -> None:
     leak = [float(i) for i in range(STEPS // 10)]
     assert traced() - before > 2_000
     del leak
+
+
+@pytest.mark.parametrize("backend", ["numpy", "python"])
+def test_a_program_keeps_nothing_of_the_gradients_graph(backend: Any) -> None:
+    if backend == "numpy":
+        pytest.importorskip("numpy")
+
+    def alive() -> int:
+        return sum(isinstance(thing, Value) for thing in gc.get_objects())
+
+    model = nn.MLP(2, [3, 1], seed=0)
+    root = model([0.5, -1.0]) ** 2
+    before = alive()
+    program = compile(root, model.parameters(), model.parameters(), backend=backend)
+    assert alive() == before
+    assert program is not None

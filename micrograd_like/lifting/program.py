@@ -196,7 +196,9 @@ def _compiled(
         if isinstance(output, int) and target in place and output >= len(leaves)
     }
     shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    return Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
+    program = Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
+    tape.number_of.clear()  # all is named: the gradient's graph need not be kept
+    return program
 
 
 class Program:
