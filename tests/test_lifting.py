@@ -35,9 +35,7 @@ from micrograd_like import (
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError
-from micrograd_like.lifting.emit import emit
 from micrograd_like.lifting.equations import equations
-from micrograd_like.lifting.loops import emit_loops
 from micrograd_like.lifting.program import highlighted, input_arrays
 from micrograd_like.lifting.straight import unrefusing
 from micrograd_like.lifting.tape import record
@@ -1037,6 +1035,10 @@ SOURCES = Path(__file__).parent / "data" / "sources.json"
 
 def written(name):
     """The program for one example, that for a batch, equations, and that of floats if short."""
+    pytest.importorskip("numpy")
+    from micrograd_like.lifting.emit import emit
+    from micrograd_like.lifting.loops import emit_loops
+
     if name in STEPS:
         step = STEPS[name]()
         return [*step.source.splitlines(), *step.equations().splitlines()]

@@ -4,10 +4,10 @@ import functools
 import math
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optional import np
 
 from micrograd_like import MicrogradError, Op, Value, grad, nn, sin, tanh, topological_order
 

@@ -14,6 +14,8 @@ from test_lifting import tied_weights
 from micrograd_like import Value, compile_step, grad, losses, nn, optim, training
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
+pytest.importorskip("numpy")
+
 TARGETS = {
     "cross_entropy": (4, lambda rng: rng.randrange(4)),
     "hinge": (1, lambda rng: rng.choice([-1.0, 1.0])),

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from micrograd_like import Value, compile, compile_step, exp, grad, losses, nn, 
 from micrograd_like.errors import InputError, MissingExtraError, OperandError
 
 jax = pytest.importorskip("jax", reason="needs the extra jax")
+np = pytest.importorskip("numpy")
 
 
 @pytest.fixture
