@@ -75,7 +75,8 @@ class Optimizer:
         numbers, memory = self._updated()
         before = [p.data for p in self.params], self._memory
         try:
-            assign(self.params, numbers)
+            for p, x in zip(self.params, numbers, strict=True):
+                p.data = x
             self._memory = memory
         except BaseException:
             assign(self.params, before[0])

@@ -7,11 +7,13 @@ A notebook shows them once `matplotlib.pyplot` is imported there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .checking import Curve
 from .errors import MissingExtraError
 from .training import History
+
+if TYPE_CHECKING:
+    from .checking import Curve
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
