@@ -529,7 +529,7 @@ def test_functions_products_and_keywords_are_set_off_in_html():
 @pytest.mark.parametrize("form", ["w[{}]", "w_{}", "w{}", "a.w_{}", "layers[0].neurons[{}].b"])
 def test_numbered_labels_are_an_array(form):
     xs = [Value(0.1 * i, form.format(i)) for i in (1, 0, 2)]
-    ((name, shape, numbers),) = input_arrays(xs)
+    ((name, shape, numbers),) = input_arrays([x.label for x in xs])
     assert name == {"a": "a_w", "l": "b1"}.get(form[0], "w")
     assert (shape, numbers) == ((3,), [1, 0, 2])
 

@@ -129,6 +129,36 @@ def test_weights_in_several_products_of_matrices_are_differentiated_by():
         assert gradient.tolist() == pytest.approx(grad(mean, given), rel=1e-9, abs=1e-12)
 
 
+def test_gradients_of_different_arrays_stay_apart_though_they_are_of_one_form():
+    w, v = [[Value(0.1 * i - 0.3, f"{name}[{i}]") for i in range(3)] for name in "wv"]
+    step = compile_step(
+        lambda x: sum(wi * xi for wi, xi in zip(w + v, x, strict=True)),
+        losses.mse,
+        ([0.5] * 6, 1.0),
+        [*w, *v],
+    )
+    assert re.search(r"^ +dw = \w+ @ X\[:, :3\]$", step.source, re.MULTILINE)
+    assert re.search(r"^ +dv = \w+ @ X\[:, 3:6\]$", step.source, re.MULTILINE)
+
+
+def test_layers_in_attributes_of_a_module_are_matrices_of_their_names():
+    class Two(nn.Module):
+        def __init__(self):
+            self.first = nn.Layer(3, 5, activation="tanh", rng=random.Random(0))
+            self.second = nn.Layer(5, 4, activation=None, rng=random.Random(1))
+
+        def __call__(self, x):
+            return self.second(self.first(x))
+
+    model = Two()
+    assert model.first.parameters()[0].label == model.second.parameters()[0].label
+    step = compile_step(model, losses.cross_entropy, ([0.1, 0.2, 0.3], 1))
+    assert "t6 = X @ first_W.T + first_b\n" in step.source
+    assert "t9 = t7 @ second_W.T + second_b\n" in step.source
+    alone = compile_step(model.first, losses.mse, ([1.0] * 3, [0.0] * 5))
+    assert "X @ W.T + b\n" in alone.source
+
+
 def test_a_constant_loss_has_no_gradient():
     w = Value(3.0, "w")
     step = compile_step(lambda x: Value(1.0), lambda o, t: Value(2.0), ([1.0], 2.0), [w])
@@ -142,6 +172,12 @@ def test_parameters_may_have_the_names_of_inputs_and_targets():
     step = compile_step(lambda x: w * x[0] + v, losses.mse, ([1.0], 2.0), [w, v])
     assert step([[1.0], [3.0]], [6.0, 8.0]) == pytest.approx(1.0)
     assert (w.grad, v.grad) == pytest.approx(((-2 * 1 + 2 * 3) / 2, 0.0))
+
+
+def test_an_example_without_a_number_is_refused():
+    w = Value(1.0, "w")
+    with pytest.raises(InputError, match="no number"):
+        compile_step(lambda x: w * w, lambda o, t: o, ([], []), [w])
 
 
 def test_the_example_does_not_matter_but_for_its_shape():

@@ -166,7 +166,7 @@ def test_no_nasty_label_becomes_code_in_loops():
 
     def source(labels):
         x, root = graph(labels)
-        lifted = lift(record([root], x), input_arrays(x), {})
+        lifted = lift(record([root], x), input_arrays([xi.label for xi in x]), {})
         _name_arrays(lifted, {})
         return emit_loops(lifted, [("outputs", 0)]).source
 

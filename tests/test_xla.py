@@ -119,6 +119,38 @@ def test_a_step_gives_what_the_one_over_numpy_gives_in_any_order_of_the_paramete
     assert steps[1].evaluate(X, y) == pytest.approx(value, rel=1e-13)
 
 
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_gradients_in_pieces_and_transposed_go_to_their_places(seed):
+    rng = random.Random(0)
+
+    def matrix(name, rows, columns):
+        return [
+            [Value(rng.uniform(-1.0, 1.0), f"{name}[{i}][{j}]") for j in range(columns)]
+            for i in range(rows)
+        ]
+
+    (W, V), scale = (matrix("W", 3, 4), matrix("V", 4, 4)), Value(0.3, "scale")
+    u, k = [Value(rng.random(), f"u[{j}]") for j in range(4)], [Value(-0.2, "k[0]")]
+
+    def model(x):
+        h = [tanh(sum(x[i] * W[i][j] for i in range(3)) + u[3 - j]) for j in range(4)]
+        z = [sum(h[i] * V[(i + j) % 4][j] for i in range(4)) for j in range(4)]
+        return [zj * scale + k[0] + (u[j] ** 2 if j < 2 else W[0][j]) for j, zj in enumerate(z)]
+
+    parameters = [*(w for row in W + V for w in row), scale, *u, *k]
+    if seed is not None:
+        random.Random(seed).shuffle(parameters)
+    X, y = [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(7)], [0, 3, 1, 2, 1, 0, 3]
+    (value, gradient), (ours, slopes) = [
+        compile_step(
+            model, losses.cross_entropy, (X[0], y[0]), parameters, backend=backend
+        ).value_and_grad(X, y)
+        for backend in ("numpy", "jax")
+    ]
+    assert ours == pytest.approx(value, rel=1e-13)
+    assert np.allclose(slopes, gradient, rtol=1e-11, atol=1e-15)
+
+
 def test_outputs_and_parameters_that_no_example_touches_are_filled_in():
     w, b, unused = Value(0.5, "w"), Value(-1.0, "b"), Value(2.0, "unused")
 
@@ -173,8 +205,15 @@ def test_jit_grad_and_vmap_take_the_function(x64):
     model, X, y = network()
     step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="jax")
     weights, examples = step.arrays(X, y)
+    assert {name: w.shape for name, w in weights.items()} == {
+        "W1": (5, 3), "b1": (5,), "W2": (4, 5), "b2": (4,)
+    }  # fmt: skip
+    assert {name: x.shape for name, x in examples.items()} == {"X": (23, 3), "Y": (23, 4)}
     slopes = jax.grad(lambda w: step.function(w, examples)[0])(weights)
-    assert np.allclose(slopes, step.function(weights, examples)[2], rtol=1e-10, atol=1e-15)
+    gradient = step.function(weights, examples)[2]
+    assert gradient.keys() == weights.keys()
+    for name, slope in slopes.items():
+        assert np.allclose(slope, gradient[name], rtol=1e-10, atol=1e-15)
 
 
 def test_several_outputs_give_their_jacobian():
@@ -256,7 +295,7 @@ def test_float32_is_float32_throughout_wherever_it_runs():
     assert gradient.dtype == step.outputs.dtype == np.float32
     assert value == pytest.approx(expected[0], rel=1e-5)
     assert np.allclose(gradient, expected[1], rtol=1e-3, atol=1e-6)
-    arrays = [x.astype(np.float32) for x in step.arrays(X, y)]
+    arrays = jax.tree.map(lambda x: x.astype(np.float32), step.arrays(X, y))
     for x64 in (False, True):
         with jax.enable_x64(x64):
             jaxpr = jax.make_jaxpr(step.function)(*arrays)

@@ -179,8 +179,8 @@ class Emitter:
             self._assemble("outputs", outputs, results, "examples")
             self.batch = False
         if pieces:
-            self._assemble("gradient", count, pieces, "examples", ends=ends)
-            shown.append(self._averaged("gradient"))
+            self._gradient(rest[outputs:], pieces, ends)
+            shown.append("gradient")
         mean = self._output(value)
         if isinstance(value, int) and self.lifted.array_of[value].number in self.batched:
             mean = f"{_factor(self._over_examples(mean, 0))} / len(examples)"
@@ -297,10 +297,12 @@ class Emitter:
             total = ends is not None and not (piece[0] is not None and piece[0].number in ends)
             self._fill(name, size, piece, "=" if decay is None else "+=", total)
 
-    def _averaged(self, name: str) -> str:
-        """What was summed over the examples as their mean."""
-        self.lines.append(f"{name} *= 1.0 / len(examples)")
-        return name
+    def _gradient(
+        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
+    ) -> None:
+        """The mean over the examples, of outputs that come in these pieces."""
+        self._assemble("gradient", len(outputs), pieces, "examples", ends=ends)
+        self.lines.append("gradient *= 1.0 / len(examples)")
 
     def _fill(self, target: str, size: int, piece: Piece, assign: str, total: bool = False) -> None:
         """Assign a piece of an array; with `total`, its sum over the examples."""

@@ -40,6 +40,8 @@ def _is_copy(value: ast.expr) -> bool:
     """Whether it only takes numbers out of an argument, or makes room for results."""
     names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
     match value:
+        case ast.Dict():
+            return True
         case ast.Call(func=ast.Attribute(attr="empty" | "ones" | "hstack" | "column_stack")):
             return True
     arithmetic = any(isinstance(node, ast.BinOp) for node in ast.walk(value))

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 Backend = Literal["numpy", "python", "numba", "jax"]
 
 
-def input_arrays(inputs: Sequence[Value]) -> list[tuple[str, tuple[int, ...], list[int]]]:
+def input_arrays(labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], list[int]]]:
     """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
 
     Labels that fill a grid of one or two indices make an array; all others are in arrays of their
     own, and those without a label in one called x.
     """
     groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
-    for i, leaf in enumerate(inputs):
-        stem, index = _split(leaf.label)
+    for i, label in enumerate(labels):
+        stem, index = _split(label)
         groups.setdefault(stem, []).append((index, i))
     result: list[tuple[str, tuple[int, ...], list[int]]] = []
     names: set[str] = set()
@@ -75,14 +75,17 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
     if len(label) > _LONGEST_PATH:
         return label, ()
     path = re.fullmatch(
-        rf"(?:(.*)\.)?layers\[{_INDEX}\]\.neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
+        rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
         label,
     )
     if path:
         above, layer, neuron, kind, _ = path.groups()
         last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
-        kind = "W" if kind == "w" else kind
-        stem = f"{above}_{kind}{int(layer) + 1}" if above else f"{kind}{int(layer) + 1}"
+        stem = "W" if kind == "w" else kind
+        if layer is not None:
+            stem += str(int(layer) + 1)
+        if above is not None:
+            stem = f"{above}_{stem}"
         return stem, (int(neuron), *map(int, last))
     path = re.fullmatch(rf"(.*?)((?:\[{_INDEX}\])+)", label, re.DOTALL)
     if path:
@@ -229,7 +232,7 @@ class Program:
         self._blocks = blocks
         self._jacobian = jacobian
         self._tape = tape
-        self._arrays = input_arrays(inputs)
+        self._arrays = input_arrays([leaf.label for leaf in inputs])
         self._lifted: Any = None
         self._exact: Any = None
         self._batched: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import collector, losses, ops
 from ..engine import Value, _graph_sweep, affine
@@ -23,15 +23,18 @@ from .program import (
 )
 from .tape import record
 
+if TYPE_CHECKING:
+    from .xla import Layout
+
 
 class Step:
     """A training step for batches: `step(X, y)` gives the mean loss and sets the gradients.
 
     `source` is the program and `function` runs it: from values and examples, as `arrays` gives
-    them, to the mean loss, the outputs and the gradient, with backend "jax" as a pure function of
-    JAX arrays. `parameters` are those that it differentiates; after a step `outputs` has what the
-    model gave, of shape (examples, outputs). As it keeps these, a step belongs to one thread;
-    `function` does not.
+    them, to the mean loss, the outputs and the gradient, which is of the values' form: an array in
+    the order of the parameters, with backend "jax" a dict of matrices. `parameters` are those that
+    it differentiates; after a step `outputs` has what the model gave, of shape (examples, outputs).
+    As it keeps these, a step belongs to one thread; `function` does not.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Step:
         forward: Callable[[], Callable[..., Any]],
         row: Callable[[Any], Sequence[float]],
         inputs: int,
+        layouts: tuple[Layout, Layout] | None,
     ) -> None:
         self.parameters = parameters
         self.inputs = inputs
@@ -52,6 +56,7 @@ class Step:
         self._run = run
         self._make_forward = forward
         self._row = row
+        self._layouts = layouts
 
     def __call__(self, X: Any, y: Any) -> float:
         """The mean loss over the rows of X, and its gradient in each parameter's `.grad`."""
@@ -70,6 +75,10 @@ class Step:
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""
         loss, self.outputs, gradient = self._run(*self.arrays(X, y))
+        if self._layouts is not None:
+            from . import xla
+
+            gradient = xla.flattened(gradient, self._layouts[0])
         return float(loss), gradient
 
     def evaluate(self, X: Any, y: Any) -> float:
@@ -82,7 +91,11 @@ class Step:
         return self._make_forward()
 
     def arrays(self, X: Any, y: Any) -> tuple[Any, Any]:
-        """What `function` takes: the parameters' numbers, and a row for each example."""
+        """What `function` takes: the parameters' numbers, and a row for each example.
+
+        With backend "jax" both are dicts of arrays, named and shaped as in the source; those of the
+        examples have the batch's axis in front.
+        """
         np = _numpy()
         values = np.array([p.data for p in self.parameters])
         targets = as_floats([self._row(t) for t in y])
@@ -94,7 +107,12 @@ class Step:
                 f"a step takes rows of {self.inputs} numbers and a target for each; got X of shape "
                 f"{inputs.shape} and {len(targets)} targets"
             )
-        return values, np.concatenate([inputs, targets], axis=1)
+        examples = np.concatenate([inputs, targets], axis=1)
+        if self._layouts is None:
+            return values, examples
+        from . import xla
+
+        return xla.named(values, self._layouts[0]), xla.named(examples, self._layouts[1])
 
 
 def _single(target: Any) -> Sequence[float]:
@@ -173,13 +191,21 @@ def compile_step(
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
     given = [*inputs, *targets]
-    arrays = input_arrays(parameters)
+    if not given:
+        raise InputError("an example has no number, neither an input nor a target")
+    labels = [p.label for p in parameters]
+    if isinstance(model, Module) and len(set(labels)) < len(labels):
+        paths = {p: path for path, p in model.named_parameters()}
+        labels = [paths.get(p, p.label) for p in parameters]
+    weights = input_arrays(labels)
     count = len(parameters)
-    names = {name for name, _, _ in arrays}
-    for name, shape, numbers in input_arrays(given):
+    names = {name for name, _, _ in weights}
+    examples = []
+    for name, shape, numbers in input_arrays([leaf.label for leaf in given]):
         while name in names:
             name += "_"
-        arrays.append((name, shape, [count + i for i in numbers]))
+        examples.append((name, shape, numbers))
+    arrays = [*weights, *((n, shape, [count + i for i in of]) for n, shape, of in examples)]
 
     def program(outputs: list[Value]) -> tuple[str, Callable[..., Any], Callable[..., Any]]:
         tape = record([root, *logits, *outputs], [*parameters, *given])
@@ -202,4 +228,5 @@ def compile_step(
         adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
         zero = Value(0.0)
         text, function, run = program([adjoints.get(p, zero) for p in parameters])
-    return Step(parameters, text, function, run, lambda: program([])[2], row, len(inputs))
+    layouts = (weights, examples) if backend == "jax" else None
+    return Step(parameters, text, function, run, lambda: program([])[2], row, len(inputs), layouts)

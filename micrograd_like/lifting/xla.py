@@ -19,7 +19,7 @@ from ..errors import InputError, MissingExtraError, OperandError, ProcessError
 from ..ops import Op
 from . import arrays
 from .emit import Emitter, Piece, Source, _factor, _is_whole, _number
-from .lift import Statement, Term, View
+from .lift import Array, Indices, Statement, Term, View
 
 DTYPES = ("float64", "float32")
 
@@ -65,6 +65,9 @@ class XlaEmitter(Emitter):
     def _finished(self, arguments: str) -> Source:
         source = super()._finished(arguments)
         source.text = re.sub(r"\bnp\.", "jnp.", source.text)
+        if self.parameters is not None:
+            given = next(array for array, _ in self.lifted.inputs if array.number in self.batched)
+            source.text = source.text.replace("len(examples)", f"len({given.name})")
         return source
 
     def _statement(self, statement: Statement) -> None:
@@ -93,8 +96,34 @@ class XlaEmitter(Emitter):
     def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
         return f"{_factor(text)}.sum(0)"
 
-    def _averaged(self, name: str) -> str:
-        return f"{name} / len(examples)"
+    def _take_input(self, array: Array, numbers: Indices, name: str, size: int) -> None:
+        if self.parameters is None:
+            super()._take_input(array, numbers, name, size)
+        else:
+            self.lines.append(f'{array.name} = {name}["{array.name}"]')
+
+    def _gradient(
+        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
+    ) -> None:
+        """By the parameters' arrays, each of its shape."""
+        lines = ["gradient = {"]
+        for array, numbers in self.lifted.inputs:
+            if array.number in self.batched:
+                continue
+            pieces = self._pieces([outputs[i] for i in numbers])
+            if len(pieces) == 1:
+                source, positions, places = pieces[0]
+                if source is not None:
+                    places = places[np.argsort(positions)]
+                piece = (source, positions, places)
+                text = self._part_of(piece, (0, 0, *array.shape), "examples", ends)
+            else:
+                text = f"d_{array.name}_"
+                self._assemble(text, array.size, pieces, "examples", ends=ends)
+                if len(array.shape) != 1:
+                    text = f"{text}.reshape({array.shape})"
+            lines.append(f'    "{array.name}": {_factor(text)} / len(examples),')
+        self.lines += [*lines, "}"]
 
     def _assemble(
         self,
@@ -127,7 +156,9 @@ class XlaEmitter(Emitter):
         if decay is not None:
             self.lines.append(f"{name} = {_number(decay)} * values + {name}")
 
-    def _part_of(self, piece: Piece, run: _Run, batch: str, ends: set[int] | None) -> str:
+    def _part_of(
+        self, piece: Piece, run: tuple[int, ...], batch: str, ends: set[int] | None
+    ) -> str:
         """A piece as an array of the runs' shape, (m, n), without the axes of length 1."""
         array, _, places = piece
         shape = tuple(k for k in run[2:] if k > 1)
@@ -235,7 +266,7 @@ def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) ->
     program = space["program"]
 
     def function(*arguments: Any) -> Any:
-        results = program(*(_taken(x, dtype) for x in arguments))
+        results = program(*jax.tree.map(lambda x: _taken(x, dtype), arguments))
         if jacobian is not None:
             results = (results[0], results[1].reshape(jacobian))
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), results)
@@ -286,8 +317,9 @@ def batched(function: Callable[..., Any]) -> Callable[..., Any]:
 def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Callable[..., Any]:
     """`function(values, examples)` with the examples shared out to devices, results everywhere.
 
-    Batches are padded to a multiple of the devices, and cut again inside of the program: which of
-    its rows are no examples, XLA knows then, and leaves them out of its sums.
+    Both are arrays, or dicts of arrays; an axis in front of those of examples is the batch. Batches
+    are padded to a multiple of the devices, and cut again inside of the program: which of its rows
+    are no examples, XLA knows then, and leaves them out of its sums.
     """
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -298,24 +330,52 @@ def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Call
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def step(values: Any, padded: Any, count: int) -> Any:
-        examples = jax.lax.with_sharding_constraint(padded[:count], shared)
-        return function(values, examples)
+        examples = jax.tree.map(lambda x: x[:count], padded)
+        return function(values, jax.lax.with_sharding_constraint(examples, shared))
 
     jitted = jax.jit(step, static_argnums=2, out_shardings=everywhere)
 
+    def placed(x: Any, sharding: NamedSharding) -> Any:
+        # Each process reads the rows of its own devices only.
+        return jax.make_array_from_callback(x.shape, sharding, x.astype(dtype).__getitem__)
+
+    def padded(x: Any) -> Any:
+        return np.pad(x, [(0, -len(x) % len(devices)), *[(0, 0)] * (x.ndim - 1)])
+
     def run(values: Any, examples: Any) -> Any:
-        values, examples = values.astype(dtype), examples.astype(dtype)
-        padded = np.pad(examples, ((0, -len(examples) % len(devices)), (0, 0)))
+        count = len(jax.tree.leaves(examples)[0])
         with jax.enable_x64(dtype == "float64"), _peers():
-            # Each process reads the rows of its own devices only.
-            arguments = [
-                jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
-                for x, sharding in ((values, everywhere), (padded, shared))
-            ]
-            results = jitted(*arguments, len(examples))
-            return tuple(np.asarray(x) for x in results)
+            values = jax.tree.map(lambda x: placed(x, everywhere), values)
+            examples = jax.tree.map(lambda x: placed(padded(x), shared), examples)
+            return jax.tree.map(np.asarray, jitted(values, examples, count))
 
     return run
+
+
+# Arrays by name: their shapes, and where their numbers are in a flat one.
+Layout = Sequence[tuple[str, tuple[int, ...], Sequence[int]]]
+
+
+def named(flat: Any, layout: Layout) -> dict[str, Any]:
+    """The arrays that the last axis of `flat` has in a row."""
+    return {
+        name: flat[..., _slice(numbers)].reshape((*flat.shape[:-1], *shape))
+        for name, shape, numbers in layout
+    }
+
+
+def flattened(arrays: Mapping[str, Any], layout: Layout) -> Any:
+    """The arrays in a row: the inverse of `named`."""
+    flat = np.empty(sum(x.size for x in arrays.values()), np.result_type(*arrays.values()))
+    for name, _, numbers in layout:
+        flat[_slice(numbers)] = arrays[name].reshape(-1)
+    return flat
+
+
+def _slice(numbers: Sequence[int]) -> slice | Sequence[int]:
+    """Indexing with a slice makes no copy."""
+    start, stop = numbers[0], numbers[0] + len(numbers)
+    return slice(start, stop) if list(range(start, stop)) == list(numbers) else numbers
 
 
 def _devices(count: int | None) -> list[Any]:
