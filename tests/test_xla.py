@@ -151,6 +151,24 @@ def test_gradients_in_pieces_and_transposed_go_to_their_places(seed):
     assert np.allclose(slopes, gradient, rtol=1e-11, atol=1e-15)
 
 
+def test_parameters_may_be_called_share_and_a_loss_may_be_constant():
+    w, share = Value(0.5, "w"), Value(1.5, "share")
+
+    def loss(output, target):
+        return output * target
+
+    X, y = [[1.0], [2.0], [4.0]], [1.0, -1.0, 2.0]
+    step = compile_step(lambda x: w * x[0] + share, loss, (X[0], y[0]), [w, share], backend="jax")
+    value, gradient = step.value_and_grad(X, y)
+    assert value == pytest.approx((0.5 * 7.0 + 1.5 * 2.0) / 3.0)
+    assert gradient.tolist() == pytest.approx([7.0 / 3.0, 2.0 / 3.0])
+    constant = compile_step(
+        lambda x: Value(1.0), lambda o, t: Value(2.0), (X[0], y[0]), [w], backend="jax"
+    )
+    assert constant(X, y) == 2.0
+    assert w.grad == 0.0
+
+
 def test_outputs_and_parameters_that_no_example_touches_are_filled_in():
     w, b, unused = Value(0.5, "w"), Value(-1.0, "b"), Value(2.0, "unused")
 

@@ -105,7 +105,7 @@ class Emitter:
             self.batched = {
                 array.number
                 for array, numbers in lifted.inputs
-                if len(numbers) and numbers[0] >= parameters
+                if len(numbers) and self._is_of_examples(numbers[0])
             }
             for statement in lifted.statements:
                 if any(map(self._is_batched, _views(statement))):
@@ -114,6 +114,9 @@ class Emitter:
         self.masks: set[int] = set() if exact else self._masks()
         self.lines: list[str] = []
         self.said_once: set[int] = set()  # terms of statements that are written elsewhere
+
+    def _is_of_examples(self, number: int) -> bool:
+        return self.parameters is not None and number >= self.parameters
 
     # --- the whole ---
 

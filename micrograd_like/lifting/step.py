@@ -206,6 +206,15 @@ def compile_step(
             name += "_"
         examples.append((name, shape, numbers))
     arrays = [*weights, *((n, shape, [count + i for i in of]) for n, shape, of in examples)]
+    objective = root
+    if backend == "jax":
+        # The gradient is scaled where it begins, which is cheaper than where it ends.
+        share = "share"
+        while share in names | {name for name, _, _ in examples}:
+            share += "_"
+        arrays.append((share, (), [count + len(given)]))
+        given.append(Value(1.0, share))
+        objective = root * given[-1]
 
     def program(outputs: list[Value]) -> tuple[str, Callable[..., Any], Callable[..., Any]]:
         tape = record([root, *logits, *outputs], [*parameters, *given])
@@ -224,7 +233,7 @@ def compile_step(
         return source.text, function, function
 
     with collector.paused():
-        swept = _graph_sweep(root, parameters)
+        swept = _graph_sweep(objective, parameters)
         adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
         zero = Value(0.0)
         text, function, run = program([adjoints.get(p, zero) for p in parameters])

@@ -19,7 +19,7 @@ from ..errors import InputError, MissingExtraError, OperandError, ProcessError
 from ..ops import Op
 from . import arrays
 from .emit import Emitter, Piece, Source, _factor, _is_whole, _number
-from .lift import Array, Indices, Statement, Term, View
+from .lift import Array, Indices, Lifted, Statement, Term, View
 
 DTYPES = ("float64", "float32")
 
@@ -46,8 +46,9 @@ class XlaEmitter(Emitter):
         ops.erf: "jax.lax.erf(@x)",
     }
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, lifted: Lifted, *arguments: Any) -> None:
+        self.share = lifted.tape.inputs - 1  # of a step: the last input
+        super().__init__(lifted, *arguments)
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
         self.squares: dict[int, str] = {}  # arrays of a sech: the names of their tanh
@@ -96,19 +97,24 @@ class XlaEmitter(Emitter):
     def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
         return f"{_factor(text)}.sum(0)"
 
+    def _is_of_examples(self, number: int) -> bool:
+        return super()._is_of_examples(number) and number != self.share
+
     def _take_input(self, array: Array, numbers: Indices, name: str, size: int) -> None:
         if self.parameters is None:
             super()._take_input(array, numbers, name, size)
+        elif numbers[0] == self.share:
+            self.lines.append(f"{array.name} = 1.0 / len(examples)")
         else:
             self.lines.append(f'{array.name} = {name}["{array.name}"]')
 
     def _gradient(
         self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
     ) -> None:
-        """By the parameters' arrays, each of its shape."""
+        """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
         lines = ["gradient = {"]
         for array, numbers in self.lifted.inputs:
-            if array.number in self.batched:
+            if numbers[0] >= len(outputs):
                 continue
             pieces = self._pieces([outputs[i] for i in numbers])
             if len(pieces) == 1:
@@ -122,7 +128,7 @@ class XlaEmitter(Emitter):
                 self._assemble(text, array.size, pieces, "examples", ends=ends)
                 if len(array.shape) != 1:
                     text = f"{text}.reshape({array.shape})"
-            lines.append(f'    "{array.name}": {_factor(text)} / len(examples),')
+            lines.append(f'    "{array.name}": {text},')
         self.lines += [*lines, "}"]
 
     def _assemble(
