@@ -79,6 +79,7 @@ def running(table, tmp_path_factory):
         "differing": Processes(folder / "differing", table, each={1: ["--hidden", "5"]}),
         "missing": Processes(folder / "missing", table, "--timeout", "2", only=1),
         "first lost": Processes(folder / "first", table, "--epochs", "1000000"),
+        "interrupted": Processes(folder / "interrupted", table, "--epochs", "1000000", count=1),
         "second lost": Processes(folder / "second", table, "--epochs", "1000000"),
     }
     yield runs
@@ -105,6 +106,20 @@ def test_where_a_process_is_lost_the_others_say_so_and_the_last_model_is_whole(r
         assert (status, len(error)) == (2, 1), "\n".join(error)
         assert error[0].startswith(f"micrograd-like: process {1 - lost} has lost")
         assert len(weights(run.out)) == 4 * 3 + 2 * 5
+
+
+def test_ctrl_c_reaches_the_training_which_ends_with_a_whole_model(running):
+    run = running["interrupted"]
+    start = time.monotonic()
+    while not (run.out / "model.json").exists():
+        assert run.all[0].poll() is None
+        assert time.monotonic() - start < BOUND
+        time.sleep(0.1)
+    run.all[0].send_signal(signal.SIGINT)
+    ((status, out, error),) = run.ends()
+    assert (status, error) == (0, [])
+    assert any(line.startswith("interrupted after ") for line in out)
+    assert len(weights(run.out)) == 4 * 3 + 2 * 5
 
 
 @pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])
