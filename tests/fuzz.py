@@ -38,6 +38,7 @@ from programs import (
     MAKE,
     RULES,
     Bounded,
+    IllConditionedError,
     OutsideError,
     UndecidedError,
     decode,
@@ -139,10 +140,10 @@ def bounded_values(program: Program) -> tuple[list[Any], type[Exception] | None]
                 raise UndecidedError
             y = rule(name)(*xs)
             results.append(Bounded(y) if y.__class__ is float else y)
-        except (UndecidedError, OverflowError, ZeroDivisionError):
+        except (OverflowError, ZeroDivisionError):
             return results, UndecidedError
-        except OutsideError:
-            return results, OutsideError
+        except (UndecidedError, OutsideError) as error:
+            return results, type(error)
     return results, None
 
 
@@ -386,12 +387,12 @@ def check_derived(program: Program) -> str:
     for how, numbers in (("derived", derived), ("derived alone", alone)):
         for i, got in enumerate(numbers):
             close(f"d/dx{i} {how}", got, want[i], errors[i], sizes[i], len(program.steps))
-    return "decided" if value_error == value_error and errors[0] == errors[0] else "in part"
+    return "decided" if math.isfinite(value_error + errors[0]) else "in part"
 
 
 def close(what: str, got: float, want: float, error: float, size: float, count: int) -> None:
-    """Equal, or as near as the bound says; where there is none, of the same kind."""
-    if same(got, want):
+    """Equal, or as near as the bound says; where there is none (NaN), of the same kind."""
+    if same(got, want) or error == math.inf:
         return
     if error == error:
         expect(what, got, want, 8.0 * error + 64.0 * EPSILON * (1 + count) * size + 1e-280)
@@ -442,7 +443,7 @@ def check_compiled(program: Program, backend: Any) -> str:
         want = grad(eager.root, eager.inputs)
         sizes = eager.sizes()
         value_error, errors = bounds(at)
-        decided = value_error == value_error and errors[0] == errors[0]
+        decided = math.isfinite(value_error + errors[0])
         if not decided and at_the_ends(eager.root):
             continue
         kinds["decided" if decided else "in part"] += 1
@@ -471,13 +472,16 @@ def _near(xs: Sequence[float], rng: random.Random) -> list[float]:
 
 
 def bounds(program: Program) -> tuple[float, list[float]]:
-    """The bounds on the errors of value and gradient; NaN where there is none."""
+    """The bounds on the errors of value and gradient; NaN where none is known."""
     results, end = bounded_values(program)
+    value_error = math.inf if end is IllConditionedError else NAN
+    if end is None:
+        value_error = error_of(results[-1])
     try:
-        errors = [error for _, error in dual_gradient(program)]
-    except UndecidedError:
-        errors = [NAN] * len(program.inputs)
-    return (NAN if end is not None else error_of(results[-1])), errors
+        return value_error, [error for _, error in dual_gradient(program)]
+    except UndecidedError as error:
+        most = math.inf if isinstance(error, IllConditionedError) else NAN
+        return value_error, [most] * len(program.inputs)
 
 
 CHECKS: dict[str, Callable[[Program], str]] = {

@@ -38,6 +38,10 @@ class UndecidedError(Exception):
     """Rounding decides about the result, or it is not finite: there is nothing to compare with."""
 
 
+class IllConditionedError(UndecidedError):
+    """Within the bounds on errors is a pole, or the end of a domain: any result is right."""
+
+
 class OutsideError(Exception):
     """The arguments are outside the domain, whatever the rounding."""
 
@@ -91,7 +95,7 @@ class Bounded:
         if b.x == 0.0 and b.error == 0.0:
             raise OutsideError
         if b.error > 1e-3 * abs(b.x) or abs(b.x) < _TINY:
-            raise UndecidedError("a pole")
+            raise IllConditionedError("a pole")
         q = self.x / b.x
         error = (self.error + abs(q) * b.error) / abs(b.x)
         if self.x and abs(b.x) != 1.0:
@@ -194,7 +198,7 @@ def _function(
         except (ValueError, ZeroDivisionError):
             room = abs(radius(*numbers))
             if any(x.error > 1e-3 * room for x in xs if x.__class__ is Bounded and x.error):
-                raise UndecidedError("the end of a domain") from None
+                raise IllConditionedError("the end of a domain") from None
             raise OutsideError from None
         if Bounded not in classes:
             return y
@@ -207,7 +211,7 @@ def _function(
         for x, slope in zip(xs, slopes, strict=True):
             if x.__class__ is Bounded and x.error:
                 if x.error > 1e-3 * room or x.error > 1e-3:
-                    raise UndecidedError("a pole, or too large an error")
+                    raise IllConditionedError("a pole, or too large an error")
                 error += abs(slope(*numbers)) * x.error + x.error * x.error
         return Bounded(y, error)
 
@@ -301,7 +305,7 @@ def _power(x: Any, y: Any) -> Any:
         if base > 0.0:
             return _positive_power(x, y)
         if error_of(x) or error_of(y):
-            raise UndecidedError("the end of a domain")
+            raise IllConditionedError("the end of a domain")
         if (base == 0.0 and exponent < 0.0) or (base < 0.0 and not exponent.is_integer()):
             raise OutsideError
         if y.__class__ is Dual:
@@ -324,7 +328,7 @@ def _monomial(x: Any, c: float) -> Any:
         except OverflowError:
             raise UndecidedError("overflow") from None
     if x.error > 1e-3 * abs(base):
-        raise UndecidedError("the end of a domain")
+        raise IllConditionedError("the end of a domain")
     if base < 0.0 and not c.is_integer():
         raise OutsideError
     y = _monomial(base, c)
@@ -362,6 +366,8 @@ def _leaky(x: Any, slope: Any) -> Any:
 
 
 def _elu(x: Any, alpha: Any) -> Any:
+    if x.__class__ is float and alpha.__class__ is not float:
+        x = Bounded(x)  # or its exponential would have no error
     return x if is_positive(x) else alpha * _expm1(x)
 
 

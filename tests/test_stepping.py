@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import time
 from collections.abc import Callable
 
 import pytest
@@ -172,12 +171,10 @@ def test_a_graph_of_any_depth_has_its_steps() -> None:
     x = y = Value(0.5)
     for _ in range(50_000):
         y = y.sin() + x
-    start = time.process_time()
     passes = steps(y)
     assert len(passes) == 2 * 100_001
     assert passes.replay()[x] == grad(y, x)
     assert "more; print(steps) shows all" in repr(passes)
-    assert time.process_time() - start < 20
 
 
 # --- the formulas ---------------------------------------------------------------------------------
