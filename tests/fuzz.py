@@ -1,7 +1,7 @@
 """Random programs against three evaluators and against every other way to run them.
 
     python tests/fuzz.py --seconds 60 --seed 1 --processes 2
-    python tests/fuzz.py --cases 100000 --checks eager,exact,second,derived,python,numpy,numba
+    python tests/fuzz.py --cases 10000 --checks exact,second,several,derived,python,numpy,numba
     python tests/fuzz.py --atheris -max_total_time=60 -len_control=0 -max_len=100
 
 The last needs `pip install atheris`; libFuzzer then chooses the bytes by the coverage that they
@@ -458,6 +458,33 @@ def check_compiled(program: Program, backend: Any) -> str:
     return "decided" if kinds["decided"] else "in part"
 
 
+def check_several(program: Program) -> str:
+    """Value, gradient and second derivatives in one compiled program of several outputs."""
+    run = Run(program)
+    program = complete(program, run)
+    try:
+        want = dual_hessian(program)
+    except UndecidedError:
+        return "undecided"
+    value_error, errors = bounds(program)
+    gradients = grad(run.root, run.inputs, create_graph=True)
+    roots, sizes = [run.root, *gradients], [run.sizes(), *map(run.sizes, gradients)]
+    at = [root.data for root in roots]
+    count = 1 + len(program.steps)
+    for backend in ("python", "numpy"):
+        values, rows = compile(roots, run.inputs, run.inputs, backend=backend)(program.inputs)
+        close(f"the value, {backend}", values[0], at[0], value_error, 0.0, 0)
+        for i in range(len(run.inputs)):
+            what = f"d/dx{i}, {backend}"
+            close(what, values[1 + i], at[1 + i], errors[i], sizes[0][i], count)
+            close(f"{what}, in the Jacobian", rows[0][i], at[1 + i], errors[i], sizes[0][i], count)
+            if all(map(math.isfinite, sizes[1 + i])):
+                for j, (x, error) in enumerate(want[i]):
+                    what = f"d²/dx{i}dx{j}, {backend}"
+                    close(what, rows[1 + i][j], x, error, sizes[1 + i][j], count)
+    return "decided"
+
+
 def at_the_ends(root: Value) -> bool:
     """Whether products of finite numbers in the graph may overflow in one order only."""
     for node in topological_order(root):
@@ -489,6 +516,7 @@ CHECKS: dict[str, Callable[[Program], str]] = {
     "exact": check_exact,
     "second": check_second,
     "derived": check_derived,
+    "several": check_several,
     "python": check_python,
     "numpy": check_numpy,
     "numba": check_numba,

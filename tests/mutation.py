@@ -48,13 +48,18 @@ from mutmut.mutation.file_mutation import NEVER_MUTATE_FUNCTION_CALLS
 from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parent.parent
-MIRROR = {"lifting/step": "step", "lifting/loops": "loops", "lifting/rows": "loops"}
+MIRROR = {
+    "lifting/step": "step",
+    "lifting/loops": "loops",
+    "lifting/rows": "loops",
+    "lifting/xla": "xla",
+}
 OTHERS = {
     "ops": "readme engine derivation transforms expressions losses lifting loops",
-    "engine": "ops transforms derivation stepping nn state expressions step",
+    "engine": "ops transforms derivation stepping nn state expressions step anomaly",
     "nn": "optim state step training losses cli",
     "optim": "nn training step state cli",
-    "lifting": "lifting step loops",
+    "lifting": "lifting step loops xla",
 }
 OPTIONS = [
     "-x",

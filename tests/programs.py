@@ -288,7 +288,7 @@ _positive_power: Rule = _function(
 
 def _atan2(y: Any, x: Any) -> Any:
     if plain(x) <= error_of(x) and abs(plain(y)) <= error_of(y):
-        raise UndecidedError("the cut, or the sign of a zero")
+        raise IllConditionedError("the cut, or the sign of a zero")
     return _arctan2(y, x)
 
 
