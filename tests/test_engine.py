@@ -1460,6 +1460,19 @@ def test_a_partial_may_return_an_int_or_a_numpy_scalar(made_up: type[Op]) -> Non
         assert grad(y, x, create_graph=True).data == slope
 
 
+def test_the_partial_by_a_constant_is_not_computed(made_up: type[Op]) -> None:
+    def fails(x: float, y: float, out: float) -> float:
+        raise ValueError("no derivative")
+
+    scaled = made_up("scaled", lambda x, y: x * y, (lambda x, y, out: y, fails))
+    x = Value(2.0)
+    assert grad(scaled(x, 3.0), x) == 3.0
+    with pytest.raises(
+        InputError, match=r"^a partial of scaled fails at 2\.0, 3\.0: no derivative$"
+    ):
+        scaled(x, Value(3.0))
+
+
 def test_a_partial_of_the_users_that_fails_is_named(made_up: type[Op]) -> None:
     rooted = made_up("rooted", lambda x: abs(x) ** 0.5, lambda x, out: 0.5 / out)
     with pytest.raises(InputError, match=r"a partial of rooted fails at 0\.0"):

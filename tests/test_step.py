@@ -155,8 +155,25 @@ def test_layers_in_attributes_of_a_module_are_matrices_of_their_names():
     step = compile_step(model, losses.cross_entropy, ([0.1, 0.2, 0.3], 1))
     assert "t6 = X @ first_W.T + first_b\n" in step.source
     assert "t9 = t7 @ second_W.T + second_b\n" in step.source
+    scale = Value(2.0, "scale")
+    scaled = compile_step(
+        model,
+        lambda z, y: scale * losses.mse(z, y),
+        ([0.1, 0.2, 0.3], [0.0] * 4),
+        [*model.parameters(), scale],
+    )
+    assert "    first_W = values[:20]" in scaled.source
+    assert "    scale = values[44]\n" in scaled.source
     alone = compile_step(model.first, losses.mse, ([1.0] * 3, [0.0] * 5))
     assert "X @ W.T + b\n" in alone.source
+    model.first.neurons[0].w[0].label = "special"  # labels that differ are the user's
+    for neuron in model.second.neurons:
+        for parameter in neuron.parameters():
+            parameter.label = f"second.{parameter.label}"
+    assert (
+        "    special = values[0]\n"
+        in compile_step(model, losses.cross_entropy, ([0.1, 0.2, 0.3], 1)).source
+    )
 
 
 def test_a_constant_loss_has_no_gradient():
