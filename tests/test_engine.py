@@ -1415,6 +1415,32 @@ def test_no_grad_nests() -> None:
     assert (x * x).parents == (x, x)
 
 
+def test_no_grad_opened_anew_as_it_was_is_open() -> None:
+    x = Value(2.0)
+    with no_grad():
+        no_grad.reopen(no_grad.open_here())
+        assert (x * x).parents == ()
+    assert (x * x).parents == (x, x)
+
+
+def test_ctrl_c_while_no_grad_is_entered_leaves_it_closed() -> None:
+    class Interrupted(no_grad):
+        count = 0
+
+        @classmethod
+        def reopen(cls, entries: tuple[object, ...]) -> None:
+            super().reopen(entries)
+            cls.count += 1
+            if cls.count == 1:
+                raise KeyboardInterrupt
+
+    x = Value(2.0)
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted().__enter__()
+    assert Interrupted.count == 2
+    assert (x * x).parents == (x, x)
+
+
 def test_no_grad_ends_with_an_exception() -> None:
     x = Value(2.0)
     with pytest.raises(DomainError), no_grad():

@@ -555,7 +555,20 @@ def test_a_batch_has_a_jacobian_for_each_example():
         ("v @ v", r"\lVert v \rVert^2"),
         ("ones5 @ X", r"\mathbf{1}^\top X"),
         ("np.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
+        ("jnp.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
+        ("np.maximum(x, 0.0) * y", r"\max\left(0, x\right) \odot y"),
+        ("jnp.maximum(x, 0.0)", r"\max\left(0, x\right)"),
         ("np.tanh(x)", r"\tanh\left(x\right)"),
+        ("jnp.tanh(x)", r"\tanh\left(x\right)"),
+        ("jax.nn.sigmoid(x)", r"\sigma\left(x\right)"),
+        ("jax.nn.softplus(x)", r"\mathrm{softplus}\left(x\right)"),
+        ("sigmoid_(x)", r"\sigma\left(x\right)"),
+        ("MAX_(x)", r"\mathrm{MAX}\left(x\right)"),
+        ("(x - y) * z", r"\left(x - y\right) \odot z"),
+        ("u[:, :, None] * v", r"u\, v^\top"),
+        ("X.sum(0) * y", r"\left(\textstyle\sum X\right) \odot y"),
+        ("x if a_b else y", r"\texttt{x if a\_b else y}"),
+        ("f(x)(y) * z", r"\texttt{f(x)(y)} \odot z"),
         ("logaddexp(x, y)", r"\mathrm{logaddexp}\left(x, y\right)"),
         ("x / y * z", r"\frac{x}{y} \odot z"),
         ("x * (y > 0.0)", r"x \odot \mathbf{1}[y > 0]"),
@@ -575,6 +588,21 @@ def test_a_batch_has_a_jacobian_for_each_example():
 def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):
     (row,) = equations(f"def program(values):\n    y = {expression}\n").splitlines()[1:-1]
     assert row == f"y &= {latex}"
+
+
+def test_equations_go_without_what_makes_room_or_puts_together():
+    source = """def program(values, examples):
+    gradient[:3] = y
+    ones = np.ones(len(examples))
+    gradient = np.empty(4)
+    W = values["W"]
+    t1 = jnp.hstack([x + y, z])
+    t2 = jnp.column_stack([x + y, z])
+    y = x + z
+    gradient = {"W": y + z}
+    return gradient
+"""
+    assert equations(source) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
 
 
 def test_the_fused_and_the_chopped_network_are_the_same_program():

@@ -152,7 +152,7 @@ def _call(node: ast.Call) -> _Written:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="jax")), attr=name):
             name = {"sigmoid": "sigmoid_"}.get(name, name)
         case ast.Attribute(value=value, attr="sum"):
-            return rf"\textstyle\sum {_factor(value)}", True
+            return rf"\textstyle\sum {_factor(value)}", False
         case ast.Attribute(value=value, attr=name) if name in _SKIPPED:
             return _written(value)
         case ast.Attribute(value=value, attr="take"):
