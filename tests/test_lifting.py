@@ -376,6 +376,26 @@ def test_a_row_over_numpy_gives_what_it_gives_anywhere(name):
     assert not wrong, [(numbers[i], got[i], expected[i]) for i in wrong]
 
 
+def test_rows_as_functions_of_arrays_are_the_rows():
+    pytest.importorskip("numpy")
+    from micrograd_like.lifting import arrays
+
+    for op in arrays.FUNCTIONS:
+        rows = list(grid(SPECIAL, repeat=op.arity or 2))
+        expected = [unrefusing(op)(*row) for row in rows]
+        with np.errstate(all="ignore"):
+            got = arrays.function(op, np)(*np.array(rows).T)
+        wrong = [i for i, x in enumerate(expected) if not same(got[i], x)]
+        assert not wrong, [(op.name, rows[i], got[i], expected[i]) for i in wrong]
+
+
+def test_the_square_root_as_a_power_of_minus_zero_is_zero():
+    x, y = Value(4.0, "x"), Value(0.5, "y")
+    program = compile(x**y, [x, y])
+    assert math.copysign(1.0, program([-0.0, 0.5])) == 1.0
+    assert program([-math.inf, 0.5]) == math.inf
+
+
 def test_special_numbers_are_not_lost_by_vectors_and_constant_exponents():
     x, v = Value(0.5, "x"), vector("v", 3, 0.7)
     for root, xs in ((ops.logsumexp(*v), v), (x**0.5, [x]), (x**-0.5, [x]), (x**1.5, [x])):
