@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -852,11 +853,7 @@ def _slice(places: Indices) -> str | None:
 
 
 def _number(x: float) -> str:
-    if x != x:
-        return "np.nan"
-    if x in (float("inf"), float("-inf")):
-        return "np.inf" if x > 0 else "-np.inf"
-    return repr(x)
+    return repr(x) if isfinite(x) else f"{'-' * (x < 0.0)}np.{abs(x)}"
 
 
 def _factor(text: str) -> str:

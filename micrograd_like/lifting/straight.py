@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import nan
+from itertools import islice
+from math import isfinite, nan
 from typing import Any
 
 from ..errors import DomainError
@@ -67,11 +68,10 @@ class _Writer:
             else:
                 self._sum(name, assignment)
         results = []
-        start = 0
+        outputs = map(self._name, self.tape.outputs)
         for _, size in blocks:
-            names = [self._name(o) for o in self.tape.outputs[start : start + (size or 1)]]
-            results.append(f"[{', '.join(names)}]" if size else names[0])
-            start += size or 1
+            names = ", ".join(islice(outputs, size or 1))
+            results.append(f"[{names}]" if size else names)
         self.lines.append(f"return {', '.join(results)}")
         body = "\n".join(f"    {line}" for line in self.lines)
         return f"def program(values):\n{body}\n", self.rows
@@ -92,7 +92,7 @@ class _Writer:
             name = f"{'op_' * name[:1].isdigit()}{word(name)}_"
         while name in self.names or self.ops.setdefault(name, op) is not op:
             name += "_"
-        self.rows[name] = self.rows.get(name) or unrefusing(op)
+        self.rows.setdefault(name, unrefusing(op))
         return name
 
     def _sum(self, name: str, assignment: Sum) -> None:
@@ -118,8 +118,4 @@ def _term(c: float, text: str) -> str:
 
 
 def _number(x: float) -> str:
-    if x != x:
-        return 'float("nan")'
-    if x in (float("inf"), float("-inf")):
-        return 'float("inf")' if x > 0 else '-float("inf")'
-    return repr(x)
+    return repr(x) if isfinite(x) else f'float("{x}")'
