@@ -554,6 +554,36 @@ def test_numbered_labels_are_an_array(form):
     assert (shape, numbers) == ((3,), [1, 0, 2])
 
 
+def test_labels_that_are_no_names_become_some():
+    assert [input_arrays([label])[0][0] for label in ("__", "_", "", "np", "t1", "class")] == [
+        "v", "v", "x", "v_np", "t_1", "v_class"
+    ]  # fmt: skip
+    assert input_arrays(["a\nb_0", "a\nb_1"]) == [("a_b", (2,), [0, 1])]
+    assert input_arrays([""]) == [("x", (), [0])]
+    assert input_arrays(["", ""]) == [("x", (2,), [0, 1])]
+
+
+def test_labels_of_nodes_name_their_arrays():
+    xs = [Value(0.1 * i, f"x[{i}]") for i in range(2)]
+    hidden = [tanh(2.0 * x) for x in xs]
+    for i, h in enumerate(hidden):
+        h.label = f"h[{i}]"
+    root = hidden[0] * hidden[1]
+    root.label = "loss[0]"
+    source = compile(root, xs).source
+    assert "    h = np.tanh(t1)\n    v_loss_0 = h[0] * h[1]\n" in source
+    hidden[0].label = "g"
+    assert "    t2 = np.tanh(t1)\n" in compile(root, xs).source  # of two names, none
+
+
+def test_a_batch_in_python_refuses_what_its_rows_refuse():
+    x = Value(2.0, "x")
+    program = compile(log(x), [x], backend="python")
+    assert [math.isnan(y) for y in program([[1.0], [-1.0]])] == [False, True]
+    with pytest.raises(DomainError):
+        program([[1.0], [-1.0]], check=True)
+
+
 def test_a_batch_has_a_jacobian_for_each_example():
     x, y = Value(2.0, "x"), Value(3.0, "y")
     values, jacobians = compile([x * y, x + y, x], [x, y], [x, y])([[2.0, 3.0], [4.0, 5.0]])
