@@ -608,10 +608,19 @@ def shrunk(program: Program, fails: Callable[[Program], bool]) -> Program:
         simpler = False
         for candidate in _simpler(best):
             constant = any(all(isinstance(a, float) for a in xs) for _, xs in candidate.steps)
-            if not constant and fails(candidate):
+            if not constant and _conditions_are_steps(candidate) and fails(candidate):
                 best, simpler = candidate, True
                 break
     return best
+
+
+def _conditions_are_steps(program: Program) -> bool:
+    names = [*("" for _ in program.inputs), *(name for name, _ in program.steps)]
+    return all(
+        names[xs[0]] == "step" if isinstance(xs[0], int) else xs[0] in (0.0, 1.0)
+        for name, xs in program.steps
+        if name == "where"
+    )
 
 
 def _simpler(program: Program) -> Iterator[Program]:

@@ -770,6 +770,16 @@ def test_a_tape_prints_the_assignments_it_holds():
             "v2 = sin(v0); v3 = 1.0 + 1.0·v1·v2; return v3",
         ),
         (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
+        # Quotients of multiples, and constants that would overflow as one, are told apart.
+        (
+            lambda x, y: [(2.0 * x) / (4.0 * y), (2.0 * y) / (4.0 * x)],
+            "v2 = ieee_div(v0, v1); v3 = ieee_div(v1, v0); v4 = 0.5·v2; v5 = 0.5·v3; return v4, v5",
+        ),
+        (
+            lambda x, y: [1e200 * x * 1e200, 1e200 * y * 1e200, 1e200 * x * 1e200],
+            "v2 = 1e+200·v0; v3 = mul(v2, 1e+200); "
+            "v4 = 1e+200·v1; v5 = mul(v4, 1e+200); return v3, v5, v3",
+        ),
     ],
 )
 def test_a_graph_is_recorded_in_its_simplest_form(outputs, text):
