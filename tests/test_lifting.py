@@ -662,6 +662,29 @@ def test_the_fused_and_the_chopped_network_are_the_same_program():
     assert sources[0] == sources[1]
 
 
+def test_inputs_in_turn_are_multiplied_as_arrays():
+    u, v = vector("u", 3, 0.1), vector("v", 3, 0.2)
+    program = compile(
+        [a * b for a, b in zip(u, v, strict=True)], [u[0], v[0], v[1], u[1], u[2], v[2]]
+    )
+    assert "    t2 = v * u\n" in program.source
+    assert program([1.0, 10.0, 20.0, 2.0, 3.0, 30.0]).tolist() == [10.0, 40.0, 90.0]
+
+
+def test_a_matrix_of_numbers_is_there_once_though_its_transpose_is_used():
+    rng = random.Random(0)
+    x = vector("x", 4, 0.3)
+    rows = [tanh(sum(rng.uniform(-1.0, 1.0) * xj for xj in x)) for _ in range(3)]
+    source = compile(sum(rows), x, x).source
+    assert "    t1 = X @ x\n" in source
+    assert "    dx = X.T @ dt1\n" in source
+
+
+def test_nan_for_each_is_nan_for_all():
+    x = vector("x", 3, 0.3)
+    assert "np.maximum(x, np.nan)" in compile([ops.maximum(xi, math.nan) for xi in x], x).source
+
+
 def test_rosenbrock_is_slices():
     x, f = rosenbrock(100)
     program = compile(f, x, x)

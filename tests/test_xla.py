@@ -303,6 +303,10 @@ def test_float64_is_never_rounded_silently_and_the_users_configuration_stays():
         assert float(program.function(np.array([0.1]))[0]) == 0.1 * 0.1
         with pytest.raises(InputError, match="was given float32"):
             program.function(np.array([0.1], np.float32))
+    model, X, y = network(3)
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="jax")
+    with jax.enable_x64(False), pytest.raises(InputError, match="dtype='float32'"):
+        step.function(*step.arrays(X, y))
 
 
 def test_float32_is_float32_throughout_wherever_it_runs():
