@@ -355,7 +355,7 @@ greater: Op = Op("greater", lambda x, y: 1.0 if x > y else 0.0 if x < y else 0.5
 where: Op = Op("where", lambda condition, x, y: x if condition else y,
                (lambda condition, x, y, out: 0.0,
                 lambda condition, x, y, out: condition,
-                lambda condition, x, y, out: 1.0 - condition))
+                lambda condition, x, y, out: where(condition, 0.0, 1.0)))
 # fmt: on
 
 BUILTIN = frozenset(TABLE)

@@ -305,6 +305,14 @@ def test_every_backward_pass_is_watched(differentiate: Callable[[Value, Value], 
     assert anomaly(lambda: differentiate(*norm())).node.op is ops.sqrt
 
 
+def test_the_largest_derivative_is_no_anomaly() -> None:
+    x = Value(0.5)
+    with detect_anomaly():
+        y = x * 1.7e308
+        y.backward()
+        assert x.grad == grad(y, x) == 1.7e308
+
+
 def test_a_second_derivative_raises_where_the_first_is_fine() -> None:
     x = Value(0.0, label="x")
     y = x**1.5

@@ -1493,6 +1493,7 @@ def test_the_partial_by_a_constant_is_not_computed(made_up: type[Op]) -> None:
     scaled = made_up("scaled", lambda x, y: x * y, (lambda x, y, out: y, fails))
     x = Value(2.0)
     assert grad(scaled(x, 3.0), x) == 3.0
+    assert grad(scaled(x, 3.0), x, create_graph=True).data == 3.0
     with pytest.raises(
         InputError, match=r"^a partial of scaled fails at 2\.0, 3\.0: no derivative$"
     ):

@@ -671,6 +671,14 @@ def test_inputs_in_turn_are_multiplied_as_arrays():
     assert program([1.0, 10.0, 20.0, 2.0, 3.0, 30.0]).tolist() == [10.0, 40.0, 90.0]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_derivative_beside_a_condition_keeps_its_digits(backend):
+    x = Value(0.01, "x")
+    root = ops.where(ops.step(x), ops.cos(x * x), x)  # as second derivatives have it
+    (slope,) = compile(root, [x], [x], backend=backend)([0.01])[1]
+    assert slope == pytest.approx(-2.0 * 0.01 * math.sin(1e-4), rel=1e-15)
+
+
 def test_a_matrix_of_numbers_is_there_once_though_its_transpose_is_used():
     rng = random.Random(0)
     x = vector("x", 4, 0.3)

@@ -11,7 +11,7 @@ import warnings
 import pytest
 from test_lifting import tied_weights
 
-from micrograd_like import Value, compile_step, grad, losses, nn, optim, training
+from micrograd_like import Value, compile_step, grad, losses, nn, optim, tanh, training
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
 pytest.importorskip("numpy")
@@ -174,6 +174,45 @@ def test_layers_in_attributes_of_a_module_are_matrices_of_their_names():
         "    special = values[0]\n"
         in compile_step(model, losses.cross_entropy, ([0.1, 0.2, 0.3], 1)).source
     )
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_any_terms_of_weights_and_inputs_are_summed_over_the_examples(seed):
+    rng = random.Random(seed)
+    n, grid = 3, [(i, j) for i in range(3) for j in range(3)]
+    W = [[Value(rng.uniform(-1, 1), f"W[{i}][{j}]") for j in range(n)] for i in range(n)]
+    v = [Value(rng.uniform(-1, 1), f"v[{i}]") for i in range(n)]
+    s = Value(rng.uniform(-1, 1), "s")
+    c = [[rng.uniform(-1, 1) for _ in range(n)] for _ in range(n)]
+    kinds = [
+        lambda x, i, j: W[i][j] * x[i] * x[j],
+        lambda x, i, j: W[i][j] * (x[i] + 1.0),
+        lambda x, i, j: W[i][j] * W[i][j] * x[j],
+        lambda x, i, j: W[i][j] * c[i][j] * x[j],
+        lambda x, i, j: (c[i][j] * W[i][j] - v[j]) * x[i] * s,
+        lambda x, i, j: tanh(W[i][j] * x[i]) * v[i],
+        lambda x, i, j: (W[i][j] - c[i][j] * x[j]) ** 2,
+        lambda x, i, j: W[i][j] * v[i] * v[j] - 0.5 * s,
+        lambda x, i, j: W[j][i] * x[i] * v[j] * c[i][j] * x[j],
+        lambda x, i, j: tanh(x[i] * x[j]) * W[i][j] - tanh(x[j]) * W[j][i],
+    ]
+    chosen = rng.sample(kinds, rng.randrange(1, 4))
+
+    def model(x):
+        return sum(kind(x, i, j) for kind in chosen for i, j in grid)
+
+    parameters = [*(w for row in W for w in row), *v, s]
+    X = [[rng.uniform(-1, 1) for _ in range(n)] for _ in range(5)]
+    y = [rng.uniform(-1, 1) for _ in X]
+
+    def loss(output, target):
+        return output * target + 0.1 * output
+
+    step = compile_step(model, loss, (X[0], y[0]), parameters)
+    value, gradient = step.value_and_grad(X, y)
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, y, strict=True)])
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradient.tolist() == pytest.approx(grad(mean, parameters), rel=1e-9, abs=1e-12)
 
 
 def test_a_constant_loss_has_no_gradient():

@@ -509,9 +509,7 @@ class Emitter:
         infix = template.startswith("@")
         if infix and not any(isinstance(a, View) and a.array.data is None for a in statement.args):
             return f"{self._function(op)}({', '.join(args)})"
-        return re.sub(
-            r"@(\w+)", lambda m: _factor(by_name[m[1]]) if infix else by_name[m[1]], template
-        )
+        return re.sub(r"@(\w+)", lambda m: by_name[m[1]], template)
 
     def _function(self, op: Op) -> str:
         if op not in self.functions:
