@@ -555,8 +555,8 @@ def test_numbered_labels_are_an_array(form):
 
 
 def test_labels_that_are_no_names_become_some():
-    assert [input_arrays([label])[0][0] for label in ("__", "_", "", "np", "t1", "class")] == [
-        "v", "v", "x", "v_np", "t_1", "v_class"
+    assert [input_arrays([label])[0][0] for label in ("__", "_", "", "np", "t1", "X_")] == [
+        "v", "v", "x", "v_np", "t_1", "v_X"
     ]  # fmt: skip
     assert input_arrays(["a\nb_0", "a\nb_1"]) == [("a_b", (2,), [0, 1])]
     assert input_arrays([""]) == [("x", (), [0])]
@@ -582,6 +582,8 @@ def test_a_batch_in_python_refuses_what_its_rows_refuse():
     assert [math.isnan(y) for y in program([[1.0], [-1.0]])] == [False, True]
     with pytest.raises(DomainError):
         program([[1.0], [-1.0]], check=True)
+    with pytest.raises(InputError, match=r"takes 1 values, or rows of 1, .*; got shape \(2,\)"):
+        program([1.0, 2.0])
 
 
 def test_a_batch_has_a_jacobian_for_each_example():
@@ -686,6 +688,12 @@ def test_a_matrix_of_numbers_is_there_once_though_its_transpose_is_used():
     source = compile(sum(rows), x, x).source
     assert "    t1 = X @ x\n" in source
     assert "    dx = X.T @ dt1\n" in source
+
+
+def test_a_report_counts_the_statements():
+    x = Value(1.0, "x")
+    program = compile(tanh(x) * x + 1.0, [x])
+    assert program.report().statements == len(["x = ", "t1 = ", "t2 = "])
 
 
 def test_nan_for_each_is_nan_for_all():
