@@ -696,6 +696,11 @@ def test_a_report_counts_the_statements():
     assert program.report().statements == len(["x = ", "t1 = ", "t2 = "])
 
 
+def test_what_is_subtracted_comes_after_what_it_is_subtracted_from():
+    x, y = Value(1.0, "x"), Value(2.0, "y")
+    assert "    t2 = y - x\n" in compile(y - x, [x, y]).source
+
+
 def test_nan_for_each_is_nan_for_all():
     x = vector("x", 3, 0.3)
     assert "np.maximum(x, np.nan)" in compile([ops.maximum(xi, math.nan) for xi in x], x).source

@@ -176,7 +176,7 @@ def test_layers_in_attributes_of_a_module_are_matrices_of_their_names():
     )
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(32))
 def test_any_terms_of_weights_and_inputs_are_summed_over_the_examples(seed):
     rng = random.Random(seed)
     n, grid = 3, [(i, j) for i in range(3) for j in range(3)]
@@ -195,6 +195,8 @@ def test_any_terms_of_weights_and_inputs_are_summed_over_the_examples(seed):
         lambda x, i, j: W[i][j] * v[i] * v[j] - 0.5 * s,
         lambda x, i, j: W[j][i] * x[i] * v[j] * c[i][j] * x[j],
         lambda x, i, j: tanh(x[i] * x[j]) * W[i][j] - tanh(x[j]) * W[j][i],
+        lambda x, i, j: W[i][j] * x[i] + 0.7 * W[i][j],
+        lambda x, i, j: W[i][j] * x[i] * x[j] + c[i][j] * W[i][j],
     ]
     chosen = rng.sample(kinds, rng.randrange(1, 4))
 

@@ -122,7 +122,7 @@ class XlaEmitter(Emitter):
                 if source is not None:
                     places = places[np.argsort(positions)]
                 piece = (source, positions, places)
-                text = self._part_of(piece, (0, 0, *array.shape), "examples", ends)
+                text = self._part_of(piece, array.shape, "examples", ends)
             else:
                 text = f"d_{array.name}_"
                 self._assemble(text, array.size, pieces, "examples", ends=ends)
@@ -140,34 +140,24 @@ class XlaEmitter(Emitter):
         decay: float | None = None,
         ends: set[int] | None = None,
     ) -> None:
-        found = [_run(np.asarray(positions)) for _, positions, _ in pieces]
-        runs = [run for run in found if run is not None]
-        tiles = _tiles(runs, size, self.batch) if len(runs) == len(pieces) else None
-        if tiles is None:  # no pattern: one after the other, then each to its place
-            tiles = [[i] for i in range(len(pieces))]
-            runs = [(0, len(p[1]), 1, len(p[1])) for p in pieces]
-        parts = []
-        for tile in tiles:
-            texts = [self._part_of(pieces[i], runs[i], batch, ends) for i in tile]
-            parts.append(
-                texts[0] if len(texts) == 1 else f"np.column_stack([{', '.join(texts)}]).ravel()"
-            )
-        flat = len(parts) == 1 and runs[tiles[0][0]][2:] != (1, 1)
+        parts = [
+            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), batch, ends)
+            for piece in pieces
+        ]
         stack = "column_stack" if self.batch else "hstack"
-        text = parts[0] if flat else f"np.{stack}([{', '.join(parts)}])"
-        order = np.concatenate([np.asarray(pieces[i][1]) for tile in tiles for i in tile])
-        if all(len(tile) == 1 for tile in tiles) and not np.array_equal(order, np.arange(size)):
+        text = f"np.{stack}([{', '.join(parts)}])" if size == 1 or parts[1:] else parts[0]
+        order = np.concatenate([positions for _, positions, _ in pieces])
+        if not np.array_equal(order, np.arange(size)):
             text = self._item(text, self.batch, self._constant("places", np.argsort(order)))
         self.lines.append(f"{name} = {text}")
         if decay is not None:
             self.lines.append(f"{name} = {_number(decay)} * values + {name}")
 
     def _part_of(
-        self, piece: Piece, run: tuple[int, ...], batch: str, ends: set[int] | None
+        self, piece: Piece, shape: tuple[int, ...], batch: str, ends: set[int] | None
     ) -> str:
-        """A piece as an array of the runs' shape, (m, n), without the axes of length 1."""
+        """A piece as an array of this shape."""
         array, _, places = piece
-        shape = tuple(k for k in run[2:] if k > 1)
         if array is None:
             text = self._new("full", f"{shape}, {_number(places)}")
         else:
@@ -195,44 +185,6 @@ def _unsquared(statement: Statement) -> list[View]:
         if term.kind != "each" or not square or not all(map(_is_whole, both)):
             views += both
     return views
-
-
-_Run = tuple[int, int, int, int]
-
-
-def _run(positions: Any) -> _Run | None:
-    """(start, stride, m, n): m runs of n neighbours, a stride apart. None if they are not."""
-    jumps = np.flatnonzero(np.diff(positions) != 1)
-    start, n = int(positions[0]), int(jumps[0]) + 1 if len(jumps) else len(positions)
-    m = len(positions) // n
-    stride = int(positions[n]) - start if m > 1 else n
-    regular = start + stride * np.arange(m)[:, None] + np.arange(n)
-    return (start, stride, m, n) if np.array_equal(positions, regular.reshape(-1)) else None
-
-
-def _tiles(runs: list[_Run], size: int, plain: bool) -> list[list[int]] | None:
-    """The runs that cover 0 ... size one after the other, those that alternate together."""
-    by_start = {run[0]: i for i, run in enumerate(runs)}
-    tiles: list[list[int]] = []
-    at = 0
-    while at < size:
-        if (first := by_start.get(at)) is None:
-            return None
-        _, stride, m, width = runs[first]
-        if m > 1 and plain:
-            return None
-        tile = [first]
-        while width < stride:
-            other = by_start.get(at + width)
-            if other is None or runs[other][1:3] != (stride, m):
-                return None
-            tile.append(other)
-            width += runs[other][3]
-        if width != stride:
-            return None
-        tiles.append(tile)
-        at += m * stride
-    return tiles
 
 
 def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
