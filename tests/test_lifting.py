@@ -814,6 +814,15 @@ def test_a_tape_prints_the_assignments_it_holds():
             "v2 = sin(v0); v3 = 1.0 + 1.0·v1·v2; return v3",
         ),
         (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
+        # A product in another order is the same.
+        (
+            lambda x, y: [x * y + 1.0, y * x + 2.0],
+            "v2 = 1.0·v0·v1; v3 = 1.0 + 1.0·v2; v4 = 2.0 + 1.0·v2; return v3, v4",
+        ),
+        (
+            lambda x, y: [affine([x], [y], 1.0), affine([y], [x], 2.0)],
+            "v2 = 1.0·v0·v1; v3 = 1.0 + 1.0·v2; v4 = 2.0 + 1.0·v2; return v3, v4",
+        ),
         # Quotients of multiples, and constants that would overflow as one, are told apart.
         (
             lambda x, y: [(2.0 * x) / (4.0 * y), (2.0 * y) / (4.0 * x)],
