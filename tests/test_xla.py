@@ -328,6 +328,16 @@ def test_float32_is_float32_throughout_wherever_it_runs():
         assert {x.dtype for x in jaxpr.out_avals} == {np.dtype(np.float32)}
 
 
+def test_constants_of_a_program_in_float32_are_float32(x64):
+    xs = [Value(0.1 * i, f"x[{i}]") for i in range(4)]
+    program = compile(
+        [0.3 * i * x for i, x in enumerate(xs, 1)], xs, backend="jax", dtype="float32"
+    )
+    assert "c1" in program.source
+    jaxpr = jax.make_jaxpr(program.function)(np.ones(4, np.float32))
+    assert not re.search(r"f64\[\d", str(jaxpr))
+
+
 def test_what_does_not_fit_is_refused(monkeypatch):
     x = Value(1.0, "x")
     with pytest.raises(InputError, match="dtype is float64 or float32, not 'float16'"):
