@@ -217,6 +217,24 @@ def test_any_terms_of_weights_and_inputs_are_summed_over_the_examples(seed):
     assert gradient.tolist() == pytest.approx(grad(mean, parameters), rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(lambda i: 0.7, "len(examples) * 0.7"), (lambda i: 0.7 + i, "len(examples) * c1")],
+)
+def test_a_constant_in_a_gradient_counts_in_every_example(number, written):
+    v = [Value(0.3, f"v[{i}]") for i in range(3)]
+    X, y = [[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], [0.0, 0.0]
+    for sign, total in ((1.0, f"ones @ X + {written}"), (-1.0, f"{written} - (ones @ X)")):
+
+        def model(x, sign=sign):
+            return sum(sign * v[i] * x[i] + number(i) * v[i] for i in range(3))
+
+        step = compile_step(model, lambda out, t: out * 1.0, (X[0], y[0]), v)
+        assert f"    dv = {total}\n" in step.source
+        expected = [number(i) + sign * (X[0][i] + X[1][i]) / 2.0 for i in range(3)]
+        assert step.value_and_grad(X, y)[1].tolist() == pytest.approx(expected)
+
+
 def test_a_constant_loss_has_no_gradient():
     w = Value(3.0, "w")
     step = compile_step(lambda x: Value(1.0), lambda o, t: Value(2.0), ([1.0], 2.0), [w])
