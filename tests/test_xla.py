@@ -354,6 +354,8 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     model, X, y = network()
     with pytest.raises(InputError, match="numpy or jax"):
         compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="numba")
+    with pytest.raises(InputError, match="devices are for backend='jax'"):
+        compile_step(model, losses.cross_entropy, (X[0], y[0]), devices=1)
     with pytest.raises(InputError, match="engine='jax'"):
         training.fit(model, X, y, devices=1)
     for wrong, error in ((99, InputError), (0, InputError), (1.5, OperandError)):
