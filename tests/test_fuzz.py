@@ -248,6 +248,7 @@ class Acts(RuleBasedStateMachine):
         values = [a[0] if isinstance(a, tuple) else a for a in chosen]
         models = tuple(a[1] if isinstance(a, tuple) else a for a in chosen)
         numbers = [Bounded(a.data) if isinstance(a, Model) else a for a in models]
+        want = None
         try:
             want = RULES[name](*numbers)
             slopes = []
@@ -257,8 +258,9 @@ class Acts(RuleBasedStateMachine):
                     y = RULES[name](*numbers[:i], seeded, *numbers[i + 1 :])
                     slopes.append(getattr(y, "tangent", 0.0))
         except OutsideError:
-            with pytest.raises(DomainError):
-                MAKE[name](*values)
+            if want is None:  # else only the slope has a pole there
+                with pytest.raises(DomainError):
+                    MAKE[name](*values)
             return pair
         except (UndecidedError, OverflowError, ZeroDivisionError):
             return pair
