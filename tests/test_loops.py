@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import os
 import random
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -184,12 +186,130 @@ def random_root(rng, xs, size):
     return sum((tanh(0.1 * x) for vector in vectors[-4:] for x in vector), Value(0.0))
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 10**9), count=st.integers(1, 20))
 def test_any_graph_compiles_to_what_the_engine_computes(seed, count):
     rng = random.Random(seed)
     xs = leaves(count, [rng.uniform(-1.5, 1.5) for _ in range(count)])
     agrees(random_root(rng, xs, 6), xs)
+
+
+def emitted(outputs, inputs, wrt=None):
+    """The loops as they are written, and the blocks that they fill."""
+    program = compile(outputs, inputs, wrt)
+    return loops.emit_loops(program._lifted, program._blocks), program._blocks
+
+
+def interpreted(outputs, inputs):
+    """The text of the loops, if Python, which runs them without a compiler, finds them right."""
+    single = isinstance(outputs, Value)
+    roots = [outputs] if single else outputs
+    expected = {"outputs": [r.data for r in roots], "gradient": [grad(r, inputs) for r in roots]}
+    text, blocks = emitted(outputs, inputs, inputs)
+    space = {"math": math, "np": np, "inf": math.inf, "nan": math.nan, "add": operator.add}
+    space["njit"] = lambda *_, **__: lambda function: function
+    exec(text.source.removeprefix(loops._HEADER), space)
+    for shape in ((), (2,)):
+        found = {
+            name: np.full((*shape, size) if size else shape, math.nan) for name, size in blocks
+        }
+        values = np.broadcast_to([x.data for x in inputs], (*shape, len(inputs)))
+        given = {**found, **text.arrays, "values": values}
+        first, *rest = text.signature
+        if shape:
+            names = [first, "outputs", *rest] if single else text.signature
+            space["batch"](*[given[name] for name in names])
+        else:
+            returned = space["program"](*[given[name] for name in text.signature])
+            found |= {"outputs": returned} if single else {}
+        for name, got in found.items():
+            wanted = np.ravel(expected[name])
+            for row in np.reshape(got, (-1, len(wanted))):
+                assert same(row, wanted, largest(wanted)), (name, text.source)
+    return text.source
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**9), count=st.integers(1, 20), several=st.booleans())
+def test_any_graph_is_written_as_loops_that_compute_it(seed, count, several):
+    rng = random.Random(seed)
+    xs = leaves(count, [rng.uniform(-1.5, 1.5) for _ in range(count)])
+    root = random_root(rng, xs, 6)
+    interpreted([root, xs[0] * root, Value(3.0)] if several else root, xs)
+
+
+def numbered(name, *shape):
+    """A matrix or a vector of leaves."""
+    if len(shape) == 1:
+        return [Value(math.sin(1.0 + i), f"{name}[{i}]") for i in range(shape[0])]
+    return [
+        [Value(math.cos(1.0 + i * shape[1] + j), f"{name}[{i}][{j}]") for j in range(shape[1])]
+        for i in range(shape[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows_", "length"),
+    [(1, 3), (2, 3), (12, 3), (40, 3), (1, 11), (3, 11), (40, 11), (1, 50), (2, 50), (12, 50)],
+)
+def test_sums_over_an_axis_with_coefficients_of_any_shape(length, rows_):
+    a, u, v = numbered("a", rows_, length), numbered("u", rows_), numbered("v", length)
+    c = [[0.5 + math.sin(3.0 * i + j) for j in range(length)] for i in range(rows_)]
+    i_, k_ = range(rows_), range(length)
+    sums = [
+        [sum(c[i][k] * a[i][k] * v[k] for k in k_) for i in i_],
+        [sum(c[i][0] * a[i][k] * v[k] for k in k_) for i in i_],
+        [sum(c[0][k] * a[i][k] * v[k] for k in k_) for i in i_],
+        [sum(a[i][k] * v[k] for k in k_) - 2.0 * u[i] + c[i][0] for i in i_],
+        [sum(c[i][k] * a[i][k] for k in k_) for i in i_],
+        [sum(c[i][k] * a[i][k] * u[i] for i in i_) for k in k_],
+        [sum(c[i][k] * a[i][k] * v[k] for k in k_)
+         + sum(c[j][0] * a[j][0] * u[j] for j in i_) for i in i_],
+    ]  # fmt: skip
+    inputs = [*(x for row in a for x in row), *u, *v]
+    for vector in sums:
+        interpreted([tanh(x) for x in vector], inputs)
+        interpreted(sum(exp(-x) for x in vector), inputs)
+
+
+@pytest.mark.parametrize("count", [7, 8, 64, 65, 150])
+def test_sums_of_many_terms_that_have_nothing_in_common(count):
+    x = y = Value(0.5, "x")
+    parts = []
+    for k in range(count):
+        y = ops.sin(y + 0.1 * k) if k % 3 else tanh(y)
+        parts.append(-y if k % 2 else y)
+    interpreted(sum(parts), [x])
+
+
+def test_constants_may_be_infinite_or_nan():
+    x, y = xs = [Value(0.5, "x"), Value(-2.0, "y")]
+    low, high, nan = Value(-math.inf), Value(math.inf), Value(math.nan)
+    with np.errstate(all="ignore"):
+        source = interpreted(
+            [ops.minimum(x * y, high), ops.maximum(x + y, low), ops.hypot(x, nan)], xs
+        )
+    for number in ("inf", "(-inf)", "(nan)"):
+        assert f", {number})" in source
+
+
+MENTIONED = {
+    "values", "gradient", "outputs", "data", "places", "math", "np", "inf", "nan", "add", "abs",
+    "range", "i0", "i1", "k", *ROWS,
+}  # fmt: skip
+
+
+def test_labels_do_not_hide_what_a_program_mentions():
+    x, y = xs = [Value(0.5, "x"), Value(-2.0, "y")]
+    labels = [*sorted(MENTIONED), "∂", "∇", "for", "add", "add_2", "v1", "terms20"]
+    nodes = [x]
+    for k, label in enumerate(labels):
+        nodes.append(tanh(ops.hypot(nodes[-1], y + 0.1 * k)))
+        nodes[-1].label = label
+    source = interpreted(sum(nodes) + ops.logsumexp(*nodes[:20]), xs)
+    assigned = set(re.findall(r"^ +(\w+) = ", source, re.M))
+    assert "add_2" in assigned
+    assert not assigned & MENTIONED
 
 
 def mlp_loss(widths, fused, activation, examples, numbers=None):
@@ -409,6 +529,17 @@ def test_without_a_place_of_ones_own_nothing_is_cached(tmp_path, monkeypatch):
         monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(place))
         assert loops._cached_source("program.py", "pass") is None
     assert not list(everyones.iterdir())
+    own = tmp_path / "own"
+    own.mkdir()
+    own.chmod(0o755)
+    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(own))
+    for source in ("pass", "pass", "..."):
+        path = loops._cached_source("program.py", source)
+        assert path == str(own / "program.py")
+        assert (own / "program.py").read_text() == source
+        assert os.stat(path).st_mtime == 1e9
+    assert list(own.iterdir()) == [own / "program.py"]
+    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(everyones))
     x = Value(2.0)
     program = compile(x * x + 0.125, [x], [x], backend="numba")
     assert program([2.0])[0] == 4.125

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 from test_lifting import largest, random_graph, same
 
 from micrograd_like import Value, compile, compile_step, exp, grad, losses, nn, ops, tanh, training
-from micrograd_like.errors import InputError, MissingExtraError, OperandError
+from micrograd_like.errors import InputError, MissingExtraError, OperandError, ProcessError
 
 jax = pytest.importorskip("jax", reason="needs the extra jax")
 np = pytest.importorskip("numpy")
+
+from micrograd_like.lifting import xla  # noqa: E402 - needs NumPy
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def test_outputs_and_parameters_that_no_example_touches_are_filled_in():
     w, b, unused = Value(0.5, "w"), Value(-1.0, "b"), Value(2.0, "unused")
 
     def model(x):
-        return [w * x[0], b * 1.0, b + x[0] * x[1]]
+        return [w * x[0], b * 1.0, b + x[0] * x[1], Value(3.0), Value(3.0)]
 
     def loss(output, target):
         return (output[0] - target) ** 2 + w * output[2] + b**2
@@ -432,3 +435,97 @@ def test_what_cannot_be_traced_is_trained_by_the_eager_engine_with_a_warning():
                 training.fit(model, X, y, engine=engine, **options)
         weights.append([p.data for p in model.parameters()])
     assert weights[0] == weights[1]
+
+
+# --- several processes (tests/test_processes.py has real ones) ------------------------------------
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Sets of how many processes JAX says that this is one."""
+
+    def are(count):
+        monkeypatch.setattr(jax, "process_count", lambda: count)
+
+    are(2)
+    return are
+
+
+def test_of_several_processes_all_devices_take_part(processes, monkeypatch):
+    kinds = [types.SimpleNamespace(platform=platform) for platform in ("gpu", "gpu", "gpu")]
+    monkeypatch.setattr(jax, "devices", lambda: kinds)
+    assert xla._devices(None) == xla._devices(3) == kinds
+    for count in (1, 2, 4):
+        with pytest.raises(InputError, match=r"^. devices were asked for, and there are 3$"):
+            xla._devices(count)
+    processes(1)
+    assert xla._devices(None) == xla._devices(1) == kinds[:1]
+    assert xla._devices(2) == kinds[:2]
+    kinds[:] = [types.SimpleNamespace(platform="cpu")]
+    with pytest.raises(InputError, match="there is 1; XLA_FLAGS=--xla_force"):
+        xla._devices(2)
+    for wrong in (True, 1.0, "1"):
+        with pytest.raises(OperandError, match="devices is a whole number, not"):
+            xla._devices(wrong)
+
+
+def test_processes_agree_or_name_the_first_that_differs_and_in_what(processes, monkeypatch):
+    from jax.experimental import multihost_utils
+
+    gathered = []
+
+    def with_those_of(*others):
+        def gather(mine):
+            gathered.append(mine)
+            return np.array([mine if other is None else other for other in others])
+
+        monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+
+    parts = {"model": [1, 2], "data": "a,b", "options": {"epochs": 3}}
+    with_those_of(None, None)
+    xla.agree(parts)
+    xla.agree({**parts, "data": "a,c", "options": None})
+    mine, other = gathered
+    assert mine.dtype == np.uint8
+    assert (mine == other).all(1).tolist() == [True, False, False]
+    with_those_of(None, None, other)
+    with pytest.raises(
+        InputError, match=r"^process 2 differs from process 0 in its data, options:"
+    ):
+        xla.agree(parts)
+    with_those_of(other, None, mine)
+    with pytest.raises(
+        InputError, match=r"^process 1 differs from process 0 in its data, options:"
+    ):
+        xla.agree(parts)
+    processes(1)
+    xla.agree(parts)
+    assert len(gathered) == 4
+
+
+def test_a_process_joins_the_others_with_its_number_and_its_patience(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        jax.distributed,
+        "initialize",
+        lambda *arguments, **options: told.append((arguments, options)),
+    )
+    xla.join("host:1234", 4, 2, 30)
+    patience = {"initialization_timeout": 30, "heartbeat_timeout_seconds": 30}
+    assert told == [(("host:1234", 4, 2), patience)]
+
+
+def test_a_lost_process_is_told_from_what_else_jax_raises(processes):
+    lost, other = jax.errors.JaxRuntimeError("UNAVAILABLE"), ValueError("shapes")
+    gloo = ValueError("Gloo all-reduce failed")
+    for error, raised in ((lost, ProcessError), (gloo, ProcessError), (other, ValueError)):
+        processes(2)
+        with pytest.raises(raised) as told, xla._peers():
+            raise error
+        if raised is ProcessError:
+            assert str(told.value).startswith("process 0 has lost another process")
+            assert told.value.__cause__ is error
+        processes(1)
+        with pytest.raises(type(error)) as told, xla._peers():
+            raise error
+        assert told.value is error

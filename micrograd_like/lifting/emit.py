@@ -112,6 +112,7 @@ class Emitter:
                 if any(map(self._is_batched, _views(statement))):
                     self.batched.add(statement.result.number)
         self.batch = batched
+        self.given = "values" if parameters is None else "examples"  # what has a batch's rows
         self.masks: set[int] = set() if exact else self._masks()
         self.lines: list[str] = []
         self.said_once: set[int] = set()  # terms of statements that are written elsewhere
@@ -137,7 +138,7 @@ class Emitter:
             if statement.result.number not in self.masks:
                 self._statement(statement)
         for name, size, pieces, decay in fills:
-            self._assemble(name, size, pieces, "values", decay)
+            self._assemble(name, size, pieces, decay)
         number = self.lifted.tape.outputs[0]
         results = [name if size else self._output(number) for name, size in blocks]
         self.lines.append(f"return {', '.join(results)}")
@@ -180,7 +181,7 @@ class Emitter:
             self.lines.append(f"outputs = {whole.name}")
         else:
             self.batch = True
-            self._assemble("outputs", outputs, results, "examples")
+            self._assemble("outputs", outputs, results)
             self.batch = False
         if pieces:
             self._gradient(rest[outputs:], pieces, ends)
@@ -257,7 +258,7 @@ class Emitter:
     def _output(self, output: int | float) -> str:
         if isinstance(output, float):
             number = _number(output)
-            return self._new("full", f"len(values), {number}") if self.batch else number
+            return self._new("full", f"len({self.given}), {number}") if self.batch else number
         array = self.lifted.array_of[output]
         return self._exact(View(array, self.lifted.place_of[output].reshape(())))
 
@@ -286,7 +287,6 @@ class Emitter:
         name: str,
         size: int,
         pieces: Sequence[Piece],
-        batch: str,
         decay: float | None = None,
         ends: set[int] | None = None,
     ) -> None:
@@ -294,7 +294,7 @@ class Emitter:
 
         With `ends` it has their sums over the examples: arrays in `ends` are such sums already.
         """
-        shape = f"(len({batch}), {size})" if self.batch else str(size)
+        shape = f"(len({self.given}), {size})" if self.batch else str(size)
         first = self._new("empty", shape) if decay is None else f"{_number(decay)} * values"
         self.lines.append(f"{name} = {first}")
         for piece in pieces:
@@ -305,7 +305,7 @@ class Emitter:
         self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
     ) -> None:
         """The mean over the examples, of outputs that come in these pieces."""
-        self._assemble("gradient", len(outputs), pieces, "examples", ends=ends)
+        self._assemble("gradient", len(outputs), pieces, ends=ends)
         self.lines.append("gradient *= 1.0 / len(examples)")
 
     def _fill(self, target: str, size: int, piece: Piece, assign: str, total: bool = False) -> None:

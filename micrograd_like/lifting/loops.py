@@ -38,8 +38,7 @@ from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
 
 # How rows are written: with the math module, or as calls of functions in `rows.py`.
 _ROWS: dict[Op, str] = {
-    ops.add: "@x + @y", ops.sub: "@x - @y", ops.mul: "@x * @y", ops.neg: "-@x",
-    ops.div: "@x / @y", ops.ieee_div: "@x / @y",
+    ops.mul: "@x * @y", ops.div: "@x / @y", ops.ieee_div: "@x / @y",
     ops.power: "math.pow(@x, @y)", ops.ieee_pow: "math.pow(@x, @y)",
     ops.pow_slope: "pow_slope(@x, @y)",
     ops.exp: "math.exp(@x)", ops.expm1: "math.expm1(@x)", ops.log1p: "math.log1p(@x)",
@@ -63,9 +62,8 @@ _ROWS: dict[Op, str] = {
 
 # Rows that SIMD has instructions for. Others are calls, and a loop with a call is not vectorised.
 _SIMD = {
-    ops.add, ops.sub, ops.mul, ops.neg, ops.div, ops.ieee_div, ops.sqrt, ops.relu, ops.step,
-    ops.leaky_relu, ops.absolute, ops.sign, ops.maximum, ops.minimum, ops.greater, ops.where,
-    ops.damp, ops.one_minus_square,
+    ops.mul, ops.div, ops.ieee_div, ops.sqrt, ops.relu, ops.step, ops.leaky_relu, ops.absolute,
+    ops.sign, ops.maximum, ops.minimum, ops.greater, ops.where, ops.damp, ops.one_minus_square,
 }  # fmt: skip
 
 # Numba takes 0.7 ms for an operation that is written out: this many take about seven seconds, and
@@ -306,7 +304,7 @@ class _Writer:
         self.places: list[Indices] = []
         self.strategies: dict[int, str] = {}
         self.terms: dict[int, str] = {}  # buffers for the arguments of variadic rows
-        self.used: set[str] = set()  # rows of `rows.py`
+        self.used: set[str] = set()  # functions, also of `rows.py`
         for array, numbers in lifted.inputs:
             self.buffer[array.number] = ("values", np.asarray(numbers))
         self.name: dict[int, str] = {}
@@ -334,7 +332,7 @@ class _Writer:
         self._copies()
         if self.blocks[0][1] == 0:
             self._line(f"return {self._output(self.lifted.tape.outputs[0])}")
-        body = "\n".join(self.lines) or "    pass"
+        body = "\n".join(self.lines)
         signature = ["values", *(name for name, size in self.blocks if size)]
         arrays: dict[str, Any] = {}
         if self.data:
@@ -353,7 +351,6 @@ class _Writer:
 
     def _batch(self, signature: Sequence[str], options: str) -> str:
         """A loop over the rows of `values`; compiled when it is called first."""
-        arguments = ["values"]
         call = [name if name in ("data", "places") else f"{name}[i]" for name in signature]
         arguments = list(signature)
         if self.blocks[0][1] == 0:
@@ -742,8 +739,7 @@ class _Writer:
         op = statement.op
         assert op is not None
         template = _ROWS[op]
-        if not template.startswith(("math", "@", "-", "abs")):
-            self.used.add(template.partition("(")[0])
+        self.used.add(template.partition("(")[0])
         if op.arity is None:
             return template.replace("@xs", self._arguments(statement, axes))
         args = [self._argument(arg, axes) for arg in statement.args]
@@ -915,7 +911,7 @@ class _Writer:
             right = term.right
             if right is not None:
                 right = View(right.array, _through(right, array, places))
-            terms.append(self._each(Term("each", term.coefficient, left, right), axes))
+            terms.append(self._each(Term(term.kind, term.coefficient, left, right), axes))
         constant = statement.constant
         assert not isinstance(constant, Array)
         if constant != 0.0 or not terms:
@@ -1013,10 +1009,11 @@ class _Writer:
             self._close(1)
 
 
+# What the program mentions, beside variables.
 _RESERVED = (
-    "program", "batch", "values", "gradient", "outputs", "data", "places", "math", "np", "inf",
-    "nan", "ir", "float64", "njit", "intrinsic", "add", "abs", "range", "len", "i", "i0", "i1",
-    "k", "", *(name for name, row in vars(rows).items() if inspect.isfunction(row)),
+    "values", "gradient", "outputs", "data", "places", "math", "np", "inf", "nan", "add", "abs",
+    "range", "i0", "i1", "k",
+    *(name for name, row in vars(rows).items() if inspect.isfunction(row)),
 )  # fmt: skip
 
 

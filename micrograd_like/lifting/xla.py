@@ -122,10 +122,10 @@ class XlaEmitter(Emitter):
                 if source is not None:
                     places = places[np.argsort(positions)]
                 piece = (source, positions, places)
-                text = self._part_of(piece, array.shape, "examples", ends)
+                text = self._part_of(piece, array.shape, ends)
             else:
                 text = f"d_{array.name}_"
-                self._assemble(text, array.size, pieces, "examples", ends=ends)
+                self._assemble(text, array.size, pieces, ends=ends)
                 if len(array.shape) != 1:
                     text = f"{text}.reshape({array.shape})"
             lines.append(f'    "{array.name}": {text},')
@@ -136,12 +136,11 @@ class XlaEmitter(Emitter):
         name: str,
         size: int,
         pieces: Sequence[Piece],
-        batch: str,
         decay: float | None = None,
         ends: set[int] | None = None,
     ) -> None:
         parts = [
-            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), batch, ends)
+            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), ends)
             for piece in pieces
         ]
         stack = "column_stack" if self.batch else "hstack"
@@ -153,9 +152,7 @@ class XlaEmitter(Emitter):
         if decay is not None:
             self.lines.append(f"{name} = {_number(decay)} * values + {name}")
 
-    def _part_of(
-        self, piece: Piece, shape: tuple[int, ...], batch: str, ends: set[int] | None
-    ) -> str:
+    def _part_of(self, piece: Piece, shape: tuple[int, ...], ends: set[int] | None) -> str:
         """A piece as an array of this shape."""
         array, _, places = piece
         if array is None:
@@ -164,7 +161,8 @@ class XlaEmitter(Emitter):
             text = self._exact(View(array, places.reshape(shape)))
         batched = array is not None and array.number in self.batched
         if self.batch and not batched:
-            return f"np.broadcast_to({text}, ({', '.join([f'len({batch})', *map(str, shape)])},))"
+            axes = ", ".join([f"len({self.given})", *map(str, shape)])
+            return f"np.broadcast_to({text}, ({axes},))"
         if ends is not None and not (array is not None and array.number in ends):
             return self._totalled(text, array)
         return text
