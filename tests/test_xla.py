@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lifting import largest, random_graph, same
+from test_step import check_step, random_model
 
 from micrograd_like import Value, compile, compile_step, exp, grad, losses, nn, ops, tanh, training
 from micrograd_like.errors import InputError, MissingExtraError, OperandError, ProcessError
@@ -56,6 +57,63 @@ def test_any_graph_and_a_batch_of_it_give_what_the_engine_computes(seed, size, l
     values, gradients = program([point, point])
     assert same(values, [value] * 2)
     assert same(gradients, [gradient] * 2, largest(expected))
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**9))
+def test_a_step_of_any_model_of_vectors_and_matrices_gives_what_the_engine_does(seed):
+    model, loss, parameters, X, y = random_model(seed)
+    step = compile_step(model, loss, (X[0], y[0]), parameters, backend="jax")
+    check_step(step, model, loss, parameters, X, y)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_matrix_of_each_example_is_summed_along_its_own_axes(axis, count):
+    w = [Value(0.3 * j - 0.4, f"w[{j}]") for j in range(3)]
+
+    def model(x):
+        table = [[tanh(x[i] * w[j]) for j in range(3)] for i in range(4)]
+        return [sum(line) for line in (zip(*table, strict=True) if axis == 0 else table)]
+
+    X, y = [[0.1 * i - 0.07 * k for i in range(4)] for k in range(count)], [0, 1, 2, 0, 1][:count]
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), w, backend="jax")
+    check_step(step, model, losses.cross_entropy, w, X, y)
+
+
+def test_the_gradient_of_a_penalty_is_added_to_that_of_the_rest():
+    x = [Value(0.1 * i - 0.2, f"x[{i}]") for i in range(5)]
+    root = sum(exp(xi) for xi in x) + 0.01 * sum(xi * xi for xi in x)
+    program = compile(root, x, x, backend="jax")
+    assert "0.02 * values" in program.source
+    value, gradient = program([xi.data for xi in x])
+    assert same(value, root.data)
+    assert same(gradient, grad(root, x))
+
+
+def test_a_sech_is_written_with_the_tanh_beside_it_where_it_is_squared_and_only_there():
+    x, y = ([Value(0.3 * i - 0.5, f"{name}[{i}]") for i in range(4)] for name in "xy")
+    sech = [ops.sech(xi) for xi in x]
+    with_y = list(zip(sech, y, strict=True))
+    written = {
+        "squared": [s * s for s in sech],
+        "squared, among other terms": [-2.0 * s * s + yi for s, yi in with_y],
+        "squared, and the square used twice": [tanh(s * s * yi) - s * s for s, yi in with_y],
+    }
+    not_written = {
+        "once, too": [s * s + s * yi for s, yi in with_y],
+        "once": [s * yi for s, yi in with_y],
+        "crosswise": [s * t for s, t in zip(sech, sech[::-1], strict=True)],
+        "an output": [*sech, *(s * s for s in sech)],
+        "an argument": [ops.hypot(s, yi) + s * s for s, yi in with_y],
+        "in part": [s * s for s in sech[1:]],
+        "summed": [sum(s * s for s in sech)],
+    }
+    for name, others in (written | not_written).items():
+        roots = [*(tanh(xi) * yi for xi, yi in zip(x, y, strict=True)), *others]
+        program = compile(roots, [*x, *y], backend="jax")
+        assert ("cosh" in program.source) == (name in not_written), (name, program.source)
+        assert same(program([v.data for v in (*x, *y)]), [r.data for r in roots]), program.source
 
 
 SPECIAL = [0.0, 1.0, -1.0, 0.5, -0.7, 3.0, -20.0, 400.0, 1e200, math.inf, -math.inf, math.nan]
@@ -155,6 +213,11 @@ def test_gradients_in_pieces_and_transposed_go_to_their_places(seed):
         given = steps[1].arrays(X, y)
         by_name = steps[1].function(*given)[2]
     assert {n: g.shape for n, g in by_name.items()} == {n: w.shape for n, w in given[0].items()}
+    flat = np.array([p.data for p in parameters])
+    layout = steps[1]._layouts[0]
+    assert np.array_equal(xla.flattened(xla.named(flat, layout), layout), flat)
+    if seed is None:
+        assert all(np.shares_memory(x, flat) for x in xla.named(flat, layout).values())
 
 
 def test_parameters_may_be_called_share_and_a_loss_may_be_constant():
@@ -285,6 +348,9 @@ def test_a_row_of_the_users_is_called_back_and_jax_refuses_to_look_into_it(made_
     program = compile(cube(x) * x, [x], [x], backend="jax")
     assert [float(r) for r in program([2.0])[1]] == [32.0]
     assert program([[2.0], [1.0]])[0].tolist() == [16.0, 1.0]
+    short = compile(cube(x) * x, [x], [x], backend="jax", dtype="float32")([1.1])
+    assert {result.dtype for result in short} == {np.dtype(np.float32)}
+    assert short[0] == pytest.approx(1.1**4, rel=1e-6)
     with jax.enable_x64(True):
         point = np.array([2.0])
         with pytest.raises(ValueError, match="callback"):
@@ -302,11 +368,15 @@ def test_float64_is_never_rounded_silently_and_the_users_configuration_stays():
     with jax.enable_x64(False):
         assert program([0.1])[0] == 0.1 * 0.1
         assert jax.numpy.asarray(0.1).dtype == np.float32
-        for call in (program.function, jax.jit(program.function)):
-            with pytest.raises(InputError, match=r"jax_enable_x64.*dtype='float32'"):
+        for call, problem in (
+            (program.function, "float64, which JAX has switched off"),
+            (jax.jit(program.function), "float64, and was given float32"),
+        ):
+            with pytest.raises(InputError, match=problem + ": .*jax_enable_x64.*dtype='float32'"):
                 call(np.array([0.1]))
     with jax.enable_x64(True):
         assert float(program.function(np.array([0.1]))[0]) == 0.1 * 0.1
+        assert float(program.function(np.array([2**40]))[0]) == 2.0**80
         with pytest.raises(InputError, match="was given float32"):
             program.function(np.array([0.1], np.float32))
     model, X, y = network(3)
@@ -365,9 +435,9 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         with pytest.raises(error, match="devices"):
             training.fit(model, X, y, engine="jax", devices=wrong)
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(MissingExtraError, match=r"micrograd_like\[jax\]"):
+    with pytest.raises(MissingExtraError, match=r"^jax is not .*micrograd_like\[jax\]"):
         compile(x, [x], backend="jax")
-    with pytest.raises(MissingExtraError, match=r"micrograd_like\[jax\]"):
+    with pytest.raises(MissingExtraError, match=r"^jax is not .*micrograd_like\[jax\]"):
         training.fit(model, X, y, engine="jax")
 
 

@@ -607,21 +607,21 @@ class Emitter:
             whole = np.arange(array.size).reshape(array.shape)
             if places.ndim == 2 and len(array.shape) == 2:
                 if np.array_equal(places, whole.T):
-                    return self._summed_along(name, len(whole), first=True)
+                    return self._summed_along(name, len(whole), axis=-2)
                 if np.array_equal(places, whole):
                     return self._summed_along(name, whole.shape[1])
             if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
                 if len(array.shape) == 1:
-                    return self._summed_along(name, array.size, first=not batched)
+                    return self._summed_along(name, array.size, axis=-1 if batched else 0)
                 return f"{name}.sum({(1, 2) if batched else ''})"
         return self._summed_along(self._exact(view), places.shape[-1])
 
-    def _summed_along(self, text: str, count: int, first: bool = False) -> str:
-        """The sum over the last axis (of an array, with `first`, the first after the batch's)."""
+    def _summed_along(self, text: str, count: int, axis: int = -1) -> str:
+        """The sum over the last axis (0 of a vector, -2 of a matrix), of so many elements."""
         # A product with ones takes half as long as NumPy's sum.
         ones = f"ones{count}"
         self.constants[ones] = np.ones(count)
-        return f"{ones} @ {_factor(text)}" if first else f"{_factor(text)} @ {ones}"
+        return f"{ones} @ {_factor(text)}" if axis != -1 else f"{_factor(text)} @ {ones}"
 
     # --- views ---
 

@@ -8,7 +8,7 @@ sharding of a batch is a constraint on one array, from which XLA derives the col
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -52,11 +52,10 @@ class XlaEmitter(Emitter):
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
         self.squares: dict[int, str] = {}  # arrays of a sech: the names of their tanh
-        calls = [s for s in self.lifted.statements if s.op is not None and _is_plain(s)]
-        tanh_of = {s.args[0].array.number: s for s in calls if s.op is ops.tanh}  # type: ignore[union-attr]
-        for call in calls:
-            if call.op is ops.sech and (tanh := tanh_of.get(call.args[0].array.number)):  # type: ignore[union-attr]
-                self.squares[call.result.number] = tanh.result.name
+        tanh_of = dict(_calls(lifted, ops.tanh))
+        for argument, sech in _calls(lifted, ops.sech):
+            if tanh := tanh_of.get(argument):
+                self.squares[sech.number] = tanh.name
         for view in [v for s in self.lifted.statements for v in _unsquared(s)]:
             self.squares.pop(view.array.number, None)
         for output in self.lifted.tape.outputs:
@@ -91,8 +90,8 @@ class XlaEmitter(Emitter):
     def _new(self, kind: str, arguments: str) -> str:
         return f"np.{kind}({arguments}, dtype)"
 
-    def _summed_along(self, text: str, count: int, first: bool = False) -> str:
-        return f"{_factor(text)}.sum({0 if first and '@' not in text else -1})"
+    def _summed_along(self, text: str, count: int, axis: int = -1) -> str:
+        return f"{_factor(text)}.sum({axis})"
 
     def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
         return f"{_factor(text)}.sum(0)"
@@ -168,10 +167,13 @@ class XlaEmitter(Emitter):
         return text
 
 
-def _is_plain(statement: Statement) -> bool:
-    """Whether it is a function of one whole array."""
-    first = statement.args[0]
-    return len(statement.args) == 1 and isinstance(first, View) and _is_whole(first)
+def _calls(lifted: Lifted, op: Op) -> Iterator[tuple[int, Array]]:
+    """The numbers of the arrays that a function is taken of as a whole, and its results."""
+    for statement in lifted.statements:
+        if statement.op is op:
+            view = statement.args[0]
+            if isinstance(view, View) and _is_whole(view):
+                yield view.array.number, statement.result
 
 
 def _unsquared(statement: Statement) -> list[View]:
@@ -179,8 +181,8 @@ def _unsquared(statement: Statement) -> list[View]:
     views = [a for a in statement.args if isinstance(a, View)]
     for term in statement.terms:
         both = [term.left] if term.right is None else [term.left, term.right]
-        square = len(both) == 2 and both[0].array is both[1].array
-        if term.kind != "each" or not square or not all(map(_is_whole, both)):
+        square = both[0].array is both[-1].array and len(both) == 2
+        if not (term.kind == "each" and square and all(map(_is_whole, both))):
             views += both
     return views
 
@@ -324,7 +326,7 @@ def flattened(arrays: Mapping[str, Any], layout: Layout) -> Any:
     """The arrays in a row: the inverse of `named`."""
     flat = np.empty(sum(x.size for x in arrays.values()), np.result_type(*arrays.values()))
     for name, _, numbers in layout:
-        flat[_slice(numbers)] = arrays[name].reshape(-1)
+        flat[_slice(numbers)] = arrays[name].ravel()
     return flat
 
 
