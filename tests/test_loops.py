@@ -250,7 +250,7 @@ def numbered(name, *shape):
 
 @pytest.mark.parametrize(
     ("rows_", "length"),
-    [(1, 3), (2, 3), (12, 3), (40, 3), (1, 11), (3, 11), (40, 11), (1, 50), (2, 50), (12, 50)],
+    [(1, 3), (2, 3), (12, 3), (6, 3), (9, 3), (1, 11), (3, 11), (35, 9), (1, 50), (2, 50), (4, 50)],
 )
 def test_sums_over_an_axis_with_coefficients_of_any_shape(length, rows_):
     a, u, v = numbered("a", rows_, length), numbered("u", rows_), numbered("v", length)
@@ -373,6 +373,8 @@ def test_a_scalar_program_is_a_few_loops_without_storage(program):
     assert same(value, root.data)
     assert same(gradient, grad(root, xs), 1.0)
     assert isinstance(value, float)
+    again = compile(rosenbrock(xs), xs, xs, backend="numba")
+    assert again.function.__globals__["run"] is program.function.__globals__["run"]
 
 
 def test_a_batch_gives_what_its_rows_give(program):
@@ -450,6 +452,8 @@ def test_rows_of_the_user_run_over_numpy():
     try:
         x = Value(2.0, "x")
         program = compile(cube(x), [x], [x], backend="numba")
+        with pytest.raises(loops.UnsuitableError, match="the row cube_of_loops is Python code"):
+            emitted(cube(x), [x])
     finally:
         del ops.TABLE["cube_of_loops"]
     assert program.backend == "numpy"
@@ -473,6 +477,27 @@ def test_a_large_irregular_graph_runs_over_numpy():
     assert program.backend == "numpy"
     assert "numpy" in str(program.report())
     assert same(program([0.5] * 10), nodes[-1].data, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("root", "operations"),
+    [
+        (lambda x: ops.hypot(ops.hypot(x[0], x[1]), x[2]), 2 * 4),
+        (lambda x: x[0] * x[1] + x[2], 5),
+        (lambda x: ops.logsumexp(x[0] * x[1], x[1], x[2]), 9),
+        (lambda x: ops.logsumexp(*x), 4),
+        (lambda x: sum(xi * xi for xi in x), 4),
+        (lambda x: sum(tanh(0.5 * xi) for xi in x), 8),
+    ],
+)
+def test_what_is_too_long_is_told_by_the_operations_written_out(root, operations, monkeypatch):
+    """Two for a call and one for each of its arguments, one for each factor and each term."""
+    xs = leaves(40)
+    monkeypatch.setattr(loops, "MOST_OPERATIONS", operations)
+    emitted(root(xs), xs)
+    monkeypatch.setattr(loops, "MOST_OPERATIONS", operations - 1)
+    with pytest.raises(loops.UnsuitableError):
+        emitted(root(xs), xs)
 
 
 def test_without_numba_the_extra_is_named(monkeypatch):
@@ -529,15 +554,14 @@ def test_without_a_place_of_ones_own_nothing_is_cached(tmp_path, monkeypatch):
         monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(place))
         assert loops._cached_source("program.py", "pass") is None
     assert not list(everyones.iterdir())
-    own = tmp_path / "own"
-    own.mkdir()
-    own.chmod(0o755)
+    own = tmp_path / "of mine" / "own"
     monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(own))
     for source in ("pass", "pass", "..."):
         path = loops._cached_source("program.py", source)
         assert path == str(own / "program.py")
         assert (own / "program.py").read_text() == source
         assert os.stat(path).st_mtime == 1e9
+        own.chmod(0o755)
     assert list(own.iterdir()) == [own / "program.py"]
     monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(everyones))
     x = Value(2.0)

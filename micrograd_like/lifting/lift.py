@@ -136,7 +136,7 @@ class _Lifter:
     ) -> None:
         self.tape = tape
         total = tape.inputs + len(tape.assignments)
-        self.array_number = np.full(total, -1, dtype=np.intp)
+        self.array_number = np.full(total, -1)
         self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
         self.arrays: list[Array] = []
@@ -384,7 +384,7 @@ class _Lifter:
         count = len(sums)
         linear: dict[int, tuple[Indices, Floats]] = {}
         numbers = np.asarray([a for s in sums for a in s.linear], dtype=np.intp)
-        coefficients = np.asarray([c for s in sums for c in s.linear.values()], dtype=float)
+        coefficients = np.asarray([c for s in sums for c in s.linear.values()])
         owner = np.repeat(np.arange(count), [len(s.linear) for s in sums])
         sources = self.array_number[numbers]
         for source in np.unique(sources):
@@ -397,7 +397,7 @@ class _Lifter:
             )
         products: dict[tuple[int, int], tuple[Indices, Indices, Floats]] = {}
         pairs = np.asarray([p for s in sums for p in s.products], dtype=np.intp).reshape(-1, 2)
-        coefficients = np.asarray([c for s in sums for c in s.products.values()], dtype=float)
+        coefficients = np.asarray([c for s in sums for c in s.products.values()])
         owner = np.repeat(np.arange(count), [len(s.products) for s in sums])
         a, b = pairs[:, 0], pairs[:, 1]
         swap = self.array_number[a] < self.array_number[b]
