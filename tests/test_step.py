@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import os
 import random
 import re
 import warnings
@@ -308,7 +309,10 @@ def check_step(step, model, loss, parameters, X, y):
     assert np.allclose(step.outputs, numbers, 1e-11, 1e-13)
 
 
-@settings(max_examples=60)
+CASES = int(os.environ.get("CASES", "0"))  # a longer run, by hand
+
+
+@settings(max_examples=CASES or 60)
 @given(seed=st.integers(0, 10**9))
 def test_any_model_of_vectors_and_matrices_gives_what_the_engine_does(seed):
     model, loss, parameters, X, y = random_model(seed)
