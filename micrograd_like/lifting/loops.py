@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import keyword
 import os
 import re
 import sys
@@ -381,9 +380,8 @@ class _Writer:
         self.lines.append("    " * self.depth + text)
 
     def _identifier(self, name: str) -> str:
-        if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
-            name = "t"
-        base, count = name, 1
+        base, count = name if name.isascii() else "t", 1
+        name = base
         while name in self.names:
             count += 1
             name = f"{base}_{count}"
