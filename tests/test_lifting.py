@@ -1214,6 +1214,20 @@ def test_programs_that_somebody_read_compute_what_the_engine_does(make):
     agrees(root, inputs, "numpy")
 
 
+@pytest.mark.parametrize("length", [2, 5])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_product_of_matrices_is_added_to_one_with_a_vector_whose_elements_are_as_many(
+    length, backend
+):
+    a, b, d, v = matrix("A", 3, 3), matrix("B", 2, 3), matrix("D", 6, length), vector("v", length)
+
+    def dot(xs, ys):
+        return sum(x * y for x, y in zip(xs, ys, strict=True))
+
+    entries = [dot(a[i], b[j]) + dot(d[3 * j + i], v) for i in range(3) for j in range(2)]
+    agrees(sum(tanh(x) for x in entries), [*flat(a), *flat(b), *flat(d), *v], backend)
+
+
 @pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
 def test_a_constant_that_became_zero_is_a_pole(backend):
     x, zero = Value(0.5, "x"), Value(2.0)

@@ -297,7 +297,7 @@ class _Lifter:
     ) -> tuple[Indices, tuple[int, ...]]:
         """An order of `count` elements in which the columns line up best, and their shape."""
         if not columns:
-            return np.arange(count), (count,) if count > 1 else ()
+            return np.arange(count), _without_ones(count)
         distinct = [len(np.unique(places)) for _, places in columns]
         primary = int(np.argmax(distinct))
         source, places = columns[primary]
@@ -344,7 +344,7 @@ class _Lifter:
         if chosen is not None:
             _, _, at_left, at_right, (m, n) = grids[chosen]
             order = np.lexsort((at_right, at_left))
-            shape = tuple(k for k in (m, n) if k > 1)
+            shape = _without_ones(m, n)
         else:
             columns = [
                 (self.arrays[array], places[:, 0])
@@ -360,7 +360,7 @@ class _Lifter:
                 operands = [places for places, _ in linear.values()]
                 operands += [left for left, _, _ in products.values()]
                 first = operands[0][:, 0] if operands else np.zeros(count)
-                order, shape = np.argsort(first, kind="stable"), (count,) if count > 1 else ()
+                order, shape = np.argsort(first, kind="stable"), _without_ones(count)
 
         terms = []
         for (i, j), (left, right, c) in products.items():
@@ -430,8 +430,8 @@ class _Lifter:
         k = left.shape[1]
         if grid is not None:
             rows, columns, at_left, at_right, (m, n) = grid
-            expected = np.lexsort((at_right, at_left))
-            if np.array_equal(expected, order):
+            same_order = np.array_equal(np.lexsort((at_right, at_left)), order)
+            if same_order and _without_ones(m, n) == shape:
                 x, y = View(a, rows), View(b, columns)
                 if m == 1:
                     x = View(a, rows[0])
@@ -493,6 +493,10 @@ def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
     if len(np.unique(at_left * n + at_right)) != count:
         return None
     return rows, columns, at_left, at_right, (m, n)
+
+
+def _without_ones(*shape: int) -> tuple[int, ...]:
+    return tuple(size for size in shape if size > 1)
 
 
 def _shape_of(source: Array, places: Indices) -> tuple[int, ...]:
