@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import CASES, random_model, roots_of
 from optional import np
 
 from micrograd_like import (
@@ -97,6 +98,19 @@ def agrees(root, inputs, backend):
 
 
 # --- the same results as the eager engine ---------------------------------------------------------
+
+
+@settings(max_examples=CASES or 40)
+@given(seed=st.integers(0, 10**9))
+def test_any_model_of_vectors_and_matrices_compiles_to_what_the_engine_computes(seed):
+    model, loss, parameters, X, y = random_model(seed)
+    _, roots = roots_of(model, loss, X, y)
+    agrees(losses.mean(roots), parameters, "numpy")
+    program = compile(roots, parameters, parameters)
+    values, jacobian = program([p.data for p in parameters])
+    expected = [grad(root, parameters) for root in roots]
+    assert same(values, [root.data for root in roots]), program.source
+    assert same(jacobian, expected, largest(x for row in expected for x in row)), program.source
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

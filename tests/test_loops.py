@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from micrograd_like import Op, Value, compile, exp, grad, nn, numerics, ops, tanh
+from micrograd_like import Op, Value, compile, exp, grad, losses, nn, numerics, ops, tanh
 from micrograd_like.errors import DomainError, InputError, MissingExtraError, OperandError
 
 np = pytest.importorskip("numpy")
@@ -25,6 +25,7 @@ pytest.importorskip("numba")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from models import CASES, random_model, roots_of  # noqa: E402
 from test_lifting import LOOPS, read_once, written  # noqa: E402
 
 from micrograd_like.lifting import loops, rows  # noqa: E402
@@ -238,6 +239,15 @@ def test_any_graph_is_written_as_loops_that_compute_it(seed, count, several):
     xs = leaves(count, [rng.uniform(-1.5, 1.5) for _ in range(count)])
     root = random_root(rng, xs, 6)
     interpreted([root, xs[0] * root, Value(3.0)] if several else root, xs)
+
+
+@settings(max_examples=CASES or 20)
+@given(seed=st.integers(0, 10**9))
+def test_any_model_of_vectors_and_matrices_is_written_as_loops_that_compute_it(seed):
+    model, loss, parameters, X, y = random_model(seed)
+    _, roots = roots_of(model, loss, X, y)
+    interpreted(losses.mean(roots), parameters)
+    interpreted(roots, parameters)
 
 
 def numbered(name, *shape):
