@@ -10,6 +10,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from itertools import product as grid
@@ -591,6 +592,22 @@ def test_without_a_place_of_ones_own_nothing_is_cached(tmp_path, monkeypatch):
     x = Value(2.0)
     program = compile(x * x + 0.125, [x], [x], backend="numba")
     assert program([2.0])[0] == 4.125
+
+
+def test_what_cannot_be_cached_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+
+    def refuse(*_):
+        raise PermissionError
+
+    for name, instead in (("replace", refuse), ("getuid", lambda: -1)):
+        if hasattr(os, name):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, instead)
+                assert loops._cached_source("program.py", "pass") is None
+            assert not list(tmp_path.iterdir())
+    assert loops._cached_source("program.py", "pass") == str(tmp_path / "program.py")
 
 
 def test_a_source_is_compiled_once_by_each_version_of_what_compiles_it(monkeypatch):
