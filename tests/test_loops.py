@@ -277,6 +277,7 @@ def test_sums_over_an_axis_with_coefficients_of_any_shape(length, rows_):
         [sum(a[i][k] * v[k] for k in k_) - 2.0 * u[i] + c[i][0] for i in i_],
         [sum(c[i][k] * a[i][k] for k in k_) for i in i_],
         [sum(c[i][k] * a[i][k] * u[i] for i in i_) for k in k_],
+        [sum(c[0][k] * a[i][k] for i in i_) for k in k_],
         [sum(c[i][k] * a[i][k] * v[k] for k in k_)
          + sum(c[j][0] * a[j][0] * u[j] for j in i_) for i in i_],
         [sum(c[i][j] * a[i][k] * b[j][k] for k in k_) for i in i_ for j in range(2)],
