@@ -17,7 +17,7 @@ from test_lifting import tied_weights
 from micrograd_like import Value, compile_step, grad, losses, nn, optim, tanh, training
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
-np = pytest.importorskip("numpy")
+pytest.importorskip("numpy")
 
 TARGETS = {
     "cross_entropy": (4, lambda rng: rng.randrange(4)),

@@ -136,7 +136,7 @@ class _Lifter:
     ) -> None:
         self.tape = tape
         total = tape.inputs + len(tape.assignments)
-        self.array_number = np.full(total, -1)
+        self.array_number = np.full(total, -1, dtype=np.intp)
         self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
         self.arrays: list[Array] = []
