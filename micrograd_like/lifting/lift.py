@@ -37,9 +37,9 @@ class Array:
         self,
         number: int,
         shape: tuple[int, ...],
-        members: Sequence[int] = (),
-        data: Floats | None = None,
-        name: str = "",
+        members: Sequence[int],
+        data: Floats | None,
+        name: str,
     ) -> None:
         self.number = number
         self.shape = shape
@@ -487,7 +487,7 @@ def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
     rows, at_left = np.unique(left, axis=0, return_inverse=True)
     columns, at_right = np.unique(right, axis=0, return_inverse=True)
     m, n = len(rows), len(columns)
-    at_left, at_right = at_left.reshape(-1), at_right.reshape(-1)
+    at_left, at_right = at_left.ravel(), at_right.ravel()  # NumPy 2.0 has two axes here
     if m * n != count or (k == 1 and (m == 1 or n == 1)):
         return None
     if len(np.unique(at_left * n + at_right)) != count:
