@@ -1228,6 +1228,42 @@ def test_programs_that_somebody_read_compute_what_the_engine_does(make):
     agrees(root, inputs, "numpy")
 
 
+PAIRS = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        lambda x, y, z, k: y[PAIRS[k][0]] + z[PAIRS[k][1]],
+        lambda x, y, z, k: x[k] + y[PAIRS[k][0]] * z[PAIRS[k][1]],
+        lambda x, y, z, k: x[k // 2] + y[PAIRS[k][0]] * z[PAIRS[k][1]],
+        lambda x, y, z, k: y[PAIRS[k][1]] * x[4 - k] + y[PAIRS[k][0]] * z[PAIRS[k][1]],
+    ],
+)
+def test_the_order_in_which_alike_elements_are_written_does_not_matter(term):
+    pytest.importorskip("numpy")
+    from micrograd_like.lifting.emit import emit
+
+    x, y, z = vector("x", 5), vector("y", 3), vector("z", 2)
+    told = set()
+    for seed in range(5):
+        order = random.Random(seed).sample(range(5), 5)
+        program = compile(sum(tanh(term(x, y, z, k)) for k in order), [*x, *y, *z])
+        source = emit(program._lifted, program._blocks)
+        told.add(f"{source.text} {source.constants}")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_constant_output_is_as_long_as_the_batch(backend):
+    x = Value(0.5, "x")
+    program = compile(Value(2.0), [x], [x], backend=backend)
+    assert [list(map(float, program([1.0])[1])), float(program([1.0])[0])] == [[0.0], 2.0]
+    values, gradients = program([[1.0], [3.0], [5.0]])
+    assert list(values) == [2.0] * 3
+    assert [list(row) for row in gradients] == [[0.0]] * 3
+
+
 @pytest.mark.parametrize("length", [2, 5])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_product_of_matrices_is_added_to_one_with_a_vector_whose_elements_are_as_many(

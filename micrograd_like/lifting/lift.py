@@ -359,8 +359,8 @@ class _Lifter:
             else:
                 operands = [places for places, _ in linear.values()]
                 operands += [left for left, _, _ in products.values()]
-                first = operands[0][:, 0] if operands else np.zeros(count)
-                order, shape = np.argsort(first, kind="stable"), _without_ones(count)
+                order = np.argsort(operands[0][:, 0], kind="stable")
+                shape = _without_ones(count)
 
         terms = []
         for (i, j), (left, right, c) in products.items():
@@ -472,7 +472,7 @@ def _distinct(rows: Floats) -> tuple[Floats, Indices]:
     """The distinct rows in order of appearance, and which of them each row is."""
     _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    return rows[first[order]], np.argsort(order)[inverse.reshape(-1)]
+    return rows[first[order]], np.argsort(order)[inverse.ravel()]
 
 
 # Distinct left and right rows, which of them each element has, and how many there are.
