@@ -52,6 +52,14 @@ COMBINED = [
 ]
 
 
+# Other labels than those of the matrices: in other ways, twice, or none.
+LABELS = [
+    None, None, lambda i: "", lambda i: "" if i % 3 else f"w[{i}]", lambda i: f"p[{i}]",
+    lambda i: f"q[{i // 3}][{i % 3}]", lambda i: f"a{i // 2}",
+    lambda i: ["a", "a[0]", "a[1]", "b_1", "values", "W[0]", "é[2]"][i % 7],
+]  # fmt: skip
+
+
 def random_model(seed):
     """Vectors and matrices of an example and of parameters, combined in ways drawn at random."""
     rng = random.Random(seed)
@@ -86,6 +94,9 @@ def random_model(seed):
         return sum(tanh(x * target) for x in outputs) + 0.01 * sum(w * w for w in parameters)
 
     parameters = [*(w for row in W + V for w in row), *u]
+    if labels := rng.choice(LABELS):
+        for i, parameter in enumerate(parameters):
+            parameter.label = labels(i)
     if seed % 2:
         rng.shuffle(parameters)
     X = [[rng.uniform(-1, 1) for _ in range(n)] for _ in range(count)]
