@@ -16,7 +16,7 @@ from micrograd_like import Value, grad, losses, ops, tanh
 CASES = int(os.environ.get("CASES", "0"))
 
 FUNCTIONS = [
-    tanh, ops.sin, ops.gelu, ops.absolute, ops.softplus, lambda x: x * x, lambda x: -x,
+    tanh, ops.sin, ops.relu, ops.gelu, ops.absolute, ops.softplus, lambda x: x * x, lambda x: -x,
     lambda x: 0.5 * x + 0.3, lambda x: 1.0 / (1.5 + x * x),
 ]  # fmt: skip
 OF_TWO = [
