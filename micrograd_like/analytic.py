@@ -22,7 +22,7 @@ _SQRT_HALF = math.sqrt(0.5)
 def complex_step(
     name: str, xs: Sequence[float], direction: Sequence[float]
 ) -> tuple[float, float, float]:
-    """The value of the row `name`, its derivative along `direction`, and what underflow may hide.
+    """The value of the row `name`, its derivative along `direction`, and what h may hide in it.
 
     Raises InputError for a row without a complex form, or one that fails at `xs`.
     """
@@ -39,7 +39,9 @@ def complex_step(
         out = FORMS[name](*[complex(x, h * v) for x, v in zip(xs, direction, strict=True)])
     except (ArithmeticError, ValueError) as error:
         raise InputError(f"the complex form of {name} fails at {xs}: {error}") from None
-    return out.real, out.imag / h, 2.0**-1070 / h
+    # Where an operand is 0, nothing else tells how large the terms of third order are.
+    third = 0.0 if all(x for x, _ in pairs) else 4.0 * h * h
+    return out.real, out.imag / h, 2.0**-1070 / h + third
 
 
 def _expm1(z: complex) -> complex:
@@ -58,6 +60,8 @@ def _pow(z: complex, w: complex) -> complex:
         return 1.0 / out if w.real < 0.0 else out
     if z.real == 0.0 and z.imag == 0.0:
         return 1.0 + 0.0j if w == 0.0 else 0.0j
+    if z.real == 0.0 and w.real % 1.0:
+        raise ValueError("a branch point")
     if z.real < 0.0:  # defined for integers only
         return cmath.exp(w * cmath.log(-z)) * (-1.0 if w.real % 2.0 else 1.0)
     return cmath.exp(w * cmath.log(z))
@@ -109,6 +113,15 @@ def _normcdf(z: complex) -> complex:
     return 0.5 * _erfc(-_SQRT_HALF * z)
 
 
+def _elu(z: complex, alpha: complex) -> complex:
+    if z.real > 0.0:
+        return z
+    if z.real > -1.0 or alpha.real == 0.0:
+        return alpha * _expm1(z)
+    sign = math.copysign(1.0, alpha.real)  # alpha may lift what underflows without it
+    return sign * cmath.exp(z + cmath.log(sign * alpha)) - alpha
+
+
 def _gelu_slope(z: complex) -> complex:
     return _normcdf(z) + z * cmath.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 
@@ -120,8 +133,13 @@ def _sech(z: complex) -> complex:
 
 
 def _hypot(x: complex, y: complex) -> complex:
-    scale = max(abs(x.real), abs(y.real)) or 1.0
-    return scale * cmath.sqrt((x / scale) ** 2 + (y / scale) ** 2)
+    large, small = (x, y) if abs(x.real) >= abs(y.real) else (y, x)
+    if large.real == 0.0:
+        return cmath.sqrt(x * x + y * y)
+    if large.real < 0.0:
+        large = -large
+    ratio = small / large
+    return large + small * (ratio / (1.0 + cmath.sqrt(1.0 + ratio * ratio)))
 
 
 def _cosine(x: complex, y: complex) -> complex:
@@ -165,7 +183,7 @@ FORMS: dict[str, Callable[..., complex]] = {
     "tanh": cmath.tanh, "sigmoid": _sigmoid, "softplus": _softplus,
     "relu":       lambda z: z if z.real > 0.0 else 0.0j,
     "leaky_relu": lambda z, slope: z if z.real > 0.0 else slope * z,
-    "elu":        lambda z, alpha: z if z.real > 0.0 else alpha * _expm1(z),
+    "elu": _elu,
     "gelu":       lambda z: z * _normcdf(z),
     "silu":       lambda z: z * _sigmoid(z),
     "erf": _erf,
@@ -191,3 +209,11 @@ FORMS: dict[str, Callable[..., complex]] = {
 
 # Their derivatives have zeros between pieces that cancel: a few ulp of out/x are rounding there.
 CANCELLING = frozenset({"gelu", "silu", "gelu_slope", "inversion", "pow_slope"})
+
+# Of these all second derivatives are 0 but for products of different operands, and at kinks.
+STRAIGHT = frozenset({
+    "add", "sub", "neg", "mul", "affine", "relu", "leaky_relu", "abs", "sign", "step", "max", "min",
+    "greater", "where", "damp",
+})  # fmt: skip
+
+PERIODIC = frozenset({"sin", "cos", "tan"})

@@ -19,12 +19,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any
 
-from .analytic import CANCELLING, complex_step
+from .analytic import CANCELLING, PERIODIC, STRAIGHT, complex_step
 from .engine import Value, affine, grad, topological_order
 from .errors import DomainError, GradientError, InputError, OperandError
 from .notation import Expression, apply, names, numeral
@@ -231,7 +231,8 @@ class _Point:
     def _range(self, direction: Sequence[float]) -> tuple[float, float, float]:
         """The smallest and largest step along `direction`, and the rounding of the argument."""
         pairs = [(abs(x), abs(v)) for x, v in zip(self.xs, direction, strict=True) if v]
-        scales = [x / v for x, v in pairs if x] or [2.0**-70]
+        around = min([2.0**-70, *(abs(x) for x in self.xs if x)])  # of what is 0
+        scales = [x / v for x, v in pairs if x] or [around]
         low = _power_of_two(min(scales)) * 2.0**-40
         high = _power_of_two(max(max(x, 1.0) / v for x, v in pairs)) * 0.25
         return low, high, max([math.ulp(x) / v for x, v in pairs if x], default=0.0)
@@ -265,7 +266,7 @@ class _Point:
         left, right = slopes
         same = abs(right - left) <= max(1e-6 * max(abs(left), abs(right)), 0.0 if x else 1e-50)
         jump = abs(values[1] - values[0]) - 4.0 * math.ulp(self.out)
-        if same and not jump > 8.0 * gap * (abs(left) + abs(right)):
+        if same and not jump > 8.0 * gap * (abs(left) + abs(right)) + gap * gap:
             return None
         return left, right
 
@@ -457,7 +458,15 @@ def _curvature(
     if point.op.name in BUILTIN:
         at = _finite(value, 0.0)
         if at is not None and at == _finite(value, high) == _finite(value, -high):
-            return 0.0, 0.0
+            # A straight line, or one as far as the digits of its slope go.
+            straight = point.op.name in STRAIGHT
+            return 0.0, 0.0 if straight else 8.0 * math.ulp(at) / high + 2.0**-960
+        if point.op.name in PERIODIC:
+            low = max(min(low, 2.0**-40), 64.0 * grain)
+            if low > 2.0**-10:  # all steps are too much of a wave
+                return 0.0, math.inf
+        with suppress(InputError):
+            noise = complex_step(point.op.name, point.xs, u)[2]
     else:  # a slope by differences is smooth on steps larger than its own
         low *= 2.0**10
         noise = slope(0.0).bound
@@ -1050,14 +1059,15 @@ class _Check:
                 c, error = _engine_curvature(node, first, other), 0.0
             else:
                 c, error = numeric[node] = _curvature(node, first, other)
-            if error == math.inf:
-                c = _engine_curvature(node, first, other)
+            if not error < math.inf:
+                c, error = _engine_curvature(node, first, other), math.inf
             terms.append(self.adjoint[node] * c)
             bound += self.size[node] * (error + 1e-10 * abs(c))
         total = math.fsum(terms) if all(map(math.isfinite, terms)) else math.nan
         if engine != engine and any(numbers.kinks for numbers in self.local.values()):
             total = math.nan  # an infinite derivative at a kink, times 0
         note = "kink" if self.kinks else ""
+        bound = math.inf if bound != bound else bound
         return Row(name, engine, total, bound, note), first, other, numeric
 
     def _second_culprit(

@@ -106,6 +106,27 @@ def test_inputs_of_hugely_different_magnitude_are_checked():
     assert all(row.verdict == "ok" for row in report.rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("hypot", (1.0, 1e150)), ("hypot", (1e150, 20.0)), ("hypot", (-1.588862931694695, 1.77e-9)),
+        ("elu", (-705.0, 1e150)), ("elu", (-705.0, -1e150)), ("atan2", (1e-40, 1.2e46)),
+        ("cosine", (-39.0, -1.9e11)), ("inversion", (-604554467.0, 0.0996)), ("tan", (-7.9e9,)),
+        ("sin", (4.4e38,)), ("cos", (-4.8e-149,)), ("cosh", (1.3e-163,)), ("damp", (0.0, -2e-163)),
+        ("sech", (-8.6e-155,)), ("one_minus_square", (2e-157,)), ("logaddexp", (-160.4, 1.3e-92)),
+        ("logsumexp", (1.1e-143, 528.0, -0.9)), ("pow", (0.0, 3.0)), ("ieee_pow", (0.0, 2.5)),
+    ],
+)  # fmt: skip
+def test_a_right_row_is_not_refused_at_operands_of_any_size(name, at):
+    assert gradcheck(lambda *xs: ops.TABLE[name](*xs), at)
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0, 5.0, 100.0])
+def test_a_power_has_no_kink_at_0(exponent):
+    report = gradcheck(lambda x: x**exponent, [0.0])
+    assert {row.verdict for row in (*report.rows, *report.second)} == {"ok"}
+
+
 def test_a_result_that_does_not_depend_on_the_inputs_has_gradient_0():
     for f in (lambda x: 5.0, lambda x: Value(5.0), lambda x: 0.0 * x):
         assert [row.gradient for row in gradcheck(f, [2.0]).rows] == [0.0]
