@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
@@ -430,8 +430,16 @@ def _tangents(order: Sequence[Value], direction: dict[Value, float]) -> dict[Val
             tangent[node] = direction[node]
         elif node.op is not None:
             terms = zip(node.parents, node.local_grads, strict=True)
-            tangent[node] = math.fsum(tangent[p] * d for p, d in terms if tangent[p])
+            tangent[node] = _total(tangent[p] * d for p, d in terms if tangent[p])
     return tangent
+
+
+def _total(terms: Iterable[float]) -> float:
+    """The sum; NaN of opposite infinities, and of what is too large for a float on the way."""
+    try:
+        return math.fsum(terms)
+    except _FAILURES:
+        return math.nan
 
 
 def _curvature(
@@ -483,7 +491,7 @@ def _curvature(
 def _engine_curvature(node: Value, first: dict[Value, float], second: dict[Value, float]) -> float:
     """The same from the row's partials."""
     pairs, slope = _partial_along(node, first)
-    return math.fsum(
+    return _total(
         second[a] * g for (a, _), g in zip(pairs, grad(slope, [x for _, x in pairs]), strict=True)
     )
 
@@ -1043,11 +1051,11 @@ class _Check:
         if len(chosen) > 1:
             along = affine([w for w, _ in chosen], [g for _, g in chosen], Value(0.0))
         by = [(w, x) for w, x in zip(v, self.inputs, strict=True) if w]
-        engine = math.fsum(
+        engine = _total(
             w * g for (w, _), g in zip(by, grad(along, [x for _, x in by]), strict=True)
         )
         size = _sizes(along)
-        rounding = math.fsum(abs(w) * size.get(x, 0.0) for w, x in by)
+        rounding = _total(abs(w) * size.get(x, 0.0) for w, x in by)
         first = _tangents(self.order, dict(zip(self.inputs, u, strict=True)))
         other = _tangents(self.order, dict(zip(self.inputs, v, strict=True)))
         numeric: dict[Value, tuple[float, float]] = {}
@@ -1062,8 +1070,8 @@ class _Check:
             if not error < math.inf:
                 c, error = _engine_curvature(node, first, other), math.inf
             terms.append(self.adjoint[node] * c)
-            bound += self.size[node] * (error + 1e-10 * abs(c))
-        total = math.fsum(terms) if all(map(math.isfinite, terms)) else math.nan
+            bound += self.size[node] * (error + 1e-10 * abs(c)) + self.error[node] * abs(c)
+        total = _total(terms) if all(map(math.isfinite, terms)) else math.nan
         if engine != engine and any(numbers.kinks for numbers in self.local.values()):
             total = math.nan  # an infinite derivative at a kink, times 0
         note = "kink" if self.kinks else ""

@@ -121,6 +121,20 @@ def test_a_right_row_is_not_refused_at_operands_of_any_size(name, at):
     assert gradcheck(lambda *xs: ops.TABLE[name](*xs), at)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: (x**2) ** 3 * y,
+        lambda x, y: ((x * y) ** 3).sigmoid(),
+        lambda x, y: (x * y).sinh() ** 3,
+        lambda x, y: (x**0.5 - x**0.5).sinh() + y,  # inf - inf
+    ],
+)
+def test_powers_of_0_are_right_in_the_second_derivatives_too(f):
+    for at in ([0.0, 1.0], [-0.0, 2.0]):
+        assert gradcheck(f, at)
+
+
 @pytest.mark.parametrize("exponent", [2.0, 3.0, 5.0, 100.0])
 def test_a_power_has_no_kink_at_0(exponent):
     report = gradcheck(lambda x: x**exponent, [0.0])
