@@ -470,11 +470,15 @@ def _curvature(
             straight = point.op.name in STRAIGHT
             return 0.0, 0.0 if straight else 8.0 * math.ulp(at) / high + 2.0**-960
         if point.op.name in PERIODIC:
-            low = max(min(low, 2.0**-40), 64.0 * grain)
-            if low > 2.0**-10:  # all steps are too much of a wave
+            speed = max(map(abs, v))
+            low = max(min(low, 2.0**-40 / speed), 64.0 * grain)
+            if low * speed > 2.0**-10:  # all steps are too much of a wave
                 return 0.0, math.inf
         with suppress(InputError):
             noise = complex_step(point.op.name, point.xs, u)[2]
+        # Slopes by several operands may cancel.
+        parts = zip(node.parents, node.local_grads, strict=True)
+        noise += 4.0 * EPSILON * sum(abs(first[a] * d) for a, d in parts if first[a])
     else:  # a slope by differences is smooth on steps larger than its own
         low *= 2.0**10
         noise = slope(0.0).bound
