@@ -35,7 +35,7 @@ from micrograd_like import (
 )  # fmt: skip
 from micrograd_like.analytic import FORMS
 from micrograd_like.checking import Report, differences
-from micrograd_like.errors import GradientError, InputError, OperandError
+from micrograd_like.errors import DomainError, GradientError, InputError, OperandError
 
 GRAPHS = int(os.environ.get("MICROGRAD_GRADCHECK_GRAPHS", "100"))
 
@@ -99,6 +99,52 @@ def test_every_row_of_the_table_has_a_complex_form_of_the_same_value():
         for xs in definition.samples:
             value = FORMS[name](*map(complex, xs))
             assert math.isclose(value.real, ops.TABLE[name](*xs), rel_tol=1e-13)
+
+
+ZEROS_AND_ONES = [0.0, 0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 1e-3, 1e-8, 10.0, 100.0]
+UNARY = ["tanh", "exp", "sin", "cos", "sigmoid", "softplus", "gelu", "silu", "erf", "atan", "sinh",
+         "cosh", "asinh", "expm1", "log1p", "sqrt", "log", "relu", "abs", "elu"]  # fmt: skip
+
+
+def of_powers(rng: random.Random, numbers: list[Value]) -> Value:
+    """A short graph with many powers, and sums and products of what was there before."""
+    numbers = [*numbers]
+    for _ in range(rng.randint(1, 5)):
+        a, b, kind = rng.choice(numbers), rng.choice(numbers), rng.random()
+        if kind < 0.3:
+            numbers.append(ops.TABLE[rng.choice(UNARY)](a))
+        elif kind < 0.55:
+            numbers.append(a * b)
+        elif kind < 0.7:
+            numbers.append(a + rng.choice([b, 1.0, -0.5]))
+        elif kind < 0.9:
+            numbers.append(a ** rng.choice([2, 3, 4, 5, 0.5, 1.5, -1]))
+        else:
+            name = rng.choice(["hypot", "logaddexp", "max", "atan2", "div", "sub"])
+            numbers.append(ops.TABLE[name](a, b))
+    return numbers[-1]
+
+
+def test_a_right_gradient_is_not_refused_at_zeros_and_ones():
+    decided = 0
+    for seed in range(4 * GRAPHS):
+        rng = random.Random(seed)
+        at = [rng.choice(ZEROS_AND_ONES) for _ in range(rng.randint(1, 3))]
+        try:
+            root = of_powers(random.Random(seed), [Value(x) for x in at])
+        except DomainError:
+            continue
+        # A partial that underflows is wrong in the end: 1/x² of 1e217, say.
+        if any(
+            node.data and not 1e-100 < abs(node.data) < 1e100 for node in topological_order(root)
+        ):
+            continue
+        if math.isfinite(root.data):
+            report = gradcheck(lambda *xs, seed=seed: of_powers(random.Random(seed), xs), at,
+                               raise_exception=False)  # fmt: skip
+            assert report, (seed, str(report))
+            decided += 1
+    assert decided > 3 * GRAPHS
 
 
 def test_inputs_of_hugely_different_magnitude_are_checked():
