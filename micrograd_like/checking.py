@@ -469,6 +469,8 @@ def _curvature(
             # A straight line, or one as far as the digits of its slope go.
             straight = point.op.name in STRAIGHT
             return 0.0, 0.0 if straight else 8.0 * math.ulp(at) / high + 2.0**-960
+        if point.op.name == "elu" and point.xs[0]:  # no step over its kink
+            high = min(high, 0.25 * abs(point.xs[0]) / max(map(abs, v)))
         if point.op.name in PERIODIC:
             speed = max(map(abs, v))
             low = max(min(low, 2.0**-40 / speed), 64.0 * grain)

@@ -173,6 +173,7 @@ def test_a_right_row_is_not_refused_at_operands_of_any_size(name, at):
         lambda x, y: (x**2) ** 3 * y,
         lambda x, y: ((x * y) ** 3).sigmoid(),
         lambda x, y: (x * y).sinh() ** 3,
+        lambda x, y: ops.elu(x - 5e-9) * y,  # beside its kink
         lambda x, y: (x**0.5 - x**0.5).sinh() + y,  # inf - inf
         lambda x, y: ops.logaddexp((-x).expm1(), x) * y,  # slopes that cancel
         lambda x, y: ((x + 17.3) ** 17 * y).cos(),  # a wave that is passed fast
