@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import losses, nn, optim, training
 from .engine import Value, affine, grad, no_grad, topological_order
 from .errors import DomainError, MicrogradError
+from .gradients import hessian, jacobian, jvp, value_and_grad
 from .ops import (
     Op,
     acos,
@@ -57,29 +58,25 @@ from .ops import (
 # These two carry the names of their rows here, and stay out of __all__, to spare `import *`.
 from .ops import absolute as abs  # noqa: A004, F401
 from .ops import power as pow  # noqa: A004, F401
-from .transforms import hessian, jacobian, jvp, value_and_grad
 
 if TYPE_CHECKING:
-    from .anomaly import detect_anomaly, stale
-    from .checking import gradcheck
-    from .derivation import derive, explain
-    from .drawing import draw
-    from .lifting import compile, compile_step  # noqa: A004
-    from .stepping import player, steps
+    from .checks import detect_anomaly, gradcheck, stale
+    from .compiler import compile, compile_step  # noqa: A004
+    from .views import derive, draw, explain, player, steps
 
 # What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
 # importing the library would take twice as long.
 _LATER = {
-    "compile": "lifting",
-    "compile_step": "lifting",
-    "derive": "derivation",
-    "detect_anomaly": "anomaly",
-    "draw": "drawing",
-    "explain": "derivation",
-    "gradcheck": "checking",
-    "player": "stepping",
-    "stale": "anomaly",
-    "steps": "stepping",
+    "compile": "compiler",
+    "compile_step": "compiler",
+    "derive": "views",
+    "detect_anomaly": "checks",
+    "draw": "views",
+    "explain": "views",
+    "gradcheck": "checks",
+    "player": "views",
+    "stale": "checks",
+    "steps": "views",
 }
 
 

@@ -262,7 +262,7 @@ class MLP(Module):
         domain it gives NaN, as PyTorch does. Raises MissingExtraError (an ImportError) without
         PyTorch, and InputError for an activation that PyTorch has no equal of.
         """
-        from .conversion import to_torch
+        from .training.conversion import to_torch
 
         return to_torch(self)
 

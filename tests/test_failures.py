@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from micrograd_like import Value, cli, collector, engine, nn, no_grad, optim, training
+from micrograd_like import Value, collector, engine, nn, no_grad, optim, training
+from micrograd_like.cli import commands as cli
 from micrograd_like.datasets import moons
-from micrograd_like.drawing import draw
-from micrograd_like.stepping import player
+from micrograd_like.views.drawing import draw
+from micrograd_like.views.stepping import player
 
 resource = pytest.importorskip("resource", reason="limits on files are POSIX")
 
@@ -282,7 +283,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_old_file_and_leaves_no_othe
 
 
 def test_a_page_of_steps_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("micrograd_like.drawing.Drawing.pipe", lambda *_: b"<svg></svg>")
+    monkeypatch.setattr("micrograd_like.views.drawing.Drawing.pipe", lambda *_: b"<svg></svg>")
     page = player(Value(2.0, "x") * 3.0)
     path = tmp_path / "steps.html"
     path.write_text("old")

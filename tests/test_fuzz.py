@@ -128,7 +128,7 @@ def wrong_domain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    from micrograd_like.lifting import tape
+    from micrograd_like.compiler import tape
 
     monkeypatch.setitem(tape._RULES, ops.sub, lambda reader, args: reader.sum(args[::-1]))
 

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from micrograd_like import MicrogradError, Value, derive, explain, nn, ops, steps
 from micrograd_like import compile as compile_program
-from micrograd_like.drawing import Drawing, draw
-from micrograd_like.expressions import parse
-from micrograd_like.lifting import compile_step
+from micrograd_like.cli.expressions import parse
+from micrograd_like.compiler import compile_step
 from micrograd_like.losses import mse
-from micrograd_like.notation import latex_name
-from micrograd_like.stepping import player
+from micrograd_like.views.drawing import Drawing, draw
+from micrograd_like.views.notation import latex_name
+from micrograd_like.views.stepping import player
 
 CASES = int(os.environ.get("CASES", "0"))  # a longer run, by hand
 
@@ -159,10 +159,10 @@ def test_no_nasty_label_becomes_code_in_any_place(backend):
 
 def test_no_nasty_label_becomes_code_in_loops():
     pytest.importorskip("numba")
-    from micrograd_like.lifting.lift import lift
-    from micrograd_like.lifting.loops import emit_loops
-    from micrograd_like.lifting.program import _name_arrays, input_arrays
-    from micrograd_like.lifting.tape import record
+    from micrograd_like.compiler.lift import lift
+    from micrograd_like.compiler.loops import emit_loops
+    from micrograd_like.compiler.program import _name_arrays, input_arrays
+    from micrograd_like.compiler.tape import record
 
     def source(labels):
         x, root = graph(labels)

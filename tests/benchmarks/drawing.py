@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from micrograd_like import Value, draw, drawing, nn, topological_order
+from micrograd_like import Value, draw, nn, topological_order
 from micrograd_like.datasets import moons
+from micrograd_like.views import drawing
 
 ROUNDS = 5
 

@@ -1,0 +1,303 @@
+"""What `fit` learns from: examples in lists or memory-mapped arrays, or an iterable of batches.
+
+Both kinds give batches of checked examples: inputs, each a list of floats, and their targets.
+Lists are checked at once; what is `late`, because it may be larger than memory, when it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from random import Random
+from typing import Any
+
+from ..errors import InputError, OperandError
+from ..numerics import number
+
+Batch = tuple[list[Any], list[Any]]
+Check = Callable[[Any], object]
+
+_MANY = 2**16  # numbers of a memory-mapped array that are held at a time where that is free
+
+
+class Examples:
+    """The examples at `places` of two columns, inputs and targets, in that order."""
+
+    def __init__(self, columns: Sequence[Any], places: array[int], late: bool) -> None:
+        self.columns = columns
+        self.places = places
+        self.late = late
+        self._check: Check | None = None
+        self._width = len(_row(columns[0][0]))
+        self._free = max(1, _MANY // max(1, self._width)) if late else len(places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def hold_out(self, fraction: float, random: Random) -> Examples:
+        """Take that fraction of the examples out, at random, and return them."""
+        count = round(fraction * len(self)) if 0.0 < fraction < 1.0 else 0
+        if not 0 < count < len(self):
+            raise InputError(
+                f"validation={fraction!r} holds out {count} of {len(self)} examples: give a "
+                "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
+            )
+        self.shuffle(random)
+        held = Examples(self.columns, self.places[:count], self.late)
+        self.places = self.places[count:]
+        return held
+
+    def shuffle(self, random: Random) -> None:
+        """Put the examples in another order."""
+        random.shuffle(self.places)
+
+    def sample(self, count: int) -> Batch:
+        """About that many of the examples, the first and others at equal distances."""
+        return self._take(self.places[:: max(1, len(self) // count)])
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """The examples in batches of `size`, or in as few as memory is sure to hold."""
+        return self._batches(self.places, size or self._free)
+
+    def check_targets(self, check: Check) -> None:
+        """Let `check`, which raises InputError, see every target: now, or if `late` when read."""
+        if self.late:
+            self._check = check
+        else:
+            _check_all(check, [self.columns[1][i] for i in self.places], self.places)
+
+    def digest(self) -> int:
+        """A checksum by which to know the examples again; of a `late` column's, about 1,000."""
+        from zlib import crc32
+
+        total = 0
+        places = self.places[:: max(1, len(self) // 1000)] if self.late else self.places
+        for inputs, targets in self._batches(places, self._free):
+            for row, target in zip(inputs, targets, strict=True):
+                numbers = target if isinstance(target, list) else [target]
+                try:
+                    tail = array("d", numbers).tobytes()
+                except TypeError:  # no numbers: a loss of the user's may take anything
+                    tail = repr(target).encode()
+                total = crc32(tail, crc32(array("d", row).tobytes(), total))
+        return total
+
+    def _batches(self, places: array[int], size: int) -> Iterator[Batch]:
+        for start in range(0, len(places), size):
+            yield self._take(places[start : start + size])
+
+    def _take(self, places: array[int]) -> Batch:
+        inputs, targets = (
+            [column[i] for i in places] if isinstance(column, list) else column[list(places)]
+            for column in self.columns
+        )
+        if not self.late:
+            return inputs, targets
+        return _checked(inputs, targets, places, self._width, self._check)
+
+
+class Batches:
+    """Batches (X, y), made by the caller and in the caller's order.
+
+    `source` is an iterable, or a function that returns one, which every epoch begins anew; an
+    iterator has its batches once. The first batch is read at once, and is not lost.
+    """
+
+    late = True
+
+    def __init__(self, source: Any, epochs: int, name: str = "X") -> None:
+        if isinstance(source, Iterator):
+            if epochs > 1:
+                raise InputError(
+                    f"{name} is an iterator, which gives its batches once, and they are wanted "
+                    f"for {epochs} epochs: give a list, or a function that returns a new iterator"
+                )
+        elif not callable(source) and not isinstance(source, Iterable):
+            raise InputError(
+                f"without y, {name} is an iterable of batches (X, y) or a function that returns "
+                f"one, got {source!r:.60}"
+            )
+        self._name = name
+        self._open = source if callable(source) else partial(iter, source)
+        self._check: Check | None = None
+        self._width: int | None = None
+        self._opened = self._begin()
+        self._first: list[Batch] = [next(self._opened)]
+
+    def shuffle(self, random: Random) -> None:
+        """The order is the caller's."""
+
+    def sample(self, count: int) -> Batch:
+        """About that many examples of the first batch."""
+        inputs, targets = self._first[0]
+        step = max(1, len(inputs) // count)
+        return inputs[::step], targets[::step]
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """The batches of one epoch, as they come."""
+        first, self._first = self._first, []
+        if not first:
+            self._opened = self._begin()
+        yield from first
+        yield from self._opened
+
+    def check_targets(self, check: Check) -> None:
+        """Let `check`, which raises InputError, see every target before its batch is given."""
+        self._check = check
+        if self._first:
+            _check_all(check, self._first[0][1], None, f"batch 1 of {self._name}: ")
+
+    def digest(self) -> int:
+        """Nothing: what the batches hold is not known before they are read."""
+        return 0
+
+    def _begin(self) -> Iterator[Batch]:
+        count = 0
+        for count, batch in enumerate(self._open(), 1):
+            where = f"batch {count} of {self._name}"
+            try:
+                X, y = batch
+            except (TypeError, ValueError):
+                raise InputError(f"{where} is a pair (X, y), got {batch!r:.60}") from None
+            try:
+                checked = _checked(X, y, None, self._width, self._check)
+            except (InputError, OperandError) as error:
+                hint = " (without y, X is an iterable of batches)" if self._width is None else ""
+                raise type(error)(f"{where}: {error}{hint}") from None
+            self._width = len(checked[0][0])
+            yield checked
+        if not count:
+            raise InputError(
+                f"{self._name} has no batches"
+                + ("" if self._width is None else " for another epoch: each epoch begins it anew")
+            )
+
+
+def examples(X: Any, y: Any) -> Examples:
+    """The rows of X with their targets y. Raises InputError if they don't fit."""
+    late = _on_disk(X) or _on_disk(y)
+    columns: Sequence[Any]
+    if late:
+        columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
+        _check_lengths(*columns)
+    else:
+        columns = _checked(X, y)
+    return Examples(columns, array("q", range(len(columns[0]))), late)
+
+
+def held_out(
+    validation: Any, source: Examples | Batches, epochs: int, random: Random
+) -> Examples | Batches | None:
+    """What to validate on; the examples of a fraction are taken out of `source`."""
+    if validation is None:
+        return None
+    held: Examples | Batches
+    if isinstance(validation, (tuple, list)):
+        if len(validation) != 2:
+            raise InputError(
+                f"validation is a pair (X, y) or a fraction, got {len(validation)} items; give "
+                "batches as a function that returns an iterator"
+            )
+        held = examples(*validation)
+    elif callable(validation) or (
+        isinstance(validation, Iterable) and not isinstance(validation, (str, bytes, dict))
+    ):
+        held = Batches(validation, epochs, "validation")
+    elif isinstance(source, Batches):
+        raise InputError(
+            f"validation={validation!r:.60}: nothing can be held out of batches: give a pair "
+            "(X, y), or batches to validate on"
+        )
+    else:
+        return source.hold_out(number(validation), random)
+    width, wanted = len(held.sample(1)[0][0]), len(source.sample(1)[0][0])
+    if width != wanted:
+        raise InputError(f"validation has rows of {width} numbers, X of {wanted}")
+    return held
+
+
+def _checked(
+    X: Any,
+    y: Any,
+    places: Sequence[int] | None = None,
+    width: int | None = None,
+    check: Check | None = None,
+) -> Batch:
+    """X as lists of floats, and y. Raises InputError naming the row by its place, if not finite."""
+    rows = [_row(x) for x in _list(X)]
+    targets = [_target(t) for t in _list(y)]
+    _check_lengths(rows, targets)
+    places = range(len(rows)) if places is None else places
+    wanted = len(rows[0]) if width is None else width
+    for i, row, target in zip(places, rows, targets, strict=True):
+        if len(row) != wanted:
+            other = "row 0 has" if i else "those before have"
+            raise InputError(f"row {i} of X has {len(row)} numbers, {other} {wanted}")
+        if not all(map(math.isfinite, row)):
+            j = [math.isfinite(x) for x in row].index(False)
+            raise InputError(f"X[{i}][{j}] is {row[j]!r}: inputs are finite numbers")
+        for t in target if isinstance(target, list) else [target]:
+            if not _is_finite(t):
+                raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
+    if check:
+        _check_all(check, targets, places)
+    return rows, targets
+
+
+def _check_all(
+    check: Check, targets: list[Any], places: Sequence[int] | None, where: str = ""
+) -> None:
+    for i, target in zip(places or range(len(targets)), targets, strict=True):
+        try:
+            check(target)
+        except InputError as error:
+            raise InputError(f"{where}y[{i}]: {error}") from None
+
+
+def _check_lengths(X: Sequence[Any], y: Sequence[Any]) -> None:
+    if len(X) != len(y):
+        raise InputError(f"X has {len(X)} rows, but y has {len(y)}")
+    if not len(X):
+        raise InputError("there are no examples to learn from: X is empty")
+
+
+def _on_disk(x: Any) -> bool:
+    """Whether x is a memory-mapped array, or a view of one."""
+    from mmap import mmap
+
+    while x is not None and not isinstance(x, mmap):
+        x = getattr(x, "base", None)
+    return x is not None
+
+
+def _is_finite(target: Any) -> bool:
+    try:
+        return math.isfinite(number(target))
+    except OperandError:  # what a loss of the user's makes of it is its business
+        return True
+
+
+def _list(x: Any) -> list[Any]:
+    x = x.tolist() if hasattr(x, "tolist") else x
+    if not isinstance(x, Iterable) or isinstance(x, (str, bytes, dict)):
+        raise InputError(f"examples come in lists or arrays, got {x!r:.60}")
+    return list(x)
+
+
+def _target(t: Any) -> Any:
+    """A target as a number or a list of several; an array's column has lists of one."""
+    if not _is_sequence(t):
+        return t
+    row = _row(t)
+    return row[0] if len(row) == 1 else row
+
+
+def _is_sequence(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) or (hasattr(x, "tolist") and isinstance(x.tolist(), list))
+
+
+def _row(x: Any) -> list[float]:
+    xs = _list(x) if _is_sequence(x) else [x]
+    return xs if {*map(type, xs)} == {float} else [number(xi) for xi in xs]

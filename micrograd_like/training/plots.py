@@ -1,0 +1,138 @@
+"""Pictures: loss curve, confusion matrix, decision boundary, U-curve. Needs matplotlib.
+
+They are matplotlib's figures, outside of pyplot's state: nothing pops up, `savefig` writes them.
+A notebook shows them once `matplotlib.pyplot` is imported there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MissingExtraError
+from .fitting import History
+
+if TYPE_CHECKING:
+    from ..checks.checking import Curve
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure outside of pyplot's state, with its axes. Raises MissingExtraError."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plots") from None
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _shown(name: str) -> str:
+    """A name from data as a label: short, and its dollars not read as mathematics."""
+    return (name if len(name) <= 16 else f"{name[:15]}…").replace("$", r"\$")
+
+
+def loss_curve(history: History) -> Any:
+    """A matplotlib Figure of the losses over the epochs."""
+    figure, axes = _figure(6, 4)
+    epochs = range(1, len(history) + 1)
+    axes.plot(epochs, history.loss, color="#0072b2", label="training")
+    if history.validation_loss:
+        axes.plot(epochs, history.validation_loss, "--", color="#d55e00", label="validation")
+        axes.legend(frameon=False)
+    if all(loss > 0.0 for loss in history.loss + history.validation_loss):
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="mean loss", title="Loss")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]) -> Any:
+    """A Figure that counts, for each class (row), what its examples were taken for (column)."""
+    counts = [[0] * len(classes) for _ in classes]
+    for label, guess in zip(labels, predicted, strict=True):
+        counts[label][guess] += 1
+    size = 2.5 + 0.45 * min(len(classes), 30)
+    figure, axes = _figure(size, size)
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    if len(classes) <= 30:
+        half = max(map(max, counts)) / 2
+        for i, row in enumerate(counts):
+            for j, count in enumerate(row):
+                if count:
+                    color = "white" if count > half else "black"
+                    axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=9)
+        names = [_shown(name) for name in classes]
+        axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
+        axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
+    return figure
+
+
+def decision_boundary(
+    predict: Callable[[list[list[float]]], list[int]],
+    X: list[list[float]],
+    y: list[int],
+    features: list[str],
+    classes: list[str],
+    resolution: int = 80,
+) -> Any:
+    """A Figure of the plane, coloured by the class that `predict` gives each point, and of X."""
+    figure, axes = _figure(6, 5)
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    xs, ys = zip(*X, strict=True)
+    bounds = []
+    for values in (xs, ys):
+        margin = 0.1 * ((max(values) - min(values)) or 1.0)
+        bounds.append((min(values) - margin, max(values) + margin))
+    (left, right), (bottom, top) = bounds
+    steps = [i / (resolution - 1) for i in range(resolution)]
+    grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
+    labels = predict(grid)
+    rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
+    palette: list[Any] = [
+        "#0072b2",
+        "#d55e00",
+        "#009e73",
+        "#cc79a7",
+        "#e69f00",
+        "#56b4e9",
+        "#f0e442",
+    ]
+    if len(classes) > len(palette):
+        palette = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
+    colors = ListedColormap(palette[: len(classes)])
+    limits = {"cmap": colors, "vmin": -0.5, "vmax": len(classes) - 0.5}
+    box = (left, right, bottom, top)
+    axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)
+    markers = "os^Dv<>"
+    shown = []
+    for k, name in enumerate(classes):
+        points = [point for point, label in zip(X, y, strict=True) if label == k]
+        if points and len(classes) <= len(palette):
+            dots = axes.scatter(*zip(*points, strict=True), s=18, marker=markers[k % len(markers)],
+                                color=palette[k], edgecolors="white", linewidths=0.5)  # fmt: skip
+            shown.append((dots, _shown(name)))
+    if shown:  # as a list: matplotlib leaves out labels that start with an underscore
+        axes.legend(*zip(*shown, strict=True), title="class", framealpha=0.9)
+    axes.set(xlabel=_shown(features[0]), ylabel=_shown(features[1]), title="Decision boundary")
+    return figure
+
+
+def u_curve(curve: Curve) -> Any:
+    """A Figure of the error of central differences over the step, with what the model allows."""
+    figure, axes = _figure(6, 4)
+    steps, allowed = zip(*curve.model, strict=True)
+    axes.plot(steps, allowed, "--", color="#d55e00", label="truncation + rounding, as modelled")
+    off = [(step, error) for step, error in curve.points if error > 0.0]  # on logarithmic axes
+    axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color="#0072b2",
+              label="|central difference - gradient|")  # fmt: skip
+    axes.axvline(curve.step, color="#999999", lw=1.0, label="step chosen")
+    axes.set(xscale="log", yscale="log", xlabel="step ε", ylabel="error",
+             title=rf"Central differences of f, {_shown(curve.name)}")  # fmt: skip
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    return figure

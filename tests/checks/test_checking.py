@@ -1,0 +1,517 @@
+"""checking.py: wrong gradients are refused and their rows named, right ones pass.
+
+`MICROGRAD_GRADCHECK_GRAPHS=10000 python -m pytest tests/test_checking.py` measures the rates on
+more random graphs than the suite does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import sys
+from collections.abc import Callable
+
+import pytest
+from reference import ADMISSIBLE, BINARY, DEFINITIONS, DUAL, VALUE, Program
+
+from micrograd_like import (
+    Value,
+    abs,
+    cos,
+    exp,
+    gradcheck,
+    hypot,
+    log,
+    maximum,
+    nn,
+    ops,
+    relu,
+    sin,
+    sqrt,
+    tanh,
+    topological_order,
+)  # fmt: skip
+from micrograd_like.checks.analytic import FORMS
+from micrograd_like.checks.checking import Report, differences
+from micrograd_like.errors import DomainError, GradientError, InputError, OperandError
+
+GRAPHS = int(os.environ.get("MICROGRAD_GRADCHECK_GRAPHS", "100"))
+
+
+def random_program(rng: random.Random, *, smooth: bool = True) -> Program:
+    """A program of up to 12 steps; where not `smooth`, it may come near poles, kinks and cuts."""
+    numbers = [rng.uniform(-3.0, 3.0) for _ in range(rng.randint(1, 3))]
+    inputs, steps = tuple(numbers), []
+    for _ in range(rng.randint(1, 12)):
+        name, last = rng.choice(sorted(DUAL)), len(numbers) - 1
+        operands: list[int | float] = [rng.randint(max(0, last - 3), last)]
+        if name in BINARY:
+            operands.append(rng.choice([rng.randint(0, last), rng.uniform(-2.0, 2.0)]))
+            rng.shuffle(operands)
+        xs = Program.pick(numbers, operands)
+        out = math.nan
+        if not smooth or ADMISSIBLE.get(name, lambda *_: True)(*xs):
+            with contextlib.suppress(ValueError):
+                out = ops.TABLE[name](*xs)
+        if not math.fabs(out) < (30.0 if smooth else 1e6):
+            name, operands, out = "sin", [last], math.sin(numbers[last])
+        steps.append((name, tuple(operands)))
+        numbers.append(out)
+    return Program(inputs, tuple(steps))
+
+
+def check(program: Program) -> Report:
+    return gradcheck(lambda *xs: program.run(xs, VALUE)[-1], program.inputs, raise_exception=False)
+
+
+def refused(f: Callable[..., object], inputs: object, **options: bool) -> Report:
+    with pytest.raises(GradientError) as caught:
+        gradcheck(f, inputs, **options)
+    return caught.value.report
+
+
+# --- right gradients ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_right_gradient_of_a_random_graph_is_never_refused(smooth):
+    refusals = [
+        (seed, report.problem)
+        for seed in range(GRAPHS)
+        if not (report := check(random_program(random.Random(seed), smooth=smooth)))
+    ]
+    assert refusals == []
+
+
+@pytest.mark.parametrize("name", sorted(DEFINITIONS))
+def test_every_row_passes_and_is_resolved_off_its_kinks(name):
+    for xs in DEFINITIONS[name].samples:
+        report = gradcheck(ops.TABLE[name], list(xs))
+        assert all(row.verdict == "ok" for row in (*report.rows, *report.second)), report
+        assert report.kinks == ()
+
+
+def test_every_row_of_the_table_has_a_complex_form_of_the_same_value():
+    assert set(FORMS) == ops.BUILTIN
+    for name, definition in DEFINITIONS.items():
+        for xs in definition.samples:
+            value = FORMS[name](*map(complex, xs))
+            assert math.isclose(value.real, ops.TABLE[name](*xs), rel_tol=1e-13)
+
+
+ZEROS_AND_ONES = [0.0, 0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 1e-3, 1e-8, 10.0, 100.0]
+UNARY = ["tanh", "exp", "sin", "cos", "sigmoid", "softplus", "gelu", "silu", "erf", "atan", "sinh",
+         "cosh", "asinh", "expm1", "log1p", "sqrt", "log", "relu", "abs", "elu"]  # fmt: skip
+
+
+def of_powers(rng: random.Random, numbers: list[Value]) -> Value:
+    """A short graph with many powers, and sums and products of what was there before."""
+    numbers = [*numbers]
+    for _ in range(rng.randint(1, 5)):
+        a, b, kind = rng.choice(numbers), rng.choice(numbers), rng.random()
+        if kind < 0.3:
+            numbers.append(ops.TABLE[rng.choice(UNARY)](a))
+        elif kind < 0.55:
+            numbers.append(a * b)
+        elif kind < 0.7:
+            numbers.append(a + rng.choice([b, 1.0, -0.5]))
+        elif kind < 0.9:
+            numbers.append(a ** rng.choice([2, 3, 4, 5, 0.5, 1.5, -1]))
+        else:
+            name = rng.choice(["hypot", "logaddexp", "max", "atan2", "div", "sub"])
+            numbers.append(ops.TABLE[name](a, b))
+    return numbers[-1]
+
+
+def test_a_right_gradient_is_not_refused_at_zeros_and_ones():
+    decided = 0
+    for seed in range(4 * GRAPHS):
+        rng = random.Random(seed)
+        at = [rng.choice(ZEROS_AND_ONES) for _ in range(rng.randint(1, 3))]
+        try:
+            root = of_powers(random.Random(seed), [Value(x) for x in at])
+        except DomainError:
+            continue
+        # A partial that underflows is wrong in the end: 1/x² of 1e217, say.
+        if any(
+            node.data and not 1e-100 < abs(node.data) < 1e100 for node in topological_order(root)
+        ):
+            continue
+        if math.isfinite(root.data):
+            report = gradcheck(lambda *xs, seed=seed: of_powers(random.Random(seed), xs), at,
+                               raise_exception=False)  # fmt: skip
+            assert report, (seed, str(report))
+            decided += 1
+    assert decided > 3 * GRAPHS
+
+
+def test_inputs_of_hugely_different_magnitude_are_checked():
+    report = gradcheck(lambda x, y, z: x * y.gelu() + z.log() * 1e-3, [0.3, 1e300, 1e-300])
+    assert all(row.verdict == "ok" for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("hypot", (1.0, 1e150)), ("hypot", (1e150, 20.0)), ("hypot", (-1.588862931694695, 1.77e-9)),
+        ("elu", (-705.0, 1e150)), ("elu", (-705.0, -1e150)), ("atan2", (1e-40, 1.2e46)),
+        ("cosine", (-39.0, -1.9e11)), ("inversion", (-604554467.0, 0.0996)), ("tan", (-7.9e9,)),
+        ("sin", (4.4e38,)), ("cos", (-4.8e-149,)), ("cosh", (1.3e-163,)), ("damp", (0.0, -2e-163)),
+        ("sech", (-8.6e-155,)), ("one_minus_square", (2e-157,)), ("logaddexp", (-160.4, 1.3e-92)),
+        ("logsumexp", (1.1e-143, 528.0, -0.9)), ("pow", (0.0, 3.0)), ("ieee_pow", (0.0, 2.5)),
+    ],
+)  # fmt: skip
+def test_a_right_row_is_not_refused_at_operands_of_any_size(name, at):
+    assert gradcheck(lambda *xs: ops.TABLE[name](*xs), at)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: (x**2) ** 3 * y,
+        lambda x, y: ((x * y) ** 3).sigmoid(),
+        lambda x, y: (x * y).sinh() ** 3,
+        lambda x, y: ops.elu(x - 5e-9) * y,  # beside its kink
+        lambda x, y: (x**0.5 - x**0.5).sinh() + y,  # inf - inf
+        lambda x, y: ops.logaddexp((-x).expm1(), x) * y,  # slopes that cancel
+        lambda x, y: ((x + 17.3) ** 17 * y).cos(),  # a wave that is passed fast
+    ],
+)
+def test_powers_of_0_are_right_in_the_second_derivatives_too(f):
+    for at in ([0.0, 1.0], [-0.0, 2.0]):
+        assert gradcheck(f, at)
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0, 5.0, 100.0])
+def test_a_power_has_no_kink_at_0(exponent):
+    report = gradcheck(lambda x: x**exponent, [0.0])
+    assert {row.verdict for row in (*report.rows, *report.second)} == {"ok"}
+
+
+def test_a_result_that_does_not_depend_on_the_inputs_has_gradient_0():
+    for f in (lambda x: 5.0, lambda x: Value(5.0), lambda x: 0.0 * x):
+        assert [row.gradient for row in gradcheck(f, [2.0]).rows] == [0.0]
+    assert gradcheck(lambda x: x, [0.0]).rows[0].gradient == 1.0
+
+
+def test_a_softmax_that_shifts_by_the_largest_number_is_its_graph():
+    def loss(*xs):
+        shift = max(x.data for x in xs)
+        return log(sum((exp(x - shift) for x in xs), Value(0.0))) + shift - xs[0]
+
+    assert gradcheck(loss, [3.0, -1.0, 0.5])
+
+
+def test_the_parameters_of_a_model_can_be_checked_through_a_closure():
+    model = nn.MLP(2, [4, 1], seed=0)
+    before = [p.data for p in model.parameters()]
+    report = gradcheck(lambda *_: (model([0.3, -0.4]) - 1.0) ** 2, model.parameters())
+    assert all(row.verdict == "ok" for row in report.rows)
+    assert [p.data for p in model.parameters()] == before
+    assert all(p.grad == 0.0 for p in model.parameters())
+
+
+# --- wrong gradients ------------------------------------------------------------------------------
+
+
+def plant(program: Program, seed: int, factor: float) -> tuple[Callable[..., Value], list[str]]:
+    """The program with one local derivative scaled, and a list that gets the name of its op."""
+    named: list[str] = []
+
+    def f(*xs: Value) -> Value:
+        rng = random.Random(seed)
+        root: Value = program.run(xs, VALUE)[-1]
+        node = rng.choice([n for n in topological_order(root) if n.parents] or [root])
+        if node._da is not None and (node._db is None or rng.random() < 0.5):
+            node._da *= factor
+        elif node._db is not None:
+            node._db *= factor
+        named[:] = [node.op.name if node.op else ""]
+        return root
+
+    return f, named
+
+
+@pytest.mark.parametrize("factor", [1.001, -1.0])
+def test_a_wrong_local_derivative_is_caught_wherever_it_changes_the_gradient(factor):
+    """By a relative 1e-6 or more: a thousandth of what is planted."""
+    from micrograd_like import grad
+
+    counted = 0
+    for seed in range(GRAPHS):
+        program = random_program(random.Random(seed))
+        f, named = plant(program, seed, factor)
+        xs = [Value(x) for x in program.inputs]
+        right, wrong = grad(program.run(xs, VALUE)[-1], xs), grad(f(*xs), xs)
+        if not any(
+            math.fabs(b - a) > 1e-6 * math.fabs(a) for a, b in zip(right, wrong, strict=True)
+        ):
+            continue
+        report = refused(f, program.inputs, second=False)
+        assert report.culprit is not None
+        assert [report.culprit.op] == named
+        counted += 1
+    assert counted > GRAPHS // 2
+
+
+@pytest.mark.parametrize("mistake", [lambda d: 1.001 * d, lambda d: -d, lambda d: 0.0])
+def test_the_row_and_the_node_of_a_wrong_partial_are_named(mistake, made_up):
+    wrong = made_up("wrong_sine", math.sin, lambda x, out: mistake(cos(x)))
+    report = refused(lambda x, y: sin(x) * wrong(x * y) + exp(y), [0.7, 1.1])
+    assert (report.culprit.op, report.culprit.operand) == ("wrong_sine", "x")
+    assert report.culprit.node == "v3 = wrong_sine(v2)"
+    assert math.isclose(report.culprit.numeric, math.cos(0.7 * 1.1), rel_tol=1e-8)
+    assert "wrong_sine" in report.problem
+    assert "∂/∂x0" in report.problem
+
+
+def test_swapped_operands_are_named(made_up):
+    wrong = made_up(
+        "difference_of_squares",
+        lambda x, y: x * x - y * y,
+        (lambda x, y, out: -2.0 * y, lambda x, y, out: 2.0 * x),
+    )
+    assert refused(lambda x, y: wrong(x, y), [2.0, 3.0]).culprit.op == "difference_of_squares"
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "gelu", "hypot", "atan2", "affine"])
+@pytest.mark.parametrize("factor", [1.001, -1.0])
+def test_a_wrong_row_of_the_library_is_named(name, factor, monkeypatch):
+    row = ops.TABLE[name]
+    partials = row.partials
+    if name == "affine":
+        wrong = [lambda *a: [factor * d for d in partials[0](*a)]]
+    else:
+        wrong = [lambda *a: factor * partials[0](*a), *partials[1:]]
+    monkeypatch.setattr(row, "partials", tuple(wrong))
+    xs = DEFINITIONS[name].samples[0]
+    report = refused(lambda *xs: row(*xs), list(xs))
+    assert report.culprit.op == name
+
+
+def test_a_row_of_the_library_that_computes_something_else_is_named(monkeypatch):
+    monkeypatch.setattr(ops.tanh, "compute", lambda x: math.tanh(1.001 * x))
+    assert refused(lambda x: tanh(x) * 2.0, [0.5]).culprit.op == "tanh"
+
+
+@pytest.mark.parametrize("wrong", [0, 617])
+def test_one_wrong_element_of_a_thousand_is_found(wrong, made_up):
+    rng = random.Random(0)
+    xs = [rng.uniform(-1.0, 1.0) for _ in range(1000)]
+    weighted = made_up(
+        "weighted",
+        lambda *xs: math.fsum((i + 1) * math.sin(x) for i, x in enumerate(xs)),
+        lambda *a: [
+            (i + 1) * math.cos(x) * (1.001 if i == wrong else 1.0) for i, x in enumerate(a[:-1])
+        ],
+    )
+    report = refused(lambda *xs: weighted(*xs) + xs[0] * xs[0], xs)
+    assert report.culprit.operand == f"xs[{wrong}]"
+    assert [row.name for row in report.rows if not row.ok] == [f"∂/∂x{wrong}"]
+
+
+def test_a_second_derivative_that_alone_is_wrong_is_traced_to_its_row(made_up):
+    cosine = made_up("my_cosine", math.cos, lambda x, out: sin(x))
+    sine = made_up("my_sine", math.sin, lambda x, out: cosine(x))
+    assert gradcheck(lambda x: sine(2 * x) * x, [0.7], second=False)
+    report = refused(lambda x: sine(2 * x) * x, [0.7])
+    assert report.culprit.op == "my_cosine"
+    assert "the partial of 'my_sine' at node v2 = my_sine(v1)" in report.problem
+
+
+def test_a_partial_that_is_right_at_one_point_only_has_a_wrong_second_derivative(made_up):
+    square = made_up("square", lambda x: x * x, lambda x, out: 3.0)
+    report = refused(lambda x: square(x) + x, [1.5])
+    assert (report.culprit.op, report.culprit.order) == ("square", 2)
+
+
+def test_a_part_computed_from_data_is_told_from_a_wrong_row():
+    report = refused(lambda x, y: x * x.data + y, [1.5, 2.0])
+    assert report.culprit is None
+    assert "∂/∂x0 is 1.5, that of f itself " in report.problem
+    assert "of slope 1.5," in report.problem
+    assert "detached" in report.problem
+
+
+def test_a_detached_part_of_one_input_of_many_is_found():
+    def f(*xs):
+        total = Value(0.0)
+        for x in xs:
+            total = total + x * x
+        return total + 0.001 * xs[77].data
+
+    assert "∂/∂x77 " in refused(f, [0.01 * i + 0.1 for i in range(100)]).problem
+
+
+def test_data_changed_after_the_forward_pass_is_said_to_be():
+    def f(x):
+        y = x * 2.0
+        z = y * y
+        y.data = 7.0
+        return z
+
+    assert "data was changed" in refused(f, [1.5]).problem
+
+
+def test_without_an_exception_the_report_is_false(made_up):
+    twice = made_up("twice", lambda x: 2.0 * x, lambda x, out: 2.002)
+    report = gradcheck(lambda x: twice(x), [1.0], raise_exception=False)
+    assert not report
+    assert "WRONG" in str(report)
+
+
+# --- kinks and edges ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "op", "slopes"),
+    [
+        (relu, 0.0, "relu", (0.0, 1.0, 0.0)),
+        (lambda x: abs(x - 1.0) + x, 1.0, "abs", (-1.0, 1.0, 0.0)),
+        (lambda x: maximum(x, 2.0), 2.0, "max", (0.0, 1.0, 0.5)),
+        (lambda x: hypot(x, 0.0), 0.0, "hypot", (-1.0, 1.0, 0.0)),
+    ],
+)
+def test_a_kink_is_reported_and_no_error(f, x, op, slopes):
+    report = gradcheck(f, [x])
+    (kink,) = report.kinks
+    assert (kink.op, kink.left, kink.right, kink.used) == (op, *slopes)
+    assert report.rows[0].verdict == "kink"
+    assert str(kink) in str(report)
+
+
+@pytest.mark.parametrize("d", [1e-3, 1e-9, 1e-13, -1e-13, 1e-200])
+def test_a_point_near_a_kink_is_an_ordinary_point(d, made_up):
+    ramp = made_up("ramp", lambda x: max(x, 0.0), lambda x, out: 1.0 if x > 0.0 else 0.0)
+    for f in (relu, abs, ramp):
+        report = gradcheck(f, [d], second=False)
+        assert report.kinks == ()
+        assert report.rows[0].verdict == "ok"
+
+
+def test_a_kink_of_a_users_row_is_told_from_an_error(made_up):
+    ramp = made_up("ramp", lambda x: max(x, 0.0), lambda x, out: 1.0 if x > 0.0 else 0.5)
+    (kink,) = gradcheck(ramp, [0.0]).kinks
+    assert (kink.left, kink.right, kink.used) == (0.0, 1.0, 0.5)
+    wrong = made_up("wrong_ramp", lambda x: max(x, 0.0), lambda x, out: 1.0 if x > 0.0 else -0.5)
+    assert refused(wrong, [0.0]).culprit.op == "wrong_ramp"
+
+
+def test_a_branch_in_f_at_the_inputs_is_a_kink():
+    (kink,) = gradcheck(lambda x: 2.0 * x if x.data > 0.0 else 3.0 * x, [0.0]).kinks
+    assert math.isclose(kink.left, 3.0)
+    assert math.isclose(kink.right, 2.0)
+    assert gradcheck(lambda x: 2.0 * x if x.data > 0.0 else 3.0 * x, [1e-3]).kinks == ()
+
+
+@pytest.mark.parametrize("f", [sqrt, ops.acosh, ops.asin, lambda x: (x - 1.0) ** 0.5])
+def test_the_edge_of_a_domain_is_no_error(f):
+    x = 0.0 if f is sqrt else 1.0
+    (edge,) = gradcheck(f, [x]).kinks
+    assert "edge of the domain" in str(edge)
+
+
+# --- the error model ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (math.sin, math.cos),
+        (math.exp, math.exp),
+        (lambda x: math.sin(1e6 * x), lambda x: 1e6 * math.cos(1e6 * x)),
+        (lambda x: (x + 1e8) - 1e8, lambda x: 1.0),
+        (lambda x: (1.0 - math.cos(1e-3 * x)) * 1e6, lambda x: 1e3 * math.sin(1e-3 * x)),
+        (lambda x: math.log(x), lambda x: 1.0 / x),
+        (lambda x: 1e10 + x * x, lambda x: 2.0 * x),
+    ],
+)
+def test_differences_are_as_right_as_they_say(f, slope):
+    rng = random.Random(0)
+    for _ in range(100):
+        x = math.exp(rng.uniform(-4.0, 4.0))
+        found = differences(lambda t, x=x: f(x + t), x * 2.0**-40, max(x, 1.0) / 4, math.ulp(x))
+        assert math.fabs(found.value - slope(x)) <= found.bound
+        assert found.bound < 0.05 * math.fabs(slope(x)) + 5e-3
+
+
+def test_the_u_curve_falls_with_truncation_and_rises_with_rounding():
+    report = gradcheck(lambda x: sin(x * x) * exp(x), [1.3])
+    curve = report.curve(0)
+    errors = dict(curve.points)
+    assert errors[min(errors)] > 1e3 * errors[curve.step] < errors[max(errors)]
+    assert curve.step == min(curve.model, key=lambda pair: pair[1])[0]
+    for (_, error), (step, allowed) in zip(curve.points, curve.model, strict=True):
+        if step < 1e-2:
+            assert error <= 1.5 * allowed
+    assert math.fabs(curve.slope.value - report.rows[0].gradient) <= curve.slope.bound
+    with pytest.raises(InputError, match="not one of index 1"):
+        report.curve(1)
+
+
+def test_the_u_curve_is_a_picture():
+    from micrograd_like.plots import u_curve
+
+    curve = gradcheck(lambda x: sin(x * x) * exp(x), [1.3]).curve()
+    (axes,) = u_curve(curve).axes
+    modelled, measured, _ = axes.lines
+    assert list(modelled.get_ydata()) == [error for _, error in curve.model]
+    assert list(measured.get_ydata()) == [error for _, error in curve.points if error > 0.0]
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def test_arguments_come_one_by_one_or_as_lists_or_as_one_list():
+    for f, inputs in (
+        (lambda x, y: x * y, [2.0, 3.0]),
+        (lambda v: v[0] * v[1], [2.0, 3.0]),
+        (lambda v: v[0] * v[1], [[2.0, 3.0]]),
+        (lambda v, y: v[0] * y, ([2.0], Value(3.0))),
+        (lambda *v: v[0] * v[1], [2, 3]),
+    ):
+        assert [row.gradient for row in gradcheck(f, inputs).rows] == [3.0, 2.0]
+    assert gradcheck(lambda x: x * x, 3.0).rows[0].gradient == 6.0
+
+
+@pytest.mark.parametrize(
+    ("f", "inputs", "error", "message"),
+    [
+        (3.0, [1.0], OperandError, "needs a function"),
+        (sin, [], InputError, "one input or more"),
+        (sin, [math.nan], InputError, "input 0 is nan"),
+        (sin, ["1"], OperandError, "float"),
+        (exp, [1000.0], InputError, "f is inf"),
+        (lambda x: [x, x], [1.0], InputError, "one result"),
+        (lambda x: x * random.random(), [1.0], InputError, "same inputs"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(f, inputs, error, message):
+    with pytest.raises(error, match=message):
+        gradcheck(f, inputs)
+
+
+def test_inputs_are_put_back_when_f_fails():
+    x = Value(1.0)
+    calls = []
+
+    def f(x):
+        calls.append(x.data)
+        if len(calls) > 2:
+            raise KeyError
+        return x * x
+
+    with pytest.raises(KeyError):
+        gradcheck(f, x)
+    assert x.data == 1.0 != calls[-1]
+
+
+def test_deep_graphs_are_checked():
+    def f(x):
+        for _ in range(sys.getrecursionlimit() * 2):
+            x = x * 1.0001
+        return x
+
+    assert gradcheck(f, [1.0], second=False)

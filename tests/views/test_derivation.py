@@ -1,0 +1,745 @@
+"""`derive` and `explain`: symbols that say what the numbers do."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import VALUE, Program, programs
+
+from micrograd_like import Op, Value, affine, grad, nn, ops
+from micrograd_like.errors import InputError, OperandError, StaleGraphError
+from micrograd_like.views import derivation, notation
+from micrograd_like.views.derivation import Derivation, derive, explain
+from micrograd_like.views.notation import Expression
+
+CLAIMS = Path(__file__).parent.parent / "data" / "seed_claims.json"
+
+
+def labelled(value: Value, label: str) -> Value:
+    value.label = label
+    return value
+
+
+class Net:
+    """The network of document 002, with its names."""
+
+    def __init__(self, activation: Callable[[Value], Value] = Value.tanh) -> None:
+        names = ["w10", "x00", "b10", "w11", "x01", "b11", "w20[0]", "b20[0]", "w20[1]", "b20[1]"]
+        numbers = (0.5, -0.75, 0.25, 1.5, 0.625, -1.0, -0.5, 0.125, 2.0, 0.375)
+        v = self.leaves = {name: Value(x, name) for name, x in zip(names, numbers, strict=True)}
+        self.z10 = labelled(v["w10"] * v["x00"] + v["b10"], "z10")
+        self.z11 = labelled(v["w11"] * v["x01"] + v["b11"], "z11")
+        x10 = labelled(activation(self.z10), "x10")
+        x11 = labelled(activation(self.z11), "x11")
+        first, second = v["w20[0]"] * x10 + v["b20[0]"], v["w20[1]"] * x11 + v["b20[1]"]
+        self.z20 = labelled(first + second, "z20")
+        self.y = labelled(activation(self.z20), "y")
+
+    def derive(self, *names: str, **options: Any) -> Derivation:
+        wrt = [self.leaves[name] for name in names]
+        return derive(self.y, wrt if len(wrt) > 1 else wrt[0], **options)
+
+
+PARAMETERS = ("b20[0]", "b20[1]", "w20[0]", "w20[1]", "b10", "w10", "b11", "w11")
+
+
+def chain_of_diamonds(n: int) -> tuple[Value, Value]:
+    x = v = Value(0.7, "x")
+    for _ in range(n):
+        v = v.sin() * v.cos()
+    return v, x
+
+
+# --- what document 002 derives --------------------------------------------------------------------
+
+
+def test_one_variable_of_the_two_layer_network_is_derived_as_section_2_does() -> None:
+    assert Net().derive("w10", activation="α").text.splitlines() == [
+        "z10 = w10 · x00 + b10",
+        "x10 = α(z10)",
+        "z11 = w11 · x01 + b11",
+        "x11 = α(z11)",
+        "z20 = w20[0] · x10 + b20[0] + w20[1] · x11 + b20[1]",
+        "y = α(z20)",
+        "∂y/∂w10 = ∂y/∂z20 · ∂z20/∂x10 · ∂x10/∂z10 · ∂z10/∂w10",
+        "∂y/∂w10 = α'(z20) · w20[0] · α'(z10) · x00",
+    ]
+
+
+def test_concrete_activations_are_derived_by_their_rows() -> None:
+    result = Net().derive("w10").text.splitlines()[-1]
+    assert result == "∂y/∂w10 = sech(z20)² · w20[0] · sech(z10)² · x00"
+
+
+def test_several_variables_share_named_sub_expressions_as_section_3_describes() -> None:
+    derivation = Net().derive(*PARAMETERS, activation="α")
+    assert derivation.text.splitlines()[6:] == [
+        "δ20 = α'(z20)",
+        "δ11 = δ20 · w20[1] · α'(z11)",
+        "δ10 = δ20 · w20[0] · α'(z10)",
+        "∂y/∂b20[0] = δ20",
+        "∂y/∂b20[1] = δ20",
+        "∂y/∂w20[0] = δ20 · x10",
+        "∂y/∂w20[1] = δ20 · x11",
+        "∂y/∂b10 = δ10",
+        "∂y/∂w10 = δ10 · x00",
+        "∂y/∂b11 = δ11",
+        "∂y/∂w11 = δ11 · x01",
+    ]
+
+
+def test_the_counts_of_the_two_layer_network_are_those_of_the_catalogue() -> None:
+    claims = {c["id"]: c for c in json.loads(CLAIMS.read_text(encoding="utf-8"))["claims"]}
+    expected = claims["002-22"]["checks"][0]["expected"]
+    counts = Net().derive(*PARAMETERS, activation="α").counts
+    assert counts["paths"] == expected["partials"] == 8
+    assert counts["shared"] == expected["multiplications_shared"] == 8
+    assert counts["unshared"] == expected["multiplications_from_scratch"] == 12
+    assert counts["path_by_path"] == 12
+
+
+def test_numbers_stand_under_the_symbols_on_request() -> None:
+    net = Net()
+    lines = net.derive("w10", numbers=True).text.splitlines()
+    assert "z10 = 0.5 · (-0.75) + 0.25 = -0.125" in lines
+    assert lines[-2] == "∂y/∂w10 = sech(z20)² · w20[0] · sech(z10)² · x00"
+    value = notation.numeral(grad(net.y, net.leaves["w10"]))
+    assert lines[-1].startswith("∂y/∂w10 = sech(")
+    assert lines[-1].endswith(f" · (-0.5) · sech(-0.125)² · (-0.75) = {value}")
+    assert lines[-4].startswith("∂y/∂w10 = ∂y/∂z20 · ")
+    assert lines[-3].endswith(f" = {value}")
+    assert re.search(r"= 0\.\d+ · \(-0\.5\) · 0\.\d+ · \(-0\.75\) = ", lines[-3])
+
+
+def test_the_network_in_latex() -> None:
+    assert Net().derive("w10", activation="α").latex.splitlines()[-4:] == [
+        r"y &= \alpha\left(z_{20}\right) \\",
+        r"\frac{\partial y}{\partial w_{10}} &= \frac{\partial y}{\partial z_{20}} \cdot "
+        r"\frac{\partial z_{20}}{\partial x_{10}} \cdot \frac{\partial x_{10}}{\partial z_{10}} "
+        r"\cdot \frac{\partial z_{10}}{\partial w_{10}} \\",
+        r"&= \alpha'\left(z_{20}\right) \cdot w_{20}^{[0]} \cdot \alpha'\left(z_{10}\right) "
+        r"\cdot x_{00}",
+        r"\end{aligned}",
+    ]
+
+
+# --- agreement with the numbers -------------------------------------------------------------------
+
+
+def assert_agrees(root: Value, wrt: Sequence[Value], **options: Any) -> None:
+    """What the equations give is what the engine gives, together and one by one."""
+    together = derive(root, wrt, **options).evaluate()
+    assert isinstance(together, list)
+    for one, got, want in zip(wrt, together, grad(root, wrt), strict=True):
+        scale = 1e-9 * max(1.0, abs(want))
+        assert got == pytest.approx(want, rel=1e-9, abs=scale)
+        assert derive(root, one, **options).evaluate() == pytest.approx(want, rel=1e-9, abs=scale)
+
+
+@given(programs())
+@settings(max_examples=60, deadline=None)
+def test_the_derived_expressions_give_the_gradients_of_the_engine(program: Program) -> None:
+    inputs = [Value(x) for x in program.inputs]
+    root = program.run(inputs, VALUE)[-1]
+    assert_agrees(root, inputs)
+    assert_agrees(root, inputs, activation="α")
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_derivatives_by_intermediate_nodes_agree_too(data: st.DataObject) -> None:
+    program = data.draw(programs())
+    values = program.run([Value(x) for x in program.inputs], VALUE)
+    wrt = data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=4))
+    assert_agrees(values[-1], wrt)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_whole_network_is_derived_right(fused: bool) -> None:
+    model = nn.MLP(2, [4, 3, 1], activation="tanh", seed=3, fused=fused)
+    x = [Value(0.3, "x0"), Value(-1.2, "x1")]
+    root = (model(x) - 0.5) ** 2
+    assert_agrees(root, [*model.parameters(), *x])
+    counts = derive(root, model.parameters()).counts
+    assert counts["shared"] < counts["unshared"] < counts["path_by_path"]
+
+
+def sympy_of(e: Expression, names: dict[str, Any], sympy: Any) -> Any:
+    functions: dict[str, Callable[..., Any]] = {
+        "add": lambda x, y: x + y,
+        "sub": lambda x, y: x - y,
+        "mul": lambda x, y: x * y,
+        "div": lambda x, y: x / y,
+        "ieee_div": lambda x, y: x / y,
+        "pow": lambda x, y: x**y,
+        "ieee_pow": lambda x, y: x**y,
+        "neg": lambda x: -x,
+        "damp": lambda x, y: x * y,
+        "ieee_log": sympy.log,
+        "pow_slope": lambda x, y: y * x ** (y - 1),
+        "sigmoid": lambda x: 1 / (1 + sympy.exp(-x)),
+        "softplus": lambda x: sympy.log(1 + sympy.exp(x)),
+        "hypot": lambda x, y: sympy.sqrt(x**2 + y**2),
+    }
+    if e.op is None:
+        return names[e.name] if e.number is None else sympy.nsimplify(e.number)
+    function = functions.get(e.op.name) or getattr(sympy, e.op.name)
+    return function(*[sympy_of(part, names, sympy) for part in e.operands])
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, y: x**3 - 2 * x * y + 1 / y,
+        lambda x, y: (x * y).tanh() * x.sin() + (x - y).exp(),
+        lambda x, y: ((x * x + y * y).log() / y).cos(),
+        lambda x, y: (x**y).sqrt() + (2 * x).sigmoid() * (x + y).softplus(),
+        lambda x, y: (x / (x + y)).atan() * x**2,
+    ],
+)
+def test_sympy_agrees_that_it_is_the_derivative(formula: Any, together: bool) -> None:
+    sympy = pytest.importorskip("sympy")
+    x, y = Value(0.7, "x"), Value(1.3, "y")
+    names = {"x": sympy.Symbol("x", positive=True), "y": sympy.Symbol("y", positive=True)}
+    root = formula(x, y)
+    label = notation.names(derivation.topological_order(root))
+    for node in derivation.topological_order(root):
+        if node.op is not None:
+            operands = [
+                Expression(label[a]) if isinstance(a, Value) else Expression(number=a)
+                for a in node.operands
+            ]
+            names[label[node]] = sympy_of(notation.apply(node.op, operands), names, sympy)
+    for derived in [derive(root, [x, y])] if together else [derive(root, x), derive(root, y)]:
+        for symbol, expression in derived.equations:
+            names[symbol.name] = sympy_of(expression, names, sympy)
+    for variable in ("x", "y"):
+        ours = names[f"∂{label[root]}/∂{variable}"]
+        difference = ours - sympy.diff(names[label[root]], names[variable])
+        for point in ((0.3, 0.8), (1.9, 0.4)):
+            at = {names["x"]: point[0], names["y"]: point[1]}
+            assert abs(difference.evalf(30, subs=at)) < 1e-12
+
+
+def wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = notation.total
+    monkeypatch.setattr(notation, "total", lambda terms: total([*terms[:-1], -terms[-1]]))
+
+
+def dropped_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = notation.total
+    monkeypatch.setattr(notation, "total", lambda terms: total(terms[:-1]))
+
+
+def dropped_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    edges = derivation._Graph._edges
+    monkeypatch.setattr(
+        derivation._Graph, "_edges", lambda self, node: [*dict(edges(self, node)).items()]
+    )
+
+
+@pytest.mark.parametrize("plant", [wrong_sign, dropped_term, dropped_edge])
+def test_a_wrong_sign_and_a_dropped_term_are_found(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def proof() -> None:
+        x, y = Value(0.7, "x"), Value(1.3, "y")
+        assert_agrees((x * x + x.sin() * y).exp() * x, [x, y])
+
+    proof()
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        proof()
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+def test_on_a_chain_of_diamonds_paths_double_and_shared_multiplications_do_not() -> None:
+    counts = [derive(*chain_of_diamonds(n)).counts for n in range(1, 12)]
+    assert [c["paths"] for c in counts] == [2**n for n in range(1, 12)]
+    assert [c["path_by_path"] for c in counts] == [2**n * (2 * n - 1) for n in range(1, 12)]
+    assert [c["unshared"] for c in counts] == [6 * 2**n // 2 * 1 - 4 for n in range(1, 12)]
+    assert [c["shared"] for c in counts] == [4 * n - 2 for n in range(1, 12)]
+
+
+def test_two_to_the_thousandth_paths_are_counted_exactly() -> None:
+    counts = derive(*chain_of_diamonds(1000)).counts
+    assert counts["paths"] == 2**1000
+    assert counts["path_by_path"] == 2**1000 * 1999
+    assert counts["shared"] == 3998
+
+
+def test_additions_and_signs_multiply_nothing() -> None:
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    assert derive(-(x + y) - 4, [x, y]).counts == {
+        "paths": 2,
+        "path_by_path": 0,
+        "unshared": 0,
+        "shared": 0,
+    }
+
+
+# --- length ---------------------------------------------------------------------------------------
+
+
+def test_the_derivation_of_exponentially_many_paths_is_as_long_as_the_graph() -> None:
+    lengths = [len(derive(*chain_of_diamonds(n)).text) for n in (10, 20, 40)]
+    assert lengths[2] < 2.5 * lengths[1] < 6 * lengths[0]
+    root, x = chain_of_diamonds(40)
+    assert derive(root, x).evaluate() == pytest.approx(grad(root, x))
+    assert derive(root, x).text.splitlines()[-1].startswith("∂v120/∂x = ")
+
+
+def test_where_ways_meet_again_what_lies_between_is_a_factor() -> None:
+    assert derive(*chain_of_diamonds(2)).text.splitlines()[-1] == (
+        "∂v6/∂x = (v5 · cos(v3) - v4 · sin(v3)) · (v2 · cos(x) - v1 · sin(x))"
+    )
+
+
+def test_long_chains_need_no_recursion_and_are_elided() -> None:
+    x = v = Value(0.3, "x")
+    for _ in range(5000):
+        v = (v * 1.001).sin()
+    derived = derive(v, x)
+    assert derived.evaluate() == pytest.approx(grad(v, x))
+    assert derived.counts["paths"] == 1
+    assert re.search(r"^⋮ \(\d+ more\)$", derived.text, re.MULTILINE)
+    assert r"\vdots" in derived.latex
+    assert len(derived.text) < 150_000
+
+
+def test_sums_of_many_terms_are_elided_and_neurons_with_many_inputs_are_a_sigma() -> None:
+    w = Value(0.5, "w")
+    loss = Value(0.0, "start")
+    for i in range(100):
+        loss = loss + w * Value(float(i), f"x{i}")
+    loss.label = "L"
+    lines = derive(loss, w).text.splitlines()
+    assert lines[0] == "L = start + w · x0 + w · x1 + … 97 more … + w · x99"
+    assert lines[-1] == "∂L/∂w = x0 + x1 + x2 + … 96 more … + x99"
+    ws = [Value(0.1, f"w[{i}]") for i in range(50)]
+    z = labelled(affine(ws, [Value(1.0, f"x{i + 1}") for i in range(50)], Value(0.0, "b")), "z")
+    derived = derive(labelled(z.tanh(), "y"), ws[3])
+    assert derived.text.splitlines()[0] == "z = Σ{i=0…49} w[i] · x{i+1} + b"
+    assert r"z &= \sum_{i=0}^{49} w_{i} \cdot x_{i+1} + b" in derived.latex
+    assert derived.text.splitlines()[-1] == "∂y/∂w[3] = sech(z)² · x4"
+
+
+# --- names and constants --------------------------------------------------------------------------
+
+
+def last(root: Value, *wrt: Value, **options: Any) -> str:
+    return derive(root, wrt[0] if len(wrt) == 1 else wrt, **options).text.splitlines()[-1]
+
+
+def test_constants_simplify() -> None:
+    x = Value(3.0, "x")
+    assert last(labelled(x**2, "y"), x) == "∂y/∂x = 2 · x"
+    assert last(labelled(x**3, "y"), x) == "∂y/∂x = 3 · x²"
+    assert last(labelled(x * x, "y"), x) == "∂y/∂x = 2 · x"
+    assert last(labelled(1 * x + 0, "y"), x) == "∂y/∂x = 1"
+    assert last(labelled(x - x, "y"), x) == "∂y/∂x = 0"
+    assert last(labelled(ops.neg(-x) * 2 * 3, "y"), x) == "∂y/∂x = 6"
+    assert last(labelled(5 - x * -2, "y"), x) == "∂y/∂x = 2"
+    assert last(labelled(-(x.exp()), "y"), x) == "∂y/∂x = -v1"
+
+
+@given(programs())
+@settings(max_examples=40, deadline=None)
+def test_no_derivation_multiplies_by_one_or_adds_zero(program: Program) -> None:
+    inputs = [Value(x) for x in program.inputs]
+    derived = derive(program.run(inputs, VALUE)[-1], inputs)
+    for _, expression in derived.equations:
+        text = expression.written("text", spaced=True)
+        assert not re.search(r"(?<![\w.])1 ·|· 1(?![\w.(])|\+ 0(?![\w.])|- -|\+ -", text), text
+
+
+def test_a_variable_that_the_root_does_not_depend_on_and_the_root_itself() -> None:
+    x, y = Value(1.0, "x"), Value(2.0, "y")
+    root = labelled(x * 2, "r")
+    assert last(root, y) == "∂r/∂y = 0"
+    assert last(root, root) == "∂r/∂r = 1"
+    assert derive(root, [x, y, root, x]).evaluate() == [2.0, 0.0, 1.0, 2.0]
+    assert derive(x, x).counts["paths"] == 1
+    assert derive(x, y).counts == {"paths": 0, "path_by_path": 0, "unshared": 0, "shared": 0}
+
+
+def test_labels_that_are_more_than_names_stand_in_parentheses() -> None:
+    x, w = Value(2.0, "x1"), Value(3.0, "w1")
+    n = labelled(x * w, "x1*w1 + b")
+    o = labelled(n.tanh() * n, "o")
+    text = derive(o, [x, w]).text
+    assert "v1 = tanh(x1*w1 + b)" in text
+    assert "δ_(x1*w1 + b) = (x1*w1 + b) · sech(x1*w1 + b)² + v1" in text
+    assert last(labelled(n.tanh(), "o"), x, activation="α") == "∂o/∂x1 = α'(x1*w1 + b) · w1"
+
+
+def test_the_adjoint_of_z_has_its_index_and_others_with_that_index_their_name() -> None:
+    w, v = Value(0.5, "w"), Value(0.25, "v")
+    z = labelled(w * v, "z1")
+    a = labelled(z.tanh() * w, "a1")
+    text = derive(labelled(a * a * w, "y"), [w, v]).text
+    assert "δ1 = " in text
+    assert "δ_a1 = " in text
+    taken = labelled(Value(1.0) * w * v, "δ1")
+    assert "δ1′ = " in derive(labelled(z.sin() * taken, "y"), [w, v]).text
+
+
+def test_nodes_without_labels_are_numbered_and_inlined_where_they_only_pass_on() -> None:
+    a, b = Value(2.0, "a"), Value(3.0, "b")
+    assert derive((a * b + a).tanh(), a).text.splitlines() == [
+        "v2 = a · b + a",
+        "v3 = tanh(v2)",
+        "∂v3/∂a = ∂v3/∂v2 · ∂v2/∂a",
+        "∂v3/∂a = sech(v2)² · (b + 1)",
+    ]
+
+
+def test_a_partial_beside_other_ways_to_the_same_node_is_not_called_its_derivative() -> None:
+    x = Value(2.0, "x")
+    v = labelled(x.exp(), "v")
+    assert derive(labelled(v * x, "y"), x).text.splitlines()[2:] == [
+        "∂y/∂x = ∂y/∂v · ∂v/∂x + v",
+        "∂y/∂x = x · v + v",
+    ]
+
+
+def test_a_line_that_only_changes_the_order_is_left_out() -> None:
+    p = Value(0.3, "p")
+    q = labelled(1 - p, "q")
+    assert derive(labelled(-(p.log() * 2 + q.log()), "L"), p).text.splitlines() == [
+        "q = 1 - p",
+        "L = -(log(p) · 2 + log(q))",
+        "∂L/∂p = -2 / p + ∂L/∂q · ∂q/∂p",
+        "∂L/∂p = 1 / q - 2 / p",
+    ]
+
+
+def test_different_activations_get_names_of_their_own() -> None:
+    w = Value(0.5, "w")
+    z = labelled(w.tanh(), "z")
+    y = labelled(z.sigmoid(), "y")
+    assert last(y, w, activation="α") == "∂y/∂w = α_sigmoid'(z) · α_tanh'(w)"
+    both = {"tanh": "α", "sigmoid": "σ"}
+    assert last(y, w, activation=both) == "∂y/∂w = σ'(z) · α'(w)"
+    assert (
+        r"\sigma'\left(z\right) \cdot \alpha'\left(w\right)" in derive(y, w, activation=both).latex
+    )
+    assert last(y, w, activation={"tanh": "f"}).endswith(" · f'(w)")
+    assert last(labelled(w.sin(), "y"), w, activation="α") == "∂y/∂w = α'(w)"
+    assert last(labelled(w.leaky_relu(), "y"), w, activation="α") == "∂y/∂w = α'(w)"
+
+
+@pytest.fixture
+def made_up_row() -> Any:
+    cube = Op("made_up_cube", lambda x: x**3, lambda x, out: 3 * math.pow(x, 2))
+    yield cube
+    del ops.TABLE["made_up_cube"]
+
+
+def test_a_partial_that_is_not_written_in_the_tables_ops_is_a_symbol(made_up_row: Op) -> None:
+    x = Value(2.0, "x")
+    y = labelled(made_up_row(x) * x, "y")
+    derived = derive(y, x)
+    assert derived.evaluate() == pytest.approx(grad(y, x))
+    assert last(labelled(made_up_row(x), "c"), x) == "∂c/∂x = made_up_cube'(x)"
+    assert "∂v1/∂x · x" in derived.text.replace("x · ∂v1/∂x", "∂v1/∂x · x")
+
+
+def test_graphs_whose_data_was_changed_have_symbols_but_no_numbers() -> None:
+    x = Value(2.0, "x")
+    y = labelled(x * x, "y")
+    derived = derive(y, x)
+    x.data = 3.0
+    assert derive(y, x).text == derived.text
+    for numbers in (derived.evaluate, lambda: derive(y, x, numbers=True)):
+        with pytest.raises(StaleGraphError, match=r"mul \(node 'y'\)"):
+            numbers()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda x: derive(x, 3.0), OperandError, "3.0"),
+        (lambda x: derive(x, "x"), OperandError, "'x'"),
+        (lambda x: derive(x, [x, 2.0]), OperandError, "2.0"),
+        (lambda x: derive(2.0, x), OperandError, "float"),
+        (lambda x: derive(x, []), InputError, "at least one"),
+        (lambda x: derive(x, x, activation={"nope": "α"}), InputError, "nope"),
+        (lambda x: derive(x, x, activation=3), OperandError, "3"),
+        (lambda x: explain(3.0, x), OperandError, "3.0"),
+        (lambda x: explain(x, 3.0), OperandError, "float"),
+    ],
+)
+def test_refusals_name_the_culprit(call: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        call(Value(1.0, "x"))
+
+
+def test_labels_that_are_alike_when_cleaned_are_different_nodes() -> None:
+    a, b = Value(2.0, "a\n"), Value(7.0, "a\t")
+    y = a * b * b
+    assert derive(y, [a, b]).evaluate() == grad(y, [a, b]) == [49.0, 28.0]
+    assert derive(y, [a, b], numbers=True).text.splitlines()[-1].endswith(" = 28.0")
+
+
+def test_activations_with_different_parameters_are_different_functions() -> None:
+    p = Value(-2.0, "p")
+    y = p.leaky_relu(0.1) * p.leaky_relu(0.5)
+    derived = derive(y, p, activation="α")
+    assert derived.evaluate() == pytest.approx(grad(y, p)) == pytest.approx(-0.2)
+    assert derived.text.endswith(" = v2 · α_1'(p) + v1 · α_2'(p)")
+    assert derive(y, p, activation={"leaky_relu": "f"}).evaluate() == pytest.approx(-0.2)
+    three = derive(y * p.tanh(), p, activation="α")
+    assert "α_leaky_relu_2(p)" in three.text
+    assert "α_tanh(p)" in three.text
+    same = {"tanh": "f", "sigmoid": "f"}
+    with pytest.raises(InputError, match="'f' for both tanh and sigmoid"):
+        derive(p.tanh().sigmoid(), p, activation=same)
+    assert derive(p.tanh(), p, activation=same).evaluate() == grad(p.tanh(), p)
+
+
+def test_labels_that_look_like_derivatives_are_not_overwritten() -> None:
+    c, w, u = Value(4.0, "∂y/∂w"), Value(3.0, "w"), Value(2.0, "u")
+    y = labelled(c * (w * u), "y")
+    assert derive(y, [w, u]).evaluate() == grad(y, [w, u]) == [8.0, 12.0]
+    assert "∂y/∂w′ = (∂y/∂w) · u" in derive(y, [w, u]).text
+    for label in ("δ_v", "δ1", "α'(w)"):
+        d = Value(5.0, label)
+        v = labelled(w * d, "v")
+        root = labelled((v * v).tanh() * d, "y")
+        assert derive(root, [w, d], activation="α").evaluate() == pytest.approx(grad(root, [w, d]))
+
+
+def cases_at_the_ends_of_the_floats() -> list[tuple[Value, Value]]:
+    x, y, z, v = Value(2.0, "x"), Value(1e300, "y"), Value(-2.0, "z"), Value(0.0, "v")
+    infinite = Value(math.inf, "i")
+    two = ops.sign(x)
+    return [
+        (1e-200 * (y * (1e-200 * x)), x),
+        (1e200 * (x * (1e200 * (x * Value(1e-300)))), x),
+        (z**two, x),
+        (v**0 * infinite, v),
+        (v.sqrt() ** 2, v),
+        (v * 0.0 * infinite, v),
+        (infinite / infinite * v, infinite),
+        (Value(1e-200) * v * (1e-200 * y), v),
+        (x / x, x),
+        (y * y * 0.0, y),
+    ]
+
+
+@pytest.mark.parametrize("case", range(10))
+def test_where_numbers_are_not_finite_or_underflow_the_derivative_is_that_of_grad(
+    case: int,
+) -> None:
+    root, wrt = cases_at_the_ends_of_the_floats()[case]
+    want = pytest.approx(grad(root, wrt), rel=1e-12, abs=0.0, nan_ok=True)
+    assert derive(root, wrt).evaluate() == want
+    assert derive(root, [wrt, root]).evaluate() == [want, 1.0]
+
+
+def test_a_zero_that_is_not_a_number_in_floats_says_so_under_the_symbol() -> None:
+    z, t = Value(-2.0, "z"), Value(2.0, "t")
+    lines = derive(labelled(z ** ops.sign(t), "L"), t, numbers=True).text.splitlines()
+    assert lines[-2:] == ["∂L/∂t = 0", "∂L/∂t = nan"]
+
+
+def test_a_tie_is_half_a_step() -> None:
+    q = Value(1.0, "q")
+    y = labelled(ops.maximum(q, q), "y")
+    lines = derive(y, q, numbers=True).text.splitlines()
+    assert lines[-2:] == ["∂y/∂q = 2 · H(q - q)", "∂y/∂q = 2 · H(1.0 - 1.0) = 1.0"]
+
+
+@pytest.mark.parametrize("name", [3, "", None, " "])
+def test_an_activation_needs_a_name(name: Any) -> None:
+    z = Value(1.0, "z")
+    with pytest.raises(InputError, match=re.escape(repr(name))):
+        derive(z.tanh(), z, activation={"tanh": name})
+
+
+def test_definitions_and_chain_rules_have_no_idle_constants() -> None:
+    p, q, w = Value(2.0, "p"), Value(3.0, "q"), Value(0.5, "w")
+    assert derive(labelled(sum([p, q], Value(0.0) * 0), "L"), p).text.endswith("∂L/∂p = 1")
+    assert derive(labelled(0 + p + q, "L"), p).text.splitlines()[0] == "L = p + q"
+    assert derive(labelled(1 * p + -0.5 * w, "L"), p).text.splitlines()[0] == "L = p - 0.5 · w"
+    fused = affine([1.0, -0.5], [p, w], 0.0)
+    assert derive(labelled(fused, "L"), p).text.splitlines()[0] == "L = p - 0.5 · w"
+    assert derive(labelled((-w).log1p(), "L"), w).text.splitlines() == [
+        "L = log1p(-w)",
+        "∂L/∂w = -1 / (1 - w)",
+    ]
+    assert last(labelled(2 ** (p**2), "y"), p) == "∂y/∂p = 2 · log(2) · y · p"
+    assert last(labelled(p / 3, "y"), p) == "∂y/∂p = 1 / 3"
+    assert last(labelled(p.exp() / q.exp() * q.exp(), "y"), p).count("/") == 2
+
+
+def test_notebooks_show_latex_and_print_shows_text() -> None:
+    derived = Net().derive("w10", "b10")
+    assert derived._repr_latex_() == f"$$\n{derived.latex}\n$$"
+    assert str(derived) == derived.text
+    assert repr(derived) == "<Derivation of ∂y/∂w10, ∂y/∂b10>"
+
+
+def test_a_label_never_breaks_a_line() -> None:
+    x = Value(1.0, "a\nb")
+    assert len(derive(labelled(x * 2, "y"), x).text.splitlines()) == 2
+
+
+# --- explain --------------------------------------------------------------------------------------
+
+
+def explained(capsys: pytest.CaptureFixture[str], node: Value, root: Value) -> str:
+    capsys.readouterr()
+    assert explain(node, root) is None  # type: ignore[func-returns-value]
+    return capsys.readouterr().out.rstrip("\n")
+
+
+def test_explain_sums_over_the_nodes_that_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b, c = Value(2.0, "a"), Value(-3.0, "b"), Value(10.0, "c")
+    d, e = labelled(a * b, "d"), labelled(a + c, "e")
+    root = labelled(d * e, "L")
+    assert explained(capsys, a, root) == (
+        "∂L/∂a = ∂L/∂d · ∂d/∂a + ∂L/∂e · ∂e/∂a = ∂L/∂d · b + ∂L/∂e "
+        "= 12.0 · (-3.0) + (-6.0) · 1.0 = -42.0"
+    )
+    assert explained(capsys, d, root) == "∂L/∂d = e = 1.0 · 12.0 = 12.0"
+    assert a.grad == 0.0
+
+
+def test_explain_has_a_term_for_each_use(capsys: pytest.CaptureFixture[str]) -> None:
+    x = Value(3.0, "x")
+    v = labelled(x * x, "v")
+    root = labelled(v.exp(), "y")
+    out = explained(capsys, x, root)
+    assert "= ∂y/∂v · x + ∂y/∂v · x" in out
+    assert out.endswith(f"= {notation.numeral(6 * math.exp(9))}")
+
+
+def test_explain_elides_many_uses_and_breaks_long_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    w = Value(0.5, "w")
+    root = Value(0.0)
+    for i in range(100):
+        root = root + labelled(w * float(i), f"z{i}")
+    lines = explained(capsys, w, labelled(root, "L")).splitlines()
+    assert lines[0].startswith("∂L/∂w = ∂L/∂z0 · ∂z0/∂w + ")
+    assert all(line.startswith("      = ") for line in lines[1:])
+    assert all("… 96 more …" in line for line in lines[:-1])
+    assert lines[-1] == "      = 4950.0"
+
+
+def test_explain_breaks_what_is_longer_than_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    w = Value(0.5, "weight")
+    root = Value(0.0)
+    for i in range(8):
+        root = root + labelled(w * float(i + 1), f"weighted_input_{i}")
+    lines = explained(capsys, w, labelled(root, "L")).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("∂L/∂weight = ∂L/∂weighted_input_0 · ∂weighted_input_0/∂weight")
+    assert all(line.startswith(("           = ", "             + ")) for line in lines[1:])
+    assert lines[-1] == "           = 36.0"
+
+
+def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = Value(1.0, "x"), Value(2.0, "y")
+    root = labelled(x * 2, "r")
+    assert explained(capsys, root, root) == "∂r/∂r = 1.0"
+    assert explained(capsys, y, root) == "∂r/∂y = 0.0: r does not depend on y"
+
+
+# --- LaTeX ----------------------------------------------------------------------------------------
+
+
+def derivations() -> list[Derivation]:
+    """A page full: every row, labels of all sorts, numbers, elisions."""
+    net = Net()
+    x = Value(0.4, "x")
+    rows = [
+        derive(op(x * 1.25), x)
+        for name, op in ops.TABLE.items()
+        if op.arity == 1 and name in ops.BUILTIN and name != "acosh"
+    ]
+    labels = (
+        "α", "w_10", "layers[0].neurons[1].w[2]", r"50% of $x_1 & {y}\ #~^|<>`\"", "weight",
+        "héé'ü", "x1*w1 + x2*w2", "z_out", "encoder.w", "W1[0,1]", "x₁", "two\nlines", "a''",
+    )  # fmt: skip
+    leaves = [Value(1.0 + i / 8, label) for i, label in enumerate(labels)]
+    root = leaves[0] * 1e-9
+    for leaf in leaves:
+        root = (root + leaf**2 * root).tanh() / leaf + leaf * leaf
+    alike = (
+        "x\u0302", "x\u03041", "i\u032f", "é\u0302", "\u0301", "w1", "w_1", "w[1]", "w₁", "w¹",
+        "x²", "ŷ",
+    )  # fmt: skip
+    others = [Value(1.0 + i / 8, label) for i, label in enumerate(alike)]
+    squares = others[0]
+    for leaf in others[1:]:
+        squares = squares + leaf**2 * ops.maximum(leaf, 0.5)
+    many = [Value(0.1, f"w20[{i}]") for i in range(30)]
+    neuron = affine(many, [Value(1.0, f"x{i}") for i in range(30)], Value(0.0, "b")).relu()
+    return [
+        net.derive("w10", activation="α"),
+        net.derive("w10", numbers=True),
+        net.derive(*PARAMETERS, activation="φ"),
+        derive(root, leaves, numbers=True),
+        derive(root, leaves, activation="f"),
+        derive(neuron, many[3]),
+        derive(squares.tanh(), others, numbers=True),
+        derive(ops.hypot(x, x * 2) + ops.maximum(x, x * x) + ops.logsumexp(x, x * x, x**x), x),
+        *rows,
+    ]
+
+
+def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
+    allowed = {
+        "Phi", "acute", "alpha", "arccos", "arcsin", "arctan", "backslash", "bar", "begin", "cdot",
+        "cdots", "cos", "cosh", "ddot", "delta", "end", "exp", "frac", "hat", "left", "ln",
+        "mathbf", "mathrm", "max", "min", "partial", "phi", "quad", "right", "sigma", "sim",
+        "sin", "sinh", "sqrt", "sum", "tan", "tanh", "text", "underbrace", "varphi", "vdots",
+        "wedge",
+    }  # fmt: skip
+    for derived in derivations():
+        latex = derived.latex
+        bare = re.sub(r"\\[{}]", "", latex)
+        assert bare.count("{") == bare.count("}")
+        assert latex.count(r"\left") == latex.count(r"\right")
+        assert set(re.findall(r"\\([A-Za-z]+)", latex)) <= allowed
+        assert not re.search(r"[^\x00-\x7f]", latex)
+        assert not re.search(r"\n\n|\$", latex.replace(r"\$", ""))
+
+
+def test_a_page_of_derivations_compiles_with_pdflatex(tmp_path: Path) -> None:
+    if not shutil.which("pdflatex"):
+        if os.environ.get("REQUIRE_LATEX") == "1":
+            pytest.fail("REQUIRE_LATEX=1, and pdflatex is not installed")
+        pytest.skip("pdflatex is not installed")
+    body = "\n\n".join(derived._repr_latex_() for derived in derivations())
+    page = tmp_path / "page.tex"
+    page.write_text(
+        r"\documentclass{article}\usepackage{amsmath}"
+        r"\usepackage[paperwidth=50cm,paperheight=250cm,margin=1cm]{geometry}"
+        rf"\begin{{document}}{body}\end{{document}}",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", page.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    log = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, log[-2000:]
+    assert "Overfull" not in log
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000

@@ -1,0 +1,629 @@
+"""draw: what is in the picture, what it is called, and what happens without a renderer."""
+
+import base64
+import copy
+import html
+import os
+import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from hypothesis import example as instance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from micrograd_like import (
+    Value,
+    affine,
+    logsumexp,
+    nn,
+    softplus,
+    tanh,
+    topological_order,
+)
+from micrograd_like.datasets import moons
+from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
+from micrograd_like.views import drawing
+from micrograd_like.views.drawing import draw
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+HOSTILE = [
+    'say "hi" \\ there',
+    r"\N \G \E \T \l \\",
+    "<b>bold</b> &amp; <script>alert(1)</script>",
+    "a\nb\r\nc\td",
+    "{x|y} <<table>>",
+    "⚡🎉 naïve",
+    "مرحبا بالعالم",
+    "-->]]>",
+    "\x00\x07\ud800",
+    "n" * 10_000,
+]
+
+
+def neuron():
+    x1, x2 = Value(2.0, label="x1"), Value(0.0, label="x2")
+    w1, w2 = Value(-3.0, label="w1"), Value(1.0, label="w2")
+    y = tanh(w1 * x1 + w2 * x2 + Value(6.8813735870195432, label="b"))
+    y.label = "y"
+    return y
+
+
+def programs():
+    """The renderers at hand, by name."""
+    pure = shutil.which("graphviz-pure") or shutil.which(
+        "graphviz-pure", path=str(Path(sys.executable).parent)
+    )
+    found = {"dot": shutil.which("dot"), "graphviz-pure": pure}
+    return {name: path for name, path in found.items() if path}
+
+
+@pytest.fixture(params=["dot", "graphviz-pure"])
+def renderer(request, monkeypatch, tmp_path):
+    """Only this renderer is to be found. CI has both (REQUIRE_GRAPHVIZ=1)."""
+    path = programs().get(request.param)
+    if path is None:
+        if os.environ.get("REQUIRE_GRAPHVIZ"):
+            pytest.fail(f"{request.param} is required here")
+        pytest.skip(f"{request.param} is not installed")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / request.param).symlink_to(path)
+    monkeypatch.setenv("PATH", str(folder))
+    return request.param
+
+
+@pytest.fixture
+def no_renderer(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+
+
+def texts(svg):
+    """The texts in the picture by the id of their group."""
+    tree = ElementTree.fromstring(svg.split("]>")[-1] if "<!ENTITY" in svg else svg)
+    return {
+        group.get("id"): [text.text or "" for text in group.iter(f"{SVG}text")]
+        for group in tree.iter(f"{SVG}g")
+        if group.get("class") in ("node", "edge")
+    }
+
+
+def edges(source):
+    """(child, place) of each edge that has an id."""
+    return sorted((int(k), int(i)) for k, i in re.findall(r'\bid="?edge-(\d+)-(\d+)"?', source))
+
+
+# --- the source: what is in it --------------------------------------------------------------------
+
+
+def test_every_node_and_every_edge_is_drawn_in_order():
+    y = neuron()
+    order = topological_order(y)
+    source = draw(y).source
+    for i, node in enumerate(order):
+        assert f'"node-{i}"' in source
+        assert draw(y).box(node) == f"node-{i}"
+    assert edges(source) == [
+        (i, k) for i, node in enumerate(order) for k in range(len(node.operands))
+    ]
+
+
+@pytest.mark.parametrize("square", [lambda x: x * x, lambda x: x + x, lambda x: affine([x], [x])])
+def test_a_node_used_twice_has_two_edges(square):
+    x = Value(3.0, label="x")
+    source = draw(square(x), show_constants=False).source
+    assert len(re.findall(r'"node-0":?\w* -> "node-1"', source)) == 2
+
+
+@st.composite
+def graphs(draw_from):
+    nodes = [Value(float(i + 1), label="x") for i in range(3)]
+    for _ in range(draw_from(st.integers(1, 20))):
+        a, b = draw_from(st.sampled_from(nodes)), draw_from(st.sampled_from([*nodes, 2.0]))
+        op = draw_from(st.sampled_from([Value.__add__, Value.__mul__, lambda a, b: tanh(a)]))
+        nodes.append(op(a, b))
+    return nodes[-1]
+
+
+@given(graphs())
+def test_each_edge_carries_its_local_derivative_and_equal_graphs_give_equal_bytes(root):
+    source = draw(root, collapse="none").source
+    order = topological_order(root)
+    values = [(i, k) for i, node in enumerate(order) for k, operand in enumerate(node.operands)]
+    assert edges(source) == values
+    for i, node in enumerate(order):
+        local = iter(node.local_grads)
+        for k, operand in enumerate(node.operands):
+            if isinstance(operand, Value):
+                line = next(text for text in source.splitlines() if f'"edge-{i}-{k}"' in text)
+                assert float(re.search(r'\blabel="?([^ "\]]+)', line)[1]) == pytest.approx(
+                    next(local), rel=1e-3
+                )
+    assert draw(copy.deepcopy(root), collapse="none").source == source
+
+
+def test_the_order_of_hashing_does_not_change_a_byte():
+    program = (
+        "from micrograd_like import nn, draw\n"
+        "model = nn.MLP(2, [3, 1], seed=0)\n"
+        "y = model([1.0, 2.0]) * model([0.5, -1.0])\n"
+        "y.backward()\n"
+        "print(draw(y).source, draw(y, collapse='layer').source, draw(y, max_nodes=3).source)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONUTF8": "1"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(outputs) == 1
+
+
+def test_gradients_are_a_dash_before_a_backward_pass_and_numbers_after_it():
+    y = neuron()
+    assert draw(y).source.count("</font>&#160;–") == len(topological_order(y))
+    y.backward()
+    source = draw(y).source
+    assert "–" not in source
+    assert "</font>&#160;-1.5" in source
+    assert "</font>&#160;0.0" in source  # a gradient that is 0 after it
+
+
+def test_a_parameters_gradient_from_an_earlier_pass_is_shown_beside_fresh_nodes():
+    w = Value(2.0, label="w")
+    (w * 3.0).backward()
+    source = draw(w * 5.0).source
+    assert "</font>&#160;3.0" in source
+    assert source.count("–") == 2  # the new node, and its tooltip
+
+
+def test_numbers_have_significant_digits():
+    y = Value(1e-5, label="x") * 123456.0
+    y.backward()
+    source = draw(y).source
+    assert "1e-05" in source
+    assert "1.235e+05" in source
+
+
+def test_signs_and_magnitudes_of_gradients_have_their_colours():
+    x, y = Value(1.0, label="x"), Value(1.0, label="y")
+    z = x * 8.0 - y * 0.001 + 0.0 * Value(1.0, label="z")
+    z.backward()
+    cells = r'<b>(\w)</b></td></tr><tr><td>.*?</td><td bgcolor="(#\w+)"'
+    shade = dict(re.findall(cells, draw(z).source))
+    assert shade["x"] == drawing._POSITIVE[-1]
+    assert shade["y"] == drawing._NEGATIVE[0]
+    assert shade["z"] == "#ffffff"
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_colour_leaves_the_numbers_legible():
+    for color in (*drawing._POSITIVE, *drawing._NEGATIVE, drawing._UNDEFINED):
+        assert (luminance(color) + 0.05) / (luminance(drawing._INK) + 0.05) > 7.0
+
+
+def test_parameters_inputs_constants_and_operations_have_different_shapes():
+    source = draw(Value(1.0, label="w1") * Value(2.0, label="x1") + 3.0).source
+    by_id = {m[1]: m[0] for m in re.finditer(r'(?m)^\t"([\w-]+)" \[[^<]*.*', source)}
+    shapes = [re.search(r"shape=(\w+)", by_id[i]) for i in ("node-0", "node-1", "node-2")]
+    assert [shape and shape[1] for shape in shapes] == ["box", "cds", None]
+    assert 'style="rounded"' in by_id["node-2"]
+    assert "shape=plaintext" in by_id["const-3-1"]
+
+
+def test_parameters_can_be_named():
+    theta = Value(1.0, label="slope")
+    assert "shape=cds" in draw(theta * 2.0).source
+    assert "peripheries=2" in draw(theta * 2.0, parameters=[theta]).source
+
+
+@pytest.mark.parametrize(
+    ("label", "is_parameter"),
+    [
+        ("w", True), ("w1", True), ("W_12", True), ("b", True), ("w[3]", True), ("θ", True),
+        ("layers[0].neurons[1].b", True), ("layers[0].gamma", True), ("encoder.weight", True),
+        ("x", False), ("banana", False), ("width", False), ("", False), ("x.y", False),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_told_by_its_label(label, is_parameter):
+    assert ("peripheries=2" in draw(tanh(Value(1.0, label))).source) is is_parameter
+
+
+def test_constants_can_be_left_out():
+    y = Value(2.0, label="x") ** 2 * 3.0
+    assert "const-" in draw(y).source
+    assert "const-" not in draw(y, show_constants=False).source
+
+
+def test_highlighted_nodes_have_a_heavy_border():
+    y = neuron()
+    leaf = topological_order(y)[0]
+    assert 'border="3"' not in draw(y).source
+    assert 'border="3"' in draw(y, highlight=[y]).source
+    assert "penwidth=3" in draw(y, highlight=[leaf]).source
+
+
+def test_several_roots_share_their_nodes():
+    x = Value(2.0, label="x")
+    picture = draw([x * 2.0, x * 3.0], show_constants=False)
+    assert len(edges(picture.source)) == 2
+    assert picture.source.count("<b>x</b>") == 1
+
+
+def test_the_direction_is_left_to_right_or_top_to_bottom():
+    assert "rankdir=LR" in draw(neuron()).source
+    assert "rankdir=TB" in draw(neuron(), direction="TB").source
+
+
+def test_a_made_up_op_is_drawn_by_its_row(made_up):
+    cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3 * x * x, text="@x³", binding=4)
+    x = Value(1.5, label="x")
+    assert "&#160;= x³<" in draw(cube(x)).source
+    plain = made_up("plain", lambda x: 2 * x, lambda x, out: 2.0)
+    assert "= plain(x)<" in draw(plain(x)).source
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"direction": "RL"}, {"collapse": "all"}, {"max_nodes": 0}, {"max_nodes": "many"}],
+)
+def test_unknown_options_are_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        draw(neuron(), **options)
+
+
+def test_a_variadic_op_of_many_operands_is_written_with_an_ellipsis():
+    assert "logsumexp(…)" in draw(logsumexp(*map(Value, range(20)))).source
+
+
+def test_a_format_that_graphviz_cannot_have_is_refused(renderer):
+    with pytest.raises(RendererError, match="not a format"):
+        draw(Value(1.0)).pipe("../svg")
+
+
+def test_render_opens_the_picture_on_request(renderer, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("graphviz.view", opened.append)
+    picture = draw(Value(1.0)).render("one", tmp_path, view=True)
+    assert opened == [picture]
+
+
+def test_what_is_no_value_is_refused():
+    with pytest.raises(OperandError):
+        draw(3.0)
+    with pytest.raises(OperandError):
+        draw([neuron(), "y"])
+    with pytest.raises(InputError, match="not in this drawing"):
+        draw(neuron()).box(Value(1.0))
+
+
+# --- collapsing -----------------------------------------------------------------------------------
+
+
+def example(fused=True):
+    model = nn.MLP(2, [16, 16, 1], seed=0, fused=fused)
+    return model, model([Value(1.0, label="x[0]"), Value(-2.0, label="x[1]")])
+
+
+def moons_loss(fused=True):
+    model = nn.MLP(2, [16, 16, 1], seed=0, fused=fused)
+    data = moons(100)
+    losses = [
+        (1 - (1.0 if label else -1.0) * model(x)).relu()
+        for x, label in zip(data.X, data.y, strict=True)
+    ]
+    return sum(losses) / 100 + 1e-4 * sum(p * p for p in model.parameters())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_network_on_one_example_has_a_box_a_neuron(fused):
+    model, y = example(fused)
+    picture = draw(y, collapse="neuron")
+    boxes = {picture.box(node) for node in topological_order(y)}
+    assert len(boxes) == 33 + 2
+    first = model.layers[0].neurons[0]
+    assert {picture.box(p) for p in first.parameters()} == {picture.box(first.w[0])}
+    assert "layers[0].neurons[15]" in picture.source
+    assert "3 parameters" in picture.source
+    assert draw(y).source == picture.source or not fused
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_network_collapses_into_its_layers(fused):
+    _, y = example(fused)
+    y.backward()
+    source = draw(y, collapse="layer").source
+    assert source.count("<b>layers[") == 3
+    assert "48 parameters" in source
+    assert "272 parameters" in source
+    assert "17 parameters" in source
+    norm = sum(p.grad**2 for p in topological_order(y) if p.label.startswith("layers[1]")) ** 0.5
+    assert f"{norm:.4g}" in source
+    assert "404 nodes" in source or not fused
+
+
+def test_the_loss_over_100_examples_is_a_readable_picture():
+    loss = moons_loss()
+    loss.backward()
+    picture = draw(loss)
+    boxes = {picture.box(node) for node in topological_order(loss)}
+    assert len(boxes) <= 20
+    assert "used 100 times" in picture.source
+    assert "100 × relu(x)" in picture.source
+    assert "48 × x·x" in picture.source
+
+
+def test_a_loss_keeps_out_of_the_neurons():
+    model = nn.MLP(2, [3, 1], seed=0)
+    score = model([1.0, 2.0])
+    loss = (1 - score).relu() + model.layers[0].neurons[0].w[0] ** 2
+    picture = draw(loss, collapse="neuron")
+    score_box = picture.box(score)
+    assert score_box == picture.box(model.layers[1].neurons[0].b)
+    assert picture.box(loss) not in {picture.box(p) for p in model.parameters()}
+    assert len({picture.box(node) for node in topological_order(loss)}) == 4 + 4
+    scores = [model([0.5, -1.0]), model([1.0, 2.0])]
+    both = softplus(scores[0]) + softplus(-scores[1])  # the losses of two classes
+    picture = draw(both, collapse="neuron")
+    assert picture.box(both.parents[0]).startswith("node-")
+    loss = softplus(score)  # the loss of an example of the negative class
+    loss.label = "loss"
+    assert draw(loss, collapse="neuron").box(loss).startswith("node-")
+
+
+def test_networks_behind_one_another_keep_their_neurons_apart():
+    class Pair(nn.Module):
+        def __init__(self):
+            self.encoder = nn.MLP(3, [4, 2], seed=0)  # with a linear output
+            self.decoder = nn.MLP(2, [4, 1], seed=1)
+            self._label_parameters()
+
+    pair = Pair()
+    y = pair.decoder(pair.encoder([1.0, 2.0, 3.0]))
+    picture = draw(y, collapse="neuron")
+    assert len({picture.box(node) for node in topological_order(y)}) == 4 + 2 + 4 + 1
+    total = y + pair.decoder([1.0, 2.0])  # two outputs of one neuron are added outside of it
+    picture = draw(total, collapse="neuron")
+    assert picture.box(total) != picture.box(y)
+    assert picture.box(total).startswith("node-")
+
+
+def test_many_constants_of_one_node_are_drawn_as_one():
+    source = draw(nn.Neuron(20, seed=0)([0.5] * 20), collapse="none").source
+    assert source.count('label="20 numbers"') == 1
+    mean = affine([1.0] * 10, [Value(float(i)) for i in range(10)])
+    assert "= Σ x<" in draw(mean).source
+
+
+def test_a_small_network_is_not_collapsed():
+    picture = draw(nn.MLP(1, [1], seed=0)([2.0]))
+    assert "box-" not in picture.source
+
+
+def test_shared_weights_make_a_loop_and_not_an_error():
+    cell = nn.Neuron(2, seed=0)
+    layer = nn.Layer(2, 2, seed=0)
+    layer._label_parameters()
+    h = [0.0, 0.0]
+    for _ in range(30):
+        h = layer(h)
+    y = h[0] + h[1] + cell([1.0, 2.0])
+    assert draw(y, collapse="layer").source
+
+
+def test_an_unlabelled_graph_is_cut_and_says_how_much_more_there_is():
+    x = Value(1.0)
+    for _ in range(500):
+        x = x * 1.01 + 0.1
+    source = draw(x, max_nodes=50).source
+    assert "… 951 more nodes" in source
+    assert draw(x, max_nodes=50).box(x) == "node-1000"
+    assert len(re.findall(r"^\s*\"?node-\d+\"? \[", source, re.MULTILINE)) == 50
+
+
+def test_a_large_network_collapses_into_its_layers():
+    model = nn.MLP(8, [16, 16, 4], seed=0)
+    total = sum(sum(model([float((i * k) % 7) for k in range(8)])) for i in range(200))
+    picture = draw(total)
+    assert "used 200 times" in picture.source
+    assert len({picture.box(node) for node in topological_order(total)}) < 10
+
+
+def test_a_deep_graph_is_drawn_without_recursion():
+    x = Value(1.0, label="x")
+    for _ in range(20_000):
+        x = x + 1.0
+    assert "more nodes" in draw(x).source
+
+
+# --- rendering ------------------------------------------------------------------------------------
+
+
+def test_the_picture_shows_label_operation_data_and_gradient(renderer):
+    y = neuron()
+    y.backward()
+    shown = texts(draw(y).svg)
+    order = topological_order(y)
+    for i, node in enumerate(order):
+        text = " ".join(shown[f"node-{i}"])
+        assert node.label in text
+        assert f"{node.data:.4g}" in text
+        assert f"{node.grad:.4g}" in text
+    assert "tanh(" in " ".join(shown[f"node-{len(order) - 1}"])
+    assert shown[f"edge-{len(order) - 1}-0"] == ["0.5"]
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_labels_are_data(renderer, label):
+    x = Value(2.0, label=label)
+    y = x * x
+    y.label = label
+    picture = draw(y)
+    shown = "".join(texts(picture.svg)["node-0"]).replace("\xa0", " ")
+    expected = label[:20].replace("\r\n", "\n").replace("\n", "↵").replace("\t", " ")
+    expected = re.sub("[\x00\x07\ud800]", "\ufffd", expected)
+    assert expected.split()[0] in shown
+    assert "<script>alert" not in picture.svg
+    assert "<script>alert" not in picture._repr_html_()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(max_size=30))
+@instance("]]")
+def test_any_label_gives_well_formed_svg(label):
+    if not programs():
+        pytest.skip("no renderer is installed")
+    y = tanh(Value(2.0, label=label))
+    assert "node-1" in texts(draw(y).svg)
+
+
+def test_save_writes_the_format_of_the_suffix(renderer, tmp_path):
+    picture = draw(neuron())
+    picture.save(tmp_path / "x.svg")
+    assert (tmp_path / "x.svg").read_text(encoding="utf-8") == picture.svg
+    picture.save(str(tmp_path / "x.png"))
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    picture.save(tmp_path / "x.dot")
+    assert (tmp_path / "x.dot").read_text(encoding="utf-8") == picture.source
+    if renderer == "dot":
+        picture.save(tmp_path / "x.pdf")
+        assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    else:
+        with pytest.raises(RendererError, match=r"cannot write 'pdf'.*svg, png.*dot writes more"):
+            picture.save(tmp_path / "x.pdf")
+        assert not (tmp_path / "x.pdf").exists()
+    with pytest.raises(RendererError, match="xyz"):
+        picture.save(tmp_path / "x.xyz")
+    with pytest.raises(InputError, match="suffix"):
+        picture.save(tmp_path / "x")
+
+
+def test_pipe_and_render_are_those_of_the_graphviz_package(renderer, tmp_path):
+    picture = draw(neuron())
+    assert picture.pipe(format="png").startswith(b"\x89PNG")
+    assert "<svg" in picture.pipe(format="svg", encoding="utf-8")
+    path = picture.render("graph.gv", directory=tmp_path / "out", format="svg")
+    assert path == str(tmp_path / "out" / "graph.gv.svg")
+    assert Path(path).exists()
+    assert (tmp_path / "out" / "graph.gv").read_text(encoding="utf-8") == picture.source
+    picture.render("graph.gv", directory=tmp_path / "out", cleanup=True)
+    assert not (tmp_path / "out" / "graph.gv").exists()
+
+
+def test_networks_and_their_losses_are_laid_out_uncut(renderer):
+    for make in (lambda: example()[1], moons_loss):
+        root = make()
+        root.backward()
+        picture = draw(root)
+        source = picture.source
+        assert "layers[0]" in picture.svg
+        assert picture.source == source
+
+
+def test_a_notebook_shows_an_image_of_data(renderer):
+    picture = draw(neuron())
+    shown = re.fullmatch(
+        r'<img alt="computation graph" src="data:image/svg\+xml;base64,(.*)">',
+        picture._repr_html_(),
+    )
+    assert base64.b64decode(shown[1]).decode() == picture.svg
+
+
+def test_without_a_renderer_the_source_works_and_the_error_names_both_remedies(no_renderer):
+    picture = draw(neuron())
+    assert picture.source.startswith("digraph")
+    for attempt in (lambda: picture.svg, lambda: picture.pipe("png")):
+        with pytest.raises(RendererError, match="apt install graphviz") as caught:
+            attempt()
+        assert "micrograd_like[svg]" in str(caught.value)
+        assert isinstance(caught.value, MicrogradError)
+    assert "digraph" in picture._repr_html_()
+    assert "micrograd_like[svg]" in picture._repr_html_()
+
+
+def test_a_renderer_that_fails_is_an_error_with_its_words(monkeypatch, tmp_path):
+    program = tmp_path / "dot"
+    program.write_text("#!/bin/sh\necho 'out of ink' >&2\nexit 3\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(drawing, "_renderer", lambda: str(program))
+    with pytest.raises(RendererError, match=r"status 3.*out of ink"):
+        draw(neuron()).svg  # noqa: B018
+
+
+def test_a_layout_that_takes_too_long_is_retried_on_a_smaller_cut(monkeypatch, tmp_path):
+    program = tmp_path / "dot"  # slow for more than 20 boxes
+    program.write_text(
+        "#!/bin/sh\nn=$(grep -c 'id=\"node-')\n"
+        '[ $n -gt 20 ] && exec sleep 60\necho "<svg>$n</svg>"\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(drawing, "_renderer", lambda: str(program))
+    monkeypatch.setattr(drawing, "LAYOUT_SECONDS", 0.5)
+    x = Value(1.0)
+    for _ in range(100):
+        x = x * 1.5
+    picture = draw(x, show_constants=False)
+    before = picture.source
+    assert picture.svg.startswith("<svg>")
+    assert picture.source != before
+    assert "more nodes" in picture.source
+
+
+@pytest.mark.parametrize("label", [r"p\Gq", r"\N", r"\T \H \E \L", r"a\\b"])
+def test_labels_in_tooltips_are_data_too(renderer, label):
+    y = tanh(Value(2.0, label=label))
+    y.label = label
+    svg = draw(y).svg
+    tips = [html.unescape(tip) for tip in re.findall(r'xlink:title="([^"]*)"', svg)]
+    assert any(tip.startswith(label) for tip in tips)
+    assert any(f"∂{label}" in tip for tip in tips)
+
+
+def test_a_node_that_is_used_everywhere_is_drawn_in_time_and_uncut(renderer):
+    x = v = Value(1.0, label="x")
+    for _ in range(60):
+        v = v * x + 1.0
+    picture = draw(v)
+    assert "more nodes" not in picture.source
+    assert "more nodes" not in picture.svg
+
+
+def test_highlight_and_parameters_are_values_one_or_several():
+    y = neuron()
+    assert draw(y, highlight=y).source == draw(y, highlight=[y]).source
+    leaf = topological_order(y)[1]
+    assert draw(y, parameters=leaf).source == draw(y, parameters=[leaf]).source
+    with pytest.raises(OperandError, match="highlight"):
+        draw(y, highlight="y")
+    with pytest.raises(OperandError, match="parameters"):
+        draw(y, parameters=["w"])
+
+
+def test_a_pickled_drawing_keeps_its_source():
+    picture = draw(neuron())
+    assert pickle.loads(pickle.dumps(picture)).source == picture.source
+
+
+def test_drawing_changes_nothing():
+    y = neuron()
+    y.backward()
+    state = [(v.data, v.grad, v.label) for v in topological_order(y)]
+    draw(y).source  # noqa: B018
+    assert [(v.data, v.grad, v.label) for v in topological_order(y)] == state

@@ -1,0 +1,298 @@
+"""How numbers, names and operations are written: what a reader of the text and LaTeX sees."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from micrograd_like import Value, ops
+from micrograd_like.errors import OperandError
+from micrograd_like.views.notation import (
+    Expression,
+    apply,
+    latex_name,
+    latex_names,
+    latex_numeral,
+    looks_like_a_name,
+    names,
+    numeral,
+    partials,
+    total,
+    write,
+)
+
+a, b, c, x, y, z = map(Expression, "abcxyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "latex"),
+    [
+        ("x", "x"),
+        ("w1", "w_{1}"),
+        ("w10", "w_{10}"),
+        ("w_10", "w_{10}"),
+        ("w_1_2", "w_{1,2}"),
+        ("w[2]", "w_{2}"),
+        ("W[0,1]", "W_{0,1}"),
+        ("w20[0]", "w_{20}^{[0]}"),
+        ("alpha", r"\alpha"),
+        ("α", r"\alpha"),
+        ("Ω_2", r"\Omega_{2}"),
+        ("αβ", r"\mathrm{\alpha \beta }"),
+        ("beta_1", r"\beta_{1}"),
+        ("x₁", "x_{1}"),
+        ("x'", "x'"),
+        ("z_out", r"z_{\mathrm{out}}"),
+        ("z_i", "z_{i}"),
+        ("loss", r"\mathrm{loss}"),
+        ("loss2", r"\mathrm{loss}_{2}"),
+        ("layers[0].neurons[1].w[2]", "w^{[0]}_{1,2}"),
+        ("model.layers[3].neurons[0].b", "b^{[3]}_{0}"),
+        ("encoder.w", r"w^{\mathrm{encoder}}"),
+        ("50% & $", r"\mathrm{50\%\ \&\ \$}"),
+        ("a_b^c~d#{}\\", r"\mathrm{a\_b{\wedge}c\sim d\#\{\}\backslash }"),
+        ("é", r"\mathrm{\acute{e}}"),
+        ("x\u0302", r"\hat{x}"),
+        ("ŷ", r"\hat{y}"),
+        ("x\u03041", r"\bar{x}_{1}"),
+        ("x\u0302_i", r"\hat{x}_{i}"),
+        ("α\u0303", r"\tilde{\alpha}"),
+        ("ɑ\u0303", r"\tilde{\mathrm{\text{ɑ}}}"),
+        ("i\u032f", r"\mathrm{i?}"),
+        ("é\u0302", r"\mathrm{\hat{\acute{e}}}"),
+        ("\u0301", r"\mathrm{?}"),
+        ("x²", "x^{2}"),
+        ("w¹", "w^{1}"),
+        ("x_", r"\mathrm{x\_}"),
+        ("two\nlines", r"\mathrm{two?lines}"),
+    ],
+)
+def test_a_name_is_set_as_a_mathematician_would(name: str, latex: str) -> None:
+    assert latex_name(name) == latex
+
+
+def test_different_names_look_different_in_latex() -> None:
+    spelled = ["w1", "w_1", "w[1]", "w₁", "w¹", "x", "x_", "x²", "x2", "a\n", "a\t"]
+    written = latex_names(spelled)
+    assert len(set(written.values())) == len(spelled)
+    assert written["w1"] == "w_{1}"
+    assert all(latex.isascii() for latex in written.values())
+    assert not looks_like_a_name("x²")
+    assert looks_like_a_name("x\u0302")
+
+
+def test_names_are_told_apart_as_they_are_written() -> None:
+    nodes = [Value(0.0, label) for label in ("a\n", "a\t", "a b")]
+    assert list(names(nodes, str.strip).values()) == ["a", "a_2", "a b"]
+
+
+def test_no_numbers_stand_side_by_side_in_latex() -> None:
+    slope = apply(ops.pow_slope, (x, y))
+    assert slope.written("latex", numbers={"x": 2.0, "y": 3.0}) == r"3 \cdot 2^{3 - 1}"
+    assert apply(ops.gelu_slope, (x,)).written("latex", numbers={"x": 2.0}) == (
+        r"\Phi\left(2\right) + 2 \cdot \varphi\left(2\right)"
+    )
+
+
+@given(st.text(max_size=12))
+def test_the_latex_of_any_name_has_balanced_braces_and_nothing_to_escape(name: str) -> None:
+    latex = latex_name(name)
+    bare = latex.replace(r"\{", "").replace(r"\}", "")
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    for special in "$&#%":
+        assert latex.count(special) == latex.count(f"\\{special}")
+    assert "\n" not in latex
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "latex"),
+    [
+        (2.0, "2.0", "2"),
+        (-0.5, "-0.5", "-0.5"),
+        (1 / 3, "0.3333", "0.3333"),
+        (1.5e-7, "1.5e-07", r"1.5 \cdot 10^{-7}"),
+        (math.inf, "inf", r"\infty"),
+        (-math.inf, "-inf", r"-\infty"),
+        (math.nan, "nan", r"\mathrm{NaN}"),
+    ],
+)
+def test_numbers_have_four_digits(number: float, text: str, latex: str) -> None:
+    assert (numeral(number), latex_numeral(number)) == (text, latex)
+
+
+def test_nodes_without_a_label_are_numbered_and_equal_labels_told_apart() -> None:
+    nodes = [Value(0.0, label) for label in ("a", "", "a", "v1", "", "a_2")]
+    assert list(names(nodes).values()) == ["a", "v2", "a_3", "v1", "v3", "a_2"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (1 * x, "x"),
+        (x * 1.0, "x"),
+        (x + 0, "x"),
+        (0 - x, "-x"),
+        (x - 0, "x"),
+        (x * 0, "0"),
+        (x / 1, "x"),
+        (x**1, "x"),
+        (x**0, "1"),
+        (ops.neg(-x), "x"),
+        (x + -y, "x - y"),
+        (x - -y, "x + y"),
+        (x + -2, "x - 2"),
+        (-x * -y, "x·y"),
+        (-x * y, "-x·y"),
+        (-x / -y, "x / y"),
+        (x * -2, "-2·x"),
+        (x * x, "x²"),
+        (x * y * x, "x²·y"),
+        (x**2 * x, "x³"),
+        (x * 2 * y * 3, "6·x·y"),
+        (x + x, "2·x"),
+        (ops.sech(x) * ops.sech(x), "sech(x)²"),
+        (x * (1 / y), "x / y"),
+        (x / y * (z / x), "z / y"),
+        (x**2 * (1 / x), "x"),
+        (x * (1 / x), "1"),
+        (1e-200 * (y * (1e-200 * x)), "1e-200·1e-200·y·x"),
+        (1e200 * (y * (1e200 * x)), "1e+200·1e+200·y·x"),
+        (x * 5e-324, "4.94065645841247e-324·x"),
+        (Expression(number=1 / 3), "1 / 3"),
+        (x * (2 / 3), "2·x / 3"),
+        (x * 0.25, "0.25·x"),
+        (ops.ieee_log(Expression(number=2.0)), "log(2)"),
+        (ops.ieee_log(Expression(number=-2.0)), "log(-2)"),
+        (-ops.inversion(-2.0, x), "2 / (2² + x²)"),
+        (ops.damp(x, 0.25 * y), "0.25·x·y"),
+        (ops.sqrt(x) ** 3, "(√x)³"),
+        (ops.sqrt(x * y), "√(x·y)"),
+        (ops.sqrt(ops.sqrt(x)), "√(√x)"),
+        (Expression("x²") ** 2, "(x²)²"),
+        (Expression("x²") * y, "x²·y"),
+        (Expression("(a) + (b)") * c, "((a) + (b))·c"),
+        (Expression("(a)(b)") * c, "((a)(b))·c"),
+        (Expression("(a + (b))") * c, "(a + (b))·c"),
+        (ops.greater(x, y + 1), "H(x - (y + 1))"),
+        (ops.greater(x, 0.0), "H(x)"),
+        (ops.greater(0.0, x + y), "H(-(x + y))"),
+        (x * (a + b), "x·(a + b)"),
+        ((a + b) ** 2, "(a + b)²"),
+        (x - (a - b), "x - (a - b)"),
+        (x ** (a + 1), "x^(a + 1)"),
+        ((-x) ** 2, "(-x)²"),
+        (x**0.5, "x^0.5"),
+        (apply(ops.mul, (apply(ops.div, (a, b)), c)), "(a / b)·c"),
+        (ops.exp(-x), "exp(-x)"),
+        (ops.damp(x, 2.0), "2·x"),
+        (ops.where(1.0, x, y), "x"),
+        (apply(ops.affine_row, (a, b, x, y, c)), "a·x + b·y + c"),
+        (total([x, y, x, -y]), "2·x"),
+        (total([-x, y]), "y - x"),
+        (total([x + 1, x + 2, -(y - 3)]), "2·x + 6 - y"),
+        (-(x - y), "y - x"),
+        (x * -(a - b), "x·(b - a)"),
+        (total([2 * x, 3 * x]), "5·x"),
+    ],
+)
+def test_constants_simplify_and_parentheses_stand_where_they_must(
+    expression: Expression, text: str
+) -> None:
+    assert expression.text == text
+
+
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        (x / (a + b), r"\frac{x}{a + b}"),
+        (Expression(number=-1 / 3) * 1, r"-\frac{1}{3}"),
+        (ops.greater(x, y), r"H\left(x - y\right)"),
+        (ops.exp(x) ** 2, r"\left(e^{x}\right)^{2}"),
+        (ops.hypot(x, y) ** 2, r"\left(\sqrt{x^2 + y^2}\right)^{2}"),
+        (Expression("w20[0]") ** 2, r"\left(w_{20}^{[0]}\right)^{2}"),
+        (ops.sech(x) ** 2, r"\mathrm{sech}\left(x\right)^{2}"),
+        (x * -1.5e-7, r"-1.5 \cdot 10^{-7} \cdot x"),
+        (ops.sigmoid(ops.log(x)), r"\sigma\left(\ln\left(x\right)\right)"),
+    ],
+)
+def test_latex_has_the_parentheses_that_powers_need(expression: Expression, latex: str) -> None:
+    assert expression.latex == latex
+
+
+def test_numbers_stand_in_the_place_of_names_with_their_signs_in_parentheses() -> None:
+    expression = x * y - ops.tanh(z) ** 2
+    numbers = {"x": -1.5, "y": -2.0, "z": 1 / 3}
+    assert expression.written("text", numbers=numbers) == "-1.5·(-2.0) - tanh(0.3333)²"
+    assert expression.written("latex", numbers={"x": 1e-9}).startswith(r"10^{-9} \cdot y")
+    assert expression.written("text", spaced=True) == "x · y - tanh(z)²"
+
+
+def test_long_sums_and_arguments_are_elided_and_say_how_many_are_missing() -> None:
+    terms = [Expression(f"x{i}") * y for i in range(100)]
+    long = total(terms)
+    assert long.written("text", most=12) == "x0·y + x1·y + x2·y + … 96 more … + x99·y"
+    assert r"\underbrace{\cdots}_{96}" in long.written("latex", most=12)
+    assert total(terms[:12]).written("text", most=12).count("+") == 11
+    difference = terms[0]
+    for term in terms[1:]:
+        difference = difference - term
+    assert difference.written("text", most=3).endswith("+ … 96 more … - x99·y")
+    many = apply(ops.logsumexp, [Expression(f"x{i}") for i in range(50)])
+    assert many.written("text", most=5) == "logsumexp(x0, x1, x2, … 46 more …, x49)"
+
+
+def test_evaluating_an_expression_gives_the_number_and_poles_are_infinite() -> None:
+    numbers = {"x": 2.0, "y": 0.0}
+    assert (x**3 - 3 * x + ops.exp(y)).evaluate(numbers) == 3.0
+    assert (x / y).evaluate(numbers) == math.inf
+    assert (y**-1).evaluate(numbers) == math.inf
+    assert ops.log(y).evaluate(numbers) == -math.inf
+    assert ops.damp(ops.log(y), y).evaluate(numbers) == 0.0
+
+
+def test_an_expression_may_be_deeper_than_the_stack() -> None:
+    deep = x
+    for _ in range(5000):
+        deep = apply(ops.sin, (deep,))
+    assert deep.text.startswith("sin(sin(")
+    assert math.isfinite(deep.evaluate({"x": 1.0}))
+
+
+def test_an_expression_has_no_truth_value() -> None:
+    with pytest.raises(OperandError, match="x is an expression"):
+        bool(x)
+
+
+def test_every_row_and_its_partials_are_written_and_agree_with_the_floats() -> None:
+    arguments = (0.3, 0.7, 0.2)
+    for name in ops.BUILTIN:
+        op = ops.TABLE[name]
+        xs = arguments[: len(op.arguments)] if op.arity else (0.3, 0.7, 0.2)
+        if name == "acosh":
+            xs = (1.3,)
+        symbols = [Expression(f"x{i}") for i in range(len(xs))]
+        out = Expression("out")
+        numbers = {f"x{i}": number for i, number in enumerate(xs)}
+        numbers["out"] = op(*xs)
+        assert apply(op, symbols).evaluate(numbers) == pytest.approx(numbers["out"])
+        floats = op.partials[0](*xs, numbers["out"]) if op.arity is None else None
+        for i, partial in enumerate(partials(op, symbols, out)):
+            assert partial is not None, name
+            want = floats[i] if floats else op.partials[i](*xs, numbers["out"])
+            assert partial.evaluate(numbers) == pytest.approx(want), (name, partial)
+            assert not re.search(r"(?<![\w.])1·", partial.text)
+            assert partial.latex.count(r"\left") == partial.latex.count(r"\right")
+
+
+def test_write_takes_operands_as_texts_that_bind_more_or_less_tightly() -> None:
+    assert write(ops.mul, [("a + b", 1), ("c", 9)]) == "(a + b)·c"
+    assert write(ops.mul, [("a", 9), ("c", 9)], spaced=True) == "a · c"
+    assert write(ops.neg, [("a / b", 1.95)]) == "-a / b"
