@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .words import display_width, printable
+
 if TYPE_CHECKING:
     from traceback import FrameSummary
     from types import FrameType
@@ -108,21 +110,6 @@ class ExpressionError(MicrogradError, ValueError):
         shown = printable(self.text[start:stop])
         indent = 2 + len(left) + display_width(self.text[start:last])
         return f"  {left}{shown}{right}\n{' ' * indent}^"
-
-
-def printable(text: str) -> str:
-    """The text with what a terminal would obey rather than show replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def display_width(text: str) -> int:
-    """How many columns of a terminal the text takes: wide characters two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    # Imported late, since loading its database takes longer than this whole module does.
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
 
 
 class StaleGraphError(MicrogradError, ValueError):

@@ -20,12 +20,13 @@ Overflow gives the IEEE 754 infinity. A finite argument without a finite real va
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
-from . import numerics
+from . import analytic, numerics
 from .errors import DomainError, InputError, MicrogradError
 from .numerics import INF, NAN, number
 
@@ -60,25 +61,38 @@ class Op:
     partials in a sequence.
 
     `defaults` complete missing last arguments. `domain` ends the sentence "NAME is defined ...".
-    `text`, `latex` and `python` are templates in which `@x` stands for the argument named x in
+    `kink` states the convention where the derivative does not exist. `kind` is "arithmetic",
+    "activation", "rectifier" (an activation near x on one side and near 0 on the other),
+    "internal" (for partials alone) or "function".
+
+    `text` and `latex` are templates for people, in which `@x` stands for the argument named x in
     the partials; `binding` is how tightly they bind (1 sums, 2 products, 3 negation, 4 powers,
-    9 calls). `kink` states the convention where the derivative does not exist.
+    9 calls). The other templates are for machines, and empty where there is no such thing: `array`
+    for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides), `numba` for floats in compiled
+    Python; a name without a module is a function of the compiler's own (`compiler/arrays.py`,
+    `compiler/rows.py`). `torch` is the module of `torch.nn`. `analytic` is the operation on complex
+    numbers.
     """
 
     __slots__ = (
+        "analytic",
         "arguments",
         "arity",
+        "array",
         "binding",
         "compute",
         "defaults",
         "domain",
         "ieee",
+        "jax",
+        "kind",
         "kink",
         "latex",
         "name",
+        "numba",
         "partials",
-        "python",
         "text",
+        "torch",
     )
 
     def __init__(
@@ -89,12 +103,17 @@ class Op:
         *,
         text: str = "",
         latex: str = "",
-        python: str = "",
         binding: int = 9,
         domain: str = "on (-inf, inf)",
         ieee: Callable[..., float] | None = None,
         defaults: tuple[float, ...] = (),
         kink: str = "",
+        kind: str = "function",
+        array: str = "",
+        jax: str = "",
+        numba: str = "",
+        torch: str = "",
+        analytic: Callable[..., complex] | None = None,
     ) -> None:
         if name in BUILTIN:
             raise InputError(f"the table has an op {name!r} already; give yours another name")
@@ -121,7 +140,12 @@ class Op:
         operator_name = name.replace("_", r"\_")
         self.text = text or f"{name}({call})"
         self.latex = latex or rf"\operatorname{{{operator_name}}}\left({call}\right)"
-        self.python = python or f"{name}({call})"
+        self.kind = kind
+        self.array = array
+        self.jax = jax or array
+        self.numba = numba
+        self.torch = torch
+        self.analytic = analytic
         TABLE[name] = self
 
     @overload
@@ -210,152 +234,222 @@ def _affine_partials(*operands: Any) -> list[Any]:
 
 
 # --- the table ------------------------------------------------------------------------------------
+# Each row: the calculus first, then how it is written for people, then for machines.
 # (Rows that partials refer to before they are made are annotated as Op, for type checkers.)
 # fmt: off
 
 # Arithmetic. The engine inlines the partials of the first four for speed.
 add = Op("add", operator.add, (lambda x, y, out: 1.0,
                                lambda x, y, out: 1.0),
-         text="@x + @y", latex="@x + @y", python="@x + @y", binding=1)
+         text="@x + @y", latex="@x + @y", binding=1, kind="arithmetic",
+         array="@x + @y", numba="@x + @y", analytic=operator.add)
 sub = Op("sub", operator.sub, (lambda x, y, out: 1.0,
                                lambda x, y, out: -1.0),
-         text="@x - @y", latex="@x - @y", python="@x - @y", binding=1)
+         text="@x - @y", latex="@x - @y", binding=1, kind="arithmetic",
+         array="@x - @y", numba="@x - @y", analytic=operator.sub)
 mul = Op("mul", operator.mul, (lambda x, y, out: y,
                                lambda x, y, out: x),
-         text="@x·@y", latex=r"@x \cdot @y", python="@x * @y", binding=2)
+         text="@x·@y", latex=r"@x \cdot @y", binding=2, kind="arithmetic",
+         array="@x * @y", numba="@x * @y", analytic=operator.mul)
 div = Op("div", operator.truediv, (lambda x, y, out: ieee_div(1.0, y),
                                    lambda x, y, out: -ieee_div(out, y)),
-         text="@x / @y", latex=r"\frac{@x}{@y}", python="@x / @y", binding=2,
-         domain="for a divisor other than 0", ieee=numerics.divide)
+         text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="arithmetic",
+         domain="for a divisor other than 0", ieee=numerics.divide,
+         array="@x / @y", numba="@x / @y", analytic=operator.truediv)
 neg = Op("neg", operator.neg, lambda x, out: -1.0,
-         text="-@x", latex="-@x", python="-@x", binding=3)
+         text="-@x", latex="-@x", binding=3, kind="arithmetic",
+         array="-@x", numba="-@x", analytic=operator.neg)
 power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
                              lambda x, y, out: damp(ieee_log(x), out)),
-           text="@x^@y", latex="@x^{@y}", python="@x ** @y", binding=4, ieee=numerics.pow,
+           text="@x^@y", latex="@x^{@y}", binding=4, kind="arithmetic", ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
            kink="d/dx x**0 = 0 everywhere; at x = 0, d/dx = inf for exponents in (0, 1); "
-                "for x < 0, d/dy = NaN; at 0**0, d/dy = -inf")
+                "for x < 0, d/dy = NaN; at 0**0, d/dy = -inf",
+           array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
 
 # Exponentials and logarithms.
-exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF)
-expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF)
+exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF,
+         array="xp.exp(@x)", numba="math.exp(@x)", analytic=cmath.exp)
+expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF,
+           array="xp.expm1(@x)", numba="math.expm1(@x)", analytic=analytic.expm1)
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
-         latex=r"\ln\left(@x\right)", ieee=numerics.log)
+         latex=r"\ln\left(@x\right)", ieee=numerics.log,
+         array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
-           ieee=lambda x: numerics.log(1.0 + x))
+           ieee=lambda x: numerics.log(1.0 + x),
+           array="xp.log1p(@x)", numba="math.log1p(@x)", analytic=analytic.log1p)
 logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(x - y),
-                                         lambda x, y, out: sigmoid(y - x)))
+                                         lambda x, y, out: sigmoid(y - x)),
+               array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
+               analytic=analytic.logsumexp)
 logsumexp = Op("logsumexp", numerics.logsumexp,
-               lambda *xs_out: [exp(x - xs_out[-1]) for x in xs_out[:-1]])
+               lambda *xs_out: [exp(x - xs_out[-1]) for x in xs_out[:-1]],
+               array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp)
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
-          text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf")
+          text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
+          array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt)
 
-# Activations.
-tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)), latex=r"\tanh\left(@x\right)")
+# Activations. (Rectifiers are near x on one side of 0, and near 0 on the other.)
+tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)),
+          latex=r"\tanh\left(@x\right)", kind="activation",
+          array="xp.tanh(@x)", numba="math.tanh(@x)", torch="Tanh()", analytic=cmath.tanh)
 sigmoid: Op = Op("sigmoid", numerics.sigmoid, lambda x, out: _square(0.5 * sech(0.5 * x)),
-                 text="σ(@x)", latex=r"\sigma\left(@x\right)")
-softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x))
+                 text="σ(@x)", latex=r"\sigma\left(@x\right)", kind="activation",
+                 array="sigmoid(@x)", jax="jax.nn.sigmoid(@x)", numba="sigmoid(@x)",
+                 torch="Sigmoid()", analytic=analytic.sigmoid)
+softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x), kind="rectifier",
+              array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)", numba="softplus(@x)",
+              torch="Softplus(threshold=40.0)",  # PyTorch's own 20 cuts digits off
+              analytic=analytic.softplus)
 relu = Op("relu", lambda x: x if x > 0.0 or x != x else 0.0, lambda x, out: step(x),
-          kink="relu'(0) = 0")
+          kink="relu'(0) = 0", kind="rectifier",
+          array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)", numba="relu(@x)",
+          torch="ReLU()", analytic=analytic.relu)
 leaky_relu = Op("leaky_relu", lambda x, slope: x if x > 0.0 else slope * x,
                 (lambda x, slope, out: where(step(x), 1.0, slope),
                  lambda x, slope, out: -relu(-x)),
-                defaults=(0.01,), kink="leaky_relu'(0) = the negative slope")
+                defaults=(0.01,), kink="leaky_relu'(0) = the negative slope", kind="rectifier",
+                array="leaky_relu(@x, @slope)", numba="leaky_relu(@x, @slope)",
+                torch="LeakyReLU(0.01)", analytic=analytic.leaky_relu)
 elu = Op("elu", lambda x, alpha: x if x > 0.0 else alpha * math.expm1(x),
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
-         defaults=(1.0,), kink="elu'(0) = alpha")
-gelu = Op("gelu", lambda x: numerics.damp(x, numerics.normcdf(x)), lambda x, out: gelu_slope(x))
+         defaults=(1.0,), kink="elu'(0) = alpha", kind="rectifier",
+         array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch="ELU(1.0)",
+         analytic=analytic.elu)
+gelu = Op("gelu", lambda x: numerics.damp(x, numerics.normcdf(x)), lambda x, out: gelu_slope(x),
+          kind="rectifier",
+          array="gelu(@x)", numba="gelu(@x)", torch="GELU()", analytic=analytic.gelu)
 silu = Op("silu", lambda x: numerics.damp(x, numerics.sigmoid(x)),
-          lambda x, out: sigmoid(x) + damp(x, _square(0.5 * sech(0.5 * x))))
-erf = Op("erf", math.erf, lambda x, out: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
+          lambda x, out: sigmoid(x) + damp(x, _square(0.5 * sech(0.5 * x))), kind="rectifier",
+          array="silu(@x)", numba="silu(@x)", torch="SiLU()", analytic=analytic.silu)
+erf = Op("erf", math.erf, lambda x, out: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),
+         array="erf(@x)", jax="jax.lax.erf(@x)", numba="math.erf(@x)", analytic=analytic.erf)
 
 # Trigonometry.
-sin = Op("sin", math.sin, lambda x, out: cos(x), latex=r"\sin\left(@x\right)")
-cos: Op = Op("cos", math.cos, lambda x, out: -sin(x), latex=r"\cos\left(@x\right)")
-tan = Op("tan", math.tan, lambda x, out: 1.0 + out * out, latex=r"\tan\left(@x\right)")
+sin = Op("sin", math.sin, lambda x, out: cos(x), latex=r"\sin\left(@x\right)",
+         array="xp.sin(@x)", numba="math.sin(@x)", analytic=cmath.sin)
+cos: Op = Op("cos", math.cos, lambda x, out: -sin(x), latex=r"\cos\left(@x\right)",
+             array="xp.cos(@x)", numba="math.cos(@x)", analytic=cmath.cos)
+tan = Op("tan", math.tan, lambda x, out: 1.0 + out * out, latex=r"\tan\left(@x\right)",
+         array="xp.tan(@x)", numba="math.tan(@x)", analytic=cmath.tan)
 asin = Op("asin", math.asin, lambda x, out: ieee_div(1.0, sqrt(one_minus_square(x))),
-          latex=r"\arcsin\left(@x\right)", domain="on [-1, 1]", kink="asin'(±1) = inf")
+          latex=r"\arcsin\left(@x\right)", domain="on [-1, 1]", kink="asin'(±1) = inf",
+          array="xp.arcsin(@x)", numba="math.asin(@x)", analytic=cmath.asin)
 acos = Op("acos", math.acos, lambda x, out: ieee_div(-1.0, sqrt(one_minus_square(x))),
-          latex=r"\arccos\left(@x\right)", domain="on [-1, 1]", kink="acos'(±1) = -inf")
+          latex=r"\arccos\left(@x\right)", domain="on [-1, 1]", kink="acos'(±1) = -inf",
+          array="xp.arccos(@x)", numba="math.acos(@x)", analytic=cmath.acos)
 atan = Op("atan", math.atan, lambda x, out: _square(1.0 / hypot(1.0, x)),
-          latex=r"\arctan\left(@x\right)")
+          latex=r"\arctan\left(@x\right)",
+          array="xp.arctan(@x)", numba="math.atan(@x)", analytic=cmath.atan)
 atan2 = Op("atan2", math.atan2, (lambda y, x, out: inversion(x, y),
                                  lambda y, x, out: -inversion(y, x)),
-           kink="NaN at (0, 0)")
+           kink="NaN at (0, 0)",
+           array="xp.arctan2(@y, @x)", numba="math.atan2(@y, @x)", analytic=analytic.atan2)
 hypot: Op = Op("hypot", math.hypot, (lambda x, y, out: cosine(x, y),
                                      lambda x, y, out: cosine(y, x)),
-               latex=r"\sqrt{@x^2 + @y^2}", kink="hypot'(0, 0) = (0, 0)")
+               latex=r"\sqrt{@x^2 + @y^2}", kink="hypot'(0, 0) = (0, 0)",
+               array="xp.hypot(@x, @y)", numba="math.hypot(@x, @y)", analytic=analytic.hypot)
 
 # Hyperbolic functions.
 sinh = Op("sinh", math.sinh, lambda x, out: cosh(x), latex=r"\sinh\left(@x\right)",
-          ieee=lambda x: math.copysign(INF, x))
+          ieee=lambda x: math.copysign(INF, x),
+          array="xp.sinh(@x)", numba="math.sinh(@x)", analytic=cmath.sinh)
 cosh: Op = Op("cosh", math.cosh, lambda x, out: sinh(x), latex=r"\cosh\left(@x\right)",
-              ieee=lambda x: INF)
-asinh = Op("asinh", math.asinh, lambda x, out: 1.0 / hypot(1.0, x))
+              ieee=lambda x: INF,
+              array="xp.cosh(@x)", numba="math.cosh(@x)", analytic=cmath.cosh)
+asinh = Op("asinh", math.asinh, lambda x, out: 1.0 / hypot(1.0, x),
+           array="xp.arcsinh(@x)", numba="math.asinh(@x)", analytic=cmath.asinh)
 acosh = Op("acosh", math.acosh, lambda x, out: ieee_div(1.0, sqrt(x - 1.0) * sqrt(x + 1.0)),
-           domain="on [1, inf)", kink="acosh'(1) = inf")
+           domain="on [1, inf)", kink="acosh'(1) = inf",
+           array="xp.arccosh(@x)", numba="math.acosh(@x)", analytic=cmath.acosh)
 atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain="on (-1, 1)",
-           ieee=lambda x: math.copysign(INF, x) if x in (1.0, -1.0) else NAN)
+           ieee=lambda x: math.copysign(INF, x) if x in (1.0, -1.0) else NAN,
+           array="xp.arctanh(@x)", numba="math.atanh(@x)", analytic=cmath.atanh)
 
 # Choices.
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),
-              text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0")
+              text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0",
+              array="xp.abs(@x)", numba="abs(@x)", analytic=analytic.absolute,
+              jax="@x * xp.sign(@x)")  # jax.numpy.abs has the derivative 1 at 0
 maximum = Op("max", numerics.maximum, (lambda x, y, out: greater(x, y),
                                lambda x, y, out: greater(y, x)),
-             latex=r"\max\left(@x, @y\right)", kink="a tie splits 1/2 1/2")
+             latex=r"\max\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
+             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum)
 minimum = Op("min", numerics.minimum, (lambda x, y, out: greater(y, x),
                                lambda x, y, out: greater(x, y)),
-             latex=r"\min\left(@x, @y\right)", kink="a tie splits 1/2 1/2")
+             latex=r"\min\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
+             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum)
 
 # The neuron's linear part, w·x + b: operands w1 ... wn, x1 ... xn, b.
 affine_row = Op("affine", numerics.affine, _affine_partials,
-                text="w·x + b", latex=r"w \cdot x + b")
+                text="w·x + b", latex=r"w \cdot x + b", kind="internal", analytic=analytic.affine)
 
 # Rows that only partials use, so that these have derivatives in turn. The ieee_ rows answer where
 # div, log and pow refuse: the pole of a derivative is a value, not a mistake of the user's.
 ieee_div: Op = Op("ieee_div", numerics.divide, (lambda x, y, out: ieee_div(1.0, y),
                                         lambda x, y, out: -ieee_div(out, y)),
-                  text="@x / @y", latex=r"\frac{@x}{@y}", binding=2)
+                  text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="internal",
+                  array="@x / @y", numba="@x / @y", analytic=operator.truediv)
 ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
-                  text="log(@x)", latex=r"\ln\left(@x\right)")
+                  text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
+                  array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
 ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
                                      lambda x, y, out: damp(ieee_log(x), out)),
-                  text="@x^@y", latex="@x^{@y}", binding=4)
+                  text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",
+                  array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
 pow_slope: Op = Op("pow_slope", numerics.pow_slope,
                    (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
                     lambda x, y, out: ieee_pow(x, y - 1.0) + damp(ieee_log(x), out)),
-                   text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2)
+                   text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2, kind="internal",
+                   array="pow_slope(@x, @y)", numba="pow_slope(@x, @y)",
+                   analytic=analytic.pow_slope)
 damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
                                       lambda x, w, out: x),
-              text="@x·@w", latex=r"@x \cdot @w", binding=2)
-sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x))
+              text="@x·@w", latex=r"@x \cdot @w", binding=2, kind="internal",
+              array="damp(@x, @w)", numba="damp(@x, @w)", analytic=operator.mul)
+sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
+              array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
 gelu_slope: Op = Op("gelu_slope", lambda x: numerics.normcdf(x) + numerics.damp(x, _normpdf(x)),
                     lambda x, out: damp(_two_minus_square(x), _normpdf(x)),
-                    text="Φ(@x) + @x·φ(@x)", binding=1,
-                    latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)")
+                    text="Φ(@x) + @x·φ(@x)", binding=1, kind="internal",
+                    latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)",
+                    array="gelu_slope(@x)", numba="gelu_slope(@x)", analytic=analytic.gelu_slope)
 one_minus_square: Op = Op("one_minus_square", lambda x: (1.0 - x) * (1.0 + x),
-                          lambda x, out: -2.0 * x,
-                          text="(1 - @x²)", latex=r"\left(1 - @x^2\right)")
+                          lambda x, out: -2.0 * x, kind="internal",
+                          text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",
+                          array="one_minus_square(@x)", numba="one_minus_square(@x)",
+                          analytic=analytic.one_minus_square)
 cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),
                  lambda x, y, out: -ieee_div(out * cosine(y, x), hypot(x, y))),
-                text="@x / hypot(@x, @y)", latex=r"\frac{@x}{\sqrt{@x^2 + @y^2}}", binding=2)
+                text="@x / hypot(@x, @y)", latex=r"\frac{@x}{\sqrt{@x^2 + @y^2}}", binding=2,
+                kind="internal",
+                array="cosine(@x, @y)", numba="cosine(@x, @y)", analytic=analytic.cosine)
 inversion: Op = Op("inversion", numerics.inversion,  # x / (x² + y²), the real part of 1 / (x + iy)
                    (lambda x, y, out: (inversion(y, x) - out) * (inversion(y, x) + out),
                     lambda x, y, out: -2.0 * out * inversion(y, x)),
-                   text="@x / (@x² + @y²)", latex=r"\frac{@x}{@x^2 + @y^2}", binding=2)
+                   text="@x / (@x² + @y²)", latex=r"\frac{@x}{@x^2 + @y^2}", binding=2,
+                   kind="internal", array="inversion(@x, @y)", numba="inversion(@x, @y)",
+                   analytic=analytic.inversion)
 step: Op = Op("step", lambda x: 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN, lambda x, out: 0.0,
-              text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0")
-sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0")
+              text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0",
+              kind="internal", array="xp.heaviside(@x, 0.0)", jax="step(@x)", numba="step(@x)",
+              analytic=analytic.step)
+sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
+              array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
 greater: Op = Op("greater", lambda x, y: 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),
-                 text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie")
+                 text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie",
+                 kind="internal", array="greater(@x, @y)", numba="greater(@x, @y)",
+                 analytic=analytic.greater)
 where: Op = Op("where", lambda condition, x, y: x if condition else y,
                (lambda condition, x, y, out: 0.0,
                 lambda condition, x, y, out: condition,
-                lambda condition, x, y, out: where(condition, 0.0, 1.0)))
+                lambda condition, x, y, out: where(condition, 0.0, 1.0)),
+               kind="internal", array="where(@condition, @x, @y)",
+               numba="where(@condition, @x, @y)", analytic=analytic.where)
 # fmt: on
 
 BUILTIN = frozenset(TABLE)

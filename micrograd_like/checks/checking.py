@@ -29,9 +29,20 @@ from ..errors import DomainError, GradientError, InputError, OperandError
 from ..numerics import number
 from ..ops import BUILTIN, Op
 from ..views.notation import Expression, apply, names, numeral
-from .analytic import CANCELLING, PERIODIC, STRAIGHT, complex_step
+from .complex_step import complex_step
 
 EPSILON = 2.0**-52
+
+# Their derivatives have zeros between pieces that cancel: a few ulp of out/x are rounding there.
+CANCELLING = frozenset({"gelu", "silu", "gelu_slope", "inversion", "pow_slope"})
+
+# Of these all second derivatives are 0 but for products of different operands, and at kinks.
+STRAIGHT = frozenset({
+    "add", "sub", "neg", "mul", "affine", "relu", "leaky_relu", "abs", "sign", "step", "max", "min",
+    "greater", "where", "damp",
+})  # fmt: skip
+
+PERIODIC = frozenset({"sin", "cos", "tan"})
 _SHARP = 1e-10  # of a local derivative: a thousand times what the complex step was off by
 _FAILURES = (ArithmeticError, ValueError)
 _TOGETHER = 8  # operands that are checked one by one; of more, all along one direction
@@ -208,7 +219,7 @@ class _Point:
         """The derivative of what the row computes, along `direction`."""
         if self.op.name in BUILTIN:
             try:
-                value, slope, hidden = complex_step(self.op.name, self.xs, direction)
+                value, slope, hidden = complex_step(self.op, self.xs, direction)
             except InputError:
                 pass
             else:
@@ -259,7 +270,7 @@ class _Point:
             xs[place] = moved
             try:
                 values.append(self.op.evaluate(xs))
-                slopes.append(complex_step(self.op.name, xs, self.unit(place))[1])
+                slopes.append(complex_step(self.op, xs, self.unit(place))[1])
             except _FAILURES:
                 values.append(math.nan)
                 slopes.append(math.nan)
@@ -477,7 +488,7 @@ def _curvature(
             if low * speed > 2.0**-10:  # all steps are too much of a wave
                 return 0.0, math.inf
         with suppress(InputError):
-            noise = complex_step(point.op.name, point.xs, u)[2]
+            noise = complex_step(point.op, point.xs, u)[2]
         # Slopes by several operands may cancel.
         parts = zip(node.parents, node.local_grads, strict=True)
         noise += 4.0 * EPSILON * sum(abs(first[a] * d) for a, d in parts if first[a])

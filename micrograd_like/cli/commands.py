@@ -32,11 +32,11 @@ from ..errors import (
     MissingExtraError,
     ProcessError,
     StateError,
-    printable,
 )
 from ..optim import Adam
 from ..training import datasets, plots
 from ..training.datasets import Dataset
+from ..words import printable
 from . import inspection, processes
 
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}

@@ -19,9 +19,10 @@ from typing import Any
 from unicodedata import normalize
 
 from ..engine import Value, topological_order
-from ..errors import InputError, display_width, printable
+from ..errors import InputError
 from ..views import notation
 from ..views.notation import Expression
+from ..words import display_width, printable
 from .expressions import parse
 
 COMMANDS = ("eval", "draw", "step", "derive")

@@ -41,8 +41,9 @@ from typing import Final, NamedTuple
 
 from .. import ops
 from ..engine import Value, grad, listed, topological_order
-from ..errors import InputError, MicrogradError, OperandError, StaleGraphError, printable
+from ..errors import InputError, MicrogradError, OperandError, StaleGraphError
 from ..ops import Op
+from ..words import printable
 from . import notation
 from .notation import Expression, Style, numeral
 

@@ -1,0 +1,42 @@
+"""Text for people: what a terminal shows of it, how wide that is, and lists that do not run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey rather than show replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def display_width(text: str) -> int:
+    """How many columns of a terminal the text takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    # Imported late, since loading its database takes longer than this whole module does.
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def several(items: Sequence[str], most: int = 3) -> str:
+    """The items in a row, or the first of them and how many there are besides.
+
+    >>> several(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
+
+
+def first_and_last(items: Sequence[str], gap: str, first: int = 3, last: int = 1) -> list[str]:
+    """The items, or the first and the last of them around `gap`, which says how many are between.
+
+    >>> first_and_last(list("abcdefg"), "… {} more …")
+    ['a', 'b', 'c', '… 3 more …', 'g']
+    """
+    hidden = len(items) - first - last
+    if hidden <= 0:
+        return list(items)
+    return [*items[:first], gap.format(hidden), *items[len(items) - last :]]
