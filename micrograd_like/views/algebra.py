@@ -306,8 +306,8 @@ def _template(op: Op, style: Style) -> str:
         return op.text
     # \operatorname is among the macros that GitHub does not let through. What stands in it is the
     # name of the row where its author has not said how it is written in LaTeX.
-    own = r"\operatorname{%s}" % op.name.replace("_", r"\_")
-    latex = op.latex.replace(own, rf"\mathrm{{{latex_text(op.name)}}}")
+    name = op.name.replace("_", r"\_")
+    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
     return latex.replace(r"\operatorname", r"\mathrm")
 
 
@@ -690,7 +690,7 @@ def signed_sum(terms: Sequence[Expression]) -> Expression:
 
 
 def _signed(op: Op, x: Expression, y: Expression) -> Expression:
-    """x - y for x + -y, and x + y for x - -y."""
+    """The sum or difference: x - y for x + -y, and x + y for x - -y."""
     if coefficient(y)[0] < 0.0 or (y.number is not None and y.number < 0.0):
         op = ops.sub if op is ops.add else ops.add
         y = -1.0 * y

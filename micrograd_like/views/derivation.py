@@ -333,9 +333,7 @@ def _chain_rule(
     seen = {_letters(result.symbol), _letters(result.expression)}
     lines = []
     for links in (ratios, partials):
-        side = _nested(
-            links.items(), branching, target, algebra.plain_product, algebra.plain_sum
-        )
+        side = _nested(links.items(), branching, target, algebra.plain_product, algebra.plain_sum)
         if side is not None and _letters(side) not in seen:
             lines.append(Equation(result.symbol, side))
             seen.add(_letters(side))

@@ -13,6 +13,7 @@ from .algebra import Expression
 from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
 
+_ONE_LINE = 97  # longer equations have a line for each side
 _WIDTH = 100
 
 
@@ -46,7 +47,7 @@ def explain(node: Value, root: Value) -> None:
     else:
         left, *sides = _sides(graph, node, users)
         line = " = ".join([left, *sides])
-        if len(line) > _WIDTH:
+        if len(line) > _ONE_LINE:
             indent = " " * len(left)
             line = f"\n{indent} = ".join(_broken(side, len(left) + 3) for side in sides)
             line = f"{left} = {line}"

@@ -10,9 +10,9 @@ from math import isfinite
 from typing import TypeAlias
 
 from .. import ops
-from ..engine import Value, topological_order
+from ..engine import Value, adjoints, topological_order
 from ..errors import InputError, OperandError, StaleGraphError
-from ..gradients import adjoints, between, is_stale
+from ..gradients import between, is_stale
 from ..ops import Op
 from ..words import printable
 from . import algebra
