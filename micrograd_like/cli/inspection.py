@@ -20,7 +20,7 @@ from unicodedata import normalize
 
 from ..engine import Value, topological_order
 from ..errors import InputError
-from ..views.algebra import Expression, apply
+from ..views.algebra import formula
 from ..views.names import names
 from ..words import display_width, printable
 from .expressions import parse
@@ -222,14 +222,12 @@ def _table(root: Value) -> list[str]:
     order = topological_order(root)
     name_of = names(order)
     rows = [("node", "formula", "value", "gradient")]
-    rows += [(name_of[v], _formula(v, name_of) or "", repr(v.data), repr(v.grad)) for v in order]
-    name, formula, value, gradient = (
-        max(map(display_width, column)) for column in zip(*rows, strict=True)
-    )
+    rows += [(name_of[v], formula(v, name_of), repr(v.data), repr(v.grad)) for v in order]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     return [
-        f"{row[0]}{' ' * (name - display_width(row[0]))}  "
-        f"{row[1]}{' ' * (formula - display_width(row[1]))}  "
-        f"{row[2]:>{value}}  {row[3]:>{gradient}}"
+        f"{row[0]}{' ' * (widths[0] - display_width(row[0]))}  "
+        f"{row[1]}{' ' * (widths[1] - display_width(row[1]))}  "
+        f"{row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
         for row in rows
     ]
 
@@ -247,7 +245,7 @@ def _report(
             {
                 "name": name_of[node],
                 "op": node.op.name if node.op else None,
-                "formula": _formula(node, name_of),
+                "formula": formula(node, name_of) or None,
                 "value": _jsonable(node.data),
                 "gradient": _jsonable(node.grad),
                 "operands": [
@@ -258,17 +256,6 @@ def _report(
             for node in order
         ],
     }
-
-
-def _formula(node: Value, name_of: dict[Value, str]) -> str | None:
-    """The node's operation on the names of its operands; None for a leaf."""
-    if node.op is None:
-        return None
-    operands = [
-        Expression(name_of[operand]) if isinstance(operand, Value) else Expression(number=operand)
-        for operand in node.operands
-    ]
-    return apply(node.op, operands).text
 
 
 def _jsonable(x: float | None) -> float | str | None:

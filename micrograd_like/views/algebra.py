@@ -11,12 +11,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import reduce
 from typing import Any, Final, Literal
 
 from .. import ops
+from ..engine import Value
 from ..errors import MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
+from ..words import first_and_last
 from .names import binding_of, latex_name, latex_numeral, numeral, superscript
 
 Style = Literal["text", "latex"]
@@ -239,18 +242,23 @@ class _Writer:
                     return text, e.binding
                 return text, min(binding_of(e.name), 4 if "^" in text else 9)
             x, digits = self.numbers[e.name], 4
-        if digits == 15 and (fraction := _fraction(x)):
-            top, bottom = fraction
-            if self.style == "text":
-                return f"{top} / {bottom}", 1.95
-            return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
-        if self.style == "text":
-            text = f"{x:.15g}" if digits == 15 else numeral(x)
-        else:
-            text = latex_numeral(x, digits)
-        if text.startswith("-"):
-            return text, 3
-        return text, 2 if "cdot" in text else 4 if "^" in text else 9
+        return _written_number(x, self.style, digits)
+
+
+def _written_number(x: float, style: Style, digits: int) -> tuple[str, float]:
+    """The number, and how tightly it binds. With 15 digits, 1 / 3 is written as a fraction."""
+    if digits == 15 and (fraction := _fraction(x)):
+        top, bottom = fraction
+        if style == "text":
+            return f"{top} / {bottom}", 1.95
+        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
+    if style == "text":
+        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    else:
+        text = latex_numeral(x, digits)
+    if text.startswith("-"):
+        return text, 3
+    return text, 2 if "cdot" in text else 4 if "^" in text else 9
 
 
 def _fraction(x: float) -> tuple[int, int] | None:
@@ -281,7 +289,13 @@ def _binding(op: Op, style: Style) -> float:
 
 def apply(op: Op, operands: Sequence[Expression]) -> Expression:
     """`op` of the operands as it stands, not simplified; affine as the sum that it is."""
-    return Expression(op=op, operands=tuple(operands))
+    if op is not ops.affine_row:
+        return Expression(op=op, operands=tuple(operands))
+    n = len(operands) // 2
+    result = [apply(ops.mul, pair) for pair in zip(operands[:n], operands[n:-1], strict=True)]
+    if operands[-1].number != 0.0 or not result:
+        result.append(operands[-1])
+    return reduce(lambda x, y: apply(ops.add, (x, y)), result)
 
 
 def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
@@ -298,6 +312,51 @@ def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Ex
         except Exception:
             result.append(None)
     return result
+
+
+def formula(
+    node: Value,
+    names: Mapping[Value, str | float],
+    *,
+    digits: int = 15,
+    spaced: bool = False,
+    most: int | None = None,
+) -> str:
+    """The node's operation on its operands, as text: a·b, tanh(v1), w·x + b. "" for a leaf.
+
+    `names` has the name of each operand, or the number that stands in its place. Numbers have so
+    many `digits`; `spaced` puts spaces around the dot of a product. A sum of more than `most`
+    products, or an operation with more arguments, is written with the first three and the last.
+
+    >>> a, b = Value(2.0), Value(-3.0)
+    >>> formula(a * b, {a: "a", b: "b"}), formula(a - 1.5, {a: a.data}, digits=4)
+    ('a·b', '2.0 - 1.5')
+    """
+
+    def spelled(operand: Value | float) -> tuple[str, float]:
+        what = names[operand] if isinstance(operand, Value) else operand
+        if isinstance(what, str):
+            return what, binding_of(what)
+        return _written_number(what, "text", digits)
+
+    def few(texts: list[str]) -> list[str]:
+        return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
+
+    op, operands = node.op, node.operands
+    if op is None:
+        return ""
+    if op is ops.affine_row:
+        n = len(operands) // 2
+        pairs = zip(operands[:n], operands[n:-1], strict=True)
+        terms = few([write(ops.mul, list(map(spelled, pair)), spaced=spaced) for pair in pairs])
+        bias = operands[-1]
+        if isinstance(bias, Value) or bias or not terms:
+            terms.append(spelled(bias)[0])
+        return " + ".join(terms).replace(" + -", " - ")
+    written = list(map(spelled, operands))
+    if op.arity is None:
+        written = [(text, 9) for text in few([text for text, _ in written])]
+    return write(op, written, spaced=spaced)
 
 
 def write(

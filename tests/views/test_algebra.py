@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from micrograd_like import ops
+from micrograd_like import Value, affine, ops
 from micrograd_like.errors import OperandError
-from micrograd_like.views.algebra import Expression, apply, partials, total, write
+from micrograd_like.views.algebra import Expression, apply, formula, partials, total, write
 
 a, b, c, x, y, z = map(Expression, "abcxyz")
 
@@ -185,3 +185,26 @@ def test_write_takes_operands_as_texts_that_bind_more_or_less_tightly() -> None:
     assert write(ops.mul, [("a + b", 1), ("c", 9)]) == "(a + b)·c"
     assert write(ops.mul, [("a", 9), ("c", 9)], spaced=True) == "a · c"
     assert write(ops.neg, [("a / b", 1.95)]) == "-a / b"
+
+
+def test_a_formula_is_a_nodes_operation_on_the_names_of_its_operands_or_on_numbers() -> None:
+    names = {Value(2.0): "u", Value(-3.0): "v + w", Value(0.0): "b"}
+    u, v, b = names
+    assert formula(u, names) == ""
+    assert formula(u * v, names) == "u·(v + w)"
+    assert formula(u * v, {u: 2.0, v: -3.0, b: 0.0}, digits=4, spaced=True) == "2.0 · (-3.0)"
+    assert formula(u / 3, names) == "u / 3"
+    assert formula(u * (1 / 3), names) == "u·(1 / 3)"
+    assert formula(u * (1 / 3), names, digits=4) == "u·0.3333"
+    assert formula(ops.maximum(u, 0.5), names) == "max(u, 0.5)"
+
+
+def test_the_formula_of_a_sum_of_products_has_the_first_and_the_last_of_many() -> None:
+    names = {Value(2.0): "u", Value(-3.0): "v", Value(0.0): "b"}
+    u, v, b = names
+    assert formula(affine([u, 1.5], [v, u], b), names) == "u·v + 1.5·u + b"
+    assert formula(affine([u, -1.5], [v, u]), names) == "u·v - 1.5·u"
+    assert formula(affine([u], [v], b), {u: 2.0, v: -3.0, b: 0.0}, digits=4) == "2.0·(-3.0) + 0.0"
+    many = affine([u] * 9, [v] * 9, b)
+    assert formula(many, names, most=5) == "u·v + u·v + u·v + … + u·v + b"
+    assert formula(ops.logsumexp(u, v, b, u, v, b), names, most=5) == "logsumexp(u, v, b, …, b)"
