@@ -20,7 +20,7 @@ from micrograd_like import Value, collector, engine, nn, no_grad, optim, trainin
 from micrograd_like.cli import commands as cli
 from micrograd_like.datasets import moons
 from micrograd_like.views.drawing import draw
-from micrograd_like.views.stepping import player
+from micrograd_like.views.pages import player
 
 resource = pytest.importorskip("resource", reason="limits on files are POSIX")
 

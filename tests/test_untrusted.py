@@ -26,7 +26,7 @@ from micrograd_like.losses import mse
 from micrograd_like.views import drawing
 from micrograd_like.views.drawing import draw
 from micrograd_like.views.names import latex_name
-from micrograd_like.views.stepping import player
+from micrograd_like.views.pages import player
 
 CASES = int(os.environ.get("CASES", "0"))  # a longer run, by hand
 

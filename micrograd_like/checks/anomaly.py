@@ -13,7 +13,7 @@ from typing import TypeVar
 from ..engine import Mode, Value, _watch_here, topological_order
 from ..errors import AnomalyError, users_frame
 from ..views.names import numeral
-from ..views.stepping import Forward, Transfer, _edges, _is_stale, _Writer
+from ..views.stepping import Transfer, Writer, is_stale, placed_edges
 
 _MOST_OPERANDS = 6  # in a message
 _LONGEST_PATH = 9
@@ -35,7 +35,7 @@ def stale(root: Value) -> list[Value]:
     >>> stale(z) == [y]
     True
     """
-    return [node for node in topological_order(root) if node.op is not None and _is_stale(node)]
+    return [node for node in topological_order(root) if is_stale(node)]
 
 
 class _Watched(Value):
@@ -88,12 +88,12 @@ class _Watch:
                     active.add(node)
         for node in reversed(order):
             g = adjoint[node]
-            for i, parent, d in _edges(node):
+            for i, parent, d in placed_edges(node):
                 if parent in active:
                     before = adjoint[parent]
                     adjoint[parent] = after = before + g * d
                     if not isfinite(after):
-                        edge = Transfer(node, i, parent, d, _Writer(root, order), g, before)
+                        edge = Transfer(node, i, parent, d, Writer(root, order), g, before)
                         raise _backward_error(edge, root)
 
     def trusting(
@@ -176,7 +176,7 @@ def _error(
     """The error at `node` in the graph of `root`, where `user` met its number, if not `node`."""
     # Under no_grad, a node has no parents; its operands have their names even so.
     order = topological_order(*[a for a in root.operands if isinstance(a, Value)], root)
-    writer = _Writer(root, order)
+    writer = Writer(root, order)
     lines = [f"node: {_formula(node, writer)}", *lines]
     if user is not None:
         lines.append(f"used in: {_formula(user, writer)}")
@@ -211,9 +211,9 @@ def _size(operand: Value | float) -> float:
     return inf if isnan(x) else x
 
 
-def _formula(node: Value, writer: _Writer) -> str:
-    event = Forward(0, node, node._data, (), writer)
-    return " = ".join(filter(None, [event.symbols, event.numbers, numeral(node._data)]))
+def _formula(node: Value, writer: Writer) -> str:
+    parts = [writer.symbols(node), writer.numbers(node), numeral(node._data)]
+    return " = ".join(filter(None, parts))
 
 
 def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
@@ -241,7 +241,7 @@ def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
     return []
 
 
-def _written(path: Sequence[Value], writer: _Writer) -> str:
+def _written(path: Sequence[Value], writer: Writer) -> str:
     """The names along the path, with arrows from operands to what is made of them."""
     pieces = [writer.text(path[0])]
     for v, w in pairwise(path):
