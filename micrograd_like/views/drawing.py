@@ -18,16 +18,17 @@ import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from .. import ops
-from ..engine import Value, listed
+from ..engine import Value
 from ..errors import InputError, OperandError, RendererError
+from ..gradients import listed
 from ..numerics import is_count
 from ..state import write_atomically
-from .algebra import write
+from .algebra import formula
 from .boxes import Box, Collapse, Graph, boxes, count, grouped, is_neuron, layer_of, stem
 from .names import numeral
 
@@ -263,7 +264,7 @@ class _Picture:
             name = f"const-{place}"
             about = f"{len(constants):,} numbers"
             self._constant(box, name, name, about, repr(constants[:99]))
-        edges = iter(zip(node.parents, node.local_grads, strict=True))
+        edges = iter(node.edges)
         drawn: set[Box] = set()
         for k, operand in enumerate(node.operands):
             edge = f"edge-{place}-{k}"
@@ -414,11 +415,7 @@ class _Picture:
         assert node.op is not None
         if len(node.operands) > _MANY_OPERANDS:
             return _generic(node)
-        operands = [
-            (self.graph.names[a] if isinstance(a, Value) else numeral(a), 9.0)
-            for a in node.operands
-        ]
-        written = write(node.op, operands)
+        written = formula(node, self.graph.names, digits=4)
         return written if len(written) <= _LONGEST_FORMULA else _generic(node)
 
     def _about(self, box: Box) -> str:
@@ -456,11 +453,8 @@ def _generic(node: Value) -> str:
     if node.op.arity is None:
         weights = node.operands[: len(node.operands) // 2]
         return "Σ x" if all(w == 1.0 for w in weights) else node.op.text
-    letters = dict(zip(dict.fromkeys(node.parents), "xyzuvwabcd", strict=False))
-    operands = [
-        (letters.get(a, "…") if isinstance(a, Value) else numeral(a), 9.0) for a in node.operands
-    ]
-    return write(node.op, operands)
+    letters = zip(dict.fromkeys(node.parents), chain("xyzuvwabcd", repeat("…")), strict=False)
+    return formula(node, dict(letters), digits=4)
 
 
 def _counted(count: int, noun: str) -> str:

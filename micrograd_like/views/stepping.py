@@ -8,13 +8,14 @@ Texts are made when they are asked for, so that large graphs have their steps in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import ClassVar, TypeVar
 
 from ..engine import Value, topological_order
+from ..gradients import is_stale
 from ..numerics import number
 from ..words import first_and_last
 from .algebra import Expression, formula, partials
@@ -302,10 +303,10 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     return Steps(forward, backward)
 
 
-def placed_edges(node: Value) -> Iterator[tuple[int, Value, float]]:
+def placed_edges(node: Value) -> list[tuple[int, Value, float]]:
     """The place of each parent among the operands, the parent, and the local derivative."""
     places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
-    return zip(places, node.parents, node.local_grads, strict=True)
+    return [(i, parent, d) for i, (parent, d) in zip(places, node.edges, strict=True)]
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -400,22 +401,3 @@ def factor(x: float) -> str:
 def few(items: Sequence[T]) -> Sequence[T | str]:
     """The items, of many the first three and the last, with a note between them."""
     return items if len(items) <= _MOST_TERMS else first_and_last(items, "… ({} more)")
-
-
-def is_stale(node: Value) -> bool:
-    """Whether data was changed so that the operands do not give what the node recorded."""
-    op = node.op
-    if op is None:
-        return False
-    xs = [a.data if isinstance(a, Value) else a for a in node.operands]
-    try:
-        out = op.evaluate(xs)
-        if op.arity is None:
-            now = list(op.partials[0](*xs, out))
-            now = [now[i] for i, _, _ in placed_edges(node)]
-        else:
-            now = [op.partials[i](*xs, out) for i, _, _ in placed_edges(node)]
-    except Exception:  # a domain left since, or whatever a row of the user's raises
-        return True
-    recorded = [node.data, *node.local_grads]
-    return any(x != y and (x == x or y == y) for x, y in zip(recorded, [out, *now], strict=True))
