@@ -15,8 +15,7 @@ from ..errors import MicrogradError, users_frame
 from ..gradients import between
 from ..modes import Mode, watches
 from ..views.names import numeral
-from ..views.stepping import Forward, Transfer, steps
-from ..views.stepping import _Writer as Writer
+from ..views.stepping import Transfer, Writer, steps
 from ..words import first_and_last
 
 _MOST_OPERANDS = 6  # in a message
@@ -199,8 +198,8 @@ def _error(
 
 
 def _formula(node: Value, writer: Writer) -> str:
-    event = Forward(0, node, node.data, (), writer)
-    return " = ".join(filter(None, [event.symbols, event.numbers, numeral(node.data)]))
+    pieces = [writer.symbols(node), writer.numbers(node), numeral(node.data)]
+    return " = ".join(filter(None, pieces))
 
 
 def _operands(node: Value, writer: Writer) -> str:

@@ -6,6 +6,7 @@ then `drawing.py`, `stepping.py` and its page `player.html`, and `derivation.py`
 
 from .derivation import derive, explain
 from .drawing import draw
-from .stepping import player, steps
+from .pages import player
+from .stepping import steps
 
 __all__ = ["derive", "draw", "explain", "player", "steps"]
