@@ -263,8 +263,6 @@ def write(
     if spaced and style == "text":
         template = template.replace("·", " · ")
     if op.arity is None:
-        if "@" not in template:
-            return _write_sum_of_products(operands, style, spaced)
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
     if op.arity == 2 and template != "@x - @y":
@@ -339,18 +337,6 @@ def _needed_before(after: str) -> float:
     if after[0] in "+-":
         return 1
     return 4.5 if after[0] in "^²" else 2
-
-
-def _write_sum_of_products(operands: Sequence[_Written], style: Style, spaced: bool) -> str:
-    n = len(operands) // 2
-    terms = [
-        write(ops.mul, [w, x], style, spaced=spaced)
-        for w, x in zip(operands, operands[n:-1], strict=False)
-    ]
-    *_, (bias, _) = operands
-    if bias not in ("0", "0.0") or not terms:
-        terms.append(bias)
-    return " + ".join(terms).replace(" + -", " - ")
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
