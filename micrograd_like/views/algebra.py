@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, Final, Literal
 
 from .. import ops
@@ -116,6 +116,8 @@ class Expression:
         are written, and how many there are between them.
         """
         writer = _Writer(style, numbers or {}, spaced, most)
+        if self.op is None:
+            return writer.write(self, {})[0]
         done: dict[int, _Written] = {}
         for e in parts_first([self], writer.parts):
             done[id(e)] = writer.write(e, done)
@@ -189,12 +191,11 @@ def parts_first(
     stack = list(expressions)
     while stack:
         e = stack[-1]
-        missing = [part for part in parts(e) if id(part) not in done]
-        if missing:
+        if id(e) in done:
+            stack.pop()
+        elif missing := [part for part in parts(e) if id(part) not in done]:
             stack += missing
-            continue
-        stack.pop()
-        if id(e) not in done:
+        else:
             done.add(id(e))
             yield e
 
@@ -296,6 +297,7 @@ def write(
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
 
 
+@cache
 def _template(op: Op, style: Style) -> str:
     if style == "text":
         return op.text
@@ -306,6 +308,7 @@ def _template(op: Op, style: Style) -> str:
     return latex.replace(r"\operatorname", r"\mathrm")
 
 
+@cache
 def _binding(op: Op, style: Style) -> float:
     # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
     # a call: e^{x}.
@@ -380,8 +383,10 @@ class _Writer:
         self.spaced = spaced
         self.most = math.inf if most is None else most
 
-    def parts(self, e: Expression) -> list[Expression]:
+    def parts(self, e: Expression) -> Sequence[Expression]:
         """What is written before it."""
+        if e.size <= self.most:
+            return e.operands
         return [term[1] for term in self._terms(e) if not isinstance(term, str)]
 
     def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:

@@ -375,20 +375,22 @@ def _shared(graph: SymbolicGraph) -> list[Equation]:
 
 def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     """δ20 for the adjoint of z20, and δ_x for one whose index is missing, or not its own."""
-    # A node that is used once has no name for its adjoint, if there are others with the index.
+    # A node that is used once needs no name for its adjoint: others with its index come first.
     by_index: dict[bool, dict[str, list[Value]]] = {True: {}, False: {}}
-    symbols: dict[Value, Expression] = {}
     for node, edges in graph.edges.items():
-        text, latex = as_factor(graph.symbol(node))
-        symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
         indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
         if indexed:
             used_once = len(edges) + (node in graph.targets) == 1
             by_index[used_once].setdefault(indexed[1], []).append(node)
+    symbols: dict[Value, Expression] = {}
     for index, nodes in {**by_index[True], **by_index[False]}.items():
         linear = [node for node in nodes if graph.names[node].startswith("z")]
         if len(linear) == 1 or len(nodes) == 1:
             symbols[(linear or nodes)[0]] = Expression(f"δ{index}")
+    for node in graph.edges:
+        if node not in symbols:
+            text, latex = as_factor(graph.symbol(node))
+            symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
     return symbols
 
 

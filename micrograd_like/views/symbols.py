@@ -70,11 +70,11 @@ class SymbolicGraph:
 
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, a number, or the negation of another."""
-        sign = 1.0
+        negative = False
         while isinstance(operand, Value) and operand in self._negations:
-            sign, operand = -sign, operand.operands[0]
+            negative, operand = not negative, operand.operands[0]
         bare = self.symbol(operand) if isinstance(operand, Value) else Expression(number=operand)
-        return sign * bare
+        return -bare if negative else bare
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""
