@@ -48,8 +48,9 @@ from .algebra import Expression, Style
 from .names import latex_numeral, numeral
 from .symbols import MOST_TERMS, SymbolicGraph, as_factor
 
-_INLINE = 60  # of at most so many names and functions, a result in one variable is one line
-_LONG = 32  # an adjoint of more than that gets a name, even if it is used only once
+# Sizes are numbers of names and functions, as in `Expression.size`.
+_INLINE = 60  # a result in one variable is one line up to this size
+_LONG = 32  # an adjoint that is larger gets a name, even if it is used only once
 _MOST_LINES = 400  # of definitions, of adjoints and of results, each
 
 _ONE = Expression(number=1.0)
@@ -87,9 +88,9 @@ class Derivation:
         graph = self._graph = SymbolicGraph(root, wrt, activation)
         inline = _in_one_line(graph) if len(graph.targets) == 1 else None
         self.equations = (inline,) if inline else tuple(_shared(graph))
-        self._glue = _glue(graph, self.equations)
+        self._inlined = _inlined(graph, self.equations)
         self._chain, self._chain_values = (
-            _chain_rule(graph, self._glue, inline) if inline else ([], [])
+            _chain_rule(graph, self._inlined, inline) if inline else ([], [])
         )
         if numbers:
             graph.check_fresh(graph.order)
@@ -183,7 +184,7 @@ class Derivation:
             if node.op is None or node not in inside:
                 continue
             operation = graph.operation(node, written)
-            if node in self._glue:
+            if node in self._inlined:
                 written[node] = operation
             else:
                 result.append(Equation(Expression(graph.names[node]), operation))
@@ -284,16 +285,17 @@ def _branching(graph: SymbolicGraph) -> set[Value]:
 
 
 def _chain_rule(
-    graph: SymbolicGraph, glue: set[Value], result: Equation
+    graph: SymbolicGraph, inlined: set[Value], result: Equation
 ) -> tuple[list[Equation], list[Equation]]:
-    """The chain rule in ratios, and with the local derivatives in them, as far as these differ.
+    """The chain rule in ratios, and with the partials that the ratios are, where these differ.
 
-    Then what the ratios are.
+    The second list says what each ratio is.
     """
     if not graph.edges:
         return [], []
     (target,) = graph.targets
-    # By the nodes that are not glue: the partials of each node, and the ratios they are.
+    # The partials of each node by those below it that have a line of their own, and the ratios
+    # that these partials are.
     local: dict[Value, dict[Value, Expression]] = {}
     ratios: dict[Value, dict[Value, Expression]] = {}
     values: list[Equation] = []
@@ -303,12 +305,12 @@ def _chain_rule(
             continue
         terms: list[tuple[Value, Expression]] = []
         for parent, d in edges:
-            if parent in glue:
+            if parent in inlined:
                 terms += [(p, algebra.plain_product(d, e)) for p, e in local[parent].items()]
             else:
                 terms.append((parent, d))
         local[node] = {p: algebra.plain_sum(ds) for p, ds in _grouped(terms).items()}
-        if node in glue:
+        if node in inlined:
             continue
         below[node] = {node}.union(*(below[p] for p in local[node]))
         ratios[node] = {}
@@ -333,7 +335,7 @@ def _chain_rule(
 
 
 def _letters(e: Expression) -> str:
-    """The same for expressions that differ in the order of terms only, or in parentheses."""
+    """A text that is the same for expressions that differ in the order of their terms alone."""
     return "".join(sorted(re.sub(r"[-+() ]", "", e.text)))
 
 
@@ -343,7 +345,7 @@ def _letters(e: Expression) -> str:
 def _shared(graph: SymbolicGraph) -> list[Equation]:
     """The adjoints used more than once, from the root on, then the derivatives."""
     symbols = _adjoint_symbols(graph)
-    # A glue node has the adjoint of the node that it is glued to, and that gives it its name.
+    # The term of a sum has the adjoint of the sum. If it has no label, the sum gives it its name.
     namesake: dict[Value, Value] = {}
     # For each node: by adjoint of the nodes that use it, the sum of the partials.
     pending: dict[Value, dict[object, tuple[Expression, list[Expression]]]] = {
@@ -365,8 +367,8 @@ def _shared(graph: SymbolicGraph) -> list[Equation]:
         for parent, d in edges:
             group = pending.setdefault(parent, {}).setdefault(adjoint.key, (adjoint, []))
             group[1].append(d)
-            glued = not parent.label and d.number == 1.0
-            namesake[parent] = namesake.get(node, node) if glued else parent
+            is_term = not parent.label and d.number == 1.0
+            namesake[parent] = namesake.get(node, node) if is_term else parent
     return equations + [
         Equation(graph.ratio(graph.root, target), derivatives.get(target, _ZERO))
         for target in graph.targets
@@ -375,7 +377,7 @@ def _shared(graph: SymbolicGraph) -> list[Equation]:
 
 def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     """δ20 for the adjoint of z20, and δ_x for one whose index is missing, or not its own."""
-    # A node that is used once needs no name for its adjoint: others with its index come first.
+    # An adjoint that is used once seldom needs a name, so that others may have its index.
     by_index: dict[bool, dict[str, list[Value]]] = {True: {}, False: {}}
     for node, edges in graph.edges.items():
         indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
@@ -400,8 +402,11 @@ def _is_atom(graph: SymbolicGraph, e: Expression) -> bool:
     return bare.op is None and bare.name not in graph.recorded
 
 
-def _glue(graph: SymbolicGraph, equations: Sequence[Equation]) -> set[Value]:
-    """The nodes without a label that are used once, and not mentioned: v1 in z = v1 + b."""
+def _inlined(graph: SymbolicGraph, equations: Sequence[Equation]) -> set[Value]:
+    """The nodes that are written out where they are used, and have no line: v1 in z = v1 + b.
+
+    They have no label, are used once, are short, and no equation mentions them.
+    """
     kept = {graph.root, *graph.targets, *graph.mentioned(e for _, e in equations)}
     size: dict[Value, int] = {}
     for node in graph.order:

@@ -379,16 +379,6 @@ def test_a_variable_that_the_root_does_not_depend_on_and_the_root_itself() -> No
     assert derive(x, y).counts == {"paths": 0, "path_by_path": 0, "unshared": 0, "shared": 0}
 
 
-def test_labels_that_are_more_than_names_stand_in_parentheses() -> None:
-    x, w = Value(2.0, "x1"), Value(3.0, "w1")
-    n = labelled(x * w, "x1*w1 + b")
-    o = labelled(n.tanh() * n, "o")
-    text = derive(o, [x, w]).text
-    assert "v1 = tanh(x1*w1 + b)" in text
-    assert "δ_(x1*w1 + b) = (x1*w1 + b) · sech(x1*w1 + b)² + v1" in text
-    assert last(labelled(n.tanh(), "o"), x, activation="α") == "∂o/∂x1 = α'(x1*w1 + b) · w1"
-
-
 def test_the_adjoint_of_z_has_its_index_and_others_with_that_index_their_name() -> None:
     w, v = Value(0.5, "w"), Value(0.25, "v")
     z = labelled(w * v, "z1")
@@ -428,21 +418,6 @@ def test_a_line_that_only_changes_the_order_is_left_out() -> None:
         "∂L/∂p = -2 / p + ∂L/∂q · ∂q/∂p",
         "∂L/∂p = 1 / q - 2 / p",
     ]
-
-
-def test_different_activations_get_names_of_their_own() -> None:
-    w = Value(0.5, "w")
-    z = labelled(w.tanh(), "z")
-    y = labelled(z.sigmoid(), "y")
-    assert last(y, w, activation="α") == "∂y/∂w = α_sigmoid'(z) · α_tanh'(w)"
-    both = {"tanh": "α", "sigmoid": "σ"}
-    assert last(y, w, activation=both) == "∂y/∂w = σ'(z) · α'(w)"
-    assert (
-        r"\sigma'\left(z\right) \cdot \alpha'\left(w\right)" in derive(y, w, activation=both).latex
-    )
-    assert last(y, w, activation={"tanh": "f"}).endswith(" · f'(w)")
-    assert last(labelled(w.sin(), "y"), w, activation="α") == "∂y/∂w = α'(w)"
-    assert last(labelled(w.leaky_relu(), "y"), w, activation="α") == "∂y/∂w = α'(w)"
 
 
 @pytest.fixture
@@ -489,41 +464,6 @@ def test_refusals_name_the_culprit(call: Any, error: type[Exception], says: str)
         call(Value(1.0, "x"))
 
 
-def test_labels_that_are_alike_when_cleaned_are_different_nodes() -> None:
-    a, b = Value(2.0, "a\n"), Value(7.0, "a\t")
-    y = a * b * b
-    assert derive(y, [a, b]).evaluate() == grad(y, [a, b]) == [49.0, 28.0]
-    assert derive(y, [a, b], numbers=True).text.splitlines()[-1].endswith(" = 28.0")
-
-
-def test_activations_with_different_parameters_are_different_functions() -> None:
-    p = Value(-2.0, "p")
-    y = p.leaky_relu(0.1) * p.leaky_relu(0.5)
-    derived = derive(y, p, activation="α")
-    assert derived.evaluate() == pytest.approx(grad(y, p)) == pytest.approx(-0.2)
-    assert derived.text.endswith(" = v2 · α_1'(p) + v1 · α_2'(p)")
-    assert derive(y, p, activation={"leaky_relu": "f"}).evaluate() == pytest.approx(-0.2)
-    three = derive(y * p.tanh(), p, activation="α")
-    assert "α_leaky_relu_2(p)" in three.text
-    assert "α_tanh(p)" in three.text
-    same = {"tanh": "f", "sigmoid": "f"}
-    with pytest.raises(InputError, match="'f' for both tanh and sigmoid"):
-        derive(p.tanh().sigmoid(), p, activation=same)
-    assert derive(p.tanh(), p, activation=same).evaluate() == grad(p.tanh(), p)
-
-
-def test_labels_that_look_like_derivatives_are_not_overwritten() -> None:
-    c, w, u = Value(4.0, "∂y/∂w"), Value(3.0, "w"), Value(2.0, "u")
-    y = labelled(c * (w * u), "y")
-    assert derive(y, [w, u]).evaluate() == grad(y, [w, u]) == [8.0, 12.0]
-    assert "∂y/∂w′ = (∂y/∂w) · u" in derive(y, [w, u]).text
-    for label in ("δ_v", "δ1", "α'(w)"):
-        d = Value(5.0, label)
-        v = labelled(w * d, "v")
-        root = labelled((v * v).tanh() * d, "y")
-        assert derive(root, [w, d], activation="α").evaluate() == pytest.approx(grad(root, [w, d]))
-
-
 def cases_at_the_ends_of_the_floats() -> list[tuple[Value, Value]]:
     x, y, z, v = Value(2.0, "x"), Value(1e300, "y"), Value(-2.0, "z"), Value(0.0, "v")
     infinite = Value(math.inf, "i")
@@ -563,13 +503,6 @@ def test_a_tie_is_half_a_step() -> None:
     y = labelled(ops.maximum(q, q), "y")
     lines = derive(y, q, numbers=True).text.splitlines()
     assert lines[-2:] == ["∂y/∂q = 2 · H(q - q)", "∂y/∂q = 2 · H(1.0 - 1.0) = 1.0"]
-
-
-@pytest.mark.parametrize("name", [3, "", None, " "])
-def test_an_activation_needs_a_name(name: Any) -> None:
-    z = Value(1.0, "z")
-    with pytest.raises(InputError, match=re.escape(repr(name))):
-        derive(z.tanh(), z, activation={"tanh": name})
 
 
 def test_definitions_and_chain_rules_have_no_idle_constants() -> None:
@@ -659,28 +592,6 @@ def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
         assert set(re.findall(r"\\([A-Za-z]+)", latex)) <= allowed
         assert not re.search(r"[^\x00-\x7f]", latex)
         assert not re.search(r"\n\n|\$", latex.replace(r"\$", ""))
-
-
-@pytest.mark.parametrize(
-    ("name", "latex"),
-    [
-        (r"a\input{b}", r"\mathrm{a\backslash input\{b\}}"),
-        ("50%", r"\mathrm{50\%}"),
-        ("x^2 & y", r"\mathrm{x{\wedge}2\ \&\ y}"),
-        ("}{", r"\mathrm{\}\{}"),
-        ("made_up", r"\mathrm{made\_up}"),
-    ],
-)
-def test_the_name_of_an_operation_is_text_in_latex(name: str, latex: str) -> None:
-    made_up = Op(name, lambda x: x * x, lambda x, out: 2 * x)
-    try:
-        x = Value(2.0, "x")
-        y = labelled(made_up(x) * x.tanh(), "y")
-        assert f"{latex}\\left(x\\right)" in derive(y, x).latex
-        different = derive(y, x, activation="α").latex
-        assert rf"\alpha_{{{latex.replace(chr(92) + '_', '-')}}}" in different
-    finally:
-        del ops.TABLE[name]
 
 
 def test_a_page_of_derivations_compiles_with_pdflatex(tmp_path: Path) -> None:
