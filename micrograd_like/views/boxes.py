@@ -70,16 +70,15 @@ class Graph:
             if node.op is None:
                 continue
             parents = node.parents
-            joins = False
-            owners: set[str | None] = set()
             if node.op is ops.affine_row or node.op is ops.mul:  # w·x + b, but not w·w
-                mine = [p for p in parents if p.op is None and p in result]
-                owners = {result[p] for p in mine}
-                joins = len(mine) < len(node.operands)
-            elif node.op is ops.add:  # of a product, or b, but not of the outputs of two uses
-                owners = {result.get(p) for p in parents}
+                terms = [p for p in parents if p.op is None and p in result]
+                joins = len(terms) < len(node.operands)
+            else:  # a sum with a product, or b, but not of the outputs of two uses
+                terms = list(parents)
                 single = any(p.op is None or p.op is ops.mul for p in parents)
                 joins = len(parents) == 2 and single and not sums.isdisjoint(parents)
+                joins = joins and node.op is ops.add
+            owners = {result.get(p) for p in terms}
             if joins and len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
                 sums.add(node)
