@@ -103,7 +103,7 @@ class Graph:
         return result
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Box:
     """What stands for a "node", or for those of a "module", for nodes "alike", or for "more"."""
 
@@ -111,7 +111,7 @@ class Box:
     kind: str
     title: str = ""  # the path of a module
     nodes: list[Value] = field(default_factory=list)
-    sources: Counter[Box] = field(default_factory=Counter)  # how many edges come from which boxes
+    sources: dict[Box, int] = field(default_factory=dict)  # how many edges come from which boxes
 
 
 def is_neuron(path: str) -> bool:
@@ -198,7 +198,7 @@ def _boxes(graph: Graph, groups: Groups) -> list[Box]:
         box.nodes.append(node)
         for parent in node.parents:
             if (source := box_of[parent]) is not box:
-                box.sources[source] += 1
+                box.sources[source] = box.sources.get(source, 0) + 1
     for box in by_group.values():
         if box.kind == "alike" and len(box.nodes) == 1:
             box.kind = "node"
@@ -226,7 +226,8 @@ def boxes(graph: Graph, groups: Groups, limit: int) -> list[Box]:
         if box not in kept:
             rest.nodes += box.nodes
             continue
-        counts, box.sources = box.sources, Counter()
+        counts, box.sources = box.sources, {}
         for source, edges in counts.items():
-            box.sources[source if source in kept else rest] += edges
+            source = source if source in kept else rest
+            box.sources[source] = box.sources.get(source, 0) + edges
     return [rest, *(box for box in every if box in kept)]

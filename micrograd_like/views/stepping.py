@@ -52,16 +52,10 @@ class Transfer:
     parent: Value
     local: float
     adjoint: float
+    contribution: float
     before: float
+    after: float
     writer: Writer
-
-    @property
-    def contribution(self) -> float:
-        return self.adjoint * self.local
-
-    @property
-    def after(self) -> float:
-        return self.before + self.contribution
 
     @property
     def ratio(self) -> tuple[str, str]:
@@ -277,12 +271,15 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     adjoint[root] = number(seed)
     edges: dict[Value, list[Transfer]] = {}
     for node in reversed(order):
-        places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
-        edges[node] = []
-        for i, (parent, d) in zip(places, node.edges, strict=True):
-            edge = Transfer(node, i, parent, d, adjoint[node], adjoint[parent], writer)
-            adjoint[parent] = edge.after
-            edges[node].append(edge)
+        g = adjoint[node]
+        pairs = iter(node.edges)
+        edges[node] = transfers = []
+        for i, operand in enumerate(node.operands):
+            if isinstance(operand, Value):
+                parent, d = next(pairs)
+                before = adjoint[parent]
+                adjoint[parent] = after = before + g * d
+                transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
     forward = [
         Forward(i, node, None, node.data, edges[node], writer) for i, node in enumerate(order)
     ]
