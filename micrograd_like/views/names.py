@@ -25,11 +25,14 @@ _GREEK = {
     "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
     "Ω": "Omega",
 }  # fmt: skip
-_LATEX_ESCAPES = {
+_LATEX = {
     "\\": r"\backslash ", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"{\wedge}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ",
     "∂": r"\partial ", "·": r"\cdot ", "×": r"\times ", "√": r"\surd ",
     "'": r"'", "`": r"{}`{}", '"': r"''",
+    **{letter: f"\\{name} " for letter, name in _GREEK.items()},
+    **{digit: f"{{}}^{{{i}}}" for i, digit in enumerate(_POWER)},
+    **{digit: f"{{}}_{{{i}}}" for i, digit in enumerate(_INDEX)},
 }  # fmt: skip
 _ACCENTS = {
     "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
@@ -47,6 +50,12 @@ def numeral(x: float, digits: int = 4) -> str:
     """
     text = f"{x:.{digits}g}"
     return text if any(c in text for c in ".en") else f"{text}.0"
+
+
+def factor(x: float) -> str:
+    """The numeral as a factor of a product, in parentheses if it has a sign."""
+    text = numeral(x)
+    return f"({text})" if text.startswith("-") else text
 
 
 def latex_numeral(x: float, digits: int = 4) -> str:
@@ -138,8 +147,8 @@ def latex_name(name: str) -> str:
     if head and re.fullmatch(r"\w+(\[\d+\])?", tail, re.ASCII):
         written = latex_name(tail)
         written = rf"\left({written}\right)" if "^" in written else written
-        return rf"{written}^{{\mathrm{{{_escape(head)}}}}}"
-    return rf"\mathrm{{{_escape(name)}}}"
+        return rf"{written}^{{\mathrm{{{latex_text(head)}}}}}"
+    return rf"\mathrm{{{latex_text(name)}}}"
 
 
 def latex_names(names: Iterable[str]) -> dict[str, str]:
@@ -155,7 +164,7 @@ def latex_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         latex = latex_name(name)
         if latex in taken:
-            latex = rf"\mathrm{{{_escape(name)}}}"
+            latex = rf"\mathrm{{{latex_text(name)}}}"
         while latex in taken:
             latex += "{}'"
         taken.add(latex)
@@ -195,7 +204,7 @@ def superscript(number: str) -> str:
 def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
     if text.isascii():
         return text
-    # Imported late, as in errors.py.
+    # Imported late, since most names are ASCII and its database takes long to load.
     from unicodedata import normalize
 
     return normalize(form, text)
@@ -208,7 +217,7 @@ def _latex_stem(stem: str) -> str:
     stem = _GREEK.get(stem, stem)
     if stem in _GREEK.values():
         return "\\" + stem
-    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{_escape(stem)}}}"
+    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{latex_text(stem)}}}"
 
 
 def _accented(letter: str, marks: Iterable[str]) -> str:
@@ -217,8 +226,8 @@ def _accented(letter: str, marks: Iterable[str]) -> str:
     return letter
 
 
-def _escape(text: str) -> str:
-    """Each letter with the marks that follow it; a mark that LaTeX has no accent for is a ?."""
+def latex_text(text: str) -> str:
+    """The characters as LaTeX, letters with their marks; a mark that has no accent is a ?."""
     return "".join(_escaped(*found.groups()) for found in _CLUSTER.finditer(text))
 
 
@@ -227,18 +236,12 @@ def _escaped(c: str, marks: str = "") -> str:
         if c.isalnum() and all(mark in _ACCENTS for mark in marks):
             return _accented(_escaped(c).rstrip(), marks)
         return _escaped(c) + "?" * len(marks)
-    if re.fullmatch(_MARK, c):
+    if c in _LATEX:
+        return _LATEX[c]
+    if not c.isprintable() or re.fullmatch(_MARK, c) or c == "\N{REPLACEMENT CHARACTER}":
         return "?"
-    if c in _POWER:
-        return f"{{}}^{{{c.translate(_DIGITS)}}}"
-    if c in _INDEX:
-        return f"{{}}_{{{_INDEX.index(c)}}}"
-    if c in _LATEX_ESCAPES:
-        return _LATEX_ESCAPES[c]
-    if c in _GREEK:
-        return f"\\{_GREEK[c]} "
-    if c.isascii() or not c.isprintable() or c == "\N{REPLACEMENT CHARACTER}":
-        return c if c.isascii() and c.isprintable() else "?"
+    if c.isascii():
+        return c
     letter, *accents = list(_normalized("NFD", c))
     if letter.isascii() and accents and all(mark in _ACCENTS for mark in accents):
         return _accented(letter, accents)
