@@ -70,16 +70,15 @@ class Graph:
             if node.op is None:
                 continue
             parents = node.parents
-            joins = False
-            owners: set[str | None] = set()
             if node.op is ops.affine_row or node.op is ops.mul:  # w·x + b, but not w·w
-                mine = [p for p in parents if p.op is None and p in result]
-                owners = {result[p] for p in mine}
-                joins = len(mine) < len(node.operands)
-            elif node.op is ops.add:  # of a product, or b, but not of the outputs of two uses
-                owners = {result.get(p) for p in parents}
+                terms = [p for p in parents if p.op is None and p in result]
+                joins = len(terms) < len(node.operands)
+            else:  # a sum with a product, or b, but not of the outputs of two uses
+                terms = list(parents)
                 single = any(p.op is None or p.op is ops.mul for p in parents)
                 joins = len(parents) == 2 and single and not sums.isdisjoint(parents)
+                joins = joins and node.op is ops.add
+            owners = {result.get(p) for p in terms}
             if joins and len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
                 sums.add(node)
@@ -104,7 +103,7 @@ class Graph:
         return result
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Box:
     """What stands for a "node", or for those of a "module", for nodes "alike", or for "more"."""
 
@@ -112,7 +111,7 @@ class Box:
     kind: str
     title: str = ""  # the path of a module
     nodes: list[Value] = field(default_factory=list)
-    sources: Counter[Box] = field(default_factory=Counter)  # how many edges come from which boxes
+    sources: dict[Box, int] = field(default_factory=dict)  # how many edges come from which boxes
 
 
 def is_neuron(path: str) -> bool:
@@ -199,7 +198,7 @@ def _boxes(graph: Graph, groups: Groups) -> list[Box]:
         box.nodes.append(node)
         for parent in node.parents:
             if (source := box_of[parent]) is not box:
-                box.sources[source] += 1
+                box.sources[source] = box.sources.get(source, 0) + 1
     for box in by_group.values():
         if box.kind == "alike" and len(box.nodes) == 1:
             box.kind = "node"
@@ -227,7 +226,8 @@ def boxes(graph: Graph, groups: Groups, limit: int) -> list[Box]:
         if box not in kept:
             rest.nodes += box.nodes
             continue
-        counts, box.sources = box.sources, Counter()
+        counts, box.sources = box.sources, {}
         for source, edges in counts.items():
-            box.sources[source if source in kept else rest] += edges
+            source = source if source in kept else rest
+            box.sources[source] = box.sources.get(source, 0) + edges
     return [rest, *(box for box in every if box in kept)]

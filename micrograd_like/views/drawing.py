@@ -503,10 +503,10 @@ def _tip(text: str) -> str:
 
 def renderer() -> str:
     """The path of `dot`, or of the program of the `svg` extra. Raises RendererError."""
-    found = shutil.which("dot") or shutil.which("graphviz-pure")
-    if found is None:  # an environment's programs need not be on PATH
-        for folder in (Path(sys.executable).parent, sysconfig.get_path("scripts")):
-            found = found or shutil.which("graphviz-pure", path=str(folder))
+    # An environment's programs need not be on PATH.
+    beside = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    port = "graphviz-pure"
+    found = shutil.which("dot") or shutil.which(port) or shutil.which(port, path=beside)
     if found is None:
         raise RendererError(
             "drawing needs Graphviz: install it (apt install graphviz, brew install graphviz), "
