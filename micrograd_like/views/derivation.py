@@ -473,9 +473,7 @@ def _written(
         if values is None:
             continue
         numbers = expression.written(style, numbers=values, spaced=True, most=MOST_TERMS)
-        value = values.get(symbol.name)
-        if value is None:
-            value = expression.evaluate(values)
+        value = values[symbol.name]
         if numbers == symbols and expression.number in (None, value):
             continue
         result = numeral(value) if style == "text" else latex_numeral(value)
