@@ -6,16 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from reference import labelled
 
 from micrograd_like import Op, Value, affine, grad, ops
 from micrograd_like.errors import InputError
 from micrograd_like.views.derivation import derive
 from micrograd_like.views.symbols import SymbolicGraph
-
-
-def labelled(value: Value, label: str) -> Value:
-    value.label = label
-    return value
 
 
 def last(root: Value, wrt: Value, **options: Any) -> str:
