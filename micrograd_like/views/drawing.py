@@ -446,7 +446,7 @@ class _Picture:
 
 
 def _generic(node: Value) -> str:
-    """The operation as its row writes it: w·x + b, x - y, tanh(x)."""
+    """The operation in general terms: w·x + b, x - y, tanh(x)."""
     assert node.op is not None
     if node.op.arity is None and "@" in node.op.text:
         return f"{node.op.name}(…)"
