@@ -105,6 +105,7 @@ def test_activations_with_different_parameters_are_different_functions() -> None
     three = derive(y * p.tanh(), p, activation="α")
     assert "α_leaky_relu_2(p)" in three.text
     assert "α_tanh(p)" in three.text
+    assert "α_1′(p)" in derive(y * p.tanh(), p, activation={"leaky_relu": "α", "tanh": "α_1"}).text
     same = {"tanh": "f", "sigmoid": "f"}
     with pytest.raises(InputError, match="'f' for both tanh and sigmoid"):
         derive(p.tanh().sigmoid(), p, activation=same)
