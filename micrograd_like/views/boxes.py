@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,9 +27,9 @@ _READABLE_EDGES = 400
 _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
-_MODULE_PATH = re.compile(r"(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
+_MODULE_PATH = re.compile(r"^(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
 _NEURON = re.compile(r"neurons\[\d{1,9}\]$")
-_LONGEST_PATH = 1000  # the patterns take time quadratic in a label's length
+_LONGEST_PATH = 1000
 
 
 class Graph:
@@ -41,11 +41,7 @@ class Graph:
         self.index = {node: i for i, node in enumerate(self.order)}
         self.names = names(self.order)
         leaves = [node for node in self.order if node.op is None]
-        self.parameters = parameters | {
-            leaf
-            for leaf in leaves
-            if len(leaf.label) <= _LONGEST_PATH and _PARAMETER.search(leaf.label)
-        }
+        self.parameters = parameters | {leaf for leaf in leaves if _found(_PARAMETER, leaf.label)}
         self.uses = Counter(roots)
         for node in self.order:
             self.uses.update(node.parents)
@@ -57,12 +53,11 @@ class Graph:
         A neuron has the parameters that are labelled so, the sum of products with them (one node,
         or single ones), and the function that is applied to the sum, and to nothing else.
         """
-        result: dict[Value, str] = {}
-        for leaf in leaves:
-            if leaf in self.parameters and len(leaf.label) <= _LONGEST_PATH:
-                path = _MODULE_PATH.match(leaf.label)
-                if path:
-                    result[leaf] = path[1]
+        result = {
+            leaf: path[1]
+            for leaf in leaves
+            if leaf in self.parameters and (path := _found(_MODULE_PATH, leaf.label))
+        }
         sums: set[Value] = set()
         inner: set[Value] = set()  # those that are terms of a sum themselves
         applied: dict[str, list[Value]] = {}
@@ -70,16 +65,17 @@ class Graph:
             if node.op is None:
                 continue
             parents = node.parents
-            if node.op is ops.affine_row or node.op is ops.mul:  # w·x + b, but not w·w
+            terms: Sequence[Value] = ()
+            if node.op is ops.affine_row or node.op is ops.mul:
                 terms = [p for p in parents if p.op is None and p in result]
-                joins = len(terms) < len(node.operands)
-            else:  # a sum with a product, or b, but not of the outputs of two uses
-                terms = list(parents)
+                if len(terms) == len(node.operands):  # w·x + b, but not w·w
+                    terms = ()
+            elif node.op is ops.add and len(parents) == 2:
+                # The sum with a product, or with b, but not of the outputs of two uses.
                 single = any(p.op is None or p.op is ops.mul for p in parents)
-                joins = len(parents) == 2 and single and not sums.isdisjoint(parents)
-                joins = joins and node.op is ops.add
+                terms = parents if single and not sums.isdisjoint(parents) else ()
             owners = {result.get(p) for p in terms}
-            if joins and len(owners) == 1 and (owner := owners.pop()) is not None:
+            if len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
                 sums.add(node)
                 inner.update(p for p in parents if result.get(p) == owner)
@@ -101,6 +97,11 @@ class Graph:
                 for node in nodes:
                     del result[node]
         return result
+
+
+def _found(pattern: re.Pattern[str], label: str) -> re.Match[str] | None:
+    # The patterns take time quadratic in a label's length.
+    return pattern.search(label) if len(label) <= _LONGEST_PATH else None
 
 
 @dataclass(eq=False, slots=True)
@@ -134,11 +135,11 @@ def grouped(graph: Graph, collapse: Collapse, max_nodes: int) -> Groups:
     """The finest groups that `collapse` allows and that make a readable picture."""
     few = min(_READABLE_BOXES, max_nodes)
     by_neuron: Groups = dict(graph.modules)
-    if collapse == "none" or (
-        collapse == "auto" and (not by_neuron or len(graph.order) <= few // 2)
-    ):
+    if collapse == "none":
         return {}
     if collapse == "auto":
+        if not by_neuron or len(graph.order) <= few // 2:
+            return {}
         used_once = all(graph.uses[p] == 1 for p in by_neuron if p.op is None)
         if used_once and count(graph, by_neuron) <= few:
             edges = sum(len(box.sources) for box in _boxes(graph, by_neuron))
