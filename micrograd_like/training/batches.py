@@ -33,15 +33,17 @@ class Examples:
         self._width = len(_row(columns[0][0]))
         self._free = max(1, _MANY // max(1, self._width)) if late else len(places)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many there are."""
         return len(self.places)
 
     def hold_out(self, fraction: float, random: Random) -> Examples:
         """Take that fraction of the examples out, at random, and return them."""
-        count = round(fraction * len(self)) if 0.0 < fraction < 1.0 else 0
-        if not 0 < count < len(self):
+        count = round(fraction * self.count) if 0.0 < fraction < 1.0 else 0
+        if not 0 < count < self.count:
             raise InputError(
-                f"validation={fraction!r} holds out {count} of {len(self)} examples: give a "
+                f"validation={fraction!r} holds out {count} of {self.count} examples: give a "
                 "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
             )
         self.shuffle(random)
@@ -55,7 +57,7 @@ class Examples:
 
     def sample(self, count: int) -> Batch:
         """About that many of the examples, the first and others at equal distances."""
-        return self._take(self.places[:: max(1, len(self) // count)])
+        return self._take(self.places[:: max(1, self.count // count)])
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
@@ -73,7 +75,7 @@ class Examples:
         from zlib import crc32
 
         total = 0
-        places = self.places[:: max(1, len(self) // 1000)] if self.late else self.places
+        places = self.places[:: max(1, self.count // 1000)] if self.late else self.places
         for inputs, targets in self._batches(places, self._free):
             for row, target in zip(inputs, targets, strict=True):
                 numbers = target if isinstance(target, list) else [target]
@@ -105,7 +107,7 @@ class Batches:
     iterator has its batches once. The first batch is read at once, and is not lost.
     """
 
-    late = True
+    count = "batches"
 
     def __init__(self, source: Any, epochs: int, name: str = "X") -> None:
         if isinstance(source, Iterator):

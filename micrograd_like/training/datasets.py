@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
 
 from ..errors import InputError, MissingExtraError
+from ..words import several
 
 
 @dataclass(frozen=True)
@@ -42,32 +44,37 @@ def scale(X: list[list[float]], shift: list[float], scale: list[float]) -> list[
 
 def moons(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two interleaving half circles of radius 1, n/2 points each, with Gaussian noise."""
-    random = Random(seed)
-    rows, labels = [], []
-    for i in range(n):
-        angle, label = math.pi * random.random(), i % 2
+
+    def point(label: int, random: Random) -> tuple[float, float]:
+        angle = math.pi * random.random()
         x, y = math.cos(angle), math.sin(angle)
-        if label:
-            x, y = 1.0 - x, 0.5 - y
-        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
-        labels.append(label)
-    return _plane("moons", rows, labels)
+        return (1.0 - x, 0.5 - y) if label else (x, y)
+
+    return _plane("moons", point, n, noise, seed)
 
 
 def circles(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two circles around the origin, of radius 1 and 1/2, n/2 points each, with Gaussian noise."""
-    random = Random(seed)
-    rows, labels = [], []
-    for i in range(n):
-        angle, label = 2.0 * math.pi * random.random(), i % 2
+
+    def point(label: int, random: Random) -> tuple[float, float]:
+        angle = 2.0 * math.pi * random.random()
         radius = 0.5 if label else 1.0
-        x, y = radius * math.cos(angle), radius * math.sin(angle)
-        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
-        labels.append(label)
-    return _plane("circles", rows, labels)
+        return radius * math.cos(angle), radius * math.sin(angle)
+
+    return _plane("circles", point, n, noise, seed)
 
 
-def _plane(name: str, rows: list[list[float]], labels: list[int]) -> Dataset:
+def _plane(
+    name: str,
+    point: Callable[[int, Random], tuple[float, float]],
+    n: int,
+    noise: float,
+    seed: int,
+) -> Dataset:
+    """Points of the classes 0 and 1 in turn, each moved by the noise."""
+    random = Random(seed)
+    labels = [i % 2 for i in range(n)]
+    rows = [[x + random.gauss(0.0, noise) for x in point(label, random)] for label in labels]
     return Dataset(name, rows, labels, ["x1", "x2"], "label", ["0", "1"], [0.0] * 2, [1.0] * 2)
 
 
@@ -119,10 +126,7 @@ class Table:
     def texts(self, name: str) -> list[str]:
         """The cells of one column, none of them empty. Raises InputError naming row and column."""
         place = self.column(name)
-        for line, cells in self.rows:
-            if not cells[place].strip():
-                raise InputError(f"{self.path}: row {line}, column {name!r:.80}: the cell is empty")
-        return [cells[place].strip() for _, cells in self.rows]
+        return [self._text(line, cells[place], name) for line, cells in self.rows]
 
     def _number(self, line: int, cell: str, name: str) -> float:
         try:
@@ -130,10 +134,19 @@ class Table:
             x = float(cell) if cell.isascii() and "_" not in cell else math.nan
         except ValueError:
             x = math.nan
-        if math.isfinite(x):
-            return x
-        problem = f"{cell!r:.60} is not a finite number" if cell.strip() else "the cell is empty"
-        raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
+        if not math.isfinite(x):
+            self._text(line, cell, name)  # which refuses an empty one
+            raise self._refused(line, name, f"{cell!r:.60} is not a finite number")
+        return x
+
+    def _text(self, line: int, cell: str, name: str) -> str:
+        text = cell.strip()
+        if not text:
+            raise self._refused(line, name, "the cell is empty")
+        return text
+
+    def _refused(self, line: int, name: str, problem: str) -> InputError:
+        return InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -255,5 +268,4 @@ def _natural(text: str) -> tuple[float, str]:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(f"{name!r:.80}" for name in names[:6])
-    return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
+    return several([f"{name!r:.80}" for name in names], 6)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
-from .fitting import History
+from .history import History
 
 if TYPE_CHECKING:
     from ..checks.checking import Curve

@@ -345,7 +345,7 @@ def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, 
 
     def cut(self):
         step(self)
-        if self._memory[0] == 5:  # of two an epoch
+        if self.state_dict()["memory"]["steps"] == 5:  # of two an epoch
             raise end
 
     with monkeypatch.context() as patch:

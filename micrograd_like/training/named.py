@@ -1,0 +1,87 @@
+"""The losses and optimizers that `fit` knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from .. import losses
+from ..engine import Value, no_grad
+from ..errors import DomainError, InputError
+from ..nn import Module
+from ..optim import SGD, Adam, Optimizer
+
+
+class Loss(NamedTuple):
+    """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
+
+    of: Callable[[Any, Any], Value]
+    predict: Callable[[list[float]], float] | None
+
+    def right(self, outputs: Iterable[list[float]], targets: Sequence[Any]) -> int:
+        """How many outputs are taken for what their target says; 0 where there are no labels."""
+        if self.predict is None:
+            return 0
+        return sum(self.predict(out) == t for out, t in zip(outputs, targets, strict=True))
+
+    def target_check(self, model: Callable[[Any], Any], x: Any) -> Callable[[Any], object]:
+        """A function that lets a named loss see a target, on numbers, before any step is made."""
+        if self not in LOSSES.values():
+            return lambda target: None
+        with no_grad():
+            output = model(x)
+
+        def check(target: Any) -> None:
+            # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
+            with no_grad(), suppress(DomainError):
+                self.of(output, target)
+
+        return check
+
+
+def _largest(outputs: list[float]) -> float:
+    return float(max(range(len(outputs)), key=outputs.__getitem__))
+
+
+LOSSES = {
+    "mse": Loss(losses.mse, None),
+    "cross_entropy": Loss(losses.cross_entropy, _largest),
+    "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
+    "binary_cross_entropy_with_logits": Loss(
+        losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
+    ),
+    "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
+}
+
+OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
+    "sgd": lambda parameters: SGD(parameters, lr=0.1),
+    "adam": lambda parameters: Adam(parameters, lr=0.01),
+}
+
+
+def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
+    """The loss of that name, or a function as a loss. Raises InputError."""
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise InputError(f"there is no loss {loss!r:.60}; there are {', '.join(LOSSES)}")
+        return LOSSES[loss]
+    if not callable(loss):
+        raise InputError(f"a loss is a name or a function of output and target, got {loss!r:.60}")
+    return next((known for known in LOSSES.values() if known.of is loss), Loss(loss, None))
+
+
+def find_optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
+    """One of that name for the model's parameters, or one that was made. Raises InputError."""
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            names = ", ".join(OPTIMIZERS)
+            raise InputError(f"there is no optimizer {optimizer!r:.60}; there are {names}")
+        if not isinstance(model, Module):
+            raise InputError("an optimizer by name needs a Module: make one of your parameters")
+        return OPTIMIZERS[optimizer](model.parameters())
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"an optimizer is a name or made for parameters, got {optimizer!r:.60}")
+    if isinstance(model, Module) and not set(optimizer.params) <= set(model.parameters()):
+        raise InputError("the optimizer was made for parameters that are not this model's")
+    return optimizer
