@@ -15,6 +15,7 @@ from .engine import Value, affine, apply_unary
 from .errors import InputError, warn
 from .numerics import is_count, number
 from .ops import Op
+from .words import several
 
 Activation = str | Op | Callable[[Any], Any] | None
 
@@ -44,9 +45,8 @@ class Module:
         parameters = [parameter for _, parameter in named]
         rebound = [name for name, p in named if p.op is not None and _is_update(p, parameters)]
         if rebound:
-            more = f" (and {len(rebound) - 1} more)" if len(rebound) > 1 else ""
             warn(
-                f"{rebound[0]}{more} is a computed node, not the parameter it was: "
+                f"instead of a parameter there is a computed node at {several(rebound)}: "
                 "what trains the parameter does not reach it, and its graph grows with every step; "
                 "change a parameter in place, e.g. w.data -= lr * w.grad"
             )

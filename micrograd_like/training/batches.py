@@ -1,7 +1,8 @@
 """What `fit` learns from: examples in lists or memory-mapped arrays, or an iterable of batches.
 
 Both kinds give batches of checked examples: inputs, each a list of floats, and their targets.
-Lists are checked at once; what is `late`, because it may be larger than memory, when it is read.
+Lists are checked at once. Memory-mapped arrays and batches may be larger than memory: they are read
+late, and checked when they are read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from random import Random
 from typing import Any
@@ -19,24 +21,30 @@ from ..numerics import number
 Batch = tuple[list[Any], list[Any]]
 Check = Callable[[Any], object]
 
-_MANY = 2**16  # numbers of a memory-mapped array that are held at a time where that is free
+_MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 
 
 class Examples:
-    """The examples at `places` of two columns, inputs and targets, in that order."""
+    """The rows of X with their targets y. Raises InputError if they don't fit."""
 
-    def __init__(self, columns: Sequence[Any], places: array[int], late: bool) -> None:
-        self.columns = columns
-        self.places = places
-        self.late = late
+    def __init__(self, X: Any, y: Any) -> None:
+        self._late = _on_disk(X) or _on_disk(y)
+        self._columns: Sequence[Any]
+        if self._late:
+            self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
+            _check_lengths(*self._columns)
+        else:
+            self._columns = _checked(X, y)
+        self._places = array("q", range(len(self._columns[0])))
         self._check: Check | None = None
-        self._width = len(_row(columns[0][0]))
-        self._free = max(1, _MANY // max(1, self._width)) if late else len(places)
+        self._width = len(_row(self._columns[0][0]))
+        # How many examples are held at a time where that is free.
+        self._free = max(1, _MANY // max(1, self._width)) if self._late else len(self._places)
 
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(self.places)
+        return len(self._places)
 
     def hold_out(self, fraction: float, random: Random) -> Examples:
         """Take that fraction of the examples out, at random, and return them."""
@@ -47,35 +55,35 @@ class Examples:
                 "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
             )
         self.shuffle(random)
-        held = Examples(self.columns, self.places[:count], self.late)
-        self.places = self.places[count:]
+        held = copy(self)
+        held._places, self._places = self._places[:count], self._places[count:]
         return held
 
     def shuffle(self, random: Random) -> None:
         """Put the examples in another order."""
-        random.shuffle(self.places)
+        random.shuffle(self._places)
 
     def sample(self, count: int) -> Batch:
         """About that many of the examples, the first and others at equal distances."""
-        return self._take(self.places[:: max(1, self.count // count)])
+        return self._take(self._places[:: max(1, self.count // count)])
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
-        return self._batches(self.places, size or self._free)
+        return self._batches(self._places, size or self._free)
 
     def check_targets(self, check: Check) -> None:
-        """Let `check`, which raises InputError, see every target: now, or if `late` when read."""
-        if self.late:
+        """Let `check`, which raises InputError, see every target: now, or when it is read."""
+        if self._late:
             self._check = check
         else:
-            _check_all(check, [self.columns[1][i] for i in self.places], self.places)
+            _check_all(check, [self._columns[1][i] for i in self._places], self._places)
 
     def digest(self) -> int:
-        """A checksum by which to know the examples again; of a `late` column's, about 1,000."""
+        """A checksum by which to know the examples again; where they are read late, of 1,000."""
         from zlib import crc32
 
         total = 0
-        places = self.places[:: max(1, self.count // 1000)] if self.late else self.places
+        places = self._places[:: max(1, self.count // 1000)] if self._late else self._places
         for inputs, targets in self._batches(places, self._free):
             for row, target in zip(inputs, targets, strict=True):
                 numbers = target if isinstance(target, list) else [target]
@@ -93,9 +101,9 @@ class Examples:
     def _take(self, places: array[int]) -> Batch:
         inputs, targets = (
             [column[i] for i in places] if isinstance(column, list) else column[list(places)]
-            for column in self.columns
+            for column in self._columns
         )
-        if not self.late:
+        if not self._late:
             return inputs, targets
         return _checked(inputs, targets, places, self._width, self._check)
 
@@ -139,10 +147,10 @@ class Batches:
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The batches of one epoch, as they come."""
-        first, self._first = self._first, []
-        if not first:
+        if self._first:
+            yield self._first.pop()
+        else:
             self._opened = self._begin()
-        yield from first
         yield from self._opened
 
     def check_targets(self, check: Check) -> None:
@@ -177,18 +185,6 @@ class Batches:
             )
 
 
-def examples(X: Any, y: Any) -> Examples:
-    """The rows of X with their targets y. Raises InputError if they don't fit."""
-    late = _on_disk(X) or _on_disk(y)
-    columns: Sequence[Any]
-    if late:
-        columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
-        _check_lengths(*columns)
-    else:
-        columns = _checked(X, y)
-    return Examples(columns, array("q", range(len(columns[0]))), late)
-
-
 def held_out(
     validation: Any, source: Examples | Batches, epochs: int, random: Random
 ) -> Examples | Batches | None:
@@ -202,7 +198,7 @@ def held_out(
                 f"validation is a pair (X, y) or a fraction, got {len(validation)} items; give "
                 "batches as a function that returns an iterator"
             )
-        held = examples(*validation)
+        held = Examples(*validation)
     elif callable(validation) or (
         isinstance(validation, Iterable) and not isinstance(validation, (str, bytes, dict))
     ):

@@ -6,10 +6,12 @@ import csv
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from ..errors import InputError, MissingExtraError
 from ..words import several
@@ -44,37 +46,32 @@ def scale(X: list[list[float]], shift: list[float], scale: list[float]) -> list[
 
 def moons(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two interleaving half circles of radius 1, n/2 points each, with Gaussian noise."""
-
-    def point(label: int, random: Random) -> tuple[float, float]:
-        angle = math.pi * random.random()
+    random = Random(seed)
+    rows, labels = [], []
+    for i in range(n):
+        angle, label = math.pi * random.random(), i % 2
         x, y = math.cos(angle), math.sin(angle)
-        return (1.0 - x, 0.5 - y) if label else (x, y)
-
-    return _plane("moons", point, n, noise, seed)
+        if label:
+            x, y = 1.0 - x, 0.5 - y
+        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
+        labels.append(label)
+    return _plane("moons", rows, labels)
 
 
 def circles(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two circles around the origin, of radius 1 and 1/2, n/2 points each, with Gaussian noise."""
-
-    def point(label: int, random: Random) -> tuple[float, float]:
-        angle = 2.0 * math.pi * random.random()
-        radius = 0.5 if label else 1.0
-        return radius * math.cos(angle), radius * math.sin(angle)
-
-    return _plane("circles", point, n, noise, seed)
-
-
-def _plane(
-    name: str,
-    point: Callable[[int, Random], tuple[float, float]],
-    n: int,
-    noise: float,
-    seed: int,
-) -> Dataset:
-    """Points of the classes 0 and 1 in turn, each moved by the noise."""
     random = Random(seed)
-    labels = [i % 2 for i in range(n)]
-    rows = [[x + random.gauss(0.0, noise) for x in point(label, random)] for label in labels]
+    rows, labels = [], []
+    for i in range(n):
+        angle, label = 2.0 * math.pi * random.random(), i % 2
+        radius = 0.5 if label else 1.0
+        x, y = radius * math.cos(angle), radius * math.sin(angle)
+        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
+        labels.append(label)
+    return _plane("circles", rows, labels)
+
+
+def _plane(name: str, rows: list[list[float]], labels: list[int]) -> Dataset:
     return Dataset(name, rows, labels, ["x1", "x2"], "label", ["0", "1"], [0.0] * 2, [1.0] * 2)
 
 
@@ -117,36 +114,35 @@ class Table:
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
-        places = [(self.column(name), name) for name in names]
-        return [
-            [self._number(line, cells[place], name) for place, name in places]
-            for line, cells in self.rows
-        ]
+        return list(map(list, zip(*[self._read(name, _number) for name in names], strict=True)))
 
     def texts(self, name: str) -> list[str]:
         """The cells of one column, none of them empty. Raises InputError naming row and column."""
-        place = self.column(name)
-        return [self._text(line, cells[place], name) for line, cells in self.rows]
+        return self._read(name, _text)
 
-    def _number(self, line: int, cell: str, name: str) -> float:
-        try:
-            # Python's float also reads 1_000 and the digits of other scripts.
-            x = float(cell) if cell.isascii() and "_" not in cell else math.nan
-        except ValueError:
-            x = math.nan
-        if not math.isfinite(x):
-            self._text(line, cell, name)  # which refuses an empty one
-            raise self._refused(line, name, f"{cell!r:.60} is not a finite number")
-        return x
+    def _read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
+        place, found = self.column(name), []
+        for line, cells in self.rows:
+            try:
+                found.append(convert(cells[place].strip()))
+            except ValueError as error:
+                where = f"{self.path}: row {line}, column {name!r:.80}"
+                raise InputError(f"{where}: {error}") from None
+        return found
 
-    def _text(self, line: int, cell: str, name: str) -> str:
-        text = cell.strip()
-        if not text:
-            raise self._refused(line, name, "the cell is empty")
-        return text
 
-    def _refused(self, line: int, name: str, problem: str) -> InputError:
-        return InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
+def _text(cell: str) -> str:
+    if not cell:
+        raise ValueError("the cell is empty")
+    return cell
+
+
+def _number(cell: str) -> float:
+    # Python's float also reads 1_000 and the digits of other scripts.
+    with suppress(ValueError):
+        if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
+            return x
+    raise ValueError(f"{_text(cell)!r:.60} is not a finite number")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:

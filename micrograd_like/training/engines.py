@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import losses
 from ..engine import Value, no_grad
-from ..errors import DomainError, InputError, TraceError, warn
+from ..errors import DomainError, TraceError, warn
 from ..optim import Optimizer
 from .batches import Batch
 from .named import Loss
@@ -83,14 +83,6 @@ def _computed(
     mean = losses.mean([loss.of(out, t) for out, t in zip(outputs, targets, strict=True)])
     numbers = ([v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs)
     return mean, loss.right(numbers, targets)
-
-
-def check(name: str, devices: int | None) -> None:
-    """Raises InputError for what is no engine, and for devices that it does not have."""
-    if name not in ENGINES:
-        raise InputError(f"engine is one of {', '.join(ENGINES)}, not {name!r:.60}")
-    if devices is not None and name != "jax":
-        raise InputError("devices are for engine='jax'")
 
 
 def agree(parts: Mapping[str, object]) -> None:

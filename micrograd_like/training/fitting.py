@@ -21,10 +21,10 @@ from ..nn import architecture
 from ..numerics import is_count
 from ..optim import Optimizer
 from . import checkpoints, engines
-from .batches import Batch, Batches, Examples, examples, held_out
+from .batches import Batch, Batches, Examples, held_out
 from .engines import Engine
 from .history import History
-from .named import find_loss, find_optimizer
+from .named import check_name, find_loss, find_optimizer
 
 BATCH_SIZE = 32
 
@@ -80,7 +80,9 @@ def fit(
     `detect_anomaly` the eager engine raises AnomalyError earlier, where a number stops being
     finite, and leaves the parameters at which it did.
     """
-    engines.check(engine, devices)
+    check_name("engine", engine, engines.ENGINES)
+    if devices is not None and engine != "jax":
+        raise InputError("devices are for engine='jax'")
     epochs = _whole("epochs", epochs)
     if batch_size is not None:
         batch_size = _whole("batch_size", batch_size)
@@ -99,7 +101,7 @@ def fit(
             raise InputError("batches without y are as large as they are: leave out batch_size")
         source = Batches(X, epochs - finished)
     else:
-        source = examples(X, y)
+        source = Examples(X, y)
     held = held_out(validation, source, epochs - finished, random)
     size = (batch_size or source.count) if isinstance(source, Examples) else None
     descent = find_optimizer(optimizer, model)

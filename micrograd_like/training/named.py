@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from .. import losses
@@ -55,16 +56,21 @@ LOSSES = {
 }
 
 OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
-    "sgd": lambda parameters: SGD(parameters, lr=0.1),
-    "adam": lambda parameters: Adam(parameters, lr=0.01),
+    "sgd": partial(SGD, lr=0.1),
+    "adam": partial(Adam, lr=0.01),
 }
+
+
+def check_name(kind: str, name: str, names: Collection[str]) -> None:
+    """Raises InputError, with the names that there are."""
+    if name not in names:
+        raise InputError(f"there is no {kind} {name!r:.60}; there are {', '.join(names)}")
 
 
 def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
     """The loss of that name, or a function as a loss. Raises InputError."""
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise InputError(f"there is no loss {loss!r:.60}; there are {', '.join(LOSSES)}")
+        check_name("loss", loss, LOSSES)
         return LOSSES[loss]
     if not callable(loss):
         raise InputError(f"a loss is a name or a function of output and target, got {loss!r:.60}")
@@ -74,9 +80,7 @@ def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
 def find_optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
     """One of that name for the model's parameters, or one that was made. Raises InputError."""
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            names = ", ".join(OPTIMIZERS)
-            raise InputError(f"there is no optimizer {optimizer!r:.60}; there are {names}")
+        check_name("optimizer", optimizer, OPTIMIZERS)
         if not isinstance(model, Module):
             raise InputError("an optimizer by name needs a Module: make one of your parameters")
         return OPTIMIZERS[optimizer](model.parameters())
