@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import losses
-from ..engine import Value, no_grad
+from ..engine import Value
 from ..errors import DomainError, TraceError, warn
+from ..modes import no_grad
 from ..optim import Optimizer
 from .batches import Batch
 from .named import Loss

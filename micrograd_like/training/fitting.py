@@ -14,9 +14,9 @@ from numbers import Integral
 from random import Random
 from typing import Any
 
-from .. import collector
-from ..engine import Value, no_grad
+from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
+from ..modes import no_grad, paused
 from ..nn import architecture
 from ..numerics import is_count
 from ..optim import Optimizer
@@ -135,7 +135,7 @@ def fit(
                 source.shuffle(random)
         history.run, history.optimizer = run, descent
         learner = _Learner(way, descent)
-        with collector.paused(), _progress(history, epochs, progress) as show:
+        with paused(), _progress(history, epochs, progress) as show:
             for epoch in range(finished + 1, epochs + 1):
                 history.begin_epoch()
                 source.shuffle(random)

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .. import losses
-from ..engine import Value, no_grad
+from ..engine import Value
 from ..errors import DomainError, InputError
+from ..modes import no_grad
 from ..nn import Module
 from ..optim import SGD, Adam, Optimizer
 
