@@ -19,7 +19,8 @@ from ..errors import InputError, OperandError
 from ..numerics import number
 
 Batch = tuple[list[Any], list[Any]]
-Check = Callable[[Any], object]
+# Raises InputError for a target that the loss cannot use; of inputs, targets and their places.
+Check = Callable[[list[Any], list[Any], Iterable[int]], None]
 
 _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 
@@ -27,16 +28,17 @@ _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 class Examples:
     """The rows of X with their targets y. Raises InputError if they don't fit."""
 
-    def __init__(self, X: Any, y: Any) -> None:
+    def __init__(self, X: Any, y: Any, check: Check) -> None:
         self._late = _on_disk(X) or _on_disk(y)
         self._columns: Sequence[Any]
         if self._late:
             self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
             _check_lengths(*self._columns)
         else:
-            self._columns = _checked(X, y)
+            X, y = self._columns = _checked(X, y)
+            check(X, y, range(len(X)))
         self._places = array("q", range(len(self._columns[0])))
-        self._check: Check | None = None
+        self._check = check
         self._width = len(_row(self._columns[0][0]))
         # How many examples are held at a time where that is free.
         self._free = max(1, _MANY // max(1, self._width)) if self._late else len(self._places)
@@ -71,13 +73,6 @@ class Examples:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
         return self._batches(self._places, size or self._free)
 
-    def check_targets(self, check: Check) -> None:
-        """Let `check`, which raises InputError, see every target: now, or when it is read."""
-        if self._late:
-            self._check = check
-        else:
-            _check_all(check, [self._columns[1][i] for i in self._places], self._places)
-
     def digest(self) -> int:
         """A checksum by which to know the examples again; where they are read late, of 1,000."""
         from zlib import crc32
@@ -105,7 +100,9 @@ class Examples:
         )
         if not self._late:
             return inputs, targets
-        return _checked(inputs, targets, places, self._width, self._check)
+        inputs, targets = _checked(inputs, targets, places, self._width)
+        self._check(inputs, targets, places)
+        return inputs, targets
 
 
 class Batches:
@@ -117,7 +114,7 @@ class Batches:
 
     count = "batches"
 
-    def __init__(self, source: Any, epochs: int, name: str = "X") -> None:
+    def __init__(self, source: Any, epochs: int, check: Check, name: str = "X") -> None:
         if isinstance(source, Iterator):
             if epochs > 1:
                 raise InputError(
@@ -131,7 +128,7 @@ class Batches:
             )
         self._name = name
         self._open = source if callable(source) else partial(iter, source)
-        self._check: Check | None = None
+        self._check = check
         self._width: int | None = None
         self._opened = self._begin()
         self._first: list[Batch] = [next(self._opened)]
@@ -153,12 +150,6 @@ class Batches:
             self._opened = self._begin()
         yield from self._opened
 
-    def check_targets(self, check: Check) -> None:
-        """Let `check`, which raises InputError, see every target before its batch is given."""
-        self._check = check
-        if self._first:
-            _check_all(check, self._first[0][1], None, f"batch 1 of {self._name}: ")
-
     def digest(self) -> int:
         """Nothing: what the batches hold is not known before they are read."""
         return 0
@@ -172,12 +163,13 @@ class Batches:
             except (TypeError, ValueError):
                 raise InputError(f"{where} is a pair (X, y), got {batch!r:.60}") from None
             try:
-                checked = _checked(X, y, None, self._width, self._check)
+                inputs, targets = _checked(X, y, None, self._width)
+                self._width = len(inputs[0])
+                self._check(inputs, targets, range(len(targets)))
             except (InputError, OperandError) as error:
                 hint = " (without y, X is an iterable of batches)" if self._width is None else ""
                 raise type(error)(f"{where}: {error}{hint}") from None
-            self._width = len(checked[0][0])
-            yield checked
+            yield inputs, targets
         if not count:
             raise InputError(
                 f"{self._name} has no batches"
@@ -186,23 +178,24 @@ class Batches:
 
 
 def held_out(
-    validation: Any, source: Examples | Batches, epochs: int, random: Random
+    validation: Any, source: Examples | Batches, epochs: int, check: Check, random: Random
 ) -> Examples | Batches | None:
     """What to validate on; the examples of a fraction are taken out of `source`."""
     if validation is None:
         return None
     held: Examples | Batches
+    wanted = len(source.sample(1)[0][0])
     if isinstance(validation, (tuple, list)):
         if len(validation) != 2:
             raise InputError(
                 f"validation is a pair (X, y) or a fraction, got {len(validation)} items; give "
                 "batches as a function that returns an iterator"
             )
-        held = Examples(*validation)
+        held = Examples(validation[0], validation[1], check)
     elif callable(validation) or (
         isinstance(validation, Iterable) and not isinstance(validation, (str, bytes, dict))
     ):
-        held = Batches(validation, epochs, "validation")
+        held = Batches(validation, epochs, check, "validation")
     elif isinstance(source, Batches):
         raise InputError(
             f"validation={validation!r:.60}: nothing can be held out of batches: give a pair "
@@ -210,18 +203,14 @@ def held_out(
         )
     else:
         return source.hold_out(number(validation), random)
-    width, wanted = len(held.sample(1)[0][0]), len(source.sample(1)[0][0])
+    width = len(held.sample(1)[0][0])
     if width != wanted:
         raise InputError(f"validation has rows of {width} numbers, X of {wanted}")
     return held
 
 
 def _checked(
-    X: Any,
-    y: Any,
-    places: Sequence[int] | None = None,
-    width: int | None = None,
-    check: Check | None = None,
+    X: Any, y: Any, places: Sequence[int] | None = None, width: int | None = None
 ) -> Batch:
     """X as lists of floats, and y. Raises InputError naming the row by its place, if not finite."""
     rows = [_row(x) for x in _list(X)]
@@ -239,19 +228,7 @@ def _checked(
         for t in target if isinstance(target, list) else [target]:
             if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
-    if check:
-        _check_all(check, targets, places)
     return rows, targets
-
-
-def _check_all(
-    check: Check, targets: list[Any], places: Sequence[int] | None, where: str = ""
-) -> None:
-    for i, target in zip(places or range(len(targets)), targets, strict=True):
-        try:
-            check(target)
-        except InputError as error:
-            raise InputError(f"{where}y[{i}]: {error}") from None
 
 
 def _check_lengths(X: Sequence[Any], y: Sequence[Any]) -> None:

@@ -95,24 +95,17 @@ def fit(
     elif isinstance(seed, Integral):
         seed = int(seed)  # NumPy's integers too
     random = Random(seed)
-    source: Examples | Batches
-    if y is None:
-        if batch_size != BATCH_SIZE:
-            raise InputError("batches without y are as large as they are: leave out batch_size")
-        source = Batches(X, epochs - finished)
-    else:
-        source = Examples(X, y)
-    held = held_out(validation, source, epochs - finished, random)
-    size = (batch_size or source.count) if isinstance(source, Examples) else None
     descent = find_optimizer(optimizer, model)
+    if y is None and batch_size != BATCH_SIZE:
+        raise InputError("batches without y are as large as they are: leave out batch_size")
 
     silenced = no_grad.open_here()
     try:
-        sample = source.sample(16)
-        check = rule.target_check(model, sample[0][0])
-        for part in (source, held):
-            if part is not None:
-                part.check_targets(check)
+        check = rule.target_check(model)
+        left = epochs - finished
+        source = Batches(X, left, check) if y is None else Examples(X, y, check)
+        held = held_out(validation, source, left, check, random)
+        size = None if isinstance(source, Batches) else batch_size or source.count
         run = {
             "seed": seed,
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
@@ -128,7 +121,7 @@ def fit(
         if engine == "jax":
             weights = [p.data for p in descent.params] if saved is None else saved.parameters
             engines.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
-        way = engines.make(engine, model, rule, descent, sample, devices)
+        way = engines.make(engine, model, rule, descent, source.sample(16), devices)
         if saved is not None:
             saved.restore(model, descent, run)
             for _ in range(finished):

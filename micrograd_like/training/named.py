@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from ..errors import DomainError, InputError
 from ..modes import no_grad
 from ..nn import Module
 from ..optim import SGD, Adam, Optimizer
+from .batches import Check
 
 
 class Loss(NamedTuple):
@@ -27,19 +27,23 @@ class Loss(NamedTuple):
             return 0
         return sum(self.predict(out) == t for out, t in zip(outputs, targets, strict=True))
 
-    def target_check(self, model: Callable[[Any], Any], x: Any) -> Callable[[Any], object]:
-        """A function that lets a named loss see a target, on numbers, before any step is made."""
-        if self not in LOSSES.values():
-            return lambda target: None
-        with no_grad():
-            output = model(x)
+    def target_check(self, model: Callable[[Any], Any]) -> Check:
+        """A function that lets a named loss see targets, on numbers, before any step is made."""
+        outputs: list[Any] = []  # one, for all targets
 
-        def check(target: Any) -> None:
-            # Only a probability of 0 or 1 is outside a loss's domain; fit will meet it.
-            with no_grad(), suppress(DomainError):
-                self.of(output, target)
+        def check(inputs: list[Any], targets: list[Any], places: Iterable[int]) -> None:
+            with no_grad():
+                if not outputs:
+                    outputs.append(model(inputs[0]))
+                for place, target in zip(places, targets, strict=True):
+                    try:
+                        self.of(outputs[0], target)
+                    except DomainError:  # of a probability of 0 or 1, which the model may not give
+                        pass
+                    except InputError as error:
+                        raise InputError(f"y[{place}]: {error}") from None
 
-        return check
+        return check if self in LOSSES.values() else lambda inputs, targets, places: None
 
 
 def _largest(outputs: list[float]) -> float:
