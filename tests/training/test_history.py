@@ -1,0 +1,45 @@
+"""history.py: one row an epoch, whole or not at all."""
+
+import pytest
+
+from micrograd_like.training import History
+
+ROWS = [{"loss": 0.5, "accuracy": 0.25}, {"loss": 0.125, "accuracy": 1.0}]
+
+
+def history():
+    made = History()
+    for row in ROWS:
+        made.begin_epoch()
+        made.end_epoch(row)
+    return made
+
+
+def test_it_is_read_by_column_and_by_row():
+    made = history()
+    assert len(made) == 2
+    assert (made.loss, made.accuracy) == ([0.5, 0.125], [0.25, 1.0])
+    assert made.validation_loss == made.validation_accuracy == []
+    assert made.columns()["accuracy"] == made.accuracy
+    assert made.rows() == [{"epoch": 1, **ROWS[0]}, {"epoch": 2, **ROWS[1]}]
+    assert repr(made) == "<History of 2 epochs, {'epoch': 2, 'loss': 0.125, 'accuracy': 1.0}>"
+    assert repr(History()) == "<History of 0 epochs>"
+
+
+def test_an_epoch_that_was_begun_and_not_ended_is_no_row():
+    made = history()
+    assert not made.mid_epoch
+    made.begin_epoch()
+    assert made.mid_epoch
+    assert len(made) == 2
+    made.end_epoch(ROWS[0])
+    assert not made.mid_epoch
+
+
+def test_its_lists_are_copies():
+    made = history()
+    made.loss.append(7.0)
+    made.rows()[0]["loss"] = 7.0
+    assert made.loss == [0.5, 0.125]
+    with pytest.raises(AttributeError):
+        made.loss = []
