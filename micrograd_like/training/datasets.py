@@ -114,13 +114,10 @@ class Table:
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
-        return list(map(list, zip(*[self._read(name, _number) for name in names], strict=True)))
+        return list(map(list, zip(*[self.read(name, _number) for name in names], strict=True)))
 
-    def texts(self, name: str) -> list[str]:
-        """The cells of one column, none of them empty. Raises InputError naming row and column."""
-        return self._read(name, _text)
-
-    def _read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
+    def read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
+        """What `convert`, which may raise a ValueError, makes of the cells of one column."""
         place, found = self.column(name), []
         for line, cells in self.rows:
             try:
@@ -198,7 +195,7 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     label = table.columns[-1] if label is None else label
     table.column(label)
     features = [name for name in table.columns if name != label]
-    texts = table.texts(label)
+    texts = table.read(label, _text)
     classes = sorted(set(texts), key=_natural)
     if len(classes) < 2:
         raise InputError(

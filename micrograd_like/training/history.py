@@ -7,10 +7,6 @@ from typing import Any
 from ..optim import Optimizer
 
 
-def _column(name: str) -> property:
-    return property(lambda history: history.columns()[name])
-
-
 class History:
     """What happened, one number an epoch in each list.
 
@@ -25,42 +21,56 @@ class History:
     # Not a dataclass: that module takes a quarter of the package's import time.
 
     def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.accuracy: list[float] = []
+        self.validation_loss: list[float] = []
+        self.validation_accuracy: list[float] = []
         self.interrupted = False
         self.run: dict[str, Any] = {}
         self.optimizer: Optimizer | None = None
-        self._rows: list[dict[str, float]] = []
-        self._begun = 0
+        self._begun = self._ended = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._ended
 
     def __repr__(self) -> str:
-        last = f", {self.rows()[-1]}" if self._rows else ""
+        last = f", {self.rows()[-1]}" if len(self) else ""
         return f"<History of {len(self)} epochs{last}>"
-
-    loss = _column("loss")
-    accuracy = _column("accuracy")
-    validation_loss = _column("validation_loss")
-    validation_accuracy = _column("validation_accuracy")
 
     @property
     def mid_epoch(self) -> bool:
         """Whether the model may have learned from batches after the last whole epoch."""
-        return self._begun > len(self)
+        return self._begun > self._ended
 
     def columns(self) -> dict[str, list[float]]:
-        """All four lists by their names."""
-        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
-        return {name: [row[name] for row in self._rows if name in row] for name in names}
+        """The four lists by their names."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "validation_loss": self.validation_loss,
+            "validation_accuracy": self.validation_accuracy,
+        }
 
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
-        return [{"epoch": i, **row} for i, row in enumerate(self._rows, 1)]
+        columns = self.columns().items()
+        return [
+            {"epoch": i + 1} | {name: column[i] for name, column in columns if column}
+            for i in range(len(self))
+        ]
 
     def begin_epoch(self) -> None:
         """Note that the model is about to change."""
-        self._begun = len(self) + 1
+        self._begun = self._ended + 1
 
     def end_epoch(self, row: dict[str, float]) -> None:
-        """Add what was measured, in one piece: Ctrl-C leaves no epoch in part."""
-        self._rows.append(row)
+        """Add what was measured: all of it or, where Ctrl-C comes between, nothing."""
+        columns = self.columns()
+        try:
+            for name, x in row.items():
+                columns[name].append(x)
+            self._ended += 1
+        except BaseException:
+            for column in columns.values():
+                del column[self._ended :]
+            raise
