@@ -119,8 +119,8 @@ def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]
 class Neuron(Module):
     """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
 
-    `activation` is the name of an op, a row of the table, any function of a Value, or None for a
-    linear neuron. `fused=False` builds the sum from single additions and multiplications.
+    `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
+    neuron. `fused=False` builds the sum from single additions and multiplications.
     Weights are drawn from `rng` (or from a generator seeded with `seed`), uniformly within
     ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
     activations (Glorot and Bengio 2010), where `nout` is the width of the neuron's layer; the bias
@@ -277,7 +277,7 @@ def _activation(activation: Activation) -> Callable[[Any], Any] | None:
 
 
 def activation_name(activation: Callable[[Any], Any] | None) -> str:
-    """The name by which `MLP` finds the activation again, if it is an op of the table or linear."""
+    """The name by which `MLP` finds the activation again, if it is an `Op` or linear."""
     if activation is None:
         return "linear"
     name = getattr(activation, "name", None) or getattr(activation, "__name__", None)

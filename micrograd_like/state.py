@@ -12,6 +12,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .engine import Value
@@ -42,7 +43,9 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
     numbers = {}
     for name, value in state.items():
         try:
-            numbers[name] = number(None if isinstance(value, bool) else value)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise OperandError  # before `number` would show what may be deep, or huge
+            numbers[name] = number(value)
         except OperandError:
             what = f"parameter {name!r:.80} needs a number, got {_shown(value)}"
             raise StateError(what) from None

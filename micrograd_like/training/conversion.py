@@ -55,7 +55,7 @@ def _activation(torch: Any, layer: Layer, name: str) -> list[Any]:
             return [_function(activation.name)]
     raise InputError(
         f"{name} has the activation {activation_name(activation)}, which PyTorch has no equal of: "
-        "use an op of the table, such as tanh"
+        "use one of the library's own operations, such as tanh"
     )
 
 

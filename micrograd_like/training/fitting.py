@@ -1,8 +1,4 @@
-"""`fit`: mini-batch training with progress, validation, a history, and checkpoints to go on from.
-
-Each batch becomes one graph, from its examples to the mean loss; one example at a time and the full
-batch are the same call with another `batch_size`.
-"""
+"""`fit`: training in batches, with validation, a history, and checkpoints to go on from."""
 
 from __future__ import annotations
 
@@ -46,39 +42,41 @@ def fit(
     devices: int | None = None,
     resume: str | os.PathLike[str] | None = None,
 ) -> History:
-    """Train `model` in place on the m examples X, targets y; returns what happened.
+    """Train `model` in place on the m examples X with the targets y; returns what happened.
 
-    `X` is m rows of numbers (lists or an array of shape (m, n); numbers for a model of one input),
-    `y` m targets. Of a memory-mapped array (`numpy.load(path, mmap_mode="r")`) the rows of a batch
-    are read, and checked, when their turn comes: it may be larger than memory.
-    Without `y`, `X` is an iterable of batches (X, y), or a function that returns one, begun anew
-    in each epoch; their sizes and their order are yours.
-    `loss` is a name from `LOSSES` or a function of one example's output and target
-    that returns a Value; each batch is descended on the mean over its examples. `optimizer` is one
-    made for the model's parameters, or "sgd" or "adam" for one with the default settings here.
-    `batch_size=1` descends on one example at a time, `batch_size=None` on all of them.
-    `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
-    extra `compile`): the same weights to rounding, much faster. Where model and loss cannot be
-    traced, it warns and goes on without. `engine="jax"` does so with XLA (the extra `jax`), the
-    examples of each batch shared out to so many `devices` (one, if you don't say; of several
-    processes, which `jax.distributed` has joined, all).
+    `X` is m rows of numbers: lists, an array of shape (m, n), or numbers for a model of one input.
+    `y` has m targets. A memory-mapped array (`numpy.load(path, mmap_mode="r")`) may be larger than
+    memory: the rows of a batch are read, and checked, when their turn comes. Without `y`, `X` is an
+    iterable of batches (X, y), or a function that returns one. Each epoch begins it anew; the sizes
+    and the order of the batches are yours.
+
+    `loss` is a name from `LOSSES`, or a function of one example's output and target that returns a
+    Value; each step descends on the mean over a batch. `optimizer` is "sgd", "adam", or one made
+    for the model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
     `validation` is a pair (X, y), the fraction of the examples to hold out, or batches (no list of
-    them, which could be a pair). Shuffling and holding out depend on `seed` alone. `progress` shows
-    a bar where tqdm is installed. After each epoch every callback is called with the model and the
-    history; one that returns True ends the training. So does Ctrl-C: the history has the epochs
-    that were finished, model and optimizer are as the latest whole step left them, and what was
-    switched off meanwhile, garbage collection and gradients, is on again.
+    them, which could be a pair). Shuffling and holding out depend on `seed` alone.
+
+    `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
+    extra `compile`): the weights are the same to rounding, and come much faster. Where model and
+    loss cannot be traced, it warns, and the eager engine goes on. `engine="jax"` does so with XLA
+    (the extra `jax`), and shares the examples of each batch out to `devices`, a number: one if you
+    don't say, or with several processes, joined by `jax.distributed`, all that there are.
+
+    After each epoch every callback is called with the model and the history; one that returns True
+    ends the training. So does Ctrl-C: the history has the epochs that were finished, model and
+    optimizer are as the latest whole step left them, and garbage collection and gradients, which
+    may be switched off meanwhile, are on again. `progress` shows a bar where tqdm is installed.
     `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer and history
     become those of its last epoch, and the epochs after it, up to `epochs` in all, give what they
     would have given without the break, to the bit. Everything else must be as it was.
 
     Raises InputError (a ValueError) for data that does not fit, before anything changes, or where
     it is read late, after the batches before it; StateError (a ValueError) for a file that cannot
-    be resumed with these arguments, before anything changes; and
-    DivergenceError (a ValueError) with epoch and batch when a loss is not finite or leaves its
-    domain: the parameters are then those of the last batch whose loss was finite. Within
-    `detect_anomaly` the eager engine raises AnomalyError earlier, where a number stops being
-    finite, and leaves the parameters at which it did.
+    be resumed with these arguments, before anything changes; and DivergenceError (a ValueError)
+    with epoch and batch when a loss is not finite or leaves its domain: model and optimizer are
+    then as they were at the last batch whose loss was finite. Within `detect_anomaly` the eager
+    engine raises AnomalyError earlier, where a number stops being finite, and leaves the parameters
+    at which it did.
     """
     check_name("engine", engine, engines.ENGINES)
     if devices is not None and engine != "jax":
