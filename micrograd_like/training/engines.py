@@ -54,15 +54,10 @@ class Compiled:
         self.loss = loss
 
     def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step(inputs, targets), self._right(targets)
+        return self.step(inputs, targets), self.loss.right(self.step.outputs, targets)
 
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step.evaluate(inputs, targets), self._right(targets)
-
-    def _right(self, targets: list[Any]) -> int:
-        if self.loss.predict is None:  # the outputs may be many
-            return 0
-        return self.loss.right(self.step.outputs.tolist(), targets)
+        return self.step.evaluate(inputs, targets), self.loss.right(self.step.outputs, targets)
 
 
 Engine = Eager | Compiled

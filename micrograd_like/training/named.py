@@ -21,11 +21,15 @@ class Loss(NamedTuple):
     of: Callable[[Any, Any], Value]
     predict: Callable[[list[float]], float] | None
 
-    def right(self, outputs: Iterable[list[float]], targets: Sequence[Any]) -> int:
-        """How many outputs are taken for what their target says; 0 where there are no labels."""
+    def right(self, outputs: Any, targets: Sequence[Any]) -> int:
+        """How many outputs are taken for what their target says; 0 where there are no labels.
+
+        `outputs` has a list of floats for each target, or is an array of that form.
+        """
         if self.predict is None:
             return 0
-        return sum(self.predict(out) == t for out, t in zip(outputs, targets, strict=True))
+        rows = outputs.tolist() if hasattr(outputs, "tolist") else outputs
+        return sum(self.predict(row) == t for row, t in zip(rows, targets, strict=True))
 
     def target_check(self, model: Callable[[Any], Any]) -> Check:
         """A function that lets a named loss see targets, on numbers, before any step is made."""
