@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from .engine import Value
@@ -76,7 +77,8 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON."""
-        return {"rule": type(self).__name__, "settings": self.settings(), "memory": self._memory}
+        memory = copy(self._memory)
+        return {"rule": type(self).__name__, "settings": self.settings(), "memory": memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the optimizer did from which `state` is, the settings included.

@@ -97,6 +97,14 @@ def test_a_snapshot_brings_back_parameters_and_memory_but_no_settings(run):
     assert optimizer.settings()["lr"] == optimizer.lr == 0.5
 
 
+def test_changing_what_state_dict_gave_changes_no_optimizer():
+    optimizer = optim.Adam([Value(1.0)])
+    state = optimizer.state_dict()
+    state["memory"]["steps"] = 7
+    state["settings"]["lr"] = 7.0
+    assert optimizer.state_dict() == optim.Adam([Value(1.0)]).state_dict()
+
+
 def test_a_snapshot_that_does_not_fit_changes_nothing():
     optimizer = optim.Adam([Value(1.0), Value(2.0)])
     before = optimizer.state_dict()
