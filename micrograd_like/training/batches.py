@@ -255,7 +255,7 @@ def _is_finite(target: Any) -> bool:
 
 
 def _list(x: Any) -> list[Any]:
-    x = x.tolist() if hasattr(x, "tolist") else x
+    x = _plain(x)
     if not isinstance(x, Iterable) or isinstance(x, (str, bytes, dict)):
         raise InputError(f"examples come in lists or arrays, got {x!r:.60}")
     return list(x)
@@ -263,16 +263,19 @@ def _list(x: Any) -> list[Any]:
 
 def _target(t: Any) -> Any:
     """A target as a number or a list of several; an array's column has lists of one."""
-    if not _is_sequence(t):
+    t = _plain(t)
+    if not isinstance(t, (list, tuple)):
         return t
     row = _row(t)
     return row[0] if len(row) == 1 else row
 
 
-def _is_sequence(x: Any) -> bool:
-    return isinstance(x, (list, tuple)) or (hasattr(x, "tolist") and isinstance(x.tolist(), list))
-
-
 def _row(x: Any) -> list[float]:
-    xs = _list(x) if _is_sequence(x) else [x]
+    x = _plain(x)
+    xs = list(x) if isinstance(x, (list, tuple)) else [x]
     return xs if {*map(type, xs)} == {float} else [number(xi) for xi in xs]
+
+
+def _plain(x: Any) -> Any:
+    """An array as lists of Python's numbers."""
+    return x.tolist() if hasattr(x, "tolist") else x
