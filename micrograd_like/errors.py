@@ -9,9 +9,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from .words import display_width, printable
 
 if TYPE_CHECKING:
     from traceback import FrameSummary
@@ -74,42 +73,6 @@ class DomainError(MicrogradError, ValueError):
             for value, label in zip(self.arguments, labels, strict=True)
         )
         return f"{self.op} is defined {self.domain}, got {got}"
-
-
-class ExpressionError(MicrogradError, ValueError):
-    """An expression in `text` that is not understood, or cannot be computed, at `column` (from 0).
-
-    >>> print(ExpressionError("an operand is missing", "a + * b", 4))
-    an operand is missing
-      a + * b
-          ^
-    """
-
-    def __init__(self, message: str, text: str, column: int) -> None:
-        self.message = message
-        self.text = text
-        self.column = column
-        super().__init__(message, text, column)
-
-    def __str__(self) -> str:
-        return f"{self.message}\n{self.excerpt()}"
-
-    def excerpt(self, width: int = 80) -> str:
-        """The text, or as much of it around the place as fits, above a line with a caret."""
-        start = last = min(self.column, len(self.text))
-        stop = min(start + 1, len(self.text))
-        room = width - len("  ") - 2 * len("…") - max(display_width(self.text[start:stop]), 1)
-        more = True
-        while more:
-            more = False
-            if start and (w := display_width(self.text[start - 1])) <= room:
-                start, room, more = start - 1, room - w, True
-            if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
-                stop, room, more = stop + 1, room - w, True
-        left, right = "…" * (start > 0), "…" * (stop < len(self.text))
-        shown = printable(self.text[start:stop])
-        indent = 2 + len(left) + display_width(self.text[start:last])
-        return f"  {left}{shown}{right}\n{' ' * indent}^"
 
 
 class StaleGraphError(MicrogradError, ValueError):
@@ -187,3 +150,13 @@ class MissingExtraError(MicrogradError, ImportError):
         return (
             f"{self.package} is not installed: pip install 'micrograd_like[{self.extra}]' brings it"
         )
+
+
+# Errors that only one module raises are written there, and found here too (PEP 562).
+_ELSEWHERE = {"ExpressionError": ".cli.expressions"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE[name], __package__), name)

@@ -26,7 +26,6 @@ from typing import Any, NoReturn, TextIO
 from .. import __version__, nn, state, training
 from ..engine import no_grad
 from ..errors import (
-    ExpressionError,
     InputError,
     MicrogradError,
     MissingExtraError,
@@ -38,6 +37,7 @@ from ..training import datasets, plots
 from ..training.datasets import Dataset
 from ..words import printable
 from . import inspection, processes
+from .expressions import ExpressionError
 
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
 
