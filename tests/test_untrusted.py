@@ -24,7 +24,7 @@ from micrograd_like.cli.expressions import parse
 from micrograd_like.compiler import compile_step
 from micrograd_like.losses import mse
 from micrograd_like.views.drawing import Drawing, draw
-from micrograd_like.views.notation import latex_name
+from micrograd_like.views.names import latex_name
 from micrograd_like.views.stepping import player
 
 CASES = int(os.environ.get("CASES", "0"))  # a longer run, by hand

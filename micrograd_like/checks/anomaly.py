@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..engine import Mode, Value, _watch_here, topological_order
 from ..errors import AnomalyError, users_frame
-from ..views.notation import numeral
+from ..views.names import numeral
 from ..views.stepping import Forward, Transfer, _edges, _is_stale, _Writer
 
 _MOST_OPERANDS = 6  # in a message

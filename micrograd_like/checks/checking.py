@@ -28,7 +28,8 @@ from ..engine import Value, affine, grad, topological_order
 from ..errors import DomainError, GradientError, InputError, OperandError
 from ..numerics import number
 from ..ops import BUILTIN, Op
-from ..views.notation import Expression, apply, names, numeral
+from ..views.algebra import Expression, apply
+from ..views.names import names, numeral
 from .complex_step import complex_step
 
 EPSILON = 2.0**-52

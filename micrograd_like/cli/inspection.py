@@ -20,8 +20,8 @@ from unicodedata import normalize
 
 from ..engine import Value, topological_order
 from ..errors import InputError
-from ..views import notation
-from ..views.notation import Expression
+from ..views.algebra import formula
+from ..views.names import names
 from ..words import display_width, printable
 from .expressions import parse
 
@@ -191,17 +191,17 @@ def _derive(arguments: argparse.Namespace) -> int:
     parsed = parse(arguments.expression)
     if not parsed.names:
         raise InputError("the expression has no names to derive by")
-    names = parsed.names
+    wrt = parsed.names
     if arguments.wrt is not None:
-        names = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
-    unknown = [name for name in names if name not in parsed.names]
+        wrt = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
+    unknown = [name for name in wrt if name not in parsed.names]
     if unknown:
         known = ", ".join(parsed.names)
         raise InputError(f"--wrt {unknown[0]!r:.80} is not in the expression: it has {known:.200}")
     numbers = _numbers(arguments.variables)
     # Symbols need no numbers. NaN is in the domain of all operations.
     root, leaves = parsed.build(numbers or dict.fromkeys(parsed.names, math.nan))
-    derivation = derive(root, [leaves[name] for name in names], numbers=bool(numbers))
+    derivation = derive(root, [leaves[name] for name in wrt], numbers=bool(numbers))
     _print(derivation.latex if arguments.latex else derivation.text)
     return 0
 
@@ -220,16 +220,14 @@ def _written(arguments: argparse.Namespace) -> dict[str, str | None]:
 def _table(root: Value) -> list[str]:
     """The nodes as lines, parents first: name, formula, value and gradient."""
     order = topological_order(root)
-    names = notation.names(order)
+    name_of = names(order)
     rows = [("node", "formula", "value", "gradient")]
-    rows += [(names[v], _formula(v, names) or "", repr(v.data), repr(v.grad)) for v in order]
-    name, formula, value, gradient = (
-        max(map(display_width, column)) for column in zip(*rows, strict=True)
-    )
+    rows += [(name_of[v], formula(v, name_of), repr(v.data), repr(v.grad)) for v in order]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     return [
-        f"{row[0]}{' ' * (name - display_width(row[0]))}  "
-        f"{row[1]}{' ' * (formula - display_width(row[1]))}  "
-        f"{row[2]:>{value}}  {row[3]:>{gradient}}"
+        f"{row[0]}{' ' * (widths[0] - display_width(row[0]))}  "
+        f"{row[1]}{' ' * (widths[1] - display_width(row[1]))}  "
+        f"{row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
         for row in rows
     ]
 
@@ -238,37 +236,26 @@ def _report(
     arguments: argparse.Namespace, root: Value, leaves: dict[str, Value]
 ) -> dict[str, object]:
     order = topological_order(root)
-    names = notation.names(order)
+    name_of = names(order)
     return {
         "expression": arguments.expression,
         "value": _jsonable(root.data),
         "gradients": {name: _jsonable(leaf.grad) for name, leaf in leaves.items()},
         "nodes": [
             {
-                "name": names[node],
+                "name": name_of[node],
                 "op": node.op.name if node.op else None,
-                "formula": _formula(node, names),
+                "formula": formula(node, name_of) or None,
                 "value": _jsonable(node.data),
                 "gradient": _jsonable(node.grad),
                 "operands": [
-                    names[operand] if isinstance(operand, Value) else _jsonable(operand)
+                    name_of[operand] if isinstance(operand, Value) else _jsonable(operand)
                     for operand in node.operands
                 ],
             }
             for node in order
         ],
     }
-
-
-def _formula(node: Value, names: dict[Value, str]) -> str | None:
-    """The node's operation on the names of its operands; None for a leaf."""
-    if node.op is None:
-        return None
-    operands = [
-        Expression(names[operand]) if isinstance(operand, Value) else Expression(number=operand)
-        for operand in node.operands
-    ]
-    return notation.apply(node.op, operands).text
 
 
 def _jsonable(x: float | None) -> float | str | None:

@@ -1,7 +1,7 @@
 """A graph looked at: as text, as LaTeX, as a picture, step by step, as a derivation.
 
-Read `notation.py` first (names and formulas), then `drawing.py`, `stepping.py` and its page
-`player.html`, and `derivation.py`.
+Read `names.py` (how numbers and nodes are written) and `algebra.py` (operations on names) first,
+then `drawing.py`, `stepping.py` and its page `player.html`, and `derivation.py`.
 """
 
 from .derivation import derive, explain

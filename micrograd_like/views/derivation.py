@@ -44,8 +44,9 @@ from ..engine import Value, grad, listed, topological_order
 from ..errors import InputError, MicrogradError, OperandError, StaleGraphError
 from ..ops import Op
 from ..words import printable
-from . import notation
-from .notation import Expression, Style, numeral
+from . import algebra
+from .algebra import Expression, Style
+from .names import latex_name, latex_names, latex_numeral, looks_like_a_name, names, numeral
 
 # What `activation="α"` stands for, beside the rows that users add.
 _ACTIVATIONS = frozenset(
@@ -77,10 +78,10 @@ class _Graph:
         self.root = root
         self.order = topological_order(root)
         known = set(self.order)
-        self.names = notation.names(
+        self.names = names(
             [*self.order, *(node for node in dict.fromkeys(wrt) if node not in known)], printable
         )
-        latex = notation.latex_names(self.names.values())
+        latex = latex_names(self.names.values())
         self._symbols = {
             node: Expression(name, latex=latex[name]) for node, name in self.names.items()
         }
@@ -211,10 +212,10 @@ class _Graph:
             if isinstance(node.operands[0], Value):
                 self.recorded[self._slopes[key].name] = node.local_grads[0]
             self.about[self._slopes[key].name] = self._mentions(node.operands[:1])
-            rest = notation.partials(op, operands, self.symbol(node))[1:]
+            rest = algebra.partials(op, operands, self.symbol(node))[1:]
             written = [self._slopes[key], *rest]
         else:
-            written = notation.partials(op, operands, self.symbol(node))
+            written = algebra.partials(op, operands, self.symbol(node))
         result = []
         for operand, d in zip(node.operands, written, strict=True):
             value = next(recorded) if isinstance(operand, Value) else 0.0
@@ -223,7 +224,7 @@ class _Graph:
                 if isinstance(operand, Value):
                     symbol = self._ratio(node, operand)
                     if (node, operand) in self._ratios and op.arity == 1:  # f'(x), for ∂y/∂x is it
-                        row, (x,) = notation.latex_name(op.name), operands
+                        row, (x,) = latex_name(op.name), operands
                         latex = rf"{row}'\left({x.latex}\right)"
                         symbol = Expression(f"{op.name}'({x.text})", latex=latex, binding=9)
                     d = self.fresh(symbol)
@@ -818,21 +819,21 @@ def _written(
             value = expression.evaluate(values)
         if numbers == symbols and expression.number in (None, value):
             continue
-        result = numeral(value) if style == "text" else notation.latex_numeral(value)
+        result = numeral(value) if style == "text" else latex_numeral(value)
         left = left if style == "text" else "&= "
         yield left + (result if numbers in (symbols, result) else f"{numbers} = {result}")
 
 
 def _times(x: Expression, y: Expression) -> Expression:
     """The product as it stands, but for numbers and signs."""
-    if any(e.number is not None or e.op is ops.neg or notation.has_coefficient(e) for e in (x, y)):
+    if any(e.number is not None or e.op is ops.neg or algebra.has_coefficient(e) for e in (x, y)):
         return x * y
     factors = []
     while y.op is ops.mul:  # a·(b·c) as a·b·c
         y, last = y.operands
         factors.append(last)
     for factor in (y, *reversed(factors)):
-        x = notation.apply(ops.mul, (x, factor))
+        x = algebra.apply(ops.mul, (x, factor))
     return x
 
 
@@ -865,29 +866,29 @@ def _signed(op: Op, x: Expression, y: Expression) -> Expression:
     if _is_negative(y):
         op = ops.sub if op is ops.add else ops.add
         y = -1.0 * y
-    return notation.apply(op, (x, y))
+    return algebra.apply(op, (x, y))
 
 
 def _tidy(op: Op, operands: Sequence[Expression]) -> Expression:
     """The operation as it stands, but for x + 0, 1 · x, x + -y and the like."""
     if op not in (ops.add, ops.sub, ops.mul):
-        return notation.apply(op, operands)
+        return algebra.apply(op, operands)
     x, y = operands
     unit = 1.0 if op is ops.mul else 0.0
     if y.number == unit:
         return x
     if x.number == unit:
         return -y if op is ops.sub else y
-    return notation.apply(op, operands) if op is ops.mul else _signed(op, x, y)
+    return algebra.apply(op, operands) if op is ops.mul else _signed(op, x, y)
 
 
 def _is_negative(e: Expression) -> bool:
-    e = e.operands[0] if notation.has_coefficient(e) else e
+    e = e.operands[0] if algebra.has_coefficient(e) else e
     return e.op is ops.neg or (e.number is not None and e.number < 0.0)
 
 
 def _total(terms: Sequence[Expression]) -> Expression:
-    return terms[0] if len(terms) == 1 else notation.total(terms)
+    return terms[0] if len(terms) == 1 else algebra.total(terms)
 
 
 def _sigma(ws: Sequence[Expression], xs: Sequence[Expression]) -> Expression | None:
@@ -922,12 +923,12 @@ def _braced(pattern: str, index: str) -> str:
 
 def _indexed(pattern: str, index: str) -> str:
     stand_in = "91827364"
-    return notation.latex_name(pattern % stand_in).replace(stand_in, index)
+    return latex_name(pattern % stand_in).replace(stand_in, index)
 
 
 def _factor_of(name: Expression) -> tuple[str, str]:
     """The name as text and as LaTeX, in parentheses if it looks like more than a name."""
-    if notation.looks_like_a_name(name.text):
+    if looks_like_a_name(name.text):
         return name.text, name.latex
     return f"({name.text})", rf"\left({name.latex}\right)"
 
@@ -973,7 +974,7 @@ def _activations(
         for i, function in enumerate(different, start=1):
             indices = [(op.name, rf"\mathrm{{{op.name.replace('_', '-')}}}")] * shared
             indices += [(f"{i}", f"{i}")] * (len(different) > 1)
-            text, latex = name, notation.latex_name(name)
+            text, latex = name, latex_name(name)
             if indices:
                 latex = f"{{{latex}}}" if "_" in latex else latex
                 latex += f"_{{{','.join(index for _, index in indices)}}}"

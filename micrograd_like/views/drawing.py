@@ -29,7 +29,8 @@ from ..engine import Value, listed, topological_order
 from ..errors import InputError, OperandError, RendererError
 from ..numerics import is_count
 from ..state import write_atomically
-from . import notation
+from .algebra import write
+from .names import names, numeral
 
 Direction = Literal["LR", "TB"]
 Collapse = Literal["auto", "none", "neuron", "layer"]
@@ -251,7 +252,7 @@ class _Graph:
         self.roots = roots
         self.order = topological_order(*roots)
         self.index = {node: i for i, node in enumerate(self.order)}
-        self.names = notation.names(self.order)
+        self.names = names(self.order)
         self.parameters = parameters | {
             node
             for node in self.order
@@ -531,7 +532,7 @@ def _source(
                 if show_constants and len(constants) <= _MANY_CONSTANTS:
                     place = f"{graph.index[node]}-{k}"
                     about = repr(operand)
-                    text = notation.numeral(operand)
+                    text = numeral(operand)
                     _constant(dot, box, f"const-{place}", text, about, f"edge-{place}")
                 continue
             d = next(local)
@@ -542,7 +543,7 @@ def _source(
                     boxes[source].id,
                     box.id,
                     id=f"edge-{graph.index[node]}-{k}",
-                    label=notation.numeral(d),
+                    label=numeral(d),
                     edgetooltip=graphviz.escape(_entities(about)),
                     labeltooltip=graphviz.escape(_entities(about)),
                 )
@@ -590,10 +591,10 @@ def _node_label(graph: _Graph, box: _Box, bold: bool) -> tuple[str, dict[str, st
     if node.op is None or node.label:
         name = f"<b>{name}</b>"
     has = graph.has_grad(node)
-    grad = notation.numeral(node.grad) if has else "–"
+    grad = numeral(node.grad) if has else "–"
     color = _shade(node.grad, graph.largest_grad) if has else "#ffffff"
     numbers = (
-        f"<td>{_small('data')}&#160;{notation.numeral(node.data)}</td>"
+        f"<td>{_small('data')}&#160;{numeral(node.data)}</td>"
         f'<td bgcolor="{color}">{_small("grad")}&#160;{grad}</td>'
     )
     if node.op is not None:
@@ -657,7 +658,7 @@ def _summary(
     norm = math.hypot(*(node.grad for node in nodes))
     has = any(map(graph.has_grad, nodes))
     color = _shade(norm, graph.largest_grad * math.sqrt(len(nodes))) if has else "#ffffff"
-    shown = notation.numeral(norm) if has else "–"
+    shown = numeral(norm) if has else "–"
     rows = "".join(f"<tr><td>{_small(_shown(line))}</td></tr>" for line in lines)
     grad = f'<tr><td bgcolor="{color}">{_small("‖grad‖")}&#160;{shown}</td></tr>'
     return _rounded(f"<tr><td>{title}</td></tr>{rows}<hr/>{grad}", bold, "#f1f3f4"), {}
@@ -695,10 +696,9 @@ def _formula(graph: _Graph, node: Value) -> str:
     if len(node.operands) > _MANY_OPERANDS:
         return _generic(node)
     operands = [
-        (graph.names[a], 9.0) if isinstance(a, Value) else (notation.numeral(a), 9.0)
-        for a in node.operands
+        (graph.names[a], 9.0) if isinstance(a, Value) else (numeral(a), 9.0) for a in node.operands
     ]
-    written = notation.write(node.op, operands)
+    written = write(node.op, operands)
     return written if len(written) <= 34 else _generic(node)
 
 
@@ -712,10 +712,9 @@ def _generic(node: Value) -> str:
         return "Σ x" if all(w == 1.0 for w in weights) else node.op.text
     letters = dict(zip(dict.fromkeys(node.parents), "xyzuvwabcd", strict=False))
     operands = [
-        (letters.get(a, "…") if isinstance(a, Value) else notation.numeral(a), 9.0)
-        for a in node.operands
+        (letters.get(a, "…") if isinstance(a, Value) else numeral(a), 9.0) for a in node.operands
     ]
-    return notation.write(node.op, operands)
+    return write(node.op, operands)
 
 
 def _tooltip(graph: _Graph, box: _Box) -> str:

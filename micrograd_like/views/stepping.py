@@ -21,8 +21,9 @@ from ..errors import InputError
 from ..numerics import number
 from ..ops import Op
 from ..state import write_atomically
+from .algebra import Expression, partials, write
 from .drawing import draw
-from .notation import Expression, names, numeral, partials, write
+from .names import names, numeral
 
 MOST_STEPS = 20_000  # on a page: browsers lay out tables of 10,000 rows, but not of 100,000
 

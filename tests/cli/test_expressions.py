@@ -15,7 +15,7 @@ from micrograd_like import Op, Value, errors, ops, topological_order
 from micrograd_like.cli import expressions
 from micrograd_like.cli.expressions import ExpressionError, functions, parse
 from micrograd_like.errors import InputError, OperandError
-from micrograd_like.views.notation import Expression
+from micrograd_like.views.algebra import Expression
 
 
 def value(text, **values):

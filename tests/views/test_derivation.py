@@ -19,9 +19,10 @@ from reference import VALUE, Program, programs
 
 from micrograd_like import Op, Value, affine, grad, nn, ops
 from micrograd_like.errors import InputError, OperandError, StaleGraphError
-from micrograd_like.views import derivation, notation
+from micrograd_like.views import algebra, derivation
+from micrograd_like.views.algebra import Expression
 from micrograd_like.views.derivation import Derivation, derive, explain
-from micrograd_like.views.notation import Expression
+from micrograd_like.views.names import names, numeral
 
 CLAIMS = Path(__file__).parent.parent / "data" / "seed_claims.json"
 
@@ -114,7 +115,7 @@ def test_numbers_stand_under_the_symbols_on_request() -> None:
     lines = net.derive("w10", numbers=True).text.splitlines()
     assert "z10 = 0.5 · (-0.75) + 0.25 = -0.125" in lines
     assert lines[-2] == "∂y/∂w10 = sech(z20)² · w20[0] · sech(z10)² · x00"
-    value = notation.numeral(grad(net.y, net.leaves["w10"]))
+    value = numeral(grad(net.y, net.leaves["w10"]))
     assert lines[-1].startswith("∂y/∂w10 = sech(")
     assert lines[-1].endswith(f" · (-0.5) · sech(-0.125)² · (-0.75) = {value}")
     assert lines[-4].startswith("∂y/∂w10 = ∂y/∂z20 · ")
@@ -212,35 +213,35 @@ def sympy_of(e: Expression, names: dict[str, Any], sympy: Any) -> Any:
 def test_sympy_agrees_that_it_is_the_derivative(formula: Any, together: bool) -> None:
     sympy = pytest.importorskip("sympy")
     x, y = Value(0.7, "x"), Value(1.3, "y")
-    names = {"x": sympy.Symbol("x", positive=True), "y": sympy.Symbol("y", positive=True)}
+    symbols = {"x": sympy.Symbol("x", positive=True), "y": sympy.Symbol("y", positive=True)}
     root = formula(x, y)
-    label = notation.names(derivation.topological_order(root))
+    label = names(derivation.topological_order(root))
     for node in derivation.topological_order(root):
         if node.op is not None:
             operands = [
                 Expression(label[a]) if isinstance(a, Value) else Expression(number=a)
                 for a in node.operands
             ]
-            names[label[node]] = sympy_of(notation.apply(node.op, operands), names, sympy)
+            symbols[label[node]] = sympy_of(algebra.apply(node.op, operands), symbols, sympy)
     for derived in [derive(root, [x, y])] if together else [derive(root, x), derive(root, y)]:
         for symbol, expression in derived.equations:
-            names[symbol.name] = sympy_of(expression, names, sympy)
+            symbols[symbol.name] = sympy_of(expression, symbols, sympy)
     for variable in ("x", "y"):
-        ours = names[f"∂{label[root]}/∂{variable}"]
-        difference = ours - sympy.diff(names[label[root]], names[variable])
+        ours = symbols[f"∂{label[root]}/∂{variable}"]
+        difference = ours - sympy.diff(symbols[label[root]], symbols[variable])
         for point in ((0.3, 0.8), (1.9, 0.4)):
-            at = {names["x"]: point[0], names["y"]: point[1]}
+            at = {symbols["x"]: point[0], symbols["y"]: point[1]}
             assert abs(difference.evalf(30, subs=at)) < 1e-12
 
 
 def wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
-    total = notation.total
-    monkeypatch.setattr(notation, "total", lambda terms: total([*terms[:-1], -terms[-1]]))
+    total = algebra.total
+    monkeypatch.setattr(algebra, "total", lambda terms: total([*terms[:-1], -terms[-1]]))
 
 
 def dropped_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    total = notation.total
-    monkeypatch.setattr(notation, "total", lambda terms: total(terms[:-1]))
+    total = algebra.total
+    monkeypatch.setattr(algebra, "total", lambda terms: total(terms[:-1]))
 
 
 def dropped_edge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,7 +628,7 @@ def test_explain_has_a_term_for_each_use(capsys: pytest.CaptureFixture[str]) -> 
     root = labelled(v.exp(), "y")
     out = explained(capsys, x, root)
     assert "= ∂y/∂v · x + ∂y/∂v · x" in out
-    assert out.endswith(f"= {notation.numeral(6 * math.exp(9))}")
+    assert out.endswith(f"= {numeral(6 * math.exp(9))}")
 
 
 def test_explain_elides_many_uses_and_breaks_long_lines(

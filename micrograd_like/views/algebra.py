@@ -1,4 +1,4 @@
-"""How numbers, nodes and operations are written for people, as text and as LaTeX.
+"""Operations on names instead of numbers: how they are written, and how they simplify.
 
 An `Expression` is what the rows of the table make of names instead of numbers: applied to
 expressions, an op gives an expression, and so do its partials. Each row says how it is written, in
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import reduce
 from typing import Any, Final, Literal
 
 from .. import ops
@@ -18,40 +19,13 @@ from ..engine import Value
 from ..errors import MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
+from ..words import first_and_last
+from .names import binding_of, latex_name, latex_numeral, numeral, superscript
 
 Style = Literal["text", "latex"]
 
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
-_MARK = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
-_CLUSTER = re.compile(rf"(.)({_MARK}*)", re.DOTALL)
-_NAME = re.compile(rf"(?:[\w.\[\],'′\u2068\u2069]|(?<!^){_MARK})+")
-_POWER = "⁰¹²³⁴⁵⁶⁷⁸⁹"
-_INDEX = "₀₁₂₃₄₅₆₇₈₉"
 _OPERATOR_NAME = re.compile(r"\\operatorname\b")
-_SUPERSCRIPTS = str.maketrans("0123456789-", f"{_POWER}⁻")
-_DIGITS = str.maketrans(_POWER, "0123456789")
-_GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta",
-    "η": "eta", "θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu",
-    "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "phi",
-    "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta",
-    "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
-    "Ω": "Omega",
-}  # fmt: skip
-_LATEX_ESCAPES = {
-    "\\": r"\backslash ", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"{\wedge}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ",
-    "∂": r"\partial ", "·": r"\cdot ", "×": r"\times ", "√": r"\surd ",
-    "'": r"'", "`": r"{}`{}", '"': r"''",
-}  # fmt: skip
-_ACCENTS = {
-    "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
-    "\u0306": "breve", "\u0307": "dot", "\u0308": "ddot", "\u030a": "mathring", "\u030c": "check",
-}  # fmt: skip
-
-
-# The accents that a letter has in formulas; others are part of a word, as in é.
-_OF_FORMULAS = {"hat", "tilde", "bar", "breve", "dot", "ddot", "check"}
 
 # What divides, and raises to powers, in an expression of the user's refuses poles. In a derivative
 # a pole is a value.
@@ -65,195 +39,6 @@ _PRODUCTS = (*_TIMES, ops.div, ops.ieee_div, *_POWERS)
 _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
 # Names, numbers and functions, of an expression that is compared with others part by part.
 _SMALL = 12
-
-
-def numeral(x: float, digits: int = 4) -> str:
-    """`x` to so many significant digits, and as a float: 2.0, 0.7071, -1.5e-07.
-
-    >>> numeral(2.0), numeral(1 / 3), numeral(1e-5), numeral(12345678.0)
-    ('2.0', '0.3333', '1e-05', '1.235e+07')
-    """
-    text = f"{x:.{digits}g}"
-    return text if any(c in text for c in ".en") else f"{text}.0"
-
-
-def latex_numeral(x: float, digits: int = 4) -> str:
-    r"""The same in LaTeX: `1.5 \cdot 10^{-7}`; integers lose their point."""
-    if math.isnan(x):
-        return r"\mathrm{NaN}"
-    if math.isinf(x):
-        return r"\infty" if x > 0.0 else r"-\infty"
-    mantissa, _, exponent = f"{x:.{digits}g}".partition("e")
-    if not exponent:
-        return mantissa
-    factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa} \cdot ")
-    return f"{factor}10^{{{int(exponent)}}}"
-
-
-def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:
-    """A name for each node: its label as `clean` makes it, or v1, v2, ... where it has none.
-
-    Of nodes with equal labels the first keeps it, the others get a number after it. Raises
-    OperandError for a label that is no str.
-    """
-    for node in nodes:
-        if not isinstance(node.label, str):
-            raise OperandError(f"a label is a str, got {node.label!r:.60}")
-    cleaned = {node: clean(node.label) for node in nodes}
-    labels = set(cleaned.values())
-    taken: set[str] = set()
-    result: dict[Value, str] = {}
-    counts: dict[str, int] = {}
-    for node in nodes:
-        name = label = cleaned[node]
-        stem = label or "v"
-        while not name or name in taken:
-            counts[stem] = counts.get(stem, 0 if stem == "v" and not label else 1) + 1
-            name = f"{stem}{'_' if label else ''}{counts[stem]}"
-            if name in labels:
-                name = ""
-        taken.add(name)
-        result[node] = name
-    return result
-
-
-def latex_name(name: str) -> str:
-    r"""A name as a mathematician sets it: w_{10}, \alpha, w^{[0]}_{1,2}; anything else escaped.
-
-    What follows in brackets after an index stands above: w20[1] is w_{20}^{[1]}.
-
-    >>> print(latex_name("w10"), latex_name("alpha_1"), latex_name("layers[0].neurons[1].w[2]"))
-    w_{10} \alpha_{1} w^{[0]}_{1,2}
-    """
-    name = "".join(
-        part if part in _POWER else _normalized("NFKC", part)  # x₁ is x1, and x² is not x2
-        for part in re.split(f"([{_POWER}])", name)
-        if part
-    )
-    powered = re.fullmatch(rf"(.*[^{_POWER}])([{_POWER}]+)", name)
-    if powered and looks_like_a_name(powered[1]):
-        base = latex_name(powered[1])
-        base = rf"\left({base}\right)" if "^" in base else base
-        return f"{base}^{{{powered[2].translate(_DIGITS)}}}"
-    path = re.fullmatch(
-        r"(?:.*\.)?layers\[(\d+)\]\.neurons\[(\d+)\]\.(\w+?)(?:\[(\d+)\])?", name, re.ASCII
-    )
-    if path:
-        layer, neuron, stem, place = path.groups()
-        index = neuron if place is None else f"{neuron},{place}"
-        return f"{_latex_stem(stem)}^{{[{layer}]}}_{{{index}}}"
-    indexed = re.fullmatch(
-        rf"([A-Za-z]+|[^\W\d_]{_MARK}*)(?:_?(\d+(?:_\d+)*))?((?:\[\d+(?:, *\d+)*\])*)('*)", name
-    )
-    if indexed:
-        stem, index, places, primes = indexed.groups()
-        lower = (index or "").replace("_", ",")
-        upper = ",".join(re.findall(r"\d+", places))
-        if upper and not lower:
-            lower, upper = upper, ""
-        return "".join(
-            [
-                _latex_stem(stem) + primes,
-                f"_{{{lower}}}" if lower else "",
-                ("{}" if primes else "") + f"^{{[{upper}]}}" if upper else "",
-            ]
-        )
-    subscripted = re.fullmatch(rf"([^\W\d_]{_MARK}*)_((?:[^\W_]{_MARK}*)+)", name)
-    if subscripted:
-        stem, index = map(_latex_stem, subscripted.groups())
-        return f"{stem}_{{{index}}}"
-    head, _, tail = name.rpartition(".")
-    if head and re.fullmatch(r"\w+(\[\d+\])?", tail, re.ASCII):
-        written = latex_name(tail)
-        written = rf"\left({written}\right)" if "^" in written else written
-        return rf"{written}^{{\mathrm{{{_escape(head)}}}}}"
-    return rf"\mathrm{{{_escape(name)}}}"
-
-
-def latex_names(names: Iterable[str]) -> dict[str, str]:
-    r"""The LaTeX of each name, different for different names.
-
-    Of w1, w_1 and w[1] the first is w_{1}, the others are written as they are spelled.
-
-    >>> list(latex_names(["w1", "w_1", "w[1]"]).values())
-    ['w_{1}', '\\mathrm{w\\_1}', '\\mathrm{w[1]}']
-    """
-    taken: set[str] = set()
-    result = {}
-    for name in names:
-        latex = latex_name(name)
-        if latex in taken:
-            latex = rf"\mathrm{{{_escape(name)}}}"
-        while latex in taken:
-            latex += "{}'"
-        taken.add(latex)
-        result[name] = latex
-    return result
-
-
-def looks_like_a_name(name: str) -> bool:
-    """Whether it needs no parentheses in a formula: w[0,1] and (a + b), not a + b, x² or (a)(b)."""
-    if name.startswith("(") and name.endswith(")"):
-        depth = 0
-        for i, c in enumerate(name):
-            depth += (c == "(") - (c == ")")
-            if depth == 0:
-                return i == len(name) - 1
-        return False
-    return _NAME.fullmatch(name) is not None and name[-1] not in _POWER
-
-
-def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
-    if text.isascii():
-        return text
-    # Imported late, as in errors.py.
-    from unicodedata import normalize
-
-    return normalize(form, text)
-
-
-def _latex_stem(stem: str) -> str:
-    base, *marks = list(_normalized("NFD", stem))
-    if marks and all(_ACCENTS.get(mark) in _OF_FORMULAS for mark in marks):
-        return _accented(_latex_stem(base), marks)
-    stem = _GREEK.get(stem, stem)
-    if stem in _GREEK.values():
-        return "\\" + stem
-    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{_escape(stem)}}}"
-
-
-def _accented(letter: str, marks: Iterable[str]) -> str:
-    for mark in marks:
-        letter = rf"\{_ACCENTS[mark]}{{{letter}}}"
-    return letter
-
-
-def _escape(text: str) -> str:
-    """Each letter with the marks that follow it; a mark that LaTeX has no accent for is a ?."""
-    return "".join(_escaped(*found.groups()) for found in _CLUSTER.finditer(text))
-
-
-def _escaped(c: str, marks: str = "") -> str:
-    if marks:
-        if c.isalnum() and all(mark in _ACCENTS for mark in marks):
-            return _accented(_escaped(c).rstrip(), marks)
-        return _escaped(c) + "?" * len(marks)
-    if re.fullmatch(_MARK, c):
-        return "?"
-    if c in _POWER:
-        return f"{{}}^{{{c.translate(_DIGITS)}}}"
-    if c in _INDEX:
-        return f"{{}}_{{{_INDEX.index(c)}}}"
-    if c in _LATEX_ESCAPES:
-        return _LATEX_ESCAPES[c]
-    if c in _GREEK:
-        return f"\\{_GREEK[c]} "
-    if c.isascii() or not c.isprintable() or c == "\N{REPLACEMENT CHARACTER}":
-        return c if c.isascii() and c.isprintable() else "?"
-    letter, *accents = list(_normalized("NFD", c))
-    if letter.isascii() and accents and all(mark in _ACCENTS for mark in accents):
-        return _accented(letter, accents)
-    return rf"\text{{{c}}}"
 
 
 class Expression:
@@ -455,23 +240,25 @@ class _Writer:
                 text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
                 if e.binding:
                     return text, e.binding
-                if not looks_like_a_name(e.name):
-                    base = e.name.rstrip(_POWER)
-                    return text, 4 if base != e.name and looks_like_a_name(base) else 0
-                return text, 4 if "^" in text else 9
+                return text, min(binding_of(e.name), 4 if "^" in text else 9)
             x, digits = self.numbers[e.name], 4
-        if digits == 15 and (fraction := _fraction(x)):
-            top, bottom = fraction
-            if self.style == "text":
-                return f"{top} / {bottom}", 1.95
-            return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
-        if self.style == "text":
-            text = f"{x:.15g}" if digits == 15 else numeral(x)
-        else:
-            text = latex_numeral(x, digits)
-        if text.startswith("-"):
-            return text, 3
-        return text, 2 if "cdot" in text else 4 if "^" in text else 9
+        return _written_number(x, self.style, digits)
+
+
+def _written_number(x: float, style: Style, digits: int) -> tuple[str, float]:
+    """The number, and how tightly it binds. With 15 digits, 1 / 3 is written as a fraction."""
+    if digits == 15 and (fraction := _fraction(x)):
+        top, bottom = fraction
+        if style == "text":
+            return f"{top} / {bottom}", 1.95
+        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
+    if style == "text":
+        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    else:
+        text = latex_numeral(x, digits)
+    if text.startswith("-"):
+        return text, 3
+    return text, 2 if "cdot" in text else 4 if "^" in text else 9
 
 
 def _fraction(x: float) -> tuple[int, int] | None:
@@ -502,7 +289,13 @@ def _binding(op: Op, style: Style) -> float:
 
 def apply(op: Op, operands: Sequence[Expression]) -> Expression:
     """`op` of the operands as it stands, not simplified; affine as the sum that it is."""
-    return Expression(op=op, operands=tuple(operands))
+    if op is not ops.affine_row:
+        return Expression(op=op, operands=tuple(operands))
+    n = len(operands) // 2
+    result = [apply(ops.mul, pair) for pair in zip(operands[:n], operands[n:-1], strict=True)]
+    if operands[-1].number != 0.0 or not result:
+        result.append(operands[-1])
+    return reduce(lambda x, y: apply(ops.add, (x, y)), result)
 
 
 def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
@@ -519,6 +312,51 @@ def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Ex
         except Exception:
             result.append(None)
     return result
+
+
+def formula(
+    node: Value,
+    names: Mapping[Value, str | float],
+    *,
+    digits: int = 15,
+    spaced: bool = False,
+    most: int | None = None,
+) -> str:
+    """The node's operation on its operands, as text: a·b, tanh(v1), w·x + b. "" for a leaf.
+
+    `names` has the name of each operand, or the number that stands in its place. Numbers have so
+    many `digits`; `spaced` puts spaces around the dot of a product. A sum of more than `most`
+    products, or an operation with more arguments, is written with the first three and the last.
+
+    >>> a, b = Value(2.0), Value(-3.0)
+    >>> formula(a * b, {a: "a", b: "b"}), formula(a - 1.5, {a: a.data}, digits=4)
+    ('a·b', '2.0 - 1.5')
+    """
+
+    def spelled(operand: Value | float) -> tuple[str, float]:
+        what = names[operand] if isinstance(operand, Value) else operand
+        if isinstance(what, str):
+            return what, binding_of(what)
+        return _written_number(what, "text", digits)
+
+    def few(texts: list[str]) -> list[str]:
+        return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
+
+    op, operands = node.op, node.operands
+    if op is None:
+        return ""
+    if op is ops.affine_row:
+        n = len(operands) // 2
+        pairs = zip(operands[:n], operands[n:-1], strict=True)
+        terms = few([write(ops.mul, list(map(spelled, pair)), spaced=spaced) for pair in pairs])
+        bias = operands[-1]
+        if isinstance(bias, Value) or bias or not terms:
+            terms.append(spelled(bias)[0])
+        return " + ".join(terms).replace(" + -", " - ")
+    written = list(map(spelled, operands))
+    if op.arity is None:
+        written = [(text, 9) for text in few([text for text, _ in written])]
+    return write(op, written, spaced=spaced)
 
 
 def write(
@@ -560,7 +398,7 @@ def write(
         exponent = before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text)
         if exponent and style == "text":
             pieces[-1] = pieces[-1].rstrip("^")
-            pieces.append(text.removesuffix(".0").translate(_SUPERSCRIPTS))
+            pieces.append(superscript(text.removesuffix(".0")))
         elif signed or binding < needed:
             pieces.append(f"({text})" if style == "text" else rf"\left({text}\right)")
         else:
