@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from micrograd_like import Value, collector, engine, nn, no_grad, optim, training
-from micrograd_like.cli import commands as cli
+from micrograd_like import Value, cli, collector, engine, nn, no_grad, optim, training
 from micrograd_like.datasets import moons
 from micrograd_like.views.drawing import draw
 from micrograd_like.views.stepping import player

@@ -7,7 +7,6 @@ tree and no recursion, so that parentheses may be nested as deeply as the text i
 
 from __future__ import annotations
 
-import difflib
 import keyword
 import math
 import re
@@ -340,7 +339,9 @@ def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
     name = normalize("NFKC", name)
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
+    from difflib import get_close_matches  # late: only who mistypes waits for it
+
+    close = get_close_matches(name, known, n=1)
     advice = f" (products need their *); there are {', '.join(sorted(known))}"
     if close:
         advice = f"; did you mean {close[0]}?"

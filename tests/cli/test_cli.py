@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from micrograd_like import nn, optim
-from micrograd_like.cli import commands as cli
+from micrograd_like import cli, nn, optim
 
 ROWS = [(x, y, "in" if x * x + y * y < 5 else "out") for x in range(-3, 4) for y in range(-3, 4)]
 CSV = "x,y,kind\n" + "".join(f"{x},{y},{kind}\n" for x, y, kind in ROWS)
@@ -492,7 +491,7 @@ def test_an_expression_may_begin_with_a_minus_and_options_may_stand_anywhere(run
         ("x - log(x - 5)", r"log is defined .*-3\.0", "log"),
         ("α + 1/(x - x)", "div is defined", "/("),
         ("9**9**9**9", "overflows", "**9**9"),
-        ("(" * 10_000 + "x" + ")" * 10_000, "parentheses", "("),
+        ("(" * 10_000 + "x" + ")" * 9_999, "never closed", "("),
         ("__import__('os').system('true')", "not part", "'os'"),
         ("x\n+1", "one line", "�"),
     ],
@@ -502,6 +501,18 @@ def test_a_wrong_expression_has_a_caret_under_the_place(run, command, text, says
     variables = [f"{name}=2" for name in "αx" if name in text]
     out = [] if command == "eval" else ["-o", "out.html"]
     assert_refused_at(run(command, text, *variables, *out), says, place)
+
+
+def test_an_expression_may_be_nested_as_deeply_as_it_is_long(run):
+    parentheses = "(" * 49_000 + "x" + ")" * 49_000
+    assert run("eval", parentheses, "x=2")[1].endswith("value = 2.0\n")
+    signs = run("eval", "-" * 3_001 + "2*x", "x=2")[1].splitlines()
+    assert (len(signs), signs[-1]) == (4, "value = -4.0")
+    calls = "tanh(" * 3_000 + "x" + ")" * 3_000
+    for command, first in (("eval", "node"), ("step", "forward"), ("derive", "∂v3000/∂x = ")):
+        status, out, err = run(command, calls, "x=2")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1 if command == "derive" else 0].startswith(first)
 
 
 def test_of_a_long_expression_the_part_around_the_place_is_shown(run, monkeypatch):
