@@ -41,19 +41,23 @@ _TOKEN = re.compile(
 )
 _NOT_NAMES = {"inf", "infinity", "nan"}
 _ADVICE = {
-    "^": "use ** for powers",
-    "·": "use * for products", "×": "use * for products", "⋅": "use * for products",
-    "÷": "use / for quotients", "−": "use - for differences", "–": "use - for differences",
-    "√": "use sqrt(...)", "|": "use abs(...)",
-    "=": "values of variables come after the expression, as name=number",
-    "<": "comparisons have no gradient", ">": "comparisons have no gradient",
-    "!": "comparisons have no gradient",
-    "[": "use ( and )", "]": "use ( and )", "{": "use ( and )", "}": "use ( and )",
-    "\n": "an expression is one line", "\r": "an expression is one line",
-    "\t": "use spaces",
-    **dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "use ** for powers"),
-    **dict.fromkeys("₀₁₂₃₄₅₆₇₈₉", "write the index as digits, as in x1"),
-}  # fmt: skip
+    character: advice
+    for characters, advice in (
+        ("^⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "use ** for powers"),
+        ("·×⋅", "use * for products"),
+        ("÷", "use / for quotients"),
+        ("−–", "use - for differences"),
+        ("√", "use sqrt(...)"),
+        ("|", "use abs(...)"),
+        ("=", "values of variables come after the expression, as name=number"),
+        ("<>!", "comparisons have no gradient"),
+        ("[]{}", "use ( and )"),
+        ("\n\r", "an expression is one line"),
+        ("\t", "use spaces"),
+        ("₀₁₂₃₄₅₆₇₈₉", "write the index as digits, as in x1"),
+    )
+    for character in characters
+}
 _SHOWN = 8  # names in a message
 
 

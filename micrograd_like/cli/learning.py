@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import nn, state, training
-from ..engine import no_grad
 from ..errors import InputError, MissingExtraError
 from ..optim import Adam
 from ..training import datasets, plots
@@ -256,8 +255,8 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 def show(_: argparse.Namespace) -> int:
     """Learn the moons, draw what was learned in characters, and say what to try next."""
     data = datasets.moons(200)
-    model = nn.MLP(2, [8, 8, 1], activation="relu", seed=1)
-    targets = [1.0 if label else -1.0 for label in data.y]
+    classifier = Classifier.untrained(data, [8, 8], activation="relu", loss="hinge", seed=1)
+    model, targets = classifier.model, [classifier.targets[label] for label in data.y]
     print(f"A network of {len(model.parameters())} scalar Values learns to tell two moons apart:\n")
 
     def report(model: Any, history: training.History) -> None:
@@ -270,7 +269,7 @@ def show(_: argparse.Namespace) -> int:
 
     training.fit(model, data.X, targets, loss="hinge", epochs=40, batch_size=10, callbacks=[report])
     print()
-    print(_plane(model, data))
+    print(_plane(classifier, data))
     print(
         "\n  o and x are the data, the shaded side is where the network says x.\n\n"
         "Try next:\n"
@@ -286,19 +285,16 @@ def show(_: argparse.Namespace) -> int:
     return 0
 
 
-def _plane(model: nn.MLP, data: Dataset, width: int = 64, height: int = 20) -> str:
+def _plane(classifier: Classifier, data: Dataset, width: int = 64, height: int = 20) -> str:
+    """What the network says in each cell of the plane, and the data, as lines of characters."""
     (left, right), (bottom, top) = [
         (min(values) - 0.1, max(values) + 0.1) for values in zip(*data.X, strict=True)
     ]
-    with no_grad():
-        cells = [
-            [
-                "░" if model([left + (right - left) * (column + 0.5) / width,
-                              top - (top - bottom) * (row + 0.5) / height]) > 0.0 else " "
-                for column in range(width)
-            ]
-            for row in range(height)
-        ]  # fmt: skip
+    xs = [left + (right - left) * (column + 0.5) / width for column in range(width)]
+    ys = [top - (top - bottom) * (row + 0.5) / height for row in range(height)]
+    cells = [
+        ["░" if side else " " for side in classifier.classify([[x, y] for x in xs])] for y in ys
+    ]
     for (x, y), label in zip(data.X, data.y, strict=True):
         column = int((x - left) / (right - left) * width)
         row = int((top - y) / (top - bottom) * height)

@@ -1,4 +1,4 @@
-"""cli.py: the commands, their files, and refusals in one line with exit status 2."""
+"""The commands: their files, and refusals in one line with exit status 2."""
 
 import csv
 import json
@@ -473,6 +473,9 @@ def test_eval_prints_strict_json(run):
         ["-o*x", "o=3", "x=2"],
         ["-(o*x)", "--json", "o=3", "x=2"],
         ["--json", "-x * o", "x=3", "o=2"],
+        ["-x*o", "x=3", "--json", "o=2"],
+        ["--json", "--", "-x*o", "x=3", "o=2"],
+        ["--2*-x*o/2", "x=3", "o=2"],
     ],
 )
 def test_an_expression_may_begin_with_a_minus_and_options_may_stand_anywhere(run, argv):
@@ -480,6 +483,14 @@ def test_an_expression_may_begin_with_a_minus_and_options_may_stand_anywhere(run
     assert (status, err) == (0, "")
     value = json.loads(out)["value"] if "--json" in argv else float(out.split()[-1])
     assert value == -6.0
+
+
+def test_an_expression_that_begins_like_an_option_is_refused_unless_it_follows_two_dashes(run):
+    assert_refused(run("eval", "-h*x", "h=3", "x=2"), "-h/--help: ignored", [])
+    assert_refused_at(run("draw", "-o*x", "o=3", "x=2"), "not part of an expression", "=3")
+    assert run("eval", "--", "-h*x", "h=3", "x=2")[1].endswith("value = -6.0\n")
+    assert run("draw", "--", "-o*x", "o=3", "x=2")[1].startswith("<")
+    assert files() == []
 
 
 @pytest.mark.parametrize(
@@ -542,7 +553,8 @@ def test_of_a_long_expression_the_part_around_the_place_is_shown(run, monkeypatc
         (["x", "-x"], "'-x' is not name=NUMBER"),
         (["x", "1=2"], "'1=2' is not name=NUMBER"),
         (["x", "=2"], "'=2' is not name=NUMBER"),
-        (["x", "x=1", "--fly"], "--fly"),
+        (["x", "x=1", "--fly"], "unrecognized arguments: --fly"),
+        (["x", "x=1", "--", "--fly"], "'--fly' is not name=NUMBER"),
         ([], "required: EXPRESSION "),
     ],
 )
