@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from .. import nn, state, training
-from ..engine import no_grad
 from ..errors import InputError, StateError
+from ..modes import no_grad
 from ..training import datasets
 from ..training.datasets import Dataset
 
