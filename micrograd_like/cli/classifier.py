@@ -1,6 +1,6 @@
-"""A network with what makes its inputs of a table's rows, and labels of its outputs: `model.json`.
+"""A classifier: a network, and what turns rows of a table into inputs and outputs into labels.
 
-`train` makes one and writes it, `predict` reads it.
+`train` makes one and writes it to `model.json`, from where `predict` reads it.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ class Classifier:
         """The place in `classes` for each row of numbers as they stand in the table."""
         predict = training.LOSSES[self.loss].predict
         assert predict is not None
-        labels = []
+        labels, targets = [], self.targets
         with no_grad():
             for row in datasets.scale(rows, self.shift, self.scale):
                 out = self.model(row)
                 target = predict([v.data for v in out] if isinstance(out, list) else [out.data])
-                labels.append(self.targets.index(target))
+                labels.append(targets.index(target))
         return labels
 
 

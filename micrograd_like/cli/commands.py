@@ -1,9 +1,10 @@
 """The command line as a whole: its parser, and `main`, in which every refusal ends.
 
-A refusal is one line on stderr and exit status 2, and leaves no files. That of an expression has
-the expression below it, and a caret. Where training or writing fails late it is the same, but files
-that were whole by then stay, such as the model of the last whole epoch. Neither files nor arguments
-can send a terminal control characters: in messages, and in tables on a terminal, they are �.
+A refusal is one line on stderr and exit status 2, and leaves no files. Below the refusal of an
+expression stand the expression and a caret under the place. Training or writing that fails late is
+refused in the same way, but files that were whole by then stay, such as the model of the last whole
+epoch. Neither files nor arguments can send control characters to a terminal: in messages, and in
+tables on a terminal, � stands for them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Several processes that train together: `train --coordinator ... --processes N --process-id I`.
 
-JAX joins them, and ends a process by abort, amid a page of its log, where another is lost. So the
-command runs its work in a child process and says in one line how that ended. Neither outlives the
-other.
+JAX joins the processes and, where one is lost, aborts the others amid a page of its log. So the
+command runs its work in a child process, and says in one line how that ended. Neither of the two
+outlives the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from ..errors import InputError
 from .terminal import complain, refuse
 
-# In the environment of the child.
+# The name of a variable in the environment of the child.
 _WORKER = "MICROGRAD_LIKE_WORKER"
 
 
