@@ -1,44 +1,39 @@
 """Operations on names instead of numbers: how they are written, and how they simplify.
 
-An `Expression` is what the rows of the table make of names instead of numbers: applied to
-expressions, an op gives an expression, and so do its partials. Each row says how it is written, in
-a template; the parentheses follow from what stands beside a placeholder there.
+An `Expression` is what the rows of the table make of names: applied to expressions, an op gives an
+expression, and so do its partials. Each row says how it is written, in a template; the parentheses
+follow from what stands beside a placeholder there.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce
 from typing import Any, Final, Literal
 
 from .. import ops
 from ..engine import Value
-from ..errors import MicrogradError, OperandError
+from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last
-from .names import binding_of, latex_name, latex_numeral, numeral, superscript
+from .names import binding_of, latex_name, latex_numeral, latex_text, numeral, superscript
 
 Style = Literal["text", "latex"]
+_Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
 
-_PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
-_OPERATOR_NAME = re.compile(r"\\operatorname\b")
-
-# What divides, and raises to powers, in an expression of the user's refuses poles. In a derivative
-# a pole is a value.
-_WITH_POLES = {ops.div: ops.ieee_div, ops.power: ops.ieee_pow, ops.log: ops.ieee_log}
-_FLAT = 40  # of a sum within a sum: longer ones stay as they are
 _SUMS = (ops.add, ops.sub)
-_TINY = 2.0**-1022  # floats below it lose digits
 _TIMES = (ops.mul, ops.damp)
+_RATIOS = (ops.div, ops.ieee_div)
 _POWERS = (ops.power, ops.ieee_pow)
-_PRODUCTS = (*_TIMES, ops.div, ops.ieee_div, *_POWERS)
+_PRODUCTS = (*_TIMES, *_RATIOS, *_POWERS)
 _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
-# Names, numbers and functions, of an expression that is compared with others part by part.
-_SMALL = 12
+_TINY = 2.0**-1022  # floats below it lose digits
+_FLAT = 40  # of a sum within a sum: longer ones stay as they are
+_SMALL = 12  # of an expression that is compared with others part by part
 
 
 class Expression:
@@ -127,17 +122,10 @@ class Expression:
         a sum with more than `most` terms, or an op with more arguments, the first ones and the last
         are written, and how many there are between them.
         """
-        writer = _Writer(style, numbers, spaced, most)
-        done: dict[int, tuple[str, float]] = {}
-        stack = [self]
-        while stack:  # parts first, without recursion
-            expression = stack[-1]
-            missing = [part for part in writer.parts(expression) if id(part) not in done]
-            if missing:
-                stack += missing
-                continue
-            stack.pop()
-            done[id(expression)] = writer.write(expression, done)
+        writer = _Writer(style, numbers or {}, spaced, most)
+        done: dict[int, _Written] = {}
+        for e in parts_first([self], writer.parts):
+            done[id(e)] = writer.write(e, done)
         return done[id(self)][0]
 
     def evaluate(
@@ -149,169 +137,76 @@ class Expression:
         them may have another value if its factors are put in another order.
         """
         done: dict[int, float] = {}
-        stack = [self]
-        while stack:
-            expression = stack[-1]
-            missing = [part for part in expression.operands if id(part) not in done]
-            if missing:
-                stack += missing
+        for e in parts_first([self]):
+            if e.op is None:
+                done[id(e)] = numbers[e.name] if e.number is None else e.number
                 continue
-            stack.pop()
-            if expression.op is not None:
-                op = _WITH_POLES.get(expression.op, expression.op)
-                xs = [done[id(part)] for part in expression.operands]
-                x = op.evaluate(xs)
-                if extremes is not None and not _is_tame(op, xs, x):
-                    extremes.append(expression)
-            else:
-                x = numbers[expression.name] if expression.number is None else expression.number
-            done[id(expression)] = x
+            xs = [done[id(part)] for part in e.operands]
+            try:
+                x = e.op.evaluate(xs)
+            except DomainError:
+                x = e.op.ieee(*xs)
+            if extremes is not None and not _is_tame(e.op, xs, x):
+                extremes.append(e)
+            done[id(e)] = x
         return done[id(self)]
 
     def __repr__(self) -> str:
         return f"<Expression {self.text}>"
 
 
-class _Writer:
-    """How `Expression.written` writes one expression, when its parts have been written."""
-
-    def __init__(
-        self, style: Style, numbers: Mapping[str, float] | None, spaced: bool, most: int | None
-    ) -> None:
-        self.style = style
-        self.numbers = numbers
-        self.spaced = spaced
-        self.most = most
-        self._chains: dict[int, list[tuple[Op, Expression]]] = {}
-
-    def parts(self, e: Expression) -> Sequence[Expression]:
-        """What is written before it."""
-        chain = self._chain(e)
-        return [part for _, part in _ends(chain)] if chain else e.operands
-
-    def _chain(self, e: Expression) -> list[tuple[Op, Expression]] | None:
-        """The terms of a sum, or arguments of an op, that are too many, with what joins them."""
-        if self.most is None or e.size <= self.most or e.op is None:
-            return None
-        if id(e) not in self._chains:
-            chain = [(e.op, part) for part in e.operands]
-            if e.op in _SUMS:
-                rest, chain = e, []
-                while rest.op in _SUMS:
-                    left, right = rest.operands
-                    chain.append((rest.op, right))
-                    rest = left
-                chain = [(ops.add, rest), *reversed(chain)]
-            self._chains[id(e)] = chain
-        chain = self._chains[id(e)]
-        return chain if len(chain) > self.most else None
-
-    def write(self, e: Expression, done: Mapping[int, tuple[str, float]]) -> tuple[str, float]:
-        """The expression, and how tightly it binds."""
-        if e.op is None:
-            return self._atom(e)
-        chain = self._chain(e)
-        if chain is None:
-            return self._applied(e.op, [done[id(part)] for part in e.operands])
-        ends = _ends(chain)
-        hidden = len(chain) - len(ends)
-        gap = (
-            rf"\underbrace{{\cdots}}_{{{hidden}}}"
-            if self.style == "latex"
-            else f"… {hidden} more …"
-        )
-        if e.op not in _SUMS:
-            parts = [done[id(part)] for _, part in ends]
-            return self._applied(e.op, [*parts[:-1], (gap, 9), parts[-1]])
-        written = done[id(ends[0][1])]
-        for op, part in ends[1:-1]:
-            written = self._applied(op, [written, done[id(part)]])
-        written = self._applied(ops.add, [written, (gap, 9)])
-        return self._applied(ends[-1][0], [written, done[id(ends[-1][1])]])
-
-    def _applied(self, op: Op, parts: list[tuple[str, float]]) -> tuple[str, float]:
-        text = write(op, parts, self.style, spaced=self.spaced)
-        return text, _binding(op, self.style)
-
-    def _atom(self, e: Expression) -> tuple[str, float]:
-        x, digits = e.number, 15
-        if x is None:
-            if self.numbers is None or e.name not in self.numbers:
-                text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-                if e.binding:
-                    return text, e.binding
-                return text, min(binding_of(e.name), 4 if "^" in text else 9)
-            x, digits = self.numbers[e.name], 4
-        return _written_number(x, self.style, digits)
-
-
-def _written_number(x: float, style: Style, digits: int) -> tuple[str, float]:
-    """The number, and how tightly it binds. With 15 digits, 1 / 3 is written as a fraction."""
-    if digits == 15 and (fraction := _fraction(x)):
-        top, bottom = fraction
-        if style == "text":
-            return f"{top} / {bottom}", 1.95
-        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
-    if style == "text":
-        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
-    else:
-        text = latex_numeral(x, digits)
-    if text.startswith("-"):
-        return text, 3
-    return text, 2 if "cdot" in text else 4 if "^" in text else 9
-
-
-def _fraction(x: float) -> tuple[int, int] | None:
-    """Numerator and denominator of a number that is a fraction of small integers, but long.
-
-    1 / 3, and neither 0.25 nor π.
-    """
-    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
-        return None
-    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
-    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
-
-
-def _ends(chain: list[tuple[Op, Expression]]) -> list[tuple[Op, Expression]]:
-    return [*chain[:3], chain[-1]]
-
-
-def _binding(op: Op, style: Style) -> float:
-    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
-    # a call: e^{x}.
-    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
-        return min(op.binding, 4)
-    if style == "text" and op.text.startswith("√"):
-        return 4
-    # As text a / b·c would be read in two ways.
-    return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
-
-
 def apply(op: Op, operands: Sequence[Expression]) -> Expression:
-    """`op` of the operands as it stands, not simplified; affine as the sum that it is."""
-    if op is not ops.affine_row:
-        return Expression(op=op, operands=tuple(operands))
-    n = len(operands) // 2
-    result = [apply(ops.mul, pair) for pair in zip(operands[:n], operands[n:-1], strict=True)]
-    if operands[-1].number != 0.0 or not result:
-        result.append(operands[-1])
-    return reduce(lambda x, y: apply(ops.add, (x, y)), result)
+    """`op` of the operands as it stands, not simplified."""
+    return Expression(op=op, operands=tuple(operands))
 
 
 def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
     """The row's partials as expressions; None for one that is not written in the table's ops."""
+    result: list[Expression | None] = []
     try:
         if op.arity is None:
             return [_expression(d) for d in op.partials[0](*operands, out)]
     except Exception:  # a row of the user's may do anything with its arguments
         return [None] * len(operands)
-    result: list[Expression | None] = []
     for partial in op.partials:
         try:
             result.append(_expression(partial(*operands, out)))
         except Exception:
             result.append(None)
     return result
+
+
+def _expression(x: Any) -> Expression:
+    return x if isinstance(x, Expression) else Expression(number=number(x))
+
+
+def _chained(op: Op, parts: Iterable[Expression]) -> Expression:
+    return reduce(lambda x, y: apply(op, (x, y)), parts)
+
+
+def parts_first(
+    expressions: Iterable[Expression],
+    parts: Callable[[Expression], Iterable[Expression]] = lambda e: e.operands,
+) -> Iterator[Expression]:
+    """The expressions and what they consist of, each once, after its own `parts`.
+
+    It does not recur: an expression may be deeper than the stack.
+    """
+    done: set[int] = set()
+    stack = list(expressions)
+    while stack:
+        e = stack[-1]
+        missing = [part for part in parts(e) if id(part) not in done]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if id(e) not in done:
+            done.add(id(e))
+            yield e
+
+
+# --- writing --------------------------------------------------------------------------------------
 
 
 def formula(
@@ -333,7 +228,7 @@ def formula(
     ('a·b', '2.0 - 1.5')
     """
 
-    def spelled(operand: Value | float) -> tuple[str, float]:
+    def spelled(operand: Value | float) -> _Written:
         what = names[operand] if isinstance(operand, Value) else operand
         if isinstance(what, str):
             return what, binding_of(what)
@@ -360,19 +255,14 @@ def formula(
 
 
 def write(
-    op: Op,
-    operands: Sequence[tuple[str, float]],
-    style: Style = "text",
-    *,
-    spaced: bool = False,
+    op: Op, operands: Sequence[_Written], style: Style = "text", *, spaced: bool = False
 ) -> str:
     """`op` written with the operands, each a text and how tightly it binds (see `Op.binding`).
 
     >>> write(ops.mul, [("a", 9), ("-3.0", 3)]), write(ops.power, [("a + b", 1), ("2", 9)])
     ('a·(-3.0)', '(a + b)²')
     """
-    # \operatorname is among the macros that GitHub does not let through.
-    template = op.text if style == "text" else _OPERATOR_NAME.sub(r"\\mathrm", op.latex)
+    template = _template(op, style)
     if spaced and style == "text":
         template = template.replace("·", " · ")
     if op.arity is None:
@@ -380,10 +270,12 @@ def write(
             return _write_sum_of_products(operands, style, spaced)
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
-    if op is ops.greater and "0" in (operands[0][0], operands[1][0]):
-        # H(x) and H(-y), not H(x - 0) and H(0 - y).
-        bare = "@x" if operands[1][0] == "0" else "-@y"
-        template = template.replace("@x - @y", bare)
+    if op.arity == 2 and template != "@x - @y":
+        # A step H(x - y) is written as H(x) and H(-y) where the other is 0.
+        if operands[1][0] == "0":
+            template = template.replace("@x - @y", "@x")
+        elif operands[0][0] == "0":
+            template = template.replace("@x - @y", "-@y")
     by_name = dict(zip(op.arguments, operands, strict=True))
     pieces: list[str] = []
     end = 0
@@ -395,8 +287,7 @@ def write(
         needed = max(_needed_after(before), _needed_before(after))
         signed = text.startswith("-") and _needed_after(before) > 0
         pieces.append(template[end : match.start()])
-        exponent = before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text)
-        if exponent and style == "text":
+        if style == "text" and before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text):
             pieces[-1] = pieces[-1].rstrip("^")
             pieces.append(superscript(text.removesuffix(".0")))
         elif signed or binding < needed:
@@ -405,6 +296,30 @@ def write(
             pieces.append(text)
         end = match.end()
     return "".join(pieces) + template[end:]
+
+
+_PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
+
+
+def _template(op: Op, style: Style) -> str:
+    if style == "text":
+        return op.text
+    # \operatorname is among the macros that GitHub does not let through. What stands in it is the
+    # name of the row where its author has not said how it is written in LaTeX.
+    name = op.name.replace("_", r"\_")
+    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
+    return latex.replace(r"\operatorname", r"\mathrm")
+
+
+def _binding(op: Op, style: Style) -> float:
+    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
+    # a call: e^{x}.
+    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
+        return min(op.binding, 4)
+    if style == "text" and op.text.startswith("√"):
+        return 4
+    # As text a / b·c would be read in two ways.
+    return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
 def _needed_after(before: str) -> float:
@@ -429,9 +344,7 @@ def _needed_before(after: str) -> float:
     return 4.5 if after[0] in "^²" else 2
 
 
-def _write_sum_of_products(
-    operands: Sequence[tuple[str, float]], style: Style, spaced: bool
-) -> str:
+def _write_sum_of_products(operands: Sequence[_Written], style: Style, spaced: bool) -> str:
     n = len(operands) // 2
     terms = [
         write(ops.mul, [w, x], style, spaced=spaced)
@@ -443,8 +356,101 @@ def _write_sum_of_products(
     return " + ".join(terms).replace(" + -", " - ")
 
 
-def _expression(x: Any) -> Expression:
-    return x if isinstance(x, Expression) else Expression(number=number(x))
+def _written_number(x: float, style: Style, digits: int) -> _Written:
+    """The number; if it has 15 digits, as a fraction of small integers where it is one: 1 / 3."""
+    if digits == 15 and (fraction := _fraction(x)):
+        top, bottom = fraction
+        if style == "text":
+            return f"{top} / {bottom}", 1.95
+        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
+    if style == "text":
+        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    else:
+        text = latex_numeral(x, digits)
+    if text.startswith("-"):
+        return text, 3
+    return text, 2 if "cdot" in text else 4 if "^" in text else 9
+
+
+def _fraction(x: float) -> tuple[int, int] | None:
+    """Numerator and denominator of a number that is a fraction of small integers, but long.
+
+    1 / 3, and neither 0.25 nor π.
+    """
+    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
+        return None
+    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
+    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
+
+
+class _Writer:
+    """How `Expression.written` writes one expression, when its parts have been written."""
+
+    def __init__(
+        self, style: Style, numbers: Mapping[str, float], spaced: bool, most: int | None
+    ) -> None:
+        self.style = style
+        self.numbers = numbers
+        self.spaced = spaced
+        self.most = math.inf if most is None else most
+
+    def parts(self, e: Expression) -> list[Expression]:
+        """What is written before it."""
+        return [part for _, part in self._terms(e)[0]]
+
+    def _terms(self, e: Expression) -> tuple[list[tuple[Op | None, Expression]], int]:
+        """The operands with the op, or the terms of a long sum, each with what joins it to others.
+
+        Of too many only the first three and the last, and how many are missing.
+        """
+        terms = [(e.op, part) for part in e.operands]
+        if e.size <= self.most:
+            return terms, 0
+        if e.op in _SUMS:
+            every: list[tuple[Op | None, Expression]] = []
+            rest = e
+            while rest.op in _SUMS:
+                every.append((rest.op, rest.operands[1]))
+                rest = rest.operands[0]
+            if len(every) >= self.most:
+                terms = [(ops.add, rest), *reversed(every)]
+        hidden = len(terms) - 4
+        return ([*terms[:3], terms[-1]], hidden) if len(terms) > self.most else (terms, 0)
+
+    def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
+        """The expression, and how tightly it binds."""
+        if e.op is None:
+            return self._atom(e)
+        terms, hidden = self._terms(e)
+        parts = [done[id(part)] for _, part in terms]
+        if not hidden:
+            return self._applied(e.op, parts)
+        text = rf"\underbrace{{\cdots}}_{{{hidden}}}"
+        gap = text if self.style == "latex" else f"… {hidden} more …", 9.0
+        parts.insert(3, gap)
+        if e.op not in _SUMS:
+            return self._applied(e.op, parts)
+        joints = [op for op, _ in terms]
+        joints.insert(3, ops.add)
+        written = parts[0]
+        for op, part in zip(joints[1:], parts[1:], strict=True):
+            assert op is not None
+            written = self._applied(op, [written, part])
+        return written
+
+    def _applied(self, op: Op, parts: list[_Written]) -> _Written:
+        return write(op, parts, self.style, spaced=self.spaced), _binding(op, self.style)
+
+    def _atom(self, e: Expression) -> _Written:
+        if e.number is not None:
+            return _written_number(e.number, self.style, 15)
+        if e.name in self.numbers:
+            return _written_number(self.numbers[e.name], self.style, 4)
+        text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
+        return text, e.binding or min(binding_of(e.name), 4 if "^" in text else 9)
+
+
+# --- simplification -------------------------------------------------------------------------------
 
 
 def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
@@ -464,143 +470,116 @@ def _folded(op: Op, xs: Sequence[float]) -> float | None:
     except MicrogradError:
         return None
     exact = abs(xs[-1]) == 1.0 or (op in _TIMES and abs(xs[0]) == 1.0)
-    tame = _is_tame(op, xs, out) if op in _PRODUCTS else math.isfinite(out)
-    if not tame and not exact and all(map(math.isfinite, xs)):
+    if not _is_tame(op, xs, out) and not exact and all(map(math.isfinite, xs)):
         return None
     return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
 
 
 def _simplified(op: Op, operands: list[Expression]) -> Expression:
-    x = operands[0]
-    y = operands[-1]
+    x, y = operands[0], operands[-1]
     a, b = x.number, y.number
-    numbers = [operand.number for operand in operands if operand.number is not None]
+    numbers = [e.number for e in operands if e.number is not None]
     if len(numbers) == len(operands):
         folded = _folded(op, numbers)
         return apply(op, operands) if folded is None else Expression(number=folded)
-    match op.name:
-        case "add":
-            if a == 0.0 or b == 0.0:
-                return y if a == 0.0 else x
-            if x.key == y.key:
-                return _product(Expression(number=2.0), x)
-            if y.op is ops.neg:
-                return x - y.operands[0]
-            if b is not None and b < 0.0:
-                return x - -b
-        case "sub":
-            if b == 0.0:
-                return x
-            if a == 0.0:
-                return -y
-            if y.op is ops.neg:
-                return x + y.operands[0]
-        case "neg" if x.op is ops.neg:
+    if op is ops.affine_row:
+        return plain(op, operands)
+    if op is ops.add:
+        if a == 0.0 or b == 0.0:
+            return y if a == 0.0 else x
+        if x.key == y.key:
+            return _product(Expression(number=2.0), x)
+        if y.op is ops.neg or (b is not None and b < 0.0):
+            return x - -y
+    elif op is ops.sub:
+        if a == 0.0 or b == 0.0:
+            return -y if a == 0.0 else x
+        if y.op is ops.neg:
+            return x + -y
+    elif op is ops.neg:
+        if x.op is ops.neg:
             return x.operands[0]
-        case "neg" if x.op is ops.sub:
+        if x.op is ops.sub:
             return x.operands[1] - x.operands[0]
-        case "mul":
+    elif op is ops.mul:
+        return _product(x, y)
+    elif op is ops.damp:
+        # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
+        if _is_constant(x) or b is not None:
             return _product(x, y)
-        case "damp":
-            # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
-            if _is_constant(x) or b is not None:
-                return _product(x, y)
-            if x.op is ops.neg or y.op is ops.neg:
-                damped = ops.damp(_unsigned(x), _unsigned(y))
-                return damped if x.op is y.op else -damped
-            if has_coefficient(x):
-                return x.operands[0] * ops.damp(x.operands[1], y)
-            if has_coefficient(y):
-                return y.operands[0] * ops.damp(x, y.operands[1])
-        case "div" | "ieee_div":
-            if b == 1.0:
-                return x
-            if x.op is ops.neg or y.op is ops.neg:
-                sign = (x.op is ops.neg) != (y.op is ops.neg)
-                quotient = ops.div(_unsigned(x), _unsigned(y))
-                return -quotient if sign else quotient
-        case "pow" | "ieee_pow":
-            if b == 1.0:
-                return x
-            if b == 0.0:
-                return Expression(number=1.0)
-        case "pow_slope" if b is not None:
-            return y * ops.ieee_pow(x, b - 1.0)
-        case "cosine" | "inversion":  # odd in the first argument, even in the second
-            if x.op is ops.neg or (a is not None and a < 0.0):
-                return -op(-x, y)
-            if y.op is ops.neg or (b is not None and b < 0.0):
-                return op(x, -y)
-        case "where" if x.number is not None:
-            return operands[1] if x.number else operands[2]
+        (c, bare), (d, other) = coefficient(x), coefficient(y)
+        if c != 1.0 or d != 1.0:
+            return c * (d * ops.damp(bare, other))
+    elif op in _RATIOS:
+        if b == 1.0:
+            return x
+        if x.op is ops.neg or y.op is ops.neg:
+            return -(op(-x, y) if x.op is ops.neg else op(x, -y))
+    elif op in _POWERS:
+        if b == 1.0 or b == 0.0:
+            return x if b else Expression(number=1.0)
+    elif op is ops.pow_slope and b is not None:
+        return y * ops.ieee_pow(x, b - 1.0)
     return apply(op, operands)
 
 
 def _is_constant(x: Expression) -> bool:
-    """Whether it is a finite number, or the logarithm of one."""
-    if x.op in (ops.log, ops.ieee_log):
-        a = x.operands[0].number
-        return a is not None and 0.0 < a < math.inf
-    return x.number is not None and math.isfinite(x.number)
+    """Whether it is a finite number, written as one or as an operation on numbers: log(2)."""
+    if x.number is None and (x.op is None or any(e.number is None for e in x.operands)):
+        return False
+    return math.isfinite(x.evaluate({}))
 
 
-def has_coefficient(x: Expression) -> bool:
-    """Whether it is a number times something else."""
-    return x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None
-
-
-def _unsigned(x: Expression) -> Expression:
-    return x.operands[0] if x.op is ops.neg else x
+def coefficient(x: Expression) -> tuple[float, Expression]:
+    """`x` as a number times something that has neither a sign nor a number in front."""
+    factor = 1.0
+    if x.op is ops.neg:
+        factor, x = -1.0, x.operands[0]
+    if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
+        factor, x = factor * x.operands[0].number, x.operands[1]
+    return factor, x
 
 
 def _product(x: Expression, y: Expression) -> Expression:
     """x·y with one number, in front, equal factors as powers, and one fraction at most."""
     if x.number == 1.0 or y.number == 1.0:
         return y if x.number == 1.0 else x
-    coefficient = 1.0
+    factor = 1.0
     above: list[Expression] = []
     below: list[Expression] = []
     stack = [(y, above, below), (x, above, below)]
     while stack:
         e, same, other = stack.pop()
         if e.op is ops.neg:
-            coefficient = -coefficient
+            factor = -factor
             stack.append((e.operands[0], same, other))
         elif e.op is ops.mul:
             stack += [(part, same, other) for part in reversed(e.operands)]
-        elif e.op in (ops.div, ops.ieee_div):
+        elif e.op in _RATIOS:
             stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
         elif e.number is None or (same is below and e.number == 0.0):
             same.append(e)
         else:
-            op = ops.mul if same is above else ops.ieee_div
-            folded = _folded(op, (coefficient, e.number))
+            folded = _folded(ops.mul if same is above else ops.ieee_div, (factor, e.number))
             if folded is None:
                 same.append(e)
             else:
-                coefficient = folded
-    if coefficient == 0.0:
+                factor = folded
+    if factor == 0.0:
         return Expression(number=0.0)
-    if float(f"{coefficient:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
-        coefficient = math.copysign(1.0, coefficient)
+    if float(f"{factor:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
+        factor = math.copysign(1.0, factor)
     top, bottom = _powers(above, below)
-    fraction = _fraction(abs(coefficient)) if top or bottom else None
+    fraction = _fraction(abs(factor)) if top or bottom else None
     if fraction:
-        coefficient = math.copysign(fraction[0], coefficient)
+        factor = math.copysign(fraction[0], factor)
         bottom.insert(0, Expression(number=float(fraction[1])))
-    if abs(coefficient) != 1.0 or not top:
-        top.insert(0, Expression(number=abs(coefficient)))
-    product = _multiplied(top)
+    if abs(factor) != 1.0 or not top:
+        top.insert(0, Expression(number=abs(factor)))
+    product = _chained(ops.mul, top)
     if bottom:
-        product = apply(ops.ieee_div, (product, _multiplied(bottom)))
-    return -product if coefficient < 0.0 else product
-
-
-def _multiplied(factors: list[Expression]) -> Expression:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = apply(ops.mul, (product, factor))
-    return product
+        product = apply(ops.ieee_div, (product, _chained(ops.mul, bottom)))
+    return -product if factor < 0.0 else product
 
 
 def _powers(
@@ -628,35 +607,94 @@ def _powers(
     return result
 
 
-def total(terms: Iterable[Expression]) -> Expression:
+def unsigned(x: Expression) -> Expression:
+    """`x` without its sign."""
+    return x.operands[0] if x.op is ops.neg else x
+
+
+def total(terms: Sequence[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
+    if len(terms) < 2:
+        return terms[0] if terms else _ZERO
     counts: dict[object, float] = {}
     found: dict[object, Expression] = {}
-    stack = [(term, 1.0) for term in terms][::-1]
+    stack = [(1.0, term) for term in terms][::-1]
     while stack:
-        bare, count = stack.pop()
-        if bare.op is ops.neg:
-            stack.append((bare.operands[0], -count))
-            continue
+        count, term = stack.pop()
+        sign, bare = (-1.0, term.operands[0]) if term.op is ops.neg else (1.0, term)
         if bare.op in _SUMS and bare.size <= _FLAT:
             left, right = bare.operands
-            stack += [(right, count if bare.op is ops.add else -count), (left, count)]
+            other = sign * count if bare.op is ops.add else -sign * count
+            stack += [(other, right), (sign * count, left)]
             continue
-        if has_coefficient(bare):
-            assert bare.operands[0].number is not None
-            count, bare = count * bare.operands[0].number, bare.operands[1]
+        factor, bare = coefficient(term)
         key: object = bare.key
         if bare.number is not None:
-            count, bare, key = count * bare.number, Expression(number=1.0), None
+            factor, bare, key = factor * bare.number, Expression(number=1.0), None
         found.setdefault(key, bare)
-        counts[key] = counts.get(key, 0.0) + count
+        counts[key] = counts.get(key, 0.0) + count * factor
     products = [counts[key] * term for key, term in found.items()]
     # b - a, rather than -a + b.
     first = next((i for i, e in enumerate(products) if not _is_negative(e)), 0)
-    result = Expression(number=0.0)
-    for product in [products[first], *products[:first], *products[first + 1 :]]:
-        result = result + product
-    return result
+    return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
+
+
+_ZERO = Expression(number=0.0)
+
+
+# --- as it stands, but for numbers and signs ------------------------------------------------------
+
+
+def plain(op: Op, operands: Sequence[Expression]) -> Expression:
+    """The operation as it stands, but for x + 0, 1·x, x + -y and the like."""
+    if op is ops.affine_row:
+        n = len(operands) // 2
+        pairs = zip(operands[:n], operands[n:-1], strict=True)
+        return plain_sum([*(plain_product(w, x) for w, x in pairs), operands[-1]])
+    if op is ops.mul or op in _SUMS:
+        x, y = operands
+        unit = 1.0 if op is ops.mul else 0.0
+        if y.number == unit:
+            return x
+        if x.number == unit:
+            return -y if op is ops.sub else y
+    return _signed(op, *operands) if op in _SUMS else apply(op, operands)
+
+
+def plain_product(x: Expression, y: Expression) -> Expression:
+    """The product as it stands, but for numbers and signs."""
+    if any(e.number is not None or coefficient(e)[0] != 1.0 for e in (x, y)):
+        return x * y
+    factors = []
+    while y.op is ops.mul:  # a·(b·c) as a·b·c
+        y, last = y.operands
+        factors.append(last)
+    return _chained(ops.mul, [x, y, *reversed(factors)])
+
+
+def plain_sum(terms: Sequence[Expression]) -> Expression:
+    """The sum as it stands, but for signs, and for numbers, which are one."""
+    numbers = [term.number for term in terms if term.number is not None]
+    if len(numbers) > 1 or 0.0 in numbers:
+        first = next(i for i, term in enumerate(terms) if term.number is not None)
+        number = Expression(number=sum(numbers))
+        terms = [term for term in terms if term.number is None]
+        if number.number or not terms:
+            terms.insert(first, number)
+    return signed_sum(terms)
+
+
+def signed_sum(terms: Sequence[Expression]) -> Expression:
+    """The sum as it stands, but for signs: x - y for x + -y."""
+    return reduce(lambda x, y: _signed(ops.add, x, y), terms)
+
+
+def _signed(op: Op, x: Expression, y: Expression) -> Expression:
+    """The sum or difference: x - y for x + -y, and x + y for x - -y."""
+    if coefficient(y)[0] < 0.0 or (y.number is not None and y.number < 0.0):
+        op = ops.sub if op is ops.add else ops.add
+        y = -1.0 * y
+    return apply(op, (x, y))
 
 
 def _is_negative(e: Expression) -> bool:

@@ -49,6 +49,12 @@ def numeral(x: float, digits: int = 4) -> str:
     return text if any(c in text for c in ".en") else f"{text}.0"
 
 
+def factor(x: float) -> str:
+    """The numeral as a factor of a product, in parentheses if it has a sign."""
+    text = numeral(x)
+    return f"({text})" if text.startswith("-") else text
+
+
 def latex_numeral(x: float, digits: int = 4) -> str:
     r"""The same in LaTeX: `1.5 \cdot 10^{-7}`; integers lose their point."""
     if math.isnan(x):
@@ -138,8 +144,8 @@ def latex_name(name: str) -> str:
     if head and re.fullmatch(r"\w+(\[\d+\])?", tail, re.ASCII):
         written = latex_name(tail)
         written = rf"\left({written}\right)" if "^" in written else written
-        return rf"{written}^{{\mathrm{{{_escape(head)}}}}}"
-    return rf"\mathrm{{{_escape(name)}}}"
+        return rf"{written}^{{\mathrm{{{latex_text(head)}}}}}"
+    return rf"\mathrm{{{latex_text(name)}}}"
 
 
 def latex_names(names: Iterable[str]) -> dict[str, str]:
@@ -155,7 +161,7 @@ def latex_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         latex = latex_name(name)
         if latex in taken:
-            latex = rf"\mathrm{{{_escape(name)}}}"
+            latex = rf"\mathrm{{{latex_text(name)}}}"
         while latex in taken:
             latex += "{}'"
         taken.add(latex)
@@ -208,7 +214,7 @@ def _latex_stem(stem: str) -> str:
     stem = _GREEK.get(stem, stem)
     if stem in _GREEK.values():
         return "\\" + stem
-    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{_escape(stem)}}}"
+    return stem if len(stem) == 1 and stem.isascii() else rf"\mathrm{{{latex_text(stem)}}}"
 
 
 def _accented(letter: str, marks: Iterable[str]) -> str:
@@ -217,7 +223,7 @@ def _accented(letter: str, marks: Iterable[str]) -> str:
     return letter
 
 
-def _escape(text: str) -> str:
+def latex_text(text: str) -> str:
     """Each letter with the marks that follow it; a mark that LaTeX has no accent for is a ?."""
     return "".join(_escaped(*found.groups()) for found in _CLUSTER.finditer(text))
 

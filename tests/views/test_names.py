@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from micrograd_like import Value
 from micrograd_like.views.names import (
+    binding_of,
+    factor,
     latex_name,
     latex_names,
     latex_numeral,
     looks_like_a_name,
     names,
     numeral,
+    superscript,
 )
 
 
@@ -114,3 +117,15 @@ def test_numbers_have_four_digits(number: float, text: str, latex: str) -> None:
 def test_nodes_without_a_label_are_numbered_and_equal_labels_told_apart() -> None:
     nodes = [Value(0.0, label) for label in ("a", "", "a", "v1", "", "a_2")]
     assert list(names(nodes).values()) == ["a", "v2", "a_3", "v1", "v3", "a_2"]
+
+
+def test_a_name_binds_as_tightly_as_what_it_looks_like() -> None:
+    tight = ("x", "W[0,1]", "(a + b)", "x\u0302")
+    assert [binding_of(name) for name in tight] == [9, 9, 9, 9]
+    assert [binding_of(name) for name in ("x²", "(a)²")] == [4, 4]
+    assert [binding_of(name) for name in ("a + b", "(a)(b)", "-x", "²")] == [0, 0, 0, 0]
+
+
+def test_a_factor_with_a_sign_has_parentheses_and_an_exponent_stands_above() -> None:
+    assert [factor(x) for x in (2.0, -2.0, 1 / 3)] == ["2.0", "(-2.0)", "0.3333"]
+    assert superscript("-10") == "⁻¹⁰"
