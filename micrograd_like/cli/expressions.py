@@ -190,7 +190,9 @@ def parse(text: str) -> ParsedExpression:
             case "number":
                 parts.append(_number(token, place, text))
             case "name":
-                parts.append(_variable(token, place, text, known))
+                if token in known:
+                    raise ExpressionError(f"{token} is a function: write {token}(...)", text, place)
+                parts.append(token)
             case "sign" if token == "-":
                 level.waiting.append(_Operation(ops.neg, 1, place))
             case "operator":
@@ -220,17 +222,15 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     """The tokens with their kinds and places, each where it may stand. Raises ExpressionError.
 
     The kinds are those of _TOKEN but for `space` and `other`, and `sign` is a + or - before its one
-    operand. The token of a call is the name of the function.
+    operand. The token of a call is the name of the function. Names are normalised.
     """
     unclosed: list[tuple[str, int]] = []  # the kinds and places of the parentheses that are open
     before = "start"
     for match in _TOKEN.finditer(text):
         kind, token, place = match.lastgroup or "", match[0], match.start()
         complete = before in ("number", "name", "close")  # an operator may follow, no operand
-        if kind == "call":
-            token = token[:-1].rstrip(" ")
         if kind in ("call", "name"):
-            _check_name(token, place, text)
+            token = _name(token.rstrip("( "), place, text)
         match kind:
             case "space":
                 continue
@@ -332,15 +332,7 @@ def _number(token: str, place: int, text: str) -> float:
     return number
 
 
-def _variable(name: str, place: int, text: str, known: Mapping[str, Op]) -> str:
-    name = normalize("NFKC", name)
-    if name in known:
-        raise ExpressionError(f"{name} is a function: write {name}(...)", text, place)
-    return name
-
-
 def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
-    name = normalize("NFKC", name)
     if name in known:
         return known[name]
     from difflib import get_close_matches  # late: only who mistypes waits for it
@@ -352,7 +344,7 @@ def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
     raise ExpressionError(f"there is no function {name}{advice}", text, place)
 
 
-def _check_name(token: str, place: int, text: str) -> None:
+def _name(token: str, place: int, text: str) -> str:
     if not token.isidentifier():  # x², say
         i = next(i for i, c in enumerate(token) if not ("x" * (i > 0) + c).isidentifier())
         _refuse_character(token[i], place + i, text)
@@ -362,6 +354,7 @@ def _check_name(token: str, place: int, text: str) -> None:
         raise ExpressionError(message, text, place)
     if name.lower() in _NOT_NAMES:
         raise ExpressionError(f"{name!r} is no number to compute with", text, place)
+    return name
 
 
 def _refuse_character(token: str, place: int, text: str) -> NoReturn:

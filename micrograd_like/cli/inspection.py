@@ -2,7 +2,7 @@
 
 What `--json` prints is strict JSON. Infinities and NaN, which JSON lacks, are the strings "inf",
 "-inf" and "nan", of which Python's float() makes numbers again. The views are imported by the
-commands that need them, since loading them takes as long as loading all else.
+commands that need them, since loading them takes half as long as loading all else.
 """
 
 from __future__ import annotations
