@@ -13,10 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traceback import FrameSummary
     from types import FrameType
-
-    from .engine import Value
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
@@ -79,37 +76,6 @@ class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
 
 
-class AnomalyError(MicrogradError, FloatingPointError):
-    """The first NaN or infinity, found by `detect_anomaly`.
-
-    `node` is where it appeared: the node with that number, or the one whose local derivative made
-    an adjoint of it. `path` leads from there to the nearest node with a label, and is empty where
-    there is none. `made_at` is the line of user code that made the node, if that was watched.
-    """
-
-    def __init__(
-        self, message: str, node: Value, path: Sequence[Value], made_at: FrameSummary | None
-    ) -> None:
-        super().__init__(message, node, path, made_at)
-        self.node = node
-        self.path = path
-        self.made_at = made_at
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class GradientError(MicrogradError, RuntimeError):
-    """A gradient that `gradcheck` found wrong: `report` has what it found, and its culprit."""
-
-    def __init__(self, message: str, report: Any) -> None:
-        super().__init__(message, report)
-        self.report = report
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 class TraceError(MicrogradError, ValueError):
     """A model or loss that one example does not show as a function of arrays."""
 
@@ -153,7 +119,11 @@ class MissingExtraError(MicrogradError, ImportError):
 
 
 # Errors that only one module raises are written there, and found here too (PEP 562).
-_ELSEWHERE = {"ExpressionError": ".cli.expressions"}
+_ELSEWHERE = {
+    "AnomalyError": ".checks.anomaly",
+    "ExpressionError": ".cli.expressions",
+    "GradientError": ".checks.checking",
+}
 
 
 def __getattr__(name: str) -> Any:

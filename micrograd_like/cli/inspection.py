@@ -129,7 +129,8 @@ def _draw(arguments: argparse.Namespace) -> int:
 
 
 def _step(arguments: argparse.Namespace) -> int:
-    from ..views.stepping import player, steps
+    from ..views.pages import player
+    from ..views.stepping import steps
 
     if arguments.out and arguments.out.suffix.lower() in (".svg", ".png", ".pdf", ".dot", ".gv"):
         raise InputError(f"step writes an HTML page, not {arguments.out.suffix}: use draw for that")

@@ -13,7 +13,7 @@ from ..errors import MissingExtraError
 from .fitting import History
 
 if TYPE_CHECKING:
-    from ..checks.checking import Curve
+    from ..checks.reports import Curve
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

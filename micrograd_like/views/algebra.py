@@ -44,14 +44,6 @@ class Expression:
 
     __slots__ = ("_key", "binding", "name", "name_in_latex", "number", "op", "operands", "size")
 
-    op: Final[Op | None]
-    operands: Final[tuple[Expression, ...]]
-    name: Final[str]
-    name_in_latex: Final[str]
-    binding: Final[float]  # of a name, how tightly it does if it does not look like one; see Op
-    number: Final[float | None]
-    size: Final[int]  # how many names, numbers and functions it is written with
-
     def __init__(
         self,
         name: str = "",
@@ -62,13 +54,14 @@ class Expression:
         latex: str = "",
         binding: float = 0.0,
     ) -> None:
-        self.name = name
-        self.name_in_latex = latex
-        self.binding = binding
-        self.number = number
-        self.op = op
-        self.operands = operands
-        self.size = sum([operand.size for operand in operands]) + (len(operands) < 2)
+        self.name: Final = name
+        self.name_in_latex: Final = latex
+        self.binding: Final = binding  # how tightly a name does that does not look like one; see Op
+        self.number: Final = number
+        self.op: Final = op
+        self.operands: Final = operands
+        # How many names, numbers and functions it is written with.
+        self.size: Final[int] = sum([e.size for e in operands]) + (len(operands) < 2)
         self._key: object = name or number
 
     @staticmethod
@@ -206,6 +199,10 @@ def parts_first(
             yield e
 
 
+_ONE = Expression(number=1.0)
+_ZERO = Expression(number=0.0)
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -266,8 +263,6 @@ def write(
     if spaced and style == "text":
         template = template.replace("·", " · ")
     if op.arity is None:
-        if "@" not in template:
-            return _write_sum_of_products(operands, style, spaced)
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
     if op.arity == 2 and template != "@x - @y":
@@ -344,18 +339,6 @@ def _needed_before(after: str) -> float:
     return 4.5 if after[0] in "^²" else 2
 
 
-def _write_sum_of_products(operands: Sequence[_Written], style: Style, spaced: bool) -> str:
-    n = len(operands) // 2
-    terms = [
-        write(ops.mul, [w, x], style, spaced=spaced)
-        for w, x in zip(operands, operands[n:-1], strict=False)
-    ]
-    *_, (bias, _) = operands
-    if bias not in ("0", "0.0") or not terms:
-        terms.append(bias)
-    return " + ".join(terms).replace(" + -", " - ")
-
-
 def _written_number(x: float, style: Style, digits: int) -> _Written:
     """The number; if it has 15 digits, as a fraction of small integers where it is one: 1 / 3."""
     if digits == 15 and (fraction := _fraction(x)):
@@ -383,6 +366,9 @@ def _fraction(x: float) -> tuple[int, int] | None:
     return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
 
 
+_GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
+
+
 class _Writer:
     """How `Expression.written` writes one expression, when its parts have been written."""
 
@@ -396,45 +382,34 @@ class _Writer:
 
     def parts(self, e: Expression) -> list[Expression]:
         """What is written before it."""
-        return [part for _, part in self._terms(e)[0]]
+        return [term[1] for term in self._terms(e) if not isinstance(term, str)]
 
-    def _terms(self, e: Expression) -> tuple[list[tuple[Op | None, Expression]], int]:
-        """The operands with the op, or the terms of a long sum, each with what joins it to others.
+    def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
+        """The operands, or the terms of a long sum, each with the op that joins it to the others.
 
-        Of too many only the first three and the last, and how many are missing.
+        Of too many these are the first three and the last, around how many are missing.
         """
         terms = [(e.op, part) for part in e.operands]
-        if e.size <= self.most:
-            return terms, 0
-        if e.op in _SUMS:
+        if e.op in _SUMS and e.size > self.most:
             every: list[tuple[Op | None, Expression]] = []
-            rest = e
-            while rest.op in _SUMS:
-                every.append((rest.op, rest.operands[1]))
-                rest = rest.operands[0]
+            while e.op in _SUMS:
+                every.append((e.op, e.operands[1]))
+                e = e.operands[0]
             if len(every) >= self.most:
-                terms = [(ops.add, rest), *reversed(every)]
-        hidden = len(terms) - 4
-        return ([*terms[:3], terms[-1]], hidden) if len(terms) > self.most else (terms, 0)
+                terms = [(ops.add, e), *reversed(every)]
+        return terms if len(terms) <= self.most else first_and_last(terms, _GAPS[self.style])
 
     def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
-        terms, hidden = self._terms(e)
-        parts = [done[id(part)] for _, part in terms]
-        if not hidden:
-            return self._applied(e.op, parts)
-        text = rf"\underbrace{{\cdots}}_{{{hidden}}}"
-        gap = text if self.style == "latex" else f"… {hidden} more …", 9.0
-        parts.insert(3, gap)
+        terms = self._terms(e)
+        parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
         if e.op not in _SUMS:
             return self._applied(e.op, parts)
-        joints = [op for op, _ in terms]
-        joints.insert(3, ops.add)
         written = parts[0]
-        for op, part in zip(joints[1:], parts[1:], strict=True):
-            assert op is not None
+        for term, part in zip(terms[1:], parts[1:], strict=True):
+            op = ops.add if isinstance(term, str) or term[0] is None else term[0]
             written = self._applied(op, [written, part])
         return written
 
@@ -508,7 +483,7 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         if _is_constant(x) or b is not None:
             return _product(x, y)
         (c, bare), (d, other) = coefficient(x), coefficient(y)
-        if c != 1.0 or d != 1.0:
+        if a is None and (c, d) != (1.0, 1.0):
             return c * (d * ops.damp(bare, other))
     elif op in _RATIOS:
         if b == 1.0:
@@ -517,7 +492,7 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
             return -(op(-x, y) if x.op is ops.neg else op(x, -y))
     elif op in _POWERS:
         if b == 1.0 or b == 0.0:
-            return x if b else Expression(number=1.0)
+            return x if b else _ONE
     elif op is ops.pow_slope and b is not None:
         return y * ops.ieee_pow(x, b - 1.0)
     return apply(op, operands)
@@ -537,7 +512,7 @@ def coefficient(x: Expression) -> tuple[float, Expression]:
         factor, x = -1.0, x.operands[0]
     if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
         factor, x = factor * x.operands[0].number, x.operands[1]
-    return factor, x
+    return (factor, x) if x.number is None else (factor * x.number, _ONE)
 
 
 def _product(x: Expression, y: Expression) -> Expression:
@@ -566,7 +541,7 @@ def _product(x: Expression, y: Expression) -> Expression:
             else:
                 factor = folded
     if factor == 0.0:
-        return Expression(number=0.0)
+        return _ZERO
     if float(f"{factor:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
         factor = math.copysign(1.0, factor)
     top, bottom = _powers(above, below)
@@ -607,11 +582,6 @@ def _powers(
     return result
 
 
-def unsigned(x: Expression) -> Expression:
-    """`x` without its sign."""
-    return x.operands[0] if x.op is ops.neg else x
-
-
 def total(terms: Sequence[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
     if len(terms) < 2:
@@ -628,18 +598,12 @@ def total(terms: Sequence[Expression]) -> Expression:
             stack += [(other, right), (sign * count, left)]
             continue
         factor, bare = coefficient(term)
-        key: object = bare.key
-        if bare.number is not None:
-            factor, bare, key = factor * bare.number, Expression(number=1.0), None
-        found.setdefault(key, bare)
-        counts[key] = counts.get(key, 0.0) + count * factor
+        found.setdefault(bare.key, bare)
+        counts[bare.key] = counts.get(bare.key, 0.0) + count * factor
     products = [counts[key] * term for key, term in found.items()]
     # b - a, rather than -a + b.
-    first = next((i for i, e in enumerate(products) if not _is_negative(e)), 0)
+    first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
     return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
-
-
-_ZERO = Expression(number=0.0)
 
 
 # --- as it stands, but for numbers and signs ------------------------------------------------------
@@ -691,11 +655,7 @@ def signed_sum(terms: Sequence[Expression]) -> Expression:
 
 def _signed(op: Op, x: Expression, y: Expression) -> Expression:
     """The sum or difference: x - y for x + -y, and x + y for x - -y."""
-    if coefficient(y)[0] < 0.0 or (y.number is not None and y.number < 0.0):
+    if coefficient(y)[0] < 0.0:
         op = ops.sub if op is ops.add else ops.add
         y = -1.0 * y
     return apply(op, (x, y))
-
-
-def _is_negative(e: Expression) -> bool:
-    return e.op is ops.neg or (e.number is not None and e.number <= 0.0)

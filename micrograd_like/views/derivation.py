@@ -85,14 +85,12 @@ class Derivation:
         self._single = single
         self._numbers = numbers
         graph = self._graph = SymbolicGraph(root, wrt, activation)
-        targets = self._targets = list(dict.fromkeys(wrt))
-        inline = _in_one_line(graph, targets[0]) if len(targets) == 1 else None
-        self.equations = (inline,) if inline else tuple(_shared(graph, targets))
-        self._glue = _glue(graph, targets, self.equations)
-        self._chain: list[Equation] = []
-        self._chain_values: list[Equation] = []
-        if inline:
-            self._chain, self._chain_values = _chain_rule(graph, targets[0], self._glue, inline)
+        inline = _in_one_line(graph) if len(graph.targets) == 1 else None
+        self.equations = (inline,) if inline else tuple(_shared(graph))
+        self._glue = _glue(graph, self.equations)
+        self._chain, self._chain_values = (
+            _chain_rule(graph, self._glue, inline) if inline else ([], [])
+        )
         if numbers:
             graph.check_fresh(graph.order)
 
@@ -110,7 +108,7 @@ class Derivation:
         On a chain of n diamonds the first three grow like 2^n, `shared` like n. They are found
         by going through the graph once.
         """
-        return _counts(self._graph, self._targets)
+        return _counts(self._graph)
 
     def evaluate(self) -> float | list[float]:
         """The derivatives by evaluating the equations: one number, or a list as `wrt` was one.
@@ -153,7 +151,7 @@ class Derivation:
         return self.text
 
     def __repr__(self) -> str:
-        symbols = [e.symbol.text for e in self.equations[-len(self._targets) :]]
+        symbols = [e.symbol.text for e in self.equations[-len(self._graph.targets) :]]
         return f"<Derivation of {', '.join(first_and_last(symbols, '… {} more …'))}>"
 
     def _repr_latex_(self) -> str:
@@ -166,18 +164,10 @@ class Derivation:
             values = self._values()
             for symbol, d in self._chain_values:
                 values.setdefault(symbol.name, d.evaluate(values))
-        n = len(self.equations) - len(self._targets)
+        n = len(self.equations) - len(self._graph.targets)
         named, results = self.equations[:n], self.equations[n:]
         for equations in (self._definitions(), named, [*self._chain, *results]):
-            half = _MOST_LINES // 2
-            hidden = len(equations) - 2 * half
-            if hidden <= 0:
-                yield from _written(equations, style, values)
-                continue
-            yield from _written(equations[:half], style, values)
-            gap = rf"&\ \ \vdots\quad\text{{({hidden} more)}}" if style == "latex" else ""
-            yield gap or f"⋮ ({hidden} more)"
-            yield from _written(equations[-half:], style, values)
+            yield from _written(equations, style, values)
 
     def _definitions(self) -> list[Equation]:
         """The nodes that the equations refer to, in terms of one another, parents first."""
@@ -236,11 +226,12 @@ def derive(
 # --- one variable: from the root inwards ----------------------------------------------------------
 
 
-def _in_one_line(graph: SymbolicGraph, target: Value) -> Equation | None:
+def _in_one_line(graph: SymbolicGraph) -> Equation | None:
     """The derivative with nothing named; None if that is long."""
+    (target,) = graph.targets
     left = graph.ratio(graph.root, target)
-    if graph.root not in graph.edges or graph.root is target:
-        return Equation(left, _ONE if graph.root is target else _ZERO)
+    if not graph.edges:
+        return Equation(left, _ZERO)
     links = (
         (node, {parent: algebra.total(ds) for parent, ds in _grouped(edges).items()})
         for node, edges in graph.edges.items()
@@ -293,14 +284,15 @@ def _branching(graph: SymbolicGraph) -> set[Value]:
 
 
 def _chain_rule(
-    graph: SymbolicGraph, target: Value, glue: set[Value], result: Equation
+    graph: SymbolicGraph, glue: set[Value], result: Equation
 ) -> tuple[list[Equation], list[Equation]]:
     """The chain rule in ratios, and with the local derivatives in them, as far as these differ.
 
     Then what the ratios are.
     """
-    if graph.root not in graph.edges or graph.root is target:
+    if not graph.edges:
         return [], []
+    (target,) = graph.targets
     # By the nodes that are not glue: the partials of each node, and the ratios they are.
     local: dict[Value, dict[Value, Expression]] = {}
     ratios: dict[Value, dict[Value, Expression]] = {}
@@ -348,10 +340,9 @@ def _letters(e: Expression) -> str:
 # --- several variables: adjoints that are shared get names ----------------------------------------
 
 
-def _shared(graph: SymbolicGraph, targets: Sequence[Value]) -> list[Equation]:
+def _shared(graph: SymbolicGraph) -> list[Equation]:
     """The adjoints used more than once, from the root on, then the derivatives."""
-    wanted = set(targets)
-    symbols = _adjoint_symbols(graph, wanted)
+    symbols = _adjoint_symbols(graph)
     # A glue node has the adjoint of the node that it is glued to, and that gives it its name.
     namesake: dict[Value, Value] = {}
     # For each node: by adjoint of the nodes that use it, the sum of the partials.
@@ -363,13 +354,13 @@ def _shared(graph: SymbolicGraph, targets: Sequence[Value]) -> list[Equation]:
     for node, edges in reversed(graph.edges.items()):
         groups = reversed(pending.pop(node).values())
         adjoint = algebra.total([g * algebra.total(ds[::-1]) for g, ds in groups])
-        shared = len(edges) + (node in wanted) > 1
+        shared = len(edges) + (node in graph.targets) > 1
         if edges and not _is_atom(graph, adjoint) and (shared or adjoint.size > _LONG):
             symbol = graph.fresh(symbols[namesake.get(node, node)])
             graph.adjoints[symbol.name] = node
             equations.append(Equation(symbol, adjoint))
             adjoint = symbol
-        if node in wanted:
+        if node in graph.targets:
             derivatives[node] = adjoint
         for parent, d in edges:
             group = pending.setdefault(parent, {}).setdefault(adjoint.key, (adjoint, []))
@@ -378,11 +369,11 @@ def _shared(graph: SymbolicGraph, targets: Sequence[Value]) -> list[Equation]:
             namesake[parent] = namesake.get(node, node) if glued else parent
     return equations + [
         Equation(graph.ratio(graph.root, target), derivatives.get(target, _ZERO))
-        for target in targets
+        for target in graph.targets
     ]
 
 
-def _adjoint_symbols(graph: SymbolicGraph, wanted: set[Value]) -> dict[Value, Expression]:
+def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     """δ20 for the adjoint of z20, and δ_x for one whose index is missing, or not its own."""
     # A node that is used once has no name for its adjoint, if there are others with the index.
     by_index: dict[bool, dict[str, list[Value]]] = {True: {}, False: {}}
@@ -392,7 +383,7 @@ def _adjoint_symbols(graph: SymbolicGraph, wanted: set[Value]) -> dict[Value, Ex
         symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
         indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
         if indexed:
-            used_once = len(edges) + (node in wanted) == 1
+            used_once = len(edges) + (node in graph.targets) == 1
             by_index[used_once].setdefault(indexed[1], []).append(node)
     for index, nodes in {**by_index[True], **by_index[False]}.items():
         linear = [node for node in nodes if graph.names[node].startswith("z")]
@@ -403,15 +394,13 @@ def _adjoint_symbols(graph: SymbolicGraph, wanted: set[Value]) -> dict[Value, Ex
 
 def _is_atom(graph: SymbolicGraph, e: Expression) -> bool:
     """Whether it is a number or a name, of a node or an adjoint, with or without a sign."""
-    bare = algebra.unsigned(e)
+    bare = e.operands[0] if e.op is ops.neg else e
     return bare.op is None and bare.name not in graph.recorded
 
 
-def _glue(
-    graph: SymbolicGraph, targets: Sequence[Value], equations: Sequence[Equation]
-) -> set[Value]:
+def _glue(graph: SymbolicGraph, equations: Sequence[Equation]) -> set[Value]:
     """The nodes without a label that are used once, and not mentioned: v1 in z = v1 + b."""
-    kept = {graph.root, *targets, *graph.mentioned(e for _, e in equations)}
+    kept = {graph.root, *graph.targets, *graph.mentioned(e for _, e in equations)}
     size: dict[Value, int] = {}
     for node in graph.order:
         if node.op is not None and not node.label and node not in kept and graph.uses[node] == 1:
@@ -423,8 +412,7 @@ def _glue(
     return set(size)
 
 
-def _counts(graph: SymbolicGraph, targets: Sequence[Value]) -> dict[str, int]:
-    wanted = set(targets)
+def _counts(graph: SymbolicGraph) -> dict[str, int]:
     totals = dict.fromkeys(("paths", "path_by_path", "unshared", "shared"), 0)
     # For each node: paths from the root, factors on them, paths without a factor, multiplications
     # of its adjoint written out, and whether the adjoint is 1 or -1. Each is dropped when it has
@@ -432,7 +420,7 @@ def _counts(graph: SymbolicGraph, targets: Sequence[Value]) -> dict[str, int]:
     state = {graph.root: (1, 0, 1, 0, True)}
     for node, edges in reversed(graph.edges.items()):
         paths, factors, bare, written, unit = state.pop(node)
-        if node in wanted:
+        if node in graph.targets:
             totals["paths"] += paths
             totals["path_by_path"] += factors - (paths - bare)
             totals["unshared"] += written
@@ -451,15 +439,23 @@ def _counts(graph: SymbolicGraph, targets: Sequence[Value]) -> dict[str, int]:
     return totals
 
 
+_GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
+
+
 def _written(
-    equations: Iterable[Equation], style: Style, values: Mapping[str, float] | None
+    equations: Sequence[Equation], style: Style, values: Mapping[str, float] | None
 ) -> Iterator[str]:
     """The equations, each followed by itself in numbers if there are `values`.
 
     In LaTeX the left side is not repeated where it is that of the line before.
     """
     before = ""
-    for symbol, expression in equations:
+    for equation in first_and_last(equations, _GAPS[style], _MOST_LINES // 2, _MOST_LINES // 2):
+        if isinstance(equation, str):
+            before = ""
+            yield equation
+            continue
+        symbol, expression = equation
         if style == "text":
             left = f"{symbol.text} = "
         else:

@@ -36,6 +36,7 @@ class SymbolicGraph:
         self, root: Value, wrt: Sequence[Value], activation: str | Mapping[str, str]
     ) -> None:
         self.root = root
+        self.targets = dict.fromkeys(wrt)  # a set that keeps their order
         self.order = topological_order(root)
         self.uses = Counter(parent for node in self.order for parent in node.parents)
         self.names = names([*dict.fromkeys([*self.order, *wrt])], printable)
@@ -140,7 +141,7 @@ class SymbolicGraph:
             name, latex = self._activations[_function(node)]
             slope = self._slopes[key] = self.fresh(_call(f"{name}'", f"{latex}'", x))
             self.recorded[slope.name] = node.local_grads[0]
-            self.about[slope.name] = self.nodes[algebra.unsigned(x).name]
+            self.about[slope.name] = self.nodes[algebra.coefficient(x)[1].name]
         return self._slopes[key]
 
     def _unwritten(self, node: Value, parent: Value, local: float) -> Expression:
