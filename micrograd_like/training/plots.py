@@ -13,7 +13,7 @@ from ..errors import MissingExtraError
 from .history import History
 
 if TYPE_CHECKING:
-    from ..checks.checking import Curve
+    from ..checks.reports import Curve
 
 # Okabe and Ito's colours, which people of all kinds of colour vision can tell apart.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")

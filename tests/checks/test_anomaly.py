@@ -42,13 +42,13 @@ from micrograd_like import (
     ops,
     pow,
     sqrt,
-    stale,
     tanh,
     topological_order,
     training,
     value_and_grad,
 )
-from micrograd_like.errors import AnomalyError, InputError, MicrogradWarning, StaleGraphError
+from micrograd_like.checks.anomaly import AnomalyError
+from micrograd_like.errors import MicrogradWarning
 
 INF, NAN = math.inf, math.nan
 ANY = st.sampled_from(
@@ -550,67 +550,6 @@ def test_fit_raises_where_the_number_begins_and_keeps_the_parameters() -> None:
         model = nn.MLP(1, [2, 1], seed=0)
         history = training.fit(model, [[2.0], [1.0]], [1.0, 0.0], loss=losses.mse, epochs=2)
     assert len(history) == 2
-
-
-# --- stale ----------------------------------------------------------------------------------------
-
-
-def test_stale_lists_the_nodes_that_no_longer_fit_and_backward_stays_right() -> None:
-    x, w = Value(3.0, label="x"), Value(2.0, label="w")
-    product = w * x
-    square = product * product
-    total = affine([w, square], [square, 1.0], x)
-    assert stale(total) == []
-    expected = grad(total, [x, w])
-    x.data = 5.0
-    assert stale(total) == [product, total]
-    x.grad = w.grad = 0.0
-    total.backward()
-    assert [x.grad, w.grad] == expected
-    x.data = 3.0
-    assert stale(total) == []
-    product.data = 7.0
-    assert stale(total) == [product, square]
-    with pytest.raises(errors.OperandError):
-        stale(3.0)  # type: ignore[arg-type]
-
-
-def test_a_change_that_changes_nothing_of_the_record_is_not_stale() -> None:
-    x = Value(-1.0)
-    y = x.relu()
-    x.data = -2.0
-    assert stale(y) == []
-    nan = Value(NAN) * 2.0
-    assert stale(nan) == []
-    x = Value(2.0)
-    y = log(x)
-    x.data = -1.0
-    assert stale(y) == [y]
-
-
-def test_a_partial_by_a_constant_is_not_asked_for(made_up: Callable[..., Op]) -> None:
-    def fails(x: float, y: float, out: float) -> float:
-        raise InputError("no such partial")
-
-    row = made_up("row", lambda x, y: x * y, (lambda x, y, out: y, fails))
-    assert stale(row(Value(2.0), 3.0)) == []
-
-
-@given(expressions, st.integers(0, 30), ANY)
-def test_stale_is_empty_where_the_graph_of_the_gradient_fits(e: Any, i: int, data: float) -> None:
-    """`grad` has a check of its own, and refuses."""
-    nodes: list[Value] = []
-    root = build(e, nodes)
-    order = topological_order(root)
-    assert stale(root) == []
-    order[i % len(order)].data = data
-    leaves = [node for node in order if node.op is None]
-    try:
-        grad(root, leaves, create_graph=True)
-        refused = False
-    except StaleGraphError:
-        refused = True
-    assert bool(stale(root)) == refused
 
 
 # --- warnings -------------------------------------------------------------------------------------
