@@ -18,7 +18,7 @@ from ..gradients import is_stale
 from ..numerics import number
 from ..words import first_and_last
 from .algebra import Expression, formula, partials
-from .names import looks_like_a_name, names, numeral, superscript
+from .names import factor, looks_like_a_name, names, numeral, superscript
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """A piece of a line: its role, and a text, or what stands above and below the bar of a ratio.
@@ -376,12 +376,6 @@ def _plain(lines: Sequence[Line]) -> str:
         (" " if kind else ", ") + "".join("/".join(texts) for _, *texts in pieces)
         for kind, pieces in lines
     )[2:]
-
-
-def factor(x: float) -> str:
-    """A number as it stands in a product."""
-    text = numeral(x)
-    return f"({text})" if text.startswith("-") else text
 
 
 def few(items: Sequence[T]) -> Sequence[T | str]:
