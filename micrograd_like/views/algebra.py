@@ -386,12 +386,12 @@ class _Writer:
         return [term[1] for term in self._terms(e) if not isinstance(term, str)]
 
     def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
-        """The operands, or the terms of a long sum, each with the op that joins it to the others.
+        """The operands, or the terms of a sum, each with the op that joins it to the others.
 
         Of too many these are the first three and the last, around how many are missing.
         """
         terms = [(e.op, part) for part in e.operands]
-        if e.op in _SUMS and e.size > self.most:
+        if e.op in _SUMS:
             every: list[tuple[Op | None, Expression]] = []
             while e.op in _SUMS:
                 every.append((e.op, e.operands[1]))
@@ -404,6 +404,8 @@ class _Writer:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
+        if e.size <= self.most:
+            return self._applied(e.op, [done[id(part)] for part in e.operands])
         terms = self._terms(e)
         parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
         if e.op not in _SUMS:

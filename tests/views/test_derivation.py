@@ -367,6 +367,14 @@ def test_graphs_whose_data_was_changed_have_symbols_but_no_numbers() -> None:
             numbers()
 
 
+def test_data_that_changed_where_only_the_slope_tells_is_found() -> None:
+    x = Value(2.0, "x")
+    y = labelled(x * x, "y")
+    x.data = -2.0
+    with pytest.raises(StaleGraphError, match=r"mul \(node 'y'\)"):
+        derive(y, x).evaluate()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
