@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .words import display_width, printable
-
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -74,42 +72,6 @@ class DomainError(MicrogradError, ValueError):
         return f"{self.op} is defined {self.domain}, got {got}"
 
 
-class ExpressionError(MicrogradError, ValueError):
-    """An expression in `text` that is not understood, or cannot be computed, at `column` (from 0).
-
-    >>> print(ExpressionError("an operand is missing", "a + * b", 4))
-    an operand is missing
-      a + * b
-          ^
-    """
-
-    def __init__(self, message: str, text: str, column: int) -> None:
-        self.message = message
-        self.text = text
-        self.column = column
-        super().__init__(message, text, column)
-
-    def __str__(self) -> str:
-        return f"{self.message}\n{self.excerpt()}"
-
-    def excerpt(self, width: int = 80) -> str:
-        """The text, or as much of it around the place as fits, above a line with a caret."""
-        start = last = min(self.column, len(self.text))
-        stop = min(start + 1, len(self.text))
-        room = width - len("  ") - 2 * len("…") - max(display_width(self.text[start:stop]), 1)
-        more = True
-        while more:
-            more = False
-            if start and (w := display_width(self.text[start - 1])) <= room:
-                start, room, more = start - 1, room - w, True
-            if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
-                stop, room, more = stop + 1, room - w, True
-        left, right = "…" * (start > 0), "…" * (stop < len(self.text))
-        shown = printable(self.text[start:stop])
-        indent = 2 + len(left) + display_width(self.text[start:last])
-        return f"  {left}{shown}{right}\n{' ' * indent}^"
-
-
 class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
 
@@ -157,7 +119,11 @@ class MissingExtraError(MicrogradError, ImportError):
 
 
 # Errors that only one module raises are written there, and found here too (PEP 562).
-_ELSEWHERE = {"AnomalyError": ".checks.anomaly", "GradientError": ".checks.checking"}
+_ELSEWHERE = {
+    "AnomalyError": ".checks.anomaly",
+    "ExpressionError": ".cli.expressions",
+    "GradientError": ".checks.checking",
+}
 
 
 def __getattr__(name: str) -> Any:
