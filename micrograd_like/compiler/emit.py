@@ -17,7 +17,7 @@ import numpy as np
 from .. import ops
 from ..ops import Op
 from . import arrays
-from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
+from .form import Array, Floats, Indices, Lifted, Statement, Term, View
 from .tape import word
 
 # How rows of the table are written over NumPy, where it has the function. Other rows are applied
@@ -97,6 +97,7 @@ class Emitter:
         self.parameters = parameters
         self.constants: dict[str, Any] = {}
         self.functions: dict[Op, str] = {}
+        self.known: dict[int, str] = {}  # names of constants
         self.arrays = {a.number: a for a in lifted.array_of}
         self.batched: set[int] = set()
         if batched:
@@ -629,10 +630,12 @@ class Emitter:
         return view.array.number in self.batched
 
     def _array(self, array: Array) -> str:
-        if array.data is not None and array.name not in self.constants:
-            # A matrix of numbers is the data, as a rule.
-            array.name = self._constant("X" if array.data.ndim == 2 else "c", array.data)
-        return array.name
+        if array.data is None:
+            return array.name
+        if array.number not in self.known:  # a matrix of numbers is the data, as a rule
+            stem = "X" if array.data.ndim == 2 else "c"
+            self.known[array.number] = self._constant(stem, array.data)
+        return self.known[array.number]
 
     def _constant(self, stem: str, data: Floats | Indices) -> str:
         for name, known in self.constants.items():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-import keyword
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from functools import wraps
-from math import prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .. import collector
@@ -16,103 +14,14 @@ from ..engine import Value, _graph_sweep, listed, topological_order
 from ..errors import DomainError, InputError, MissingExtraError, OperandError
 from ..numerics import number
 from .equations import equations
+from .names import input_arrays, single_names
 from .straight import emit_straight
-from .tape import Tape, record, word
+from .tape import Tape, record
 
 if TYPE_CHECKING:
-    from .lift import Lifted
+    pass
 
 Backend = Literal["numpy", "python", "numba", "jax"]
-
-
-def input_arrays(labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], list[int]]]:
-    """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
-
-    Labels that fill a grid of one or two indices make an array; all others are in arrays of their
-    own, and those without a label in one called x.
-    """
-    groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
-    for i, label in enumerate(labels):
-        stem, index = _split(label)
-        groups.setdefault(stem, []).append((index, i))
-    result: list[tuple[str, tuple[int, ...], list[int]]] = []
-    names: set[str] = set()
-    for stem, members in groups.items():
-        indices = [index for index, _ in members]
-        axes = len(indices[0])
-        alike = all(len(index) == axes for index in indices)
-        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes * alike))
-        grid = (
-            alike
-            and axes in (1, 2)
-            and min(indices) == (0,) * axes
-            and len(set(indices)) == len(indices) == prod(shape)
-        )
-        if grid:
-            numbers = [i for _, i in sorted(members)]
-            shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
-            result.append((_identifier(stem, names), shape, numbers))
-        elif stem == "":
-            numbers = [i for _, i in members]
-            shape = (len(numbers),) if len(numbers) > 1 else ()
-            result.append((_identifier("x", names), shape, numbers))
-        else:
-            for index, i in members:
-                label = "_".join([stem, *map(str, index)])
-                result.append((_identifier(label, names), (), [i]))
-    return result
-
-
-# The patterns below take time quadratic in a label's length.
-_LONGEST_PATH = 1000
-_INDEX = r"([0-9]{1,9})"
-
-
-def _split(label: str) -> tuple[str, tuple[int, ...]]:
-    """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
-    if not isinstance(label, str):
-        raise OperandError(f"a label is a str, got {label!r:.60}")
-    if len(label) > _LONGEST_PATH:
-        return label, ()
-    path = re.fullmatch(
-        rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
-        label,
-    )
-    if path:
-        above, layer, neuron, kind, _ = path.groups()
-        last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
-        stem = "W" if kind == "w" else kind
-        if layer is not None:
-            stem += str(int(layer) + 1)
-        if above is not None:
-            stem = f"{above}_{stem}"
-        return stem, (int(neuron), *map(int, last))
-    path = re.fullmatch(rf"(.*?)((?:\[{_INDEX}\])+)", label, re.DOTALL)
-    if path:
-        return path[1], tuple(map(int, re.findall(_INDEX, path[2])))
-    path = re.fullmatch(rf"(.*?)(?:_|(?<![0-9])){_INDEX}", label, re.DOTALL)
-    return (path[1], (int(path[2]),)) if path else (label, ())
-
-
-# Names that the sources use for other things: constants, functions, results.
-_RESERVED = re.compile(
-    r"np|jnp|jax|dtype|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
-)
-
-
-def _identifier(stem: str, names: set[str]) -> str:
-    """A name that Python accepts and that nothing else has."""
-    name = word(stem)
-    if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
-        name = f"v_{name.strip('_')}"
-        if _RESERVED.fullmatch(name):
-            name = "v"
-    base, count = name, 1
-    while name in names:
-        count += 1
-        name = f"{base}_{count}"
-    names.add(name)
-    return name
 
 
 def compile(  # noqa: A001 - the name that users of compilers of arrays expect
@@ -240,15 +149,14 @@ class Program:
         self._np: Any = None
         self._constants: dict[str, Any] = {}
         if backend == "python":
-            names = _input_names(self._arrays, tape.inputs)
+            names = single_names(self._arrays, tape.inputs)
             self.source, constants = emit_straight(tape, names, blocks)
         else:
             self._np = _numpy()
             from .emit import emit
             from .lift import lift
 
-            self._lifted = lift(tape, self._arrays, derivative_of)
-            _name_arrays(self._lifted, adjoints)
+            self._lifted = lift(tape, self._arrays, derivative_of, adjoints)
             if backend == "numba":
                 from .loops import native
 
@@ -499,68 +407,3 @@ def as_floats(values: Any) -> Any:
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:
     first = results if len(blocks) == 1 else results[0]
     return bool(first != first) if not blocks[0][1] else bool((first != first).any())
-
-
-def _input_names(arrays: Sequence[tuple[str, tuple[int, ...], list[int]]], count: int) -> list[str]:
-    """A name for each input: that of its array, with its place there."""
-    names = [""] * count
-    for name, shape, numbers in arrays:
-        for k, i in enumerate(numbers):
-            place: tuple[int, ...] = divmod(k, shape[1]) if len(shape) == 2 else (k,)
-            names[i] = "_".join([name, *map(str, place)]) if shape else name
-    taken: set[str] = set()
-    return [_identifier(name, taken) for name in names]
-
-
-def _numbered(names: set[str]) -> str:
-    name = f"t{len(names)}"
-    names.add(name)
-    return name
-
-
-def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
-    """Names from labels; Z for a layer's sums, A for its activations, d before what it is of."""
-    names = {array.name for array, _ in lifted.inputs}
-    number_of = lifted.tape.number_of
-    labels: dict[int, set[str]] = {}
-    adjoint_of: dict[int, dict[int, int]] = {}
-    for node, place in number_of.items():
-        if node.op is not None and node.label != "":
-            array = lifted.array_of[place]
-            stem, _ = _split(node.label)
-            label = stem if len(array.members) > 1 else node.label
-            labels.setdefault(array.number, set()).add(label)
-    for node, adjoint in adjoints.items():
-        if node in number_of and adjoint in number_of:
-            primal = lifted.array_of[number_of[node]].number
-            dual = lifted.array_of[number_of[adjoint]].number
-            counts = adjoint_of.setdefault(dual, {})
-            counts[primal] = counts.get(primal, 0) + 1
-    arrays = {array.number: array for array in lifted.array_of}
-    for statement in lifted.statements:
-        result = statement.result
-        name = ""
-        if len(stems := labels.get(result.number, set())) == 1:
-            name = next(iter(stems))
-        elif result.number in adjoint_of:
-            counts = adjoint_of[result.number]
-            primal = max(counts, key=lambda k: counts[k])
-            if counts[primal] == result.size and arrays[primal].name:
-                name = f"d{arrays[primal].name}"
-        if not name and statement.op is None:
-            weights = [
-                view.array.name
-                for term in statement.terms
-                if term.kind == "matmul"
-                for view in (term.left, term.right)
-                if view is not None and re.fullmatch(r"\w*W\d+", view.array.name)
-            ]
-            if len(weights) == 1:
-                name = weights[0].replace("W", "Z")
-                name = "" if name in names else name
-        if not name and statement.op is not None and len(statement.args) == 1:
-            (argument,) = statement.args
-            if hasattr(argument, "array") and argument.array.name.startswith("Z"):
-                name = argument.array.name.replace("Z", "A")
-                name = "" if name in names else name
-        result.name = _identifier(name, names) if name else _numbered(names)

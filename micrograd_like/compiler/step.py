@@ -12,14 +12,13 @@ from ..errors import InputError, MicrogradError, TraceError
 from ..nn import Module
 from ..numerics import number
 from .equations import equations
+from .names import input_arrays
 from .program import (
     _executed,
-    _name_arrays,
     _numpy,
     as_floats,
     check_backend,
     highlighted,
-    input_arrays,
 )
 from .tape import record
 
@@ -220,8 +219,7 @@ def compile_step(
         tape = record([root, *logits, *outputs], [*parameters, *given])
         gradients = tape.outputs[1 + len(logits) :]
         own = {o: i for i, o in enumerate(gradients) if isinstance(o, int) and o >= tape.inputs}
-        lifted = lift(tape, arrays, own)
-        _name_arrays(lifted, adjoints)
+        lifted = lift(tape, arrays, own, adjoints)
         if backend == "jax":
             from . import xla
 

@@ -19,7 +19,7 @@ from ..errors import InputError, MissingExtraError, OperandError, ProcessError
 from ..ops import Op
 from . import arrays
 from .emit import Emitter, Piece, Source, _factor, _is_whole, _number
-from .lift import Array, Indices, Lifted, Statement, Term, View
+from .form import Array, Indices, Lifted, Statement, Term, View
 
 DTYPES = ("float64", "float32")
 

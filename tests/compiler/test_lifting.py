@@ -35,7 +35,8 @@ from micrograd_like import (
     tanh,
 )
 from micrograd_like.compiler.equations import equations
-from micrograd_like.compiler.program import highlighted, input_arrays
+from micrograd_like.compiler.names import input_arrays
+from micrograd_like.compiler.program import highlighted
 from micrograd_like.compiler.straight import unrefusing
 from micrograd_like.compiler.tape import record
 from micrograd_like.datasets import moons
