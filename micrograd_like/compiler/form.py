@@ -79,6 +79,8 @@ class View:
         if len(shape) < 2:
             part = progression(places) if places.ndim == 1 else None
             return None if part is None else (part,)
+        if places.ndim > 2:
+            return None
         p, q = shape
         if places.ndim == 1:
             rows, columns = places // q, places % q
@@ -97,21 +99,6 @@ class View:
         if len(columns) < q:
             return (of_rows, c)
         return () if len(rows) == p else (of_rows,)
-
-    @property
-    def is_gather(self) -> bool:
-        """Whether its elements are taken by an array of indices, since no slices take them."""
-        places, shape = self.places, self.array.shape
-        if shape == () or self.is_single or self.is_all or self.index() is not None:
-            return False
-        if places.ndim == 1:
-            return progression(places) is None
-        rows = View(self.array, places[0]) if np.all(places == places[:1]) else None
-        if rows is None and np.all(places[:, 0] == places.T):
-            rows = View(self.array, places[:, 0])
-        if rows is not None:  # broadcast
-            return rows.is_gather
-        return places.ndim > 2 or View(self.array, places.T).index() is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..engine import Value
 from ..ops import Op
 from .form import Array, Floats, Indices, Lifted, Statement, Term, View
@@ -197,7 +196,7 @@ class _Lifter:
             if (len(variable) == len(columns))
             else set()
         )
-        if op is ops.logsumexp and len(sources) == 1:  # one argument, with its terms along an axis
+        if op.arity is None and op.array and len(sources) == 1:  # all along an axis of one array
             stacked = np.stack([places[k][order] for k in variable], axis=-1)
             view = View(self._array(columns[0][0]), stacked.reshape(*shape, len(columns)))
             self._state(shape, np.asarray(members)[order], op=op, args=[view])

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
-from contextvars import copy_context
-from functools import wraps
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .. import collector
 from ..engine import Value, _graph_sweep, listed, topological_order
-from ..errors import DomainError, InputError, MissingExtraError, OperandError
+from ..errors import DomainError, InputError, OperandError
 from ..numerics import number
-from .equations import equations
+from .equations import equations, of_tape
+from .execution import as_floats, check_backend, defined, over_numpy, require_numpy
 from .names import input_arrays, single_names
 from .straight import emit_straight
 from .tape import Tape, record
 
 if TYPE_CHECKING:
-    pass
+    from .expressions import Source
 
 Backend = Literal["numpy", "python", "numba", "jax"]
 
@@ -64,22 +64,6 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         return _compiled(outputs, roots, leaves, targets, backend, dtype)
 
 
-def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:
-    """Raises InputError for one that is not known, MissingExtraError for what is not installed."""
-    if backend not in known:
-        raise InputError(f"backend is {', '.join(known[:-1])} or {known[-1]}, not {backend!r:.60}")
-    if backend != "jax" and dtype != "float64":
-        raise InputError(f"{backend} computes in float64; dtype={dtype!r:.60} needs backend='jax'")
-    if backend != "python":
-        _numpy()
-    if backend == "numba":
-        _require_numba()
-    if backend == "jax":
-        from .xla import check
-
-        check(dtype)
-
-
 def _compiled(
     outputs: Any,
     roots: list[Value],
@@ -118,9 +102,12 @@ class Program:
 
     `function` is what runs it, without a look at its arguments: from an array (a list, for
     "python") to the output, or the output and its gradient; for "jax" of JAX arrays, and pure.
-    `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has rows of the
-    user's or is too irregular to be compiled in seconds.
+    `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has operations
+    of the user's or is too irregular to be compiled in seconds.
     """
+
+    source: str
+    function: Callable[..., Any]
 
     def __init__(
         self,
@@ -141,44 +128,44 @@ class Program:
         self._blocks = blocks
         self._jacobian = jacobian
         self._tape = tape
-        self._arrays = input_arrays([leaf.label for leaf in inputs])
-        self._lifted: Any = None
-        self._exact: Any = None
-        self._batched: Any = None
         self._native: Any = None
-        self._np: Any = None
-        self._constants: dict[str, Any] = {}
+        self._printed: Source | None = None  # none of "python" and of "numba"
+        self._constants: Any
+        arrays = input_arrays([leaf.label for leaf in inputs])
         if backend == "python":
-            names = single_names(self._arrays, tape.inputs)
-            self.source, constants = emit_straight(tape, names, blocks)
-        else:
-            self._np = _numpy()
-            from .emit import emit
-            from .lift import lift
+            self._names = single_names(arrays, tape.inputs)
+            self.source, self._constants = emit_straight(tape, self._names, blocks)
+            self.function = defined(self.source, self._constants)
+            return
+        from .lift import lift
 
-            self._lifted = lift(tape, self._arrays, derivative_of, adjoints)
-            if backend == "numba":
-                from .loops import native
+        self._lifted = lift(tape, arrays, derivative_of, adjoints)
+        if backend == "numba":
+            from .loops import native
 
-                self._native = native(self._lifted, blocks, jacobian)
-                if self._native is not None:
-                    self.source, self.function = self._native.source, self._native.single
-                    return
-                self.backend = "numpy"
-            if backend == "jax":
-                from . import xla
-
-                source = emit(self._lifted, blocks, exact=True, emitter=xla.XlaEmitter)
-                self.source, self._constants = source.text, source.constants
-                self.function = xla.pure(source, dtype, jacobian)
-                self._run = xla.compiled(self.function, dtype)
+            self._native = native(self._lifted, blocks, jacobian)
+            if self._native is not None:
+                self.source, self.function = self._native.source, self._native.single
+                self._constants = {}
                 return
-            source = emit(self._lifted, blocks)
-            self.source, constants = source.text, source.constants
-            self._masked = source.masked
-            constants["np"] = _numpy()
-        self._constants = constants
-        self.function = _executed(self.source, constants)
+            self.backend = "numpy"
+        if backend == "jax":
+            from . import xla
+            from .jax_source import JaxPrinter
+
+            self._printed = JaxPrinter(self._lifted).program(blocks)
+            self.function = xla.pure(self._printed, dtype, jacobian)
+            self._run = xla.compiled(self.function, dtype)
+        else:
+            self._printed = self._for_numpy(exact=False)
+            self.function = over_numpy(self._printed)
+            self._masked = self._printed.masked
+        self.source, self._constants = self._printed.text, self._printed.constants
+
+    def _for_numpy(self, **options: Any) -> Source:
+        from .numpy_source import NumpyPrinter
+
+        return NumpyPrinter(self._lifted, **options).program(self._blocks)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -195,12 +182,15 @@ class Program:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
             return self._run_python(values, check)
-        np = self._np
+        np = require_numpy()
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
             values = as_floats(values)
         if values.shape != (self._tape.inputs,):
             if values.ndim == 2 and values.shape[1] == self._tape.inputs:
-                return self._run_batch(values, check)
+                if check:
+                    for row in values.tolist():
+                        self._check(row)
+                return self._run_batch(values)
             raise InputError(self._shape_problem(values.shape))
         if check:
             self._check(values.tolist())
@@ -210,7 +200,7 @@ class Program:
             return self._run(values)
         results = self.function(values)
         if self._masked and _is_nan(results, self._blocks):
-            results = self._exactly()(values)
+            results = self._exact(values)
         return self._shaped(results)
 
     def _run_python(self, values: Any, check: bool) -> Any:
@@ -232,33 +222,26 @@ class Program:
             return results[0], [flat[i * n : (i + 1) * n] for i in range(m)]
         return results
 
-    def _run_batch(self, values: Any, check: bool) -> Any:
-        np = _numpy()
-        if check:
-            for row in values.tolist():
-                self._check(row)
+    @cached_property
+    def _exact(self) -> Callable[[Any], Any]:
+        """What `function` does, but for NaN, which no mask hides."""
+        return over_numpy(self._for_numpy())
+
+    def _run_batch(self, values: Any) -> Any:
+        """The results for each row of an array of floats with two axes."""
         if self._native is not None:
-            return self._native.batch(np.require(values, requirements="CW"))
+            return self._native.batch(require_numpy().require(values, requirements="CW"))
         if self.backend == "jax":
-            if self._batched is None:
-                from . import xla
+            return self._batch(values)
+        return self._shaped(self._batch(values), len(values))
 
-                self._batched = xla.compiled(xla.batched(self.function), self.dtype)
-            return self._batched(values)
-        if self._batched is None:
-            from .emit import emit
+    @cached_property
+    def _batch(self) -> Callable[[Any], Any]:
+        if self.backend == "jax":
+            from . import xla
 
-            source = emit(self._lifted, self._blocks, batched=True, exact=True)
-            self._batched = _executed(source.text, {**source.constants, "np": np})
-        return self._shaped(self._batched(values), len(values))
-
-    def _exactly(self) -> Any:
-        if self._exact is None:
-            from .emit import emit
-
-            source = emit(self._lifted, self._blocks, exact=True)
-            self._exact = _executed(source.text, {**source.constants, "np": _numpy()})
-        return self._exact
+            return xla.compiled(xla.batched(self.function), self.dtype)
+        return over_numpy(self._for_numpy(shared=0))
 
     def _shaped(self, results: Any, *batch: int) -> Any:
         if self._jacobian is None:
@@ -295,7 +278,9 @@ class Program:
         """
         if self._native is not None:
             raise InputError("loops are no equations: compile with backend='numpy' to get them")
-        return equations(self.source)
+        if self._printed is None:
+            return of_tape(self._tape, self._names)
+        return equations(self._printed.assignments)
 
     def _repr_html_(self) -> str:
         return highlighted(self.source)
@@ -312,20 +297,22 @@ class Report:
     """What became of the graph.
 
     `nodes` of the graph, with the gradient's, and `assignments` of its tape; `statements` of the
-    source, `matrix_products` and index `gathers` in it; `bytes` of its constants.
+    program, `matrix_products` and index `gathers` in them; `bytes` of the program's constants.
     """
 
     def __init__(self, program: Program) -> None:
         self.backend = program.backend
         self.nodes = program._tape.nodes
-        self.assignments = len(program._tape.assignments)
-        self.statements = len(program.source.splitlines()) - 2
-        self.matrix_products = len(re.findall(r" @ (?!ones|values)", program.source)) - len(
-            re.findall(r"ones\d* @ ", program.source)
-        )
-        self.gathers = len(re.findall(r"\[(?::, )?places\d+\]|take\(places\d+\)", program.source))
-        constants = {**program._constants, "np": None}  # NumPy 1 has an `nbytes` of its own
-        self.bytes = sum(getattr(x, "nbytes", 0) for x in constants.values())
+        self.assignments = self.statements = len(program._tape.assignments)
+        self.matrix_products = self.gathers = 0
+        if program._printed is not None:
+            self.statements = len(program._printed.assignments)
+            self.matrix_products = program._printed.matrix_products
+            self.gathers = program._printed.gathers
+        elif program.backend == "numba":
+            self.statements = len(program._lifted.statements)
+        # Of rows in Python it is none; NumPy 1 itself has an `nbytes`.
+        self.bytes = sum(getattr(x, "nbytes", 0) for x in program._constants.values())
 
     def __str__(self) -> str:
         return (
@@ -337,27 +324,6 @@ class Report:
     __repr__ = __str__
 
 
-def _executed(source: str, constants: dict[str, Any]) -> Any:
-    """The function that the source defines. Over NumPy, it warns of nothing that eager does not."""
-    space = dict(constants)
-    exec(source, space)
-    function = space.pop("program")  # which holds the space: no cycle
-    if "np" not in space:
-        return function
-    np = space["np"]
-    if int(np.__version__.split(".")[0]) < 2:
-        return np.errstate(all="ignore")(function)
-    # NumPy 2 keeps what to warn of in the context: a copy of one takes a tenth of errstate's time.
-    quiet = copy_context()
-    quiet.run(np.seterr, all="ignore")
-
-    @wraps(function)
-    def quietly(*arrays: Any) -> Any:
-        return quiet.copy().run(function, *arrays)
-
-    return quietly
-
-
 def highlighted(source: str) -> str:
     """The source as HTML that shows everywhere, with names of functions and numbers set off."""
     text = html.escape(source, quote=False)
@@ -366,42 +332,6 @@ def highlighted(source: str) -> str:
     text = re.sub(r" (@) ", r' <b style="color:#bc4c00">\1</b> ', text)
     style = "font-family:monospace;line-height:1.35;overflow-x:auto"
     return f'<pre style="{style}">{text}</pre>'
-
-
-def _numpy() -> Any:
-    """Raises MissingExtraError."""
-    try:
-        import numpy
-    except ImportError:
-        raise MissingExtraError("numpy", "compile") from None
-    return numpy
-
-
-def _require_numba() -> None:
-    """Raises MissingExtraError."""
-    try:
-        import numba  # noqa: F401 - whether it is there
-    except ImportError:
-        raise MissingExtraError("numba", "native") from None
-
-
-def as_floats(values: Any) -> Any:
-    """The numbers as an array of floats.
-
-    NumPy would parse strings, drop imaginary parts and take None for NaN. Raises OperandError, and
-    InputError for integers beyond the floats and rows of unequal lengths.
-    """
-    np = _numpy()
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise InputError(f"rows of equal lengths are needed, got {values!r:.80}") from None
-    if array.dtype.kind == "O":
-        return np.array([number(x) for x in array.flat], dtype=float).reshape(array.shape)
-    if array.dtype.kind not in "biuf":
-        raise OperandError(f"a program takes numbers, not {values!r:.80}")
-    with np.errstate(over="ignore"):  # NumPy's longest floats have more range
-        return array.astype(float)
 
 
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:

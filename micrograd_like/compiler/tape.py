@@ -18,7 +18,7 @@ from unicodedata import normalize
 
 from .. import ops
 from ..engine import Value, topological_order
-from ..errors import InputError, MicrogradError
+from ..errors import InputError
 from ..ops import Op
 
 
@@ -190,11 +190,12 @@ class _Reader:
 
     def _apply(self, op: Op, args: list[_Reference]) -> _Reference:
         if all(entry == _CONSTANT for _, entry in args):
+            numbers = [c for c, _ in args]
             try:
-                return (op.evaluate([c for c, _ in args]), _CONSTANT)
-            except MicrogradError:
-                pass  # it is refused, or infinite, when it is computed
-        elif (rule := _RULES.get(op)) is not None:
+                return (op.evaluate(numbers), _CONSTANT)
+            except ValueError:  # off its domain it is what programs give there: a pole, or NaN
+                return (op.ieee(*numbers), _CONSTANT)
+        if (rule := _RULES.get(op)) is not None:
             result = rule(self, args)
             if result is not None:
                 return result
@@ -239,7 +240,7 @@ class _Reader:
             if entry != _CONSTANT and _is_sum(self.entries[entry]):
                 self.scaled.add(entry)
             c = a * b
-            if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
+            if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
                 return (c, entry)
             # Folded, the constants would overflow, or vanish.
             args = tuple(self._plain(x) for x in (x, y))

@@ -1197,8 +1197,8 @@ SOURCES = Path(__file__).parent.parent / "data" / "sources.json"
 def written(name):
     """The program for one example, that for a batch, equations, and that of floats if short."""
     pytest.importorskip("numpy")
-    from micrograd_like.compiler.emit import emit
     from micrograd_like.compiler.loops import emit_loops
+    from micrograd_like.compiler.numpy_source import NumpyPrinter
 
     if name in STEPS:
         step = STEPS[name]()
@@ -1210,7 +1210,7 @@ def written(name):
         native = emit_loops(program._lifted, program._blocks)
         arrays = [f"{array} = {numbers.tolist()}" for array, numbers in native.arrays.items()]
         return [*native.source.partition("def program")[2].splitlines(), *arrays]
-    batch = emit(program._lifted, program._blocks, batched=True, exact=True)
+    batch = NumpyPrinter(program._lifted, shared=0).program(program._blocks)
     straight = compile(root, inputs, wrt, backend="python")
     texts = [program.source, batch.text, program.equations()]
     if len(inputs) < 6:
@@ -1248,14 +1248,14 @@ PAIRS = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
 )
 def test_the_order_in_which_alike_elements_are_written_does_not_matter(term):
     pytest.importorskip("numpy")
-    from micrograd_like.compiler.emit import emit
+    from micrograd_like.compiler.numpy_source import NumpyPrinter
 
     x, y, z = vector("x", 5), vector("y", 3), vector("z", 2)
     told = set()
     for seed in range(5):
         order = random.Random(seed).sample(range(5), 5)
         program = compile(sum(tanh(term(x, y, z, k)) for k in order), [*x, *y, *z])
-        source = emit(program._lifted, program._blocks)
+        source = NumpyPrinter(program._lifted, exact=False).program(program._blocks)
         told.add(f"{source.text} {source.constants}")
     assert len(told) == 1
 
