@@ -136,9 +136,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def over(xp: Any, name: str) -> Callable[..., Any]:
-    """One of these functions over a library."""
-    known = FUNCTIONS[name]
+def function(op: Op, template: str, library: str) -> Callable[..., Any]:
+    """The operation over a library, "np" or "jnp": the one above that its template calls.
+
+    Other operations, as those of the user's, are applied element by element.
+    """
+    known = FUNCTIONS.get(template.partition("(")[0])
+    if known is None:
+        return elementwise(op) if library == "np" else _called_back(elementwise(op))
+    xp: Any = np
+    if library != "np":
+        import jax.numpy as xp
     return lambda *xs: known(xp, *xs)[()]
 
 
@@ -146,3 +154,23 @@ def elementwise(op: Op) -> Callable[..., Any]:
     """Any operation over NumPy, one element at a time."""
     vectorised = np.vectorize(unrefusing(op), otypes=[float])
     return lambda *xs: vectorised(*xs)[()]
+
+
+def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
+    """A row of the user's, computed by Python in the midst of XLA's program.
+
+    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def function(*xs: Any) -> Any:
+        xs = tuple(jnp.broadcast_arrays(*xs))
+        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
+
+        def computed(*xs: Any) -> Any:
+            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
+
+        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
+
+    return function

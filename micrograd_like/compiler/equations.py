@@ -6,24 +6,13 @@ a product of matrices without a sign, elementwise products with ⊙, masks as in
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 
 from ..views.notation import latex_numeral
-from .expressions import (
-    Assignment,
-    Call,
-    Expression,
-    Item,
-    Method,
-    Minus,
-    Name,
-    Number,
-    Operation,
-    index_text,
-    product,
-    total,
-)
+from . import expressions as ex
+from .expressions import Assignment, Expression
 from .tape import Sum, Tape, word
 
 _FUNCTIONS = {
@@ -49,13 +38,11 @@ def of_tape(tape: Tape, names: Sequence[str]) -> str:
     every = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
 
     def operand(x: int | float) -> Expression:
-        if isinstance(x, int):
-            return Name(every[x])
-        return Minus(Number(-x)) if x < 0.0 else Number(x)
+        return ex.name(every[x]) if isinstance(x, int) else ex.number(x)
 
     def scaled(c: float, *numbers: int) -> Expression:
-        factors = [*[Number(abs(c))] * (abs(c) != 1.0), *map(operand, numbers)]
-        return Minus(product(factors)) if c < 0.0 else product(factors)
+        product = ex.product(*[ex.number(abs(c))] * (abs(c) != 1.0), *map(operand, numbers))
+        return ex.minus(product) if c < 0.0 else product
 
     lines = []
     for name, assignment in zip(every[tape.inputs :], tape.assignments, strict=True):
@@ -64,10 +51,10 @@ def of_tape(tape: Tape, names: Sequence[str]) -> str:
             terms += [scaled(c, *pair) for pair, c in assignment.products.items()]
             if assignment.constant != 0.0 or not terms:
                 terms.append(operand(assignment.constant))
-            value = total(terms)
+            value = ex.total(terms)
         else:
-            value = Call(word(assignment.op.name), tuple(map(operand, assignment.args)))
-        lines.append(Assignment(Name(name), value))
+            value = ex.call(word(assignment.op.name), *map(operand, assignment.args))
+        lines.append(Assignment(ex.name(name), value))
     return equations(lines)
 
 
@@ -86,79 +73,76 @@ def _name(name: str) -> str:
     return f"{d}{letter}" + (f"_{{{index}}}" if index else "")
 
 
-def _written(expression: Expression) -> str:
-    match expression:
-        case Name(name):
+def _written(x: Expression) -> str:
+    match x:
+        case ast.Name(name):
             return _name(name)
-        case Number(value):
-            return latex_numeral(value, 6)
-        case Minus(Operation("*") as operand):
+        case ast.Constant(float() | int() as value):
+            return latex_numeral(float(value), 6)
+        case ast.UnaryOp(_, ast.BinOp(_, ast.Mult()) as operand):
             return f"-{_written(operand)}"
-        case Minus(operand):
+        case ast.UnaryOp(_, operand):
             return f"-{_factor(operand)}"
-        case Operation("+", (first, *rest)):
-            signs = (f" - {_factor(t.operand)}" if isinstance(t, Minus) else f" + {_written(t)}"
-                     for t in rest)  # fmt: skip
-            return _written(first) + "".join(signs)
-        case Operation("*", operands):
-            return _product(operands)
-        case Operation("/", (left, right)):
-            return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
-        case Operation("@", (left, right)):
+        case ast.BinOp(_, ast.Add() | ast.Sub()):
+            (_, first), *rest = ex.signed_terms(x)
+            signed = (f" - {_factor(t)}" if minus else f" + {_written(t)}" for minus, t in rest)
+            return _written(first) + "".join(signed)
+        case ast.BinOp(left, ast.MatMult(), right):
             return _matrix_product(left, right)
-        case Operation(">", (left, right)):
+        case ast.BinOp(ast.UnaryOp(_, left), ast.Mult(), right):
+            return f"-{_product(left, right)}"
+        case ast.BinOp(left, ast.Mult(), right):
+            return _product(left, right)
+        case ast.BinOp(left, ast.Div(), right):
+            return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
+        case ast.Compare(left, _, (right,)):
             return rf"\mathbf{{1}}[{_written(left)} > {_written(right)}]"
-        case Item(array, index):
-            if all(part is None or part == slice(None) for part in index):
-                return _written(array)  # broadcasting
-            return f"{_factor(array)}[{_plain(index_text(index))}]"
-        case Method(array, "T" | "transpose"):
+        case ast.Attribute(array, "T") | ast.Call(ast.Attribute(array, "transpose")):
             return f"{_factor(array)}^\\top"
-        case Method(array, "sum"):
-            return rf"\textstyle\sum {_factor(array)}"
-        case Method(array, "take", places):
-            return f"{_factor(array)}[{_name(places)}]"
-        case Method(array):  # of another shape
+        case ast.Subscript(array) if ex.is_broadcast(x):
             return _written(array)
-        case Call(function, arguments):
-            return _call(function.rpartition(".")[2].rstrip("_"), arguments)
-    raise ValueError(f"this is no part of an equation: {expression}")
+        case ast.Subscript(array):
+            return f"{_factor(array)}[{_plain(ex.index_text(x))}]"
+        case ast.Call(ast.Attribute(array, "sum")):
+            return rf"\textstyle\sum {_factor(array)}"
+        case ast.Call(ast.Attribute(array, "take"), (places,)):
+            return f"{_factor(array)}[{_written(places)}]"
+        case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
+            return _written(array)
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), arguments):
+            return _call(name.rstrip("_"), arguments)
+    return rf"\texttt{{{_plain(ex.text(x))}}}"
 
 
-def _factor(expression: Expression) -> str:
+def _factor(x: Expression) -> str:
     """What can stand beside a sign of multiplication: in parentheses if it is a sum."""
-    written = _written(expression)
-    match expression:
-        case Minus() | Operation("+") | Method(_, "sum"):
+    written = _written(x)
+    match x:
+        case ast.UnaryOp() | ast.BinOp(_, ast.Add() | ast.Sub()):
+            return rf"\left({written}\right)"
+        case ast.BinOp(ast.UnaryOp(), ast.Mult()) | ast.Call(ast.Attribute(_, "sum")):
             return rf"\left({written}\right)"
     return written
 
 
-def _product(factors: Sequence[Expression]) -> str:
+def _product(left: Expression, right: Expression) -> str:
     """A number before the rest; a column before a row for their outer product; else ⊙."""
-    first, *rest = factors
-    signs = [r" \odot "] * len(rest)
-    last = ""
-    if isinstance(first, Number):
-        signs[0] = r"\,"
-    elif isinstance(first, Item) and first.index[-1] is None:
-        signs[0], last = r"\, ", r"^\top"
-    written = f"{_factor(first)}{signs[0]}{_factor(rest[0])}{last}"
-    return written + "".join(f"{s}{_factor(x)}" for s, x in zip(signs[1:], rest[1:], strict=True))
+    x, y = _factor(left), _factor(right)
+    if isinstance(left, ast.Constant):
+        return f"{x}\\,{y}"
+    if ex.is_broadcast(left):
+        return f"{x}\\, {y}^\\top"
+    return rf"{x} \odot {y}"
 
 
 def _matrix_product(left: Expression, right: Expression) -> str:
     """A matrix product without a sign; with the vector of ones on its left, the column sums."""
     x, y = _factor(left), _factor(right)
-    if (
-        isinstance(left, Operation)
-        and left.sign == "*"
-        and not isinstance(left.operands[0], Number)
-    ):
+    if "odot" in x and not x.startswith(r"\left("):
         x = rf"\left({x}\right)"
     if x == y:
         return rf"\lVert {x} \rVert^2"
-    if isinstance(left, Name) and left.text.startswith("ones"):
+    if ex.has_name(left, "ones"):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
 

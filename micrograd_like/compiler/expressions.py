@@ -1,8 +1,8 @@
-"""What the printers for libraries of arrays write: expressions and assignments, as data.
+"""What the printers for libraries of arrays write: Python's own syntax trees.
 
-`numpy_source.py` and `jax_source.py` make them from the lifted form; here they become Python's
-text, and in `equations.py` LaTeX. Both need to know what is a product of matrices, and what a
-factor that wants parentheses, which data says and text does not.
+`numpy_source.py` and `jax_source.py` build them from the lifted form; here they become text, and in
+`equations.py` LaTeX. Both need to know what is a product of matrices, and what a factor that wants
+parentheses, which a tree says and a text does not.
 """
 
 from __future__ import annotations
@@ -10,77 +10,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import reduce
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A variable; or a shape, which is written as it is."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number that is neither negative nor infinite nor NaN."""
-
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Minus:
-    operand: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Operands with a sign between them: +, *, /, @ or >. What is subtracted is a `Minus`."""
-
-    sign: str
-    operands: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """array[index]. A string in the index is the name of an array of indices, or a key."""
-
-    array: Expression
-    index: tuple[int | slice | str | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """function(arguments). The function is one of a library, np.exp say, or has a name alone."""
-
-    function: str
-    arguments: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """array.name(arguments), or array.T."""
-
-    array: Expression
-    name: str
-    arguments: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    """Arrays, to be put together."""
-
-    entries: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A dict of arrays by their names."""
-
-    entries: tuple[tuple[str, Expression], ...]
-
-
-Expression = Name | Number | Minus | Operation | Item | Call | Method | List | Table
+Expression = ast.expr
+Index = int | slice | None | str  # a string is the name of an array of indices, or a key in quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,34 +41,6 @@ class Source:
     masked: bool
 
     @property
-    def matrix_products(self) -> int:
-        """How many products of matrices there are, beside sums and the square of `values`."""
-        products = [x for x in self._parts() if isinstance(x, Operation) and x.sign == "@"]
-        return sum(not any(map(_is_ones_or_values, x.operands)) for x in products)
-
-    @property
-    def gathers(self) -> int:
-        """How often elements are taken, or put, by an array of indices."""
-        return sum(
-            x.name == "take"
-            if isinstance(x, Method)
-            else isinstance(x, Item) and any(_is_places(part) for part in x.index)
-            for x in self._parts()
-        )
-
-    def _parts(self) -> Iterator[Expression]:
-        stack = [x for a in self.assignments for x in (a.target, a.value)] + [*self.results]
-        while stack:
-            yield (part := stack.pop())
-            match part:
-                case Minus(inner) | Item(inner) | Method(inner):
-                    stack.append(inner)
-                case Operation(_, several) | Call(_, several) | List(several):
-                    stack += several
-                case Table(entries):
-                    stack += [value for _, value in entries]
-
-    @property
     def text(self) -> str:
         """The source, as Python."""
         lines = [f"{text(a.target)} {a.operator} {text(a.value)}" for a in self.assignments]
@@ -142,137 +48,232 @@ class Source:
         body = "\n".join(f"    {line}" for line in lines)
         return f"def program({self.arguments}):\n{body}\n"
 
+    @property
+    def matrix_products(self) -> int:
+        """How many products of matrices there are, beside sums and the square of `values`."""
+        products = [x for x in self._parts() if isinstance(x, ast.BinOp)]
+        return sum(
+            isinstance(x.op, ast.MatMult)
+            and not any(has_name(side, "ones", "values") for side in (x.left, x.right))
+            for x in products
+        )
 
-def _is_ones_or_values(x: Expression) -> bool:
-    return isinstance(x, Name) and (x.text.startswith("ones") or x.text == "values")
+    @property
+    def gathers(self) -> int:
+        """How often elements are taken, or put, by an array of indices."""
+        taken = [x for x in self._parts() if isinstance(x, (ast.Subscript, ast.Call))]
+        return sum(
+            any(has_name(part, "places") for part in _indices(x))
+            if isinstance(x, ast.Subscript)
+            else isinstance(x.func, ast.Attribute) and x.func.attr == "take"
+            for x in taken
+        )
+
+    def _parts(self) -> Iterator[ast.AST]:
+        for assignment in self.assignments:
+            yield from ast.walk(assignment.target)
+            yield from ast.walk(assignment.value)
+        for result in self.results:
+            yield from ast.walk(result)
 
 
-def _is_places(part: int | slice | str | None) -> bool:
-    return isinstance(part, str) and part.startswith("places")
+# --- trees ----------------------------------------------------------------------------------------
 
 
-def product(factors: Sequence[Expression]) -> Expression:
-    return factors[0] if len(factors) == 1 else Operation("*", tuple(factors))
+def name(text: str) -> Expression:
+    """A name, with its modules before it: x, or np.inf."""
+    module, _, last = text.rpartition(".")
+    return ast.Attribute(name(module), last) if module else ast.Name(last)
 
 
-def matmul(left: Expression, right: Expression) -> Expression:
-    return Operation("@", (left, right))
+def number(x: float) -> Expression:
+    return ast.Constant(x)
+
+
+def minus(x: Expression) -> Expression:
+    return ast.UnaryOp(ast.USub(), x)
+
+
+def product(*factors: Expression) -> Expression:
+    return reduce(lambda x, y: ast.BinOp(x, ast.Mult(), y), factors)
+
+
+def quotient(x: Expression, y: Expression) -> Expression:
+    return ast.BinOp(x, ast.Div(), y)
+
+
+def matmul(x: Expression, y: Expression) -> Expression:
+    return ast.BinOp(x, ast.MatMult(), y)
 
 
 def total(terms: Sequence[Expression]) -> Expression:
-    return terms[0] if len(terms) == 1 else Operation("+", tuple(ordered(terms)))
+    def added(x: Expression, y: Expression) -> Expression:
+        if isinstance(y, ast.UnaryOp):
+            return ast.BinOp(x, ast.Sub(), y.operand)
+        return ast.BinOp(x, ast.Add(), y)
+
+    return reduce(added, ordered(terms))
 
 
 def ordered(terms: Sequence[Expression]) -> list[Expression]:
     """What is subtracted comes later: -y + x is one operation more than x - y."""
-    leading = next((k for k, term in enumerate(terms) if not isinstance(term, Minus)), 0)
+    leading = next((k for k, term in enumerate(terms) if not isinstance(term, ast.UnaryOp)), 0)
     return [terms[leading], *terms[:leading], *terms[leading + 1 :]]
 
 
-def transposed(matrix: Expression) -> Expression:
-    if isinstance(matrix, Method) and matrix.name == "T":
-        return matrix.array
-    return Method(matrix, "T")
+def above(x: Expression, y: Expression) -> Expression:
+    return ast.Compare(x, [ast.Gt()], [y])
 
 
-# --- as Python ------------------------------------------------------------------------------------
+def call(function: str, *arguments: Expression) -> Expression:
+    return ast.Call(name(function), list(arguments), [])
 
 
-def text(expression: Expression) -> str:
-    match expression:
-        case Name(name):
-            return name
-        case Number(value):
-            return repr(value)
-        case Minus(Operation("*") as operand):
-            return f"-{text(operand)}"
-        case Minus(operand):
-            return f"-{_factor(operand)}"
-        case Operation("+", (first, *rest)):
-            return _term(first) + "".join(
-                f" - {text(term)[1:]}" if isinstance(term, Minus) else f" + {_term(term)}"
-                for term in rest
-            )
-        case Operation(sign, operands):
-            return f" {sign} ".join(map(_factor, operands))
-        case Item(array, index):
-            return f"{_factor(array)}[{index_text(index)}]"
-        case Call(function, arguments):
-            return f"{function}({', '.join(map(text, arguments))})"
-        case Method(array, "T"):
-            return f"{_factor(array)}.T"
-        case Method(array, name, arguments):
-            return f"{_factor(array)}.{name}({arguments})"
-        case List(parts):
-            return f"[{', '.join(map(text, parts))}]"
-        case Table(entries):
-            lines = "".join(f'        "{name}": {text(value)},\n' for name, value in entries)
+def method(x: Expression, called: str, *arguments: Expression) -> Expression:
+    return ast.Call(ast.Attribute(x, called), list(arguments), [])
+
+
+def transposed(x: Expression) -> Expression:
+    if isinstance(x, ast.Attribute) and x.attr == "T":
+        return x.value
+    return ast.Attribute(x, "T")
+
+
+def sizes(*axes: int | Expression) -> Expression:
+    """A shape: (2, 3)."""
+    return ast.Tuple([ast.Constant(n) if isinstance(n, int) else n for n in axes])
+
+
+def item(x: Expression, *index: Index) -> Expression:
+    parts = [_index(part) for part in index]
+    return ast.Subscript(x, parts[0] if len(parts) == 1 else ast.Tuple(parts))
+
+
+def _index(part: Index) -> Expression:
+    if isinstance(part, str):
+        return ast.Constant(part[1:-1]) if part.startswith('"') else ast.Name(part)
+    if not isinstance(part, slice):
+        return ast.Constant(part)
+    start = part.start if part.start or part.stop == 1 else None
+    step = part.step if part.step != 1 else None
+    return ast.Slice(*(None if n is None else ast.Constant(n) for n in (start, part.stop, step)))
+
+
+def _indices(x: ast.Subscript) -> Sequence[Expression]:
+    return x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
+
+
+def is_broadcast(x: Expression) -> bool:
+    """Whether it only adds axes, as v[:, None] does."""
+    if not isinstance(x, ast.Subscript):
+        return False
+    last = _indices(x)[-1]
+    return isinstance(last, ast.Constant) and last.value is None
+
+
+def has_name(x: ast.AST, *starts: str) -> bool:
+    """Whether it is a name alone, that starts so."""
+    return isinstance(x, ast.Name) and x.id.startswith(starts)
+
+
+def signed_terms(x: Expression) -> list[tuple[bool, Expression]]:
+    """What a sum consists of, and whether each is subtracted. No recursion: it may be long."""
+    found: list[tuple[bool, Expression]] = []
+    while isinstance(x, ast.BinOp) and isinstance(x.op, (ast.Add, ast.Sub)):
+        found.append((isinstance(x.op, ast.Sub), x.right))
+        x = x.left
+    return [(False, x), *reversed(found)]
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+
+def text(x: Expression) -> str:
+    """As Python, with more parentheses than it needs, so that products of matrices stand out."""
+    match x:
+        case ast.Name(id):
+            return id
+        case ast.Attribute(value, attr):
+            return f"{_factor(value)}.{attr}"
+        case ast.UnaryOp(_, operand):
+            return f"-{_negated(operand)}"
+        case ast.BinOp(_, ast.Add() | ast.Sub()):
+            (_, first), *rest = signed_terms(x)
+            others = (f" - {_negated(t)}" if minus else f" + {_term(t)}" for minus, t in rest)
+            return _term(first) + "".join(others)
+        case ast.BinOp(ast.BinOp(_, ast.Mult()) as left, ast.Mult(), right):
+            return f"{text(left)} * {_factor(right)}"
+        case ast.BinOp(left, op, right):
+            sign = {ast.Mult: "*", ast.Div: "/", ast.MatMult: "@"}[type(op)]
+            return f"{_factor(left)} {sign} {_factor(right)}"
+        case ast.Compare(left, _, (right,)):
+            return f"{_factor(left)} > {_factor(right)}"
+        case ast.Call(function, arguments):
+            return f"{text(function)}({', '.join(map(text, arguments))})"
+        case ast.Subscript(value):
+            return f"{_factor(value)}[{index_text(x)}]"
+        case ast.List(elements):
+            return f"[{', '.join(map(text, elements))}]"
+        case ast.Dict(keys, values):
+            pairs = zip(filter(None, keys), values, strict=True)
+            lines = "".join(f"        {text(key)}: {text(value)},\n" for key, value in pairs)
             return f"{{\n{lines}    }}"
+        case ast.Constant(str(value)):
+            return f'"{value}"'
+    return ast.unparse(x)
 
 
-def _factor(expression: Expression) -> str:
-    written = text(expression)
-    return f"({written})" if isinstance(expression, (Minus, Operation)) else written
+def index_text(x: ast.Subscript) -> str:
+    return ", ".join(map(text, _indices(x)))
 
 
-def _term(expression: Expression) -> str:
-    loose = isinstance(expression, Operation) and expression.sign in "+>"
-    return _factor(expression) if loose else text(expression)
+def _factor(x: Expression) -> str:
+    compound = isinstance(x, (ast.BinOp, ast.UnaryOp, ast.Compare))
+    return f"({text(x)})" if compound else text(x)
 
 
-def index_text(index: Sequence[int | slice | str | None]) -> str:
-    return ", ".join(_slice(part) if isinstance(part, slice) else str(part) for part in index)
+def _term(x: Expression) -> str:
+    loose = isinstance(x, ast.Compare) or len(signed_terms(x)) > 1
+    return _factor(x) if loose else text(x)
 
 
-def _slice(part: slice) -> str:
-    if part.stop is None:
-        return ":"
-    start = "" if part.start == 0 and part.stop > 1 else part.start
-    return f"{start}:{part.stop}" + (f":{part.step}" if part.step != 1 else "")
+def _negated(x: Expression) -> str:
+    plain = isinstance(x, ast.BinOp) and isinstance(x.op, ast.Mult)
+    return text(x) if plain else _factor(x)
 
 
 # --- templates of the table of operations ---------------------------------------------------------
 
 
-@cache
-def _parsed(template: str) -> ast.expr:
-    return ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
+class Template(ast.NodeTransformer):
+    """How an operation is written: `arguments` are put in, and functions are what `named` says.
+
+    An argument of a variadic operation is all that there are.
+    """
+
+    def __init__(
+        self, arguments: Mapping[str, Sequence[Expression]], named: Callable[[str], str]
+    ) -> None:
+        self.arguments = arguments
+        self.named = named
+
+    def filled(self, template: str) -> Expression:
+        tree = ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
+        filled: Expression = self.visit(tree)
+        return filled
+
+    def visit_Name(self, node: ast.Name) -> Expression:
+        (only,) = self.arguments[node.id.removeprefix(_ARGUMENT)]
+        return only
+
+    def visit_Call(self, node: ast.Call) -> Expression:
+        given: list[Expression] = []
+        for argument in node.args:
+            if isinstance(argument, ast.Name):
+                given += self.arguments[argument.id.removeprefix(_ARGUMENT)]
+            else:
+                given.append(self.visit(argument))
+        return call(self.named(ast.unparse(node.func)), *given)
 
 
 _ARGUMENT = "argument_"
-
-
-def filled(
-    template: str, arguments: Mapping[str, Sequence[Expression]], named: Callable[[str], str]
-) -> Expression:
-    """The template of an operation with its arguments; `named` is what a function is called."""
-
-    def read(node: ast.expr) -> Expression:
-        match node:
-            case ast.BinOp(left, ast.Add(), right):
-                return Operation("+", (read(left), read(right)))
-            case ast.BinOp(left, ast.Sub(), right):
-                return Operation("+", (read(left), Minus(read(right))))
-            case ast.BinOp(left, ast.Mult(), right):
-                return Operation("*", (read(left), read(right)))
-            case ast.BinOp(left, ast.Div(), right):
-                return Operation("/", (read(left), read(right)))
-            case ast.UnaryOp(ast.USub(), operand):
-                return Minus(read(operand))
-            case ast.Constant(float(value)):
-                return Number(value)
-            case ast.Call(function, given):
-                every = [part for argument in given for part in spread(argument)]
-                return Call(named(ast.unparse(function)), tuple(every))
-            case ast.Name():
-                (only,) = spread(node)
-                return only
-        raise ValueError(f"a template has no {ast.unparse(node)}: {template}")
-
-    def spread(node: ast.expr) -> Sequence[Expression]:
-        """What stands for an argument: of a variadic operation, all that there are."""
-        if isinstance(node, ast.Name):
-            return arguments[node.id.removeprefix(_ARGUMENT)]
-        return [read(node)]
-
-    return read(_parsed(template))

@@ -5,27 +5,15 @@ What is the same as over NumPy is in `numpy_source.py`. `xla.py` runs the progra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+import ast
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ..ops import Op
-from . import arrays
-from .expressions import (
-    Call,
-    Expression,
-    Item,
-    List,
-    Method,
-    Minus,
-    Name,
-    Number,
-    Operation,
-    Table,
-    product,
-    total,
-)
+from . import expressions as ex
+from .expressions import Expression
 from .form import Array, Indices, Lifted, Statement, Term, View
 from .numpy_source import NumpyPrinter, Piece
 
@@ -47,81 +35,71 @@ class JaxPrinter(NumpyPrinter):
             self.given = next(a.name for a, numbers in lifted.inputs if self._varies(numbers))
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
-        self.squares: dict[int, str] = {}  # arrays of a sech: the names of their tanh
         tanh_of = dict(_calls(lifted, _TANH))
-        for argument, sech in _calls(lifted, _SECH):
-            if tanh := tanh_of.get(argument):
-                self.squares[sech.number] = tanh.name
-        for view in [v for s in self.lifted.statements for v in _unsquared(s)]:
-            self.squares.pop(view.array.number, None)
-        for output in self.lifted.tape.outputs:
-            if isinstance(output, int):
-                self.squares.pop(self.lifted.array_of[output].number, None)
+        needed = {view.array for s in lifted.statements for view in _unsquared(s)}
+        needed |= {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
+        self.squares = {  # arrays of a sech, and the tanh of the same
+            sech: tanh_of[argument]
+            for argument, sech in _calls(lifted, _SECH)
+            if argument in tanh_of and sech not in needed
+        }
 
     def _varies(self, numbers: Indices) -> bool:
         return super()._varies(numbers) and int(numbers[0]) != self.share
 
     def _statement(self, statement: Statement) -> None:
-        if statement.result.number not in self.squares:
+        if statement.result not in self.squares:
             super()._statement(statement)
 
     def _term(self, term: Term, shape: tuple[int, ...]) -> Expression:
-        if (name := self.squares.get(term.left.array.number)) is not None:
-            one, tanh = Number(1.0), Name(name)
-            square = [Operation("+", (one, Minus(tanh))), Operation("+", (one, tanh))]
-            return self._scaled(term.coefficient, product(square))
+        if (beside := self.squares.get(term.left.array)) is not None:
+            one, tanh = ex.number(1.0), ex.name(beside.name)
+            square = ex.product(ex.total([one, ex.minus(tanh)]), ex.total([one, tanh]))
+            return self._scaled(term.coefficient, square)
         return super()._term(term, shape)
 
     def _template(self, op: Op) -> str:
         return op.jax
 
-    def _namespace(self) -> Any:
-        import jax.numpy as jnp
-
-        return jnp
-
-    def _by_element(self, op: Op) -> Callable[..., Any]:
-        return _called_back(arrays.elementwise(op))
-
     def _new(self, kind: str, *arguments: Expression) -> Expression:
-        return super()._new(kind, *arguments, Name("dtype"))
+        return super()._new(kind, *arguments, ex.name("dtype"))
 
     def _summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
-        return Method(summed, "sum", str(axis))
+        return ex.method(summed, "sum", ex.number(axis))
 
     def _over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
-        return Method(summed, "sum", "0")
+        return ex.method(summed, "sum", ex.number(0))
 
     def _input(self, array: Array, numbers: Indices) -> Expression:
         if self.shared is None:
             return super()._input(array, numbers)
         if numbers[0] == self.share:
-            return Operation("/", (Number(1.0), self._count()))
-        where = "examples" if array.number in self.batched else "values"
-        return Item(Name(where), (f'"{array.name}"',))
+            return ex.quotient(ex.number(1.0), self._count())
+        where = "examples" if array in self.batched else "values"
+        return ex.item(ex.name(where), f'"{array.name}"')
 
     def _gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
+        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
     ) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
-        entries = []
+        entries: dict[str, Expression] = {}
         for array, numbers in self.lifted.inputs:
             if numbers[0] >= len(outputs):
                 continue
             pieces = self._pieces([outputs[i] for i in numbers])
             if len(pieces) == 1:
                 source, positions, places = pieces[0]
-                if source is not None:
-                    places = places[np.argsort(positions)]
-                piece = (source, positions, places)
+                piece = (source, positions, places[np.argsort(positions)])
                 value = self._part_of(piece, array.shape, False, ends)
             else:
-                value = Name(f"d_{array.name}_")
-                self._assemble(value.text, array.size, pieces, False, ends=ends)
+                value = ex.name(f"d_{array.name}_")
+                self._assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
                 if len(array.shape) != 1:
-                    value = Method(value, "reshape", str(array.shape))
-            entries.append((array.name, value))
-        self._assign("gradient", Table(tuple(entries)), moves=True)
+                    value = ex.method(value, "reshape", ex.sizes(*array.shape))
+            entries[array.name] = value
+        self._assign(
+            "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
+        )
 
     def _assemble(
         self,
@@ -130,7 +108,7 @@ class JaxPrinter(NumpyPrinter):
         pieces: Sequence[Piece],
         many: bool,
         decay: float | None = None,
-        ends: set[int] | None = None,
+        ends: set[Array] | None = None,
     ) -> None:
         parts = [
             self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), many, ends)
@@ -139,32 +117,31 @@ class JaxPrinter(NumpyPrinter):
         whole = parts[0]
         stacked = size == 1 or len(parts) > 1
         if stacked:
-            stack = f"{self.library}.{'column_stack' if many else 'hstack'}"
-            whole = Call(stack, (List(tuple(parts)),))
+            stack = "column_stack" if many else "hstack"
+            whole = ex.call(f"{self.library}.{stack}", ast.List(parts))
         order = np.concatenate([positions for _, positions, _ in pieces])
         if not np.array_equal(order, np.arange(size)):
             whole = self._item(whole, many, self._constant("places", np.argsort(order)))
         self._assign(name, whole, moves=stacked)
         if decay is not None:
-            decayed = product([self._number(decay), Name("values")])
-            self._assign(name, total([decayed, Name(name)]))
+            decayed = ex.product(self._number(decay), ex.name("values"))
+            self._assign(name, ex.total([decayed, ex.name(name)]))
 
     def _part_of(
-        self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[int] | None
+        self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[Array] | None
     ) -> Expression:
         """A piece as an array of this shape."""
-        array, _, places = piece
-        if array is None:
-            part = self._new("full", Name(str(shape)), self._number(places))
+        source, _, places = piece
+        if isinstance(source, Array):
+            part = self._exact(View(source, places.reshape(shape)))
         else:
-            part = self._exact(View(array, places.reshape(shape)))
-        batched = array is not None and array.number in self.batched
+            part = self._new("full", ex.sizes(*shape), self._number(source))
+        batched = isinstance(source, Array) and source in self.batched
         if many and not batched:
-            axes = ", ".join([f"len({self.given})", *map(str, shape)])
-            rows = Name(f"({axes},)")
-            return Call(f"{self.library}.broadcast_to", (part, rows))
-        if ends is not None and not (array is not None and array.number in ends):
-            return self._totalled(part, array)
+            rows = ex.sizes(self._count(), *shape)
+            return ex.call(f"{self.library}.broadcast_to", part, rows)
+        if ends is not None and source not in ends:
+            return self._totalled(part, source)
         return part
 
 
@@ -172,13 +149,13 @@ class JaxPrinter(NumpyPrinter):
 _TANH, _SECH = "xp.tanh(@x)", "1.0 / xp.cosh(@x)"
 
 
-def _calls(lifted: Lifted, template: str) -> Iterator[tuple[int, Array]]:
-    """The numbers of the arrays that a function is taken of as a whole, and its results."""
+def _calls(lifted: Lifted, template: str) -> Iterator[tuple[Array, Array]]:
+    """The arrays that a function is taken of as a whole, and its results."""
     for statement in lifted.statements:
         if statement.op is not None and statement.op.jax == template:
             view = statement.args[0]
             if isinstance(view, View) and view.is_whole:
-                yield view.array.number, statement.result
+                yield view.array, statement.result
 
 
 def _unsquared(statement: Statement) -> list[View]:
@@ -189,23 +166,3 @@ def _unsquared(statement: Statement) -> list[View]:
         if not (term.kind == "each" and square and all(view.is_whole for view in term.views)):
             views += term.views
     return views
-
-
-def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
-    """A row of the user's, computed by Python in the midst of XLA's program.
-
-    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    def function(*xs: Any) -> Any:
-        xs = tuple(jnp.broadcast_arrays(*xs))
-        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
-
-        def computed(*xs: Any) -> Any:
-            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
-
-        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
-
-    return function

@@ -13,6 +13,7 @@ What comes out is the lifted form: see `form.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,20 +159,11 @@ class _Lifter:
             (*sorted([pair if pair[0] >= pair[1] else pair[::-1] for pair in pairs]),),
         )
 
-    def _state(
-        self,
-        shape: tuple[int, ...],
-        members: Indices,
-        *,
-        op: Op | None = None,
-        args: Sequence[View | float | Array] = (),
-        constant: float | Array = 0.0,
-        terms: Sequence[Term] = (),
-    ) -> None:
+    def _state(self, shape: tuple[int, ...], members: Indices, **computed: Any) -> None:
         """Add the statement whose result has this shape, and these members in this order."""
-        name = self.names.of(members.tolist(), op, args, terms, self._array_so_far)
-        result = self._new(shape, members, name=name)
-        self.statements.append(Statement(result, op, args, constant, terms))
+        unnamed = Statement(Array(-1, shape, members.tolist(), None, ""), **computed)
+        name = self.names.of(unnamed, self._array_so_far)
+        self.statements.append(replace(unnamed, result=self._new(shape, members, name=name)))
 
     def _lift_group(self, members: list[int]) -> None:
         if isinstance(self.tape.assignments[members[0] - self.tape.inputs], Call):

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from ..engine import Value
 from ..errors import OperandError
-from ..ops import Op
 from .tape import word
 
 if TYPE_CHECKING:
-    from .form import Array, Term, View
+    from .form import Array, Statement
 
 # The name of an array of inputs, its shape, and the numbers of the inputs in it.
 InputArray = tuple[str, tuple[int, ...], Sequence[int]]
@@ -147,28 +146,23 @@ class ResultNames:
                 pair = (order, number_of[node])
                 self.primals.setdefault(number_of[adjoint], []).append(pair)
 
-    def of(
-        self,
-        members: Sequence[int],
-        op: Op | None,
-        args: Sequence[View | float | Array],
-        terms: Sequence[Term],
-        array: Callable[[int], Array | None],
-    ) -> str:
-        """The name of the result with these members.
+    def of(self, statement: Statement, array: Callable[[int], Array | None]) -> str:
+        """The name of a statement's result.
 
         `array` says which array has a number of the tape, if one has it so far.
         """
+        members = statement.result.members
         name = self._labelled(members) or self._derivative(members, array)
-        if not name and op is None:
-            factors = [view.array.name for t in terms if t.kind == "matmul" for view in t.views]
+        if not name and statement.op is None:
+            products = [term for term in statement.terms if term.kind == "matmul"]
+            factors = [view.array.name for term in products for view in term.views]
             weights = [factor for factor in factors if re.fullmatch(r"\w*W\d+", factor)]
             name = weights[0].replace("W", "Z") if len(weights) == 1 else ""
             name = "" if name in self.names else name
-        elif not name and len(args) == 1:
-            source = getattr(args[0], "array", None)
-            if source is not None and source.name.startswith("Z"):
-                name = source.name.replace("Z", "A")
+        elif not name and len(statement.args) == len(statement.views) == 1:
+            source = statement.views[0].array.name
+            if source.startswith("Z"):
+                name = source.replace("Z", "A")
                 name = "" if name in self.names else name
         if name:
             return identifier(name, self.names)

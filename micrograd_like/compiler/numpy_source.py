@@ -7,8 +7,9 @@ the next have one more, in front: they are *batched*. The same statements are wr
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import copysign, isfinite
 from typing import Any, ClassVar
 
@@ -16,34 +17,16 @@ import numpy as np
 
 from ..ops import Op
 from . import arrays
-from .expressions import (
-    Assignment,
-    Call,
-    Expression,
-    Item,
-    Method,
-    Minus,
-    Name,
-    Number,
-    Operation,
-    Source,
-    filled,
-    matmul,
-    ordered,
-    product,
-    total,
-    transposed,
-)
+from . import expressions as ex
+from .expressions import Assignment, Expression, Index, Source
 from .form import Array, Floats, Indices, Lifted, Statement, Term, View, progression
 from .tape import word
 
 # Python's compiler recurses into sums: longer ones are written in several lines.
 _MOST_TERMS = 100
 
-# What goes into an array: elements of another (or a number), at these positions, from these places.
-Piece = tuple[Array | None, Any, Any]
-
-Index = int | slice | None | str
+# What goes into an array: elements of another, or a number, at these positions, from these places.
+Piece = tuple[Array | float, Indices, Indices]
 
 
 class NumpyPrinter:
@@ -62,13 +45,12 @@ class NumpyPrinter:
         self.given = "examples" if shared else "values"  # what has a row for each example
         self.constants: dict[str, Any] = {}
         self.functions: dict[Op, str] = {}
-        self.constant_names: dict[int, str] = {}
-        self.arrays = {array.number: array for array in lifted.array_of}
-        self.batched = {a.number for a, numbers in lifted.inputs if self._varies(numbers)}
+        self.constant_names: dict[Array, str] = {}
+        self.batched = {array for array, numbers in lifted.inputs if self._varies(numbers)}
         for statement in lifted.statements:
             if any(map(self._is_batched, statement.views)):
-                self.batched.add(statement.result.number)
-        self.masks: dict[int, Statement] = {} if exact else self._masks()
+                self.batched.add(statement.result)
+        self.masks: dict[Array, Statement] = {} if exact else self._masks()
         self.assignments: list[Assignment] = []
         self.has_ones = False  # of as many as there are examples
         self.said_once: set[int] = set()  # terms of statements that are written elsewhere
@@ -97,12 +79,12 @@ class NumpyPrinter:
                 fills.append((name, size, pieces, decay))
             start += size or 1
         for statement in self.lifted.statements:
-            if statement.result.number not in self.masks:
+            if statement.result not in self.masks:
                 self._statement(statement)
         for name, size, pieces, decay in fills:
             self._assemble(name, size, pieces, many, decay)
         number = self.lifted.tape.outputs[0]
-        results = [Name(name) if size else self._output(number, many) for name, size in blocks]
+        results = [ex.name(name) if size else self._output(number, many) for name, size in blocks]
         return self._source("values", results)
 
     def step(self, outputs: int) -> Source:
@@ -116,70 +98,67 @@ class NumpyPrinter:
         value, *rest = self.lifted.tape.outputs
         results, pieces = self._pieces(rest[:outputs]), self._pieces(rest[outputs:])
         used = self._uses()
-        used.update(piece[0].number for piece in results if piece[0] is not None)
+        used.update(source for source, _, _ in results)
         ends = {  # arrays of which only the sums over the examples are needed
-            array.number
-            for array, _, places in pieces
-            if array is not None and not used[array.number] and len(places) == array.size
+            source
+            for source, _, places in pieces
+            if isinstance(source, Array) and not used[source] and len(places) == source.size
         }
         for statement in self.lifted.statements:
             result = statement.result
-            if result.number in ends and result.number in self.batched and not statement.op:
+            if result in ends and result in self.batched and not statement.op:
                 self._assign(result.name, self._summed(statement))
-                self.batched.discard(result.number)
+                self.batched.discard(result)
             else:
-                ends.discard(result.number)
+                ends.discard(result)
                 self._statement(statement)
-        whole = results[0][0] if len(results) == 1 else None
-        if (
-            whole is not None
-            and whole.number in self.batched
-            and (whole.shape == (outputs,) and np.array_equal(results[0][1], results[0][2]))
-        ):
-            self._assign("outputs", Name(whole.name))
+        source, positions, places = results[0]
+        whole = isinstance(source, Array) and source.shape == (outputs,) and source in self.batched
+        if isinstance(source, Array) and whole and np.array_equal(positions, places):
+            self._assign("outputs", ex.name(source.name))
         else:
             self._assemble("outputs", outputs, results, many=True)
         if pieces:
             self._gradient(rest[outputs:], pieces, ends)
         mean = self._output(value, many=False)
-        if isinstance(value, int) and self.lifted.array_of[value].number in self.batched:
-            mean = Operation("/", (self._over_examples(mean, 0), self._count()))
-        shown = [Name("outputs"), *[Name("gradient")] * bool(pieces)]
+        if isinstance(value, int) and self.lifted.array_of[value] in self.batched:
+            mean = ex.quotient(self._over_examples(mean, 0), self._count())
+        shown = [ex.name("outputs"), *[ex.name("gradient")] * bool(pieces)]
         return self._source("values, examples", [mean, *shown])
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         if self.has_ones:
-            ones = Assignment(Name("ones"), self._new("ones", self._count()), moves=True)
+            ones = Assignment(ex.name("ones"), self._new("ones", self._count()), moves=True)
             self.assignments.insert(0, ones)
         return Source(arguments, self.assignments, results, self.constants, bool(self.masks))
 
     def _assign(
         self, target: str | Expression, value: Expression, sign: str = "=", moves: bool = False
     ) -> None:
-        target = Name(target) if isinstance(target, str) else target
+        target = ex.name(target) if isinstance(target, str) else target
         self.assignments.append(Assignment(target, value, sign, moves))
 
     def _count(self) -> Expression:
-        return Call("len", (Name(self.given),))
+        return ex.call("len", ex.name(self.given))
 
     # --- inputs ---
 
     def _take_inputs(self) -> None:
         for array, numbers in self.lifted.inputs:
             taken = self._input(array, np.asarray(numbers))
-            if taken != Name(array.name):
-                self._assign(array.name, taken, moves=not isinstance(taken, Operation))
+            if ex.text(taken) != array.name:
+                self._assign(array.name, taken, moves=not isinstance(taken, ast.BinOp))
 
     def _input(self, array: Array, numbers: Indices) -> Expression:
         """The array, from `values` or, what varies in a step, from `examples`."""
         name, first, size = "values", 0, self.shared or self.lifted.tape.inputs
-        batched = array.number in self.batched
+        batched = array in self.batched
         if batched and self.shared:
             name, first, size = "examples", self.shared, self.lifted.tape.inputs - self.shared
         part = self._part(name, size, numbers - first, array.shape, batched)
         if part is not None:
             return part
-        taken = self._item(Name(name), batched, self._constant("places", numbers - first))
+        taken = self._item(ex.name(name), batched, self._constant("places", numbers - first))
         return self._reshaped(taken, batched, array.shape) if len(array.shape) > 1 else taken
 
     # --- sums over the examples ---
@@ -190,14 +169,14 @@ class NumpyPrinter:
         parts = [self._summed_term(term, shape) for term in statement.terms]
         constant = statement.constant
         if isinstance(constant, Array) or constant != 0.0 or not parts:
-            parts.append(Operation("*", (self._count(), self._number(constant))))
-        return total(parts)
+            parts.append(ex.product(self._count(), self._number(constant)))
+        return ex.total(parts)
 
     def _summed_term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         left, right = term.left, term.right
         batched = [view for view in term.views if self._is_batched(view)]
         if not batched:
-            return Operation("*", (self._count(), self._term(term, shape)))
+            return ex.product(self._count(), self._term(term, shape))
         text = None
         if term.kind == "each" and right is None:
             each = self._each(left, len(shape))
@@ -205,30 +184,30 @@ class NumpyPrinter:
         elif term.kind == "each" and right is not None and len(batched) == 2:
             text = self._summed_product(left, right, shape)
         if text is None:
-            return Method(self._term(term, shape), "sum", "0")
+            return ex.method(self._term(term, shape), "sum", ex.number(0))
         return self._scaled(term.coefficient, text)
 
     def _over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
         """The sum of what has so many axes after that of the examples."""
-        broadcast = isinstance(summed, Item) and None in summed.index
-        if axes > 1 or (view is not None and view.places.ndim != axes) or broadcast:
-            return Method(summed, "sum", "0")
+        other = view is not None and view.places.ndim != axes
+        if axes > 1 or other or ex.is_broadcast(summed):
+            return ex.method(summed, "sum", ex.number(0))
         self.has_ones = True
-        return matmul(Name("ones"), summed)
+        return ex.matmul(ex.name("ones"), summed)
 
     def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> Expression | None:
         """Over the examples, a product of what differs in each is a matrix product, if outer."""
         for x, y in ((left, right), (right, left)):
             if x.is_single and len(shape) == 1 and y.places.shape == shape:
                 single = View(x.array, x.places.reshape(-1)[0].reshape(()))
-                return matmul(self._exact(single), self._exact(y))
+                return ex.matmul(self._exact(single), self._exact(y))
             if len(shape) == 2:
                 column = x.places.ndim == 2 and bool(np.all(x.places == x.places[:, :1]))
                 row = y.places.ndim == 1 or bool(np.all(y.places == y.places[:1]))
                 if column and row and x.places.shape[0] == shape[0]:
                     a = self._exact(View(x.array, x.places[:, 0]))
                     b = y.places if y.places.ndim == 1 else y.places[0]
-                    return matmul(Method(a, "T"), self._exact(View(y.array, b)))
+                    return ex.matmul(ex.transposed(a), self._exact(View(y.array, b)))
         return None
 
     # --- outputs ---
@@ -241,23 +220,18 @@ class NumpyPrinter:
         return self._exact(View(array, self.lifted.place_of[output].reshape(())))
 
     def _pieces(self, outputs: Sequence[int | float]) -> list[Piece]:
-        """The positions in the gradient that come from each array, and their places there."""
-        by_array: dict[int, tuple[list[int], list[int]]] = {}
-        fixed: dict[float, list[int]] = {}
+        """What outputs consist of: of each array, or number, the positions and the places."""
+        found: dict[Array | float, list[tuple[int, int]]] = {}
         for position, output in enumerate(outputs):
             if isinstance(output, float):
-                fixed.setdefault(output, []).append(position)
+                found.setdefault(output, []).append((0, position))
             else:
-                array = self.lifted.array_of[output]
-                positions, places = by_array.setdefault(array.number, ([], []))
-                positions.append(position)
-                places.append(int(self.lifted.place_of[output]))
+                pair = (int(self.lifted.place_of[output]), position)
+                found.setdefault(self.lifted.array_of[output], []).append(pair)
         pieces: list[Piece] = []
-        for number, (positions, places) in by_array.items():
-            order = np.argsort(places, kind="stable")
-            pieces.append((self.arrays[number], np.asarray(positions)[order],
-                           np.asarray(places)[order]))  # fmt: skip
-        pieces += [(None, np.asarray(positions), x) for x, positions in fixed.items()]
+        for source, pairs in sorted(found.items(), key=lambda pair: isinstance(pair[0], float)):
+            places, positions = np.asarray(sorted(pairs)).T
+            pieces.append((source, positions, places))
         return pieces
 
     def _assemble(
@@ -267,58 +241,60 @@ class NumpyPrinter:
         pieces: Sequence[Piece],
         many: bool,
         decay: float | None = None,
-        ends: set[int] | None = None,
+        ends: set[Array] | None = None,
     ) -> None:
         """An array of its pieces, plus `decay` times the values; with `many` a row an example.
 
         With `ends` it has their sums over the examples: arrays in `ends` are such sums already.
         """
         if decay is None:
-            shape = Name(f"(len({self.given}), {size})" if many else str(size))
-            self._assign(name, self._new("empty", shape), moves=True)
+            room = ex.sizes(self._count(), size) if many else ex.number(size)
+            self._assign(name, self._new("empty", room), moves=True)
         else:
-            self._assign(name, product([self._number(decay), Name("values")]))
+            self._assign(name, ex.product(self._number(decay), ex.name("values")))
         for piece in pieces:
-            summed = ends is not None and not (piece[0] is not None and piece[0].number in ends)
+            summed = ends is not None and piece[0] not in ends
             self._fill(name, size, piece, "=" if decay is None else "+=", many, summed)
 
     def _gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
+        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
     ) -> None:
         """The mean over the examples, of outputs that come in these pieces."""
         self._assemble("gradient", len(outputs), pieces, many=False, ends=ends)
-        share = Operation("/", (Number(1.0), self._count()))
+        share = ex.quotient(ex.number(1.0), self._count())
         self._assign("gradient", share, "*=", moves=True)
 
     def _fill(
         self, target: str, size: int, piece: Piece, sign: str, many: bool, summed: bool
     ) -> None:
         """Assign a piece of an array; with `summed`, its sum over the examples."""
-        array, positions, places = piece
+        source, positions, places = piece
         shape: tuple[int, ...] = (len(positions),)
-        if array is None:
-            value = self._number(places)
-        else:
+        if isinstance(source, Array):
             if len(positions) == 1:
                 shape = ()
-            elif len(places) == array.size and np.array_equal(places, np.arange(array.size)):
-                regular = self._part(target, size, positions, array.shape, many) is not None
-                if regular and progression(positions) is None:
-                    shape = array.shape
-            value = self._exact(View(array, places.reshape(shape)))
+            elif (
+                View(source, places).is_all
+                and progression(positions) is None
+                and self._part(target, size, positions, source.shape, many) is not None
+            ):
+                shape = source.shape
+            value = self._exact(View(source, places.reshape(shape)))
+        else:
+            value = self._number(source)
         if summed:
-            value = self._totalled(value, array)
+            value = self._totalled(value, source)
         where = self._part(target, size, positions, shape, many)
         if where is None:
-            where = self._item(Name(target), many, self._constant("places", positions))
-        elif where == Name(target):
-            where = Item(where, (slice(None),))
+            where = self._item(ex.name(target), many, self._constant("places", positions))
+        elif ex.text(where) == target:
+            where = ex.item(where, slice(None))
         self._assign(where, value, sign, moves=True)
 
-    def _totalled(self, value: Expression, array: Array | None) -> Expression:
-        if array is not None and array.number in self.batched:
-            return self._over_examples(value, len(array.shape))
-        return Operation("*", (self._count(), value))
+    def _totalled(self, value: Expression, source: Array | float) -> Expression:
+        if isinstance(source, Array) and source in self.batched:
+            return self._over_examples(value, len(source.shape))
+        return ex.product(self._count(), value)
 
     # --- what is written in one operation, though the form has it in several ---
 
@@ -331,16 +307,16 @@ class NumpyPrinter:
         if len(outputs) != self.lifted.tape.inputs:
             return None
         found: list[Term] = []
-        statements = {s.result.number: s for s in self.lifted.statements}
+        statements: dict[Array | float, Statement]
+        statements = {s.result: s for s in self.lifted.statements}
         used = self._uses()
-        elsewhere = Counter(
-            self.lifted.array_of[o].number for o in self.lifted.tape.outputs if isinstance(o, int)
-        )
+        tape = self.lifted.tape
+        given_out = Counter(self.lifted.array_of[o] for o in tape.outputs if isinstance(o, int))
         for array, positions, places in pieces:
-            statement = statements.get(array.number) if array is not None else None
-            if statement is None or array is None or used[array.number]:
+            statement = statements.get(array)
+            if statement is None or not isinstance(array, Array) or used[array]:
                 return None
-            if elsewhere[array.number] != len(positions) or len(places) != array.size:
+            if given_out[array] != len(positions) or len(places) != array.size:
                 return None
             own = [
                 term
@@ -390,47 +366,47 @@ class NumpyPrinter:
                 return np.asarray(numbers)[view.places]
         return None
 
-    def _uses(self) -> Counter[int]:
+    def _uses(self) -> Counter[Array | float]:
         """How often the statements read each array."""
-        return Counter(view.array.number for s in self.lifted.statements for view in s.views)
+        return Counter(view.array for s in self.lifted.statements for view in s.views)
 
-    def _masks(self) -> dict[int, Statement]:
+    def _masks(self) -> dict[Array, Statement]:
         """The arrays of steps, 1(z > 0), that are written `(z > 0)` where they are factors.
 
         A NaN in z must not be masked away: it shows in the value, since relu(z) is computed too.
         """
         statements = self.lifted.statements
-        written = {s.result.number: s.op.array for s in statements if s.op is not None}
+        written = {s.result: s.op.array for s in statements if s.op is not None}
         if any(template.startswith("where(") for template in written.values()):
             return {}  # NaN may be chosen away
         rectified = {
-            s.args[0].array.number
+            s.args[0].array
             for s in statements
-            if written.get(s.result.number) == _RELU and isinstance(s.args[0], View)
+            if written.get(s.result) == _RELU and isinstance(s.args[0], View)
         }
         masks = {
-            s.result.number: s
+            s.result: s
             for s in statements
-            if written.get(s.result.number) == _STEP
+            if written.get(s.result) == _STEP
             and isinstance(s.args[0], View)
-            and s.args[0].array.number in rectified
+            and s.args[0].array in rectified
             and s.args[0].is_whole
         }
         for statement in statements:
             for term in statement.terms:
                 # Among masks alone, * and + and - would be those of booleans.
                 alone = term.coefficient in (1.0, -1.0) and all(
-                    view.array.number in masks for view in term.views
+                    view.array in masks for view in term.views
                 )
                 for view in term.views:
                     if term.kind != "each" or not view.is_whole or alone:
-                        masks.pop(view.array.number, None)
+                        masks.pop(view.array, None)
             for argument in statement.args:
                 if isinstance(argument, View):
-                    masks.pop(argument.array.number, None)
+                    masks.pop(argument.array, None)
         for output in self.lifted.tape.outputs:
             if isinstance(output, int):
-                masks.pop(self.lifted.array_of[output].number, None)
+                masks.pop(self.lifted.array_of[output], None)
         return masks
 
     # --- statements ---
@@ -443,29 +419,29 @@ class NumpyPrinter:
             values = [self._call(statement, statement.op, inner)]
         else:
             parts = self._parts(statement, inner)
-            values = [total(parts[:_MOST_TERMS])]
+            values = [ex.total(parts[:_MOST_TERMS])]
             for first in range(_MOST_TERMS, len(parts), _MOST_TERMS):
-                values.append(total([Name(name), *parts[first : first + _MOST_TERMS]]))
+                values.append(ex.total([ex.name(name), *parts[first : first + _MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
         for value in values:
             self._assign(name, value)
 
     def _repeated(self, value: Expression, shape: tuple[int, ...]) -> Expression:
-        ones = self._new("ones", Name(str(shape)))
-        return Call(f"{self.library}.multiply.outer", (value, ones))
+        ones = self._new("ones", ex.sizes(*shape))
+        return ex.call(f"{self.library}.multiply.outer", value, ones)
 
     def _parts(self, statement: Statement, shape: tuple[int, ...]) -> list[Expression]:
         """The terms of a sum, in an order in which the first is subtracted only if all are."""
         parts: list[Expression] = []
         terms = [term for term in statement.terms if id(term) not in self.said_once]
         if statement.result.shape == () and self.shared is None and (c := self._norm(terms)):
-            parts.append(self._scaled(c, matmul(Name("values"), Name("values"))))
+            parts.append(self._scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
         parts += [self._term(term, shape) for term in terms]
         constant = statement.constant
         if isinstance(constant, Array) or constant != 0.0 or not parts:
             parts.append(self._number(constant))
-        return ordered(parts)
+        return ex.ordered(parts)
 
     def _call(self, statement: Statement, op: Op, shape: tuple[int, ...]) -> Expression:
         first = statement.args[0]
@@ -475,11 +451,11 @@ class NumpyPrinter:
             args = [self._argument(argument, shape) for argument in statement.args]
         template = self._template(op)
         if not template:
-            return Call(self._function(op, ""), tuple(args))
+            return ex.call(self._function(op), *args)
         by_name = {name: [x] for name, x in zip(op.arguments, args, strict=False)}
         if op.arity is None:
             by_name = {op.arguments[0]: args}
-        return filled(template, by_name, lambda name: self._named(op, name))
+        return ex.Template(by_name, lambda name: self._named(op, name)).filled(template)
 
     def _template(self, op: Op) -> str:
         return op.array
@@ -488,31 +464,22 @@ class NumpyPrinter:
         """The name in the source of a function in a template: of the library, or of our own."""
         module, _, name = function.rpartition(".")
         if not module:
-            return self._function(op, function)
+            return self._function(op)
         return f"{self.library}.{name}" if module == "xp" else function
 
-    def _function(self, op: Op, function: str) -> str:
-        """The name of one of `arrays.py`, or, without, of the operation element by element."""
+    def _function(self, op: Op) -> str:
+        """The name of the operation as one of the constants: a function of arrays."""
         if op not in self.functions:
             name = f"{'op_' * op.name[:1].isdigit()}{word(op.name)}_"
             while name in self.constants:  # operations of one name, of the user's
                 name += "_"
-            computed = self._by_element(op)
-            if function:
-                computed = arrays.over(self._namespace(), function)
-            self.constants[name] = computed
+            self.constants[name] = arrays.function(op, self._template(op), self.library)
             self.functions[op] = name
         return self.functions[op]
 
-    def _namespace(self) -> Any:
-        return np
-
-    def _by_element(self, op: Op) -> Callable[..., Any]:
-        return arrays.elementwise(op)
-
     def _new(self, kind: str, *arguments: Expression) -> Expression:
         """A new array: np.ones(3), say."""
-        return Call(f"{self.library}.{kind}", arguments)
+        return ex.call(f"{self.library}.{kind}", *arguments)
 
     def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> Expression:
         if isinstance(argument, View):
@@ -522,14 +489,14 @@ class NumpyPrinter:
     def _number(self, x: float | Array) -> Expression:
         if isinstance(x, Array):
             return self._array(x)
-        size = Number(abs(x)) if isfinite(x) else Name(f"{self.library}.{abs(x)}")
-        return Minus(size) if x < 0.0 or (x == 0.0 and copysign(1.0, x) < 0.0) else size
+        size = ex.number(abs(x)) if isfinite(x) else ex.name(f"{self.library}.{abs(x)}")
+        return ex.minus(size) if x < 0.0 or (x == 0.0 and copysign(1.0, x) < 0.0) else size
 
     def _scaled(self, c: float | Array, *factors: Expression) -> Expression:
         if isinstance(c, Array):
-            return product([self._array(c), *factors])
-        scaled = product(factors if abs(c) == 1.0 else [self._number(abs(c)), *factors])
-        return Minus(scaled) if c < 0.0 else scaled
+            return ex.product(self._array(c), *factors)
+        scaled = ex.product(*[self._number(abs(c))] * (abs(c) != 1.0), *factors)
+        return ex.minus(scaled) if c < 0.0 else scaled
 
     def _term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         left, right, c = term.left, term.right, term.coefficient
@@ -537,7 +504,7 @@ class NumpyPrinter:
             factors = [self._each(left, len(shape), right is not None)]
             if right is not None:
                 factors.append(self._each(right, len(shape)))
-            if left.array.number in self.masks:
+            if left.array in self.masks:
                 factors.reverse()  # a mask comes last: it cannot be negated
             return self._scaled(c, *factors)
         if right is None:
@@ -545,7 +512,7 @@ class NumpyPrinter:
         if term.kind == "matmul":
             return self._scaled(c, self._matmul(left, right))
         if isinstance(c, Array):
-            scaled = product([self._array(c), self._exact(left), self._exact(right)])
+            scaled = ex.product(self._array(c), self._exact(left), self._exact(right))
             return self._summed_along(scaled, left.places.shape[-1])
         return self._scaled(c, self._inner(left, right))
 
@@ -554,23 +521,23 @@ class NumpyPrinter:
         a, b = self._exact(left), self._exact(right)
         both = self._is_batched(left) and self._is_batched(right)
         if left.places.ndim == 1 and not both:
-            return matmul(b, a) if self._is_batched(right) else matmul(a, b)
-        return self._summed_along(product([a, b]), left.places.shape[-1])
+            return ex.matmul(b, a) if self._is_batched(right) else ex.matmul(a, b)
+        return self._summed_along(ex.product(a, b), left.places.shape[-1])
 
     def _matmul(self, left: View, right: View) -> Expression:
         if left.places.ndim == right.places.ndim == 1:
             return self._inner(left, right)
         if left.places.ndim == 2 and right.places.ndim == 2:
-            return matmul(self._exact(left), self._transposed(right))
+            return ex.matmul(self._exact(left), self._transposed(right))
         matrix, vector = (left, right) if left.places.ndim == 2 else (right, left)
         v = self._exact(vector)
         if not self._is_batched(vector):
-            return matmul(self._exact(matrix), v)
+            return ex.matmul(self._exact(matrix), v)
         if not self._is_batched(matrix):
-            return matmul(v, self._transposed(matrix))
+            return ex.matmul(v, self._transposed(matrix))
         every = slice(None)
-        columns = matmul(self._exact(matrix), Item(v, (every, every, None)))
-        return Item(columns, (every, every, 0))
+        columns = ex.matmul(self._exact(matrix), ex.item(v, every, every, None))
+        return ex.item(columns, every, every, 0)
 
     def _total(self, view: View) -> Expression:
         """The sum over the view's last axis; along an axis of the array where it is one."""
@@ -587,28 +554,28 @@ class NumpyPrinter:
             if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
                 if len(array.shape) == 1:
                     return self._summed_along(name, array.size, axis=-1 if batched else 0)
-                return Method(name, "sum", "(1, 2)" if batched else "")
+                return ex.method(name, "sum", *[ex.sizes(1, 2)] * batched)
         return self._summed_along(self._exact(view), places.shape[-1])
 
     def _summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
         """The sum over the last axis (0 of a vector, -2 of a matrix), of so many elements."""
         # A product with ones takes half as long as NumPy's sum.
         self.constants[f"ones{count}"] = np.ones(count)
-        ones = Name(f"ones{count}")
-        return matmul(ones, summed) if axis != -1 else matmul(summed, ones)
+        ones = ex.name(f"ones{count}")
+        return ex.matmul(ones, summed) if axis != -1 else ex.matmul(summed, ones)
 
     # --- views ---
 
     def _is_batched(self, view: View) -> bool:
-        return view.array.number in self.batched
+        return view.array in self.batched
 
     def _array(self, array: Array) -> Expression:
         if array.data is None:
-            return Name(array.name)
-        if array.number not in self.constant_names:  # a matrix of numbers is the data, as a rule
+            return ex.name(array.name)
+        if array not in self.constant_names:  # a matrix of numbers is the data, as a rule
             stem = "X" if array.data.ndim == 2 else "c"
-            self.constant_names[array.number] = self._constant(stem, array.data)
-        return Name(self.constant_names[array.number])
+            self.constant_names[array] = self._constant(stem, array.data)
+        return ex.name(self.constant_names[array])
 
     def _constant(self, stem: str, data: Floats | Indices) -> str:
         for name, known in self.constants.items():
@@ -619,7 +586,7 @@ class NumpyPrinter:
                 and np.array_equal(known, data)
             ):
                 return name
-        taken = {array.name for array in self.arrays.values()} | set(self.constants)
+        taken = {array.name for array in self.lifted.array_of} | set(self.constants)
         count = 1
         name = stem if stem == "X" else f"{stem}1"
         while name in taken:
@@ -629,22 +596,22 @@ class NumpyPrinter:
         return name
 
     def _item(self, array: Expression, batched: bool, *index: Index) -> Expression:
-        return Item(array, (slice(None), *index) if batched else index)
+        return ex.item(array, *[slice(None)] * batched, *index)
 
     def _reshaped(self, array: Expression, batched: bool, shape: Sequence[int]) -> Expression:
-        axes = [-1, *shape] if batched else shape
-        return Method(array, "reshape", ", ".join(map(str, axes)))
+        axes = map(ex.number, [-1] * batched + [*shape])
+        return ex.method(array, "reshape", *axes)
 
     def _part(
         self, name: str, size: int, positions: Indices, shape: tuple[int, ...], batched: bool
     ) -> Expression | None:
         """Elements of a flat array as a view of a shape; None if they are not regular."""
         if shape == ():
-            return self._item(Name(name), batched, int(positions[0]))
+            return self._item(ex.name(name), batched, int(positions[0]))
         part = progression(positions)
         if part is not None:
             whole = part == slice(0, size, 1)
-            taken = Name(name) if whole else self._item(Name(name), batched, part)
+            taken = ex.name(name) if whole else self._item(ex.name(name), batched, part)
             return taken if len(shape) == 1 else self._reshaped(taken, batched, shape)
         if len(shape) == 2:
             m, n = shape
@@ -652,7 +619,7 @@ class NumpyPrinter:
             regular = base + stride * np.arange(m)[:, None] + np.arange(n)
             stop = base + m * stride
             if n < stride and stop <= size and np.array_equal(positions, regular.reshape(-1)):
-                block = self._item(Name(name), batched, slice(base, stop, 1))
+                block = self._item(ex.name(name), batched, slice(base, stop, 1))
                 block = self._reshaped(block, batched, (m, stride))
                 return self._item(block, batched, slice(None), slice(0, n, 1))
         return None
@@ -661,13 +628,13 @@ class NumpyPrinter:
         """The view as an operand of an elementwise operation whose result has so many axes."""
         array, places = view.array, view.places
         batched = self._is_batched(view)
-        if array.number in self.masks:
-            argument = self.masks[array.number].args[0]
+        if array in self.masks:
+            argument = self.masks[array].args[0]
             assert isinstance(argument, View)
-            return Operation(">", (self._each(argument, axes), Number(0.0)))
+            return ex.above(self._each(argument, axes), ex.number(0.0))
         if places.size > 0 and view.is_single:
             single = self._exact(View(array, places.reshape(-1)[0].reshape(())))
-            return Item(single, (slice(None), *[None] * axes)) if batched and axes else single
+            return ex.item(single, slice(None), *[None] * axes) if batched and axes else single
         row = column = None
         if axes == 2 and places.ndim == 1:  # the right side of an outer product
             row = places
@@ -679,7 +646,7 @@ class NumpyPrinter:
             column = places[:, 0]
         if row is not None:
             along = self._exact(View(array, row))
-            return Item(along, (slice(None), None)) if batched else along
+            return ex.item(along, slice(None), None) if batched else along
         if column is not None:
             return self._item(self._exact(View(array, column)), batched, slice(None), None)
         return self._exact(view)
@@ -687,7 +654,7 @@ class NumpyPrinter:
     def _transposed(self, view: View) -> Expression:
         if self._is_batched(view):
             return self._exact(View(view.array, view.places.T))
-        return transposed(self._exact(view))
+        return ex.transposed(self._exact(view))
 
     def _exact(self, view: View) -> Expression:
         """The view with the axes that its places have (after the batch's)."""
@@ -702,28 +669,31 @@ class NumpyPrinter:
         if array.shape == ():
             if batched:
                 return self._repeated(name, places.shape)
-            return product([name, self._new("ones", Name(str(places.shape)))])
+            return ex.product(name, self._new("ones", ex.sizes(*places.shape)))
         if places.ndim and view.is_all:
             if places.shape == array.shape:
                 return name
             if places.ndim == 1 and array.shape[0] == 1:
                 return self._item(name, batched, 0)
             if places.ndim == 1 and not batched:
-                return Method(name, "ravel")
+                return ex.method(name, "ravel")
             return self._reshaped(name, batched, places.shape)
         if (index := view.index()) is not None:
             return self._item(name, batched, *index)
         if places.ndim == 1 and len(array.shape) == 2 and (part := progression(places)) is not None:
-            flat = self._reshaped(name, True, (array.size,)) if batched else Method(name, "ravel")
+            flat = (
+                self._reshaped(name, True, (array.size,)) if batched else ex.method(name, "ravel")
+            )
             return self._item(flat, batched, part)
         if places.ndim == 2 and (index := View(array, places.T).index()) is not None:
             block = self._item(name, batched, *index) if index else name
-            return Method(block, "transpose", "0, 2, 1") if batched else Method(block, "T")
+            turned = map(ex.number, (0, 2, 1))
+            return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
         where = self._constant("places", places)
         if len(array.shape) == 1:
             return self._item(name, batched, where)
         if not batched:
-            return Method(name, "take", where)
+            return ex.method(name, "take", ex.name(where))
         return self._item(self._reshaped(name, True, (array.size,)), True, where)
 
 
