@@ -32,7 +32,7 @@ class JaxPrinter(NumpyPrinter):
         self.share = lifted.tape.inputs - 1  # of a step
         super().__init__(lifted, shared)
         if shared is not None:
-            self.given = next(a.name for a, numbers in lifted.inputs if self._varies(numbers))
+            self.given = next(a.name for a, numbers in lifted.inputs if self.varies(numbers))
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
         tanh_of = dict(_calls(lifted, _TANH))
@@ -44,41 +44,41 @@ class JaxPrinter(NumpyPrinter):
             if argument in tanh_of and sech not in needed
         }
 
-    def _varies(self, numbers: Indices) -> bool:
-        return super()._varies(numbers) and int(numbers[0]) != self.share
+    def varies(self, numbers: Indices) -> bool:
+        return super().varies(numbers) and int(numbers[0]) != self.share
 
-    def _statement(self, statement: Statement) -> None:
+    def statement(self, statement: Statement) -> None:
         if statement.result not in self.squares:
-            super()._statement(statement)
+            super().statement(statement)
 
-    def _term(self, term: Term, shape: tuple[int, ...]) -> Expression:
+    def term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         if (beside := self.squares.get(term.left.array)) is not None:
             one, tanh = ex.number(1.0), ex.name(beside.name)
             square = ex.product(ex.total([one, ex.minus(tanh)]), ex.total([one, tanh]))
-            return self._scaled(term.coefficient, square)
-        return super()._term(term, shape)
+            return self.scaled(term.coefficient, square)
+        return super().term(term, shape)
 
-    def _template(self, op: Op) -> str:
+    def template(self, op: Op) -> str:
         return op.jax
 
-    def _new(self, kind: str, *arguments: Expression) -> Expression:
-        return super()._new(kind, *arguments, ex.name("dtype"))
+    def new(self, kind: str, *arguments: Expression) -> Expression:
+        return super().new(kind, *arguments, ex.name("dtype"))
 
-    def _summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
+    def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
         return ex.method(summed, "sum", ex.number(axis))
 
-    def _over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
         return ex.method(summed, "sum", ex.number(0))
 
-    def _input(self, array: Array, numbers: Indices) -> Expression:
+    def input(self, array: Array, numbers: Indices) -> Expression:
         if self.shared is None:
-            return super()._input(array, numbers)
+            return super().input(array, numbers)
         if numbers[0] == self.share:
-            return ex.quotient(ex.number(1.0), self._count())
+            return ex.quotient(ex.number(1.0), self.count())
         where = "examples" if array in self.batched else "values"
         return ex.item(ex.name(where), f'"{array.name}"')
 
-    def _gradient(
+    def gradient(
         self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
     ) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
@@ -86,22 +86,22 @@ class JaxPrinter(NumpyPrinter):
         for array, numbers in self.lifted.inputs:
             if numbers[0] >= len(outputs):
                 continue
-            pieces = self._pieces([outputs[i] for i in numbers])
+            pieces = self.pieces([outputs[i] for i in numbers])
             if len(pieces) == 1:
                 source, positions, places = pieces[0]
                 piece = (source, positions, places[np.argsort(positions)])
                 value = self._part_of(piece, array.shape, False, ends)
             else:
                 value = ex.name(f"d_{array.name}_")
-                self._assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
+                self.assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
                 if len(array.shape) != 1:
                     value = ex.method(value, "reshape", ex.sizes(*array.shape))
             entries[array.name] = value
-        self._assign(
+        self.assign(
             "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
         )
 
-    def _assemble(
+    def assemble(
         self,
         name: str,
         size: int,
@@ -121,11 +121,11 @@ class JaxPrinter(NumpyPrinter):
             whole = ex.call(f"{self.library}.{stack}", ast.List(parts))
         order = np.concatenate([positions for _, positions, _ in pieces])
         if not np.array_equal(order, np.arange(size)):
-            whole = self._item(whole, many, self._constant("places", np.argsort(order)))
-        self._assign(name, whole, moves=stacked)
+            whole = self.item(whole, many, self.constant("places", np.argsort(order)))
+        self.assign(name, whole, moves=stacked)
         if decay is not None:
-            decayed = ex.product(self._number(decay), ex.name("values"))
-            self._assign(name, ex.total([decayed, ex.name(name)]))
+            decayed = ex.product(self.number(decay), ex.name("values"))
+            self.assign(name, ex.total([decayed, ex.name(name)]))
 
     def _part_of(
         self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[Array] | None
@@ -133,15 +133,15 @@ class JaxPrinter(NumpyPrinter):
         """A piece as an array of this shape."""
         source, _, places = piece
         if isinstance(source, Array):
-            part = self._exact(View(source, places.reshape(shape)))
+            part = self.exact(View(source, places.reshape(shape)))
         else:
-            part = self._new("full", ex.sizes(*shape), self._number(source))
+            part = self.new("full", ex.sizes(*shape), self.number(source))
         batched = isinstance(source, Array) and source in self.batched
         if many and not batched:
-            rows = ex.sizes(self._count(), *shape)
+            rows = ex.sizes(self.count(), *shape)
             return ex.call(f"{self.library}.broadcast_to", part, rows)
         if ends is not None and source not in ends:
-            return self._totalled(part, source)
+            return self.totalled(part, source)
         return part
 
 

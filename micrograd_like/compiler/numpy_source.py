@@ -46,7 +46,7 @@ class NumpyPrinter:
         self.constants: dict[str, Any] = {}
         self.functions: dict[Op, str] = {}
         self.constant_names: dict[Array, str] = {}
-        self.batched = {array for array, numbers in lifted.inputs if self._varies(numbers)}
+        self.batched = {array for array, numbers in lifted.inputs if self.varies(numbers)}
         for statement in lifted.statements:
             if any(map(self._is_batched, statement.views)):
                 self.batched.add(statement.result)
@@ -55,7 +55,7 @@ class NumpyPrinter:
         self.has_ones = False  # of as many as there are examples
         self.said_once: set[int] = set()  # terms of statements that are written elsewhere
 
-    def _varies(self, numbers: Indices) -> bool:
+    def varies(self, numbers: Indices) -> bool:
         """Whether these inputs, of one array, differ from one example to the next."""
         return self.shared is not None and len(numbers) > 0 and int(numbers[0]) >= self.shared
 
@@ -74,15 +74,15 @@ class NumpyPrinter:
         for name, size in blocks:
             if size:
                 outputs = self.lifted.tape.outputs[start : start + size]
-                pieces = self._pieces(outputs)
+                pieces = self.pieces(outputs)
                 decay = self._decay(outputs, pieces) if name == "gradient" and not many else None
                 fills.append((name, size, pieces, decay))
             start += size or 1
         for statement in self.lifted.statements:
             if statement.result not in self.masks:
-                self._statement(statement)
+                self.statement(statement)
         for name, size, pieces, decay in fills:
-            self._assemble(name, size, pieces, many, decay)
+            self.assemble(name, size, pieces, many, decay)
         number = self.lifted.tape.outputs[0]
         results = [ex.name(name) if size else self._output(number, many) for name, size in blocks]
         return self._source("values", results)
@@ -96,7 +96,7 @@ class NumpyPrinter:
         """
         self._take_inputs()
         value, *rest = self.lifted.tape.outputs
-        results, pieces = self._pieces(rest[:outputs]), self._pieces(rest[outputs:])
+        results, pieces = self.pieces(rest[:outputs]), self.pieces(rest[outputs:])
         used = self._uses()
         used.update(source for source, _, _ in results)
         ends = {  # arrays of which only the sums over the examples are needed
@@ -107,49 +107,49 @@ class NumpyPrinter:
         for statement in self.lifted.statements:
             result = statement.result
             if result in ends and result in self.batched and not statement.op:
-                self._assign(result.name, self._summed(statement))
+                self.assign(result.name, self._summed(statement))
                 self.batched.discard(result)
             else:
                 ends.discard(result)
-                self._statement(statement)
+                self.statement(statement)
         source, positions, places = results[0]
         whole = isinstance(source, Array) and source.shape == (outputs,) and source in self.batched
         if isinstance(source, Array) and whole and np.array_equal(positions, places):
-            self._assign("outputs", ex.name(source.name))
+            self.assign("outputs", ex.name(source.name))
         else:
-            self._assemble("outputs", outputs, results, many=True)
+            self.assemble("outputs", outputs, results, many=True)
         if pieces:
-            self._gradient(rest[outputs:], pieces, ends)
+            self.gradient(rest[outputs:], pieces, ends)
         mean = self._output(value, many=False)
         if isinstance(value, int) and self.lifted.array_of[value] in self.batched:
-            mean = ex.quotient(self._over_examples(mean, 0), self._count())
+            mean = ex.quotient(self.over_examples(mean, 0), self.count())
         shown = [ex.name("outputs"), *[ex.name("gradient")] * bool(pieces)]
         return self._source("values, examples", [mean, *shown])
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         if self.has_ones:
-            ones = Assignment(ex.name("ones"), self._new("ones", self._count()), moves=True)
+            ones = Assignment(ex.name("ones"), self.new("ones", self.count()), moves=True)
             self.assignments.insert(0, ones)
         return Source(arguments, self.assignments, results, self.constants, bool(self.masks))
 
-    def _assign(
+    def assign(
         self, target: str | Expression, value: Expression, sign: str = "=", moves: bool = False
     ) -> None:
         target = ex.name(target) if isinstance(target, str) else target
         self.assignments.append(Assignment(target, value, sign, moves))
 
-    def _count(self) -> Expression:
+    def count(self) -> Expression:
         return ex.call("len", ex.name(self.given))
 
     # --- inputs ---
 
     def _take_inputs(self) -> None:
         for array, numbers in self.lifted.inputs:
-            taken = self._input(array, np.asarray(numbers))
+            taken = self.input(array, np.asarray(numbers))
             if ex.text(taken) != array.name:
-                self._assign(array.name, taken, moves=not isinstance(taken, ast.BinOp))
+                self.assign(array.name, taken, moves=not isinstance(taken, ast.BinOp))
 
-    def _input(self, array: Array, numbers: Indices) -> Expression:
+    def input(self, array: Array, numbers: Indices) -> Expression:
         """The array, from `values` or, what varies in a step, from `examples`."""
         name, first, size = "values", 0, self.shared or self.lifted.tape.inputs
         batched = array in self.batched
@@ -158,7 +158,7 @@ class NumpyPrinter:
         part = self._part(name, size, numbers - first, array.shape, batched)
         if part is not None:
             return part
-        taken = self._item(ex.name(name), batched, self._constant("places", numbers - first))
+        taken = self.item(ex.name(name), batched, self.constant("places", numbers - first))
         return self._reshaped(taken, batched, array.shape) if len(array.shape) > 1 else taken
 
     # --- sums over the examples ---
@@ -169,25 +169,25 @@ class NumpyPrinter:
         parts = [self._summed_term(term, shape) for term in statement.terms]
         constant = statement.constant
         if isinstance(constant, Array) or constant != 0.0 or not parts:
-            parts.append(ex.product(self._count(), self._number(constant)))
+            parts.append(ex.product(self.count(), self.number(constant)))
         return ex.total(parts)
 
     def _summed_term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         left, right = term.left, term.right
         batched = [view for view in term.views if self._is_batched(view)]
         if not batched:
-            return ex.product(self._count(), self._term(term, shape))
+            return ex.product(self.count(), self.term(term, shape))
         text = None
         if term.kind == "each" and right is None:
             each = self._each(left, len(shape))
-            text = self._over_examples(each, len(shape), left)
+            text = self.over_examples(each, len(shape), left)
         elif term.kind == "each" and right is not None and len(batched) == 2:
             text = self._summed_product(left, right, shape)
         if text is None:
-            return ex.method(self._term(term, shape), "sum", ex.number(0))
-        return self._scaled(term.coefficient, text)
+            return ex.method(self.term(term, shape), "sum", ex.number(0))
+        return self.scaled(term.coefficient, text)
 
-    def _over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
         """The sum of what has so many axes after that of the examples."""
         other = view is not None and view.places.ndim != axes
         if axes > 1 or other or ex.is_broadcast(summed):
@@ -200,26 +200,26 @@ class NumpyPrinter:
         for x, y in ((left, right), (right, left)):
             if x.is_single and len(shape) == 1 and y.places.shape == shape:
                 single = View(x.array, x.places.reshape(-1)[0].reshape(()))
-                return ex.matmul(self._exact(single), self._exact(y))
+                return ex.matmul(self.exact(single), self.exact(y))
             if len(shape) == 2:
                 column = x.places.ndim == 2 and bool(np.all(x.places == x.places[:, :1]))
                 row = y.places.ndim == 1 or bool(np.all(y.places == y.places[:1]))
                 if column and row and x.places.shape[0] == shape[0]:
-                    a = self._exact(View(x.array, x.places[:, 0]))
+                    a = self.exact(View(x.array, x.places[:, 0]))
                     b = y.places if y.places.ndim == 1 else y.places[0]
-                    return ex.matmul(ex.transposed(a), self._exact(View(y.array, b)))
+                    return ex.matmul(ex.transposed(a), self.exact(View(y.array, b)))
         return None
 
     # --- outputs ---
 
     def _output(self, output: int | float, many: bool) -> Expression:
         if isinstance(output, float):
-            number = self._number(output)
-            return self._new("full", self._count(), number) if many else number
+            number = self.number(output)
+            return self.new("full", self.count(), number) if many else number
         array = self.lifted.array_of[output]
-        return self._exact(View(array, self.lifted.place_of[output].reshape(())))
+        return self.exact(View(array, self.lifted.place_of[output].reshape(())))
 
-    def _pieces(self, outputs: Sequence[int | float]) -> list[Piece]:
+    def pieces(self, outputs: Sequence[int | float]) -> list[Piece]:
         """What outputs consist of: of each array, or number, the positions and the places."""
         found: dict[Array | float, list[tuple[int, int]]] = {}
         for position, output in enumerate(outputs):
@@ -234,7 +234,7 @@ class NumpyPrinter:
             pieces.append((source, positions, places))
         return pieces
 
-    def _assemble(
+    def assemble(
         self,
         name: str,
         size: int,
@@ -248,21 +248,21 @@ class NumpyPrinter:
         With `ends` it has their sums over the examples: arrays in `ends` are such sums already.
         """
         if decay is None:
-            room = ex.sizes(self._count(), size) if many else ex.number(size)
-            self._assign(name, self._new("empty", room), moves=True)
+            room = ex.sizes(self.count(), size) if many else ex.number(size)
+            self.assign(name, self.new("empty", room), moves=True)
         else:
-            self._assign(name, ex.product(self._number(decay), ex.name("values")))
+            self.assign(name, ex.product(self.number(decay), ex.name("values")))
         for piece in pieces:
             summed = ends is not None and piece[0] not in ends
             self._fill(name, size, piece, "=" if decay is None else "+=", many, summed)
 
-    def _gradient(
+    def gradient(
         self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
     ) -> None:
         """The mean over the examples, of outputs that come in these pieces."""
-        self._assemble("gradient", len(outputs), pieces, many=False, ends=ends)
-        share = ex.quotient(ex.number(1.0), self._count())
-        self._assign("gradient", share, "*=", moves=True)
+        self.assemble("gradient", len(outputs), pieces, many=False, ends=ends)
+        share = ex.quotient(ex.number(1.0), self.count())
+        self.assign("gradient", share, "*=", moves=True)
 
     def _fill(
         self, target: str, size: int, piece: Piece, sign: str, many: bool, summed: bool
@@ -279,22 +279,22 @@ class NumpyPrinter:
                 and self._part(target, size, positions, source.shape, many) is not None
             ):
                 shape = source.shape
-            value = self._exact(View(source, places.reshape(shape)))
+            value = self.exact(View(source, places.reshape(shape)))
         else:
-            value = self._number(source)
+            value = self.number(source)
         if summed:
-            value = self._totalled(value, source)
+            value = self.totalled(value, source)
         where = self._part(target, size, positions, shape, many)
         if where is None:
-            where = self._item(ex.name(target), many, self._constant("places", positions))
+            where = self.item(ex.name(target), many, self.constant("places", positions))
         elif ex.text(where) == target:
             where = ex.item(where, slice(None))
-        self._assign(where, value, sign, moves=True)
+        self.assign(where, value, sign, moves=True)
 
-    def _totalled(self, value: Expression, source: Array | float) -> Expression:
+    def totalled(self, value: Expression, source: Array | float) -> Expression:
         if isinstance(source, Array) and source in self.batched:
-            return self._over_examples(value, len(source.shape))
-        return ex.product(self._count(), value)
+            return self.over_examples(value, len(source.shape))
+        return ex.product(self.count(), value)
 
     # --- what is written in one operation, though the form has it in several ---
 
@@ -411,7 +411,7 @@ class NumpyPrinter:
 
     # --- statements ---
 
-    def _statement(self, statement: Statement) -> None:
+    def statement(self, statement: Statement) -> None:
         name, shape = statement.result.name, statement.result.shape
         narrow = shape != () and _is_narrow(statement)
         inner = () if narrow else shape
@@ -425,10 +425,10 @@ class NumpyPrinter:
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
         for value in values:
-            self._assign(name, value)
+            self.assign(name, value)
 
     def _repeated(self, value: Expression, shape: tuple[int, ...]) -> Expression:
-        ones = self._new("ones", ex.sizes(*shape))
+        ones = self.new("ones", ex.sizes(*shape))
         return ex.call(f"{self.library}.multiply.outer", value, ones)
 
     def _parts(self, statement: Statement, shape: tuple[int, ...]) -> list[Expression]:
@@ -436,20 +436,20 @@ class NumpyPrinter:
         parts: list[Expression] = []
         terms = [term for term in statement.terms if id(term) not in self.said_once]
         if statement.result.shape == () and self.shared is None and (c := self._norm(terms)):
-            parts.append(self._scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
-        parts += [self._term(term, shape) for term in terms]
+            parts.append(self.scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
+        parts += [self.term(term, shape) for term in terms]
         constant = statement.constant
         if isinstance(constant, Array) or constant != 0.0 or not parts:
-            parts.append(self._number(constant))
+            parts.append(self.number(constant))
         return ex.ordered(parts)
 
     def _call(self, statement: Statement, op: Op, shape: tuple[int, ...]) -> Expression:
         first = statement.args[0]
         if isinstance(first, View) and first.places.ndim > len(shape):  # all along its last axis
-            args = [self._exact(first)]
+            args = [self.exact(first)]
         else:
             args = [self._argument(argument, shape) for argument in statement.args]
-        template = self._template(op)
+        template = self.template(op)
         if not template:
             return ex.call(self._function(op), *args)
         by_name = {name: [x] for name, x in zip(op.arguments, args, strict=False)}
@@ -457,7 +457,7 @@ class NumpyPrinter:
             by_name = {op.arguments[0]: args}
         return ex.Template(by_name, lambda name: self._named(op, name)).filled(template)
 
-    def _template(self, op: Op) -> str:
+    def template(self, op: Op) -> str:
         return op.array
 
     def _named(self, op: Op, function: str) -> str:
@@ -473,32 +473,32 @@ class NumpyPrinter:
             name = f"{'op_' * op.name[:1].isdigit()}{word(op.name)}_"
             while name in self.constants:  # operations of one name, of the user's
                 name += "_"
-            self.constants[name] = arrays.function(op, self._template(op), self.library)
+            self.constants[name] = arrays.function(op, self.template(op), self.library)
             self.functions[op] = name
         return self.functions[op]
 
-    def _new(self, kind: str, *arguments: Expression) -> Expression:
+    def new(self, kind: str, *arguments: Expression) -> Expression:
         """A new array: np.ones(3), say."""
         return ex.call(f"{self.library}.{kind}", *arguments)
 
     def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> Expression:
         if isinstance(argument, View):
             return self._each(argument, len(shape))
-        return self._number(argument)
+        return self.number(argument)
 
-    def _number(self, x: float | Array) -> Expression:
+    def number(self, x: float | Array) -> Expression:
         if isinstance(x, Array):
             return self._array(x)
         size = ex.number(abs(x)) if isfinite(x) else ex.name(f"{self.library}.{abs(x)}")
         return ex.minus(size) if x < 0.0 or (x == 0.0 and copysign(1.0, x) < 0.0) else size
 
-    def _scaled(self, c: float | Array, *factors: Expression) -> Expression:
+    def scaled(self, c: float | Array, *factors: Expression) -> Expression:
         if isinstance(c, Array):
             return ex.product(self._array(c), *factors)
-        scaled = ex.product(*[self._number(abs(c))] * (abs(c) != 1.0), *factors)
+        scaled = ex.product(*[self.number(abs(c))] * (abs(c) != 1.0), *factors)
         return ex.minus(scaled) if c < 0.0 else scaled
 
-    def _term(self, term: Term, shape: tuple[int, ...]) -> Expression:
+    def term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         left, right, c = term.left, term.right, term.coefficient
         if term.kind == "each":
             factors = [self._each(left, len(shape), right is not None)]
@@ -506,37 +506,37 @@ class NumpyPrinter:
                 factors.append(self._each(right, len(shape)))
             if left.array in self.masks:
                 factors.reverse()  # a mask comes last: it cannot be negated
-            return self._scaled(c, *factors)
+            return self.scaled(c, *factors)
         if right is None:
-            return self._scaled(c, self._total(left))
+            return self.scaled(c, self._total(left))
         if term.kind == "matmul":
-            return self._scaled(c, self._matmul(left, right))
+            return self.scaled(c, self._matmul(left, right))
         if isinstance(c, Array):
-            scaled = ex.product(self._array(c), self._exact(left), self._exact(right))
-            return self._summed_along(scaled, left.places.shape[-1])
-        return self._scaled(c, self._inner(left, right))
+            scaled = ex.product(self._array(c), self.exact(left), self.exact(right))
+            return self.summed_along(scaled, left.places.shape[-1])
+        return self.scaled(c, self._inner(left, right))
 
     def _inner(self, left: View, right: View) -> Expression:
         """The sum of products over the last axis."""
-        a, b = self._exact(left), self._exact(right)
+        a, b = self.exact(left), self.exact(right)
         both = self._is_batched(left) and self._is_batched(right)
         if left.places.ndim == 1 and not both:
             return ex.matmul(b, a) if self._is_batched(right) else ex.matmul(a, b)
-        return self._summed_along(ex.product(a, b), left.places.shape[-1])
+        return self.summed_along(ex.product(a, b), left.places.shape[-1])
 
     def _matmul(self, left: View, right: View) -> Expression:
         if left.places.ndim == right.places.ndim == 1:
             return self._inner(left, right)
         if left.places.ndim == 2 and right.places.ndim == 2:
-            return ex.matmul(self._exact(left), self._transposed(right))
+            return ex.matmul(self.exact(left), self._transposed(right))
         matrix, vector = (left, right) if left.places.ndim == 2 else (right, left)
-        v = self._exact(vector)
+        v = self.exact(vector)
         if not self._is_batched(vector):
-            return ex.matmul(self._exact(matrix), v)
+            return ex.matmul(self.exact(matrix), v)
         if not self._is_batched(matrix):
             return ex.matmul(v, self._transposed(matrix))
         every = slice(None)
-        columns = ex.matmul(self._exact(matrix), ex.item(v, every, every, None))
+        columns = ex.matmul(self.exact(matrix), ex.item(v, every, every, None))
         return ex.item(columns, every, every, 0)
 
     def _total(self, view: View) -> Expression:
@@ -548,16 +548,16 @@ class NumpyPrinter:
             whole = np.arange(array.size).reshape(array.shape)
             if places.ndim == 2 and len(array.shape) == 2:
                 if np.array_equal(places, whole.T):
-                    return self._summed_along(name, len(whole), axis=-2)
+                    return self.summed_along(name, len(whole), axis=-2)
                 if np.array_equal(places, whole):
-                    return self._summed_along(name, whole.shape[1])
+                    return self.summed_along(name, whole.shape[1])
             if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
                 if len(array.shape) == 1:
-                    return self._summed_along(name, array.size, axis=-1 if batched else 0)
+                    return self.summed_along(name, array.size, axis=-1 if batched else 0)
                 return ex.method(name, "sum", *[ex.sizes(1, 2)] * batched)
-        return self._summed_along(self._exact(view), places.shape[-1])
+        return self.summed_along(self.exact(view), places.shape[-1])
 
-    def _summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
+    def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
         """The sum over the last axis (0 of a vector, -2 of a matrix), of so many elements."""
         # A product with ones takes half as long as NumPy's sum.
         self.constants[f"ones{count}"] = np.ones(count)
@@ -574,10 +574,10 @@ class NumpyPrinter:
             return ex.name(array.name)
         if array not in self.constant_names:  # a matrix of numbers is the data, as a rule
             stem = "X" if array.data.ndim == 2 else "c"
-            self.constant_names[array] = self._constant(stem, array.data)
+            self.constant_names[array] = self.constant(stem, array.data)
         return ex.name(self.constant_names[array])
 
-    def _constant(self, stem: str, data: Floats | Indices) -> str:
+    def constant(self, stem: str, data: Floats | Indices) -> str:
         for name, known in self.constants.items():
             if (
                 isinstance(known, np.ndarray)
@@ -595,7 +595,7 @@ class NumpyPrinter:
         self.constants[name] = data
         return name
 
-    def _item(self, array: Expression, batched: bool, *index: Index) -> Expression:
+    def item(self, array: Expression, batched: bool, *index: Index) -> Expression:
         return ex.item(array, *[slice(None)] * batched, *index)
 
     def _reshaped(self, array: Expression, batched: bool, shape: Sequence[int]) -> Expression:
@@ -607,11 +607,11 @@ class NumpyPrinter:
     ) -> Expression | None:
         """Elements of a flat array as a view of a shape; None if they are not regular."""
         if shape == ():
-            return self._item(ex.name(name), batched, int(positions[0]))
+            return self.item(ex.name(name), batched, int(positions[0]))
         part = progression(positions)
         if part is not None:
             whole = part == slice(0, size, 1)
-            taken = ex.name(name) if whole else self._item(ex.name(name), batched, part)
+            taken = ex.name(name) if whole else self.item(ex.name(name), batched, part)
             return taken if len(shape) == 1 else self._reshaped(taken, batched, shape)
         if len(shape) == 2:
             m, n = shape
@@ -619,9 +619,9 @@ class NumpyPrinter:
             regular = base + stride * np.arange(m)[:, None] + np.arange(n)
             stop = base + m * stride
             if n < stride and stop <= size and np.array_equal(positions, regular.reshape(-1)):
-                block = self._item(ex.name(name), batched, slice(base, stop, 1))
+                block = self.item(ex.name(name), batched, slice(base, stop, 1))
                 block = self._reshaped(block, batched, (m, stride))
-                return self._item(block, batched, slice(None), slice(0, n, 1))
+                return self.item(block, batched, slice(None), slice(0, n, 1))
         return None
 
     def _each(self, view: View, axes: int, among: bool = False) -> Expression:
@@ -633,7 +633,7 @@ class NumpyPrinter:
             assert isinstance(argument, View)
             return ex.above(self._each(argument, axes), ex.number(0.0))
         if places.size > 0 and view.is_single:
-            single = self._exact(View(array, places.reshape(-1)[0].reshape(())))
+            single = self.exact(View(array, places.reshape(-1)[0].reshape(())))
             return ex.item(single, slice(None), *[None] * axes) if batched and axes else single
         row = column = None
         if axes == 2 and places.ndim == 1:  # the right side of an outer product
@@ -645,56 +645,56 @@ class NumpyPrinter:
         ):
             column = places[:, 0]
         if row is not None:
-            along = self._exact(View(array, row))
+            along = self.exact(View(array, row))
             return ex.item(along, slice(None), None) if batched else along
         if column is not None:
-            return self._item(self._exact(View(array, column)), batched, slice(None), None)
-        return self._exact(view)
+            return self.item(self.exact(View(array, column)), batched, slice(None), None)
+        return self.exact(view)
 
     def _transposed(self, view: View) -> Expression:
         if self._is_batched(view):
-            return self._exact(View(view.array, view.places.T))
-        return ex.transposed(self._exact(view))
+            return self.exact(View(view.array, view.places.T))
+        return ex.transposed(self.exact(view))
 
-    def _exact(self, view: View) -> Expression:
+    def exact(self, view: View) -> Expression:
         """The view with the axes that its places have (after the batch's)."""
         array, places = view.array, view.places
         name, batched = self._array(array), self._is_batched(view)
         if places.ndim > 2:
             return self._reshaped(
-                self._exact(View(array, places.reshape(-1))), batched, places.shape
+                self.exact(View(array, places.reshape(-1))), batched, places.shape
             )
         if array.shape == () and places.ndim == 0:
             return name
         if array.shape == ():
             if batched:
                 return self._repeated(name, places.shape)
-            return ex.product(name, self._new("ones", ex.sizes(*places.shape)))
+            return ex.product(name, self.new("ones", ex.sizes(*places.shape)))
         if places.ndim and view.is_all:
             if places.shape == array.shape:
                 return name
             if places.ndim == 1 and array.shape[0] == 1:
-                return self._item(name, batched, 0)
+                return self.item(name, batched, 0)
             if places.ndim == 1 and not batched:
                 return ex.method(name, "ravel")
             return self._reshaped(name, batched, places.shape)
         if (index := view.index()) is not None:
-            return self._item(name, batched, *index)
+            return self.item(name, batched, *index)
         if places.ndim == 1 and len(array.shape) == 2 and (part := progression(places)) is not None:
             flat = (
                 self._reshaped(name, True, (array.size,)) if batched else ex.method(name, "ravel")
             )
-            return self._item(flat, batched, part)
+            return self.item(flat, batched, part)
         if places.ndim == 2 and (index := View(array, places.T).index()) is not None:
-            block = self._item(name, batched, *index) if index else name
+            block = self.item(name, batched, *index) if index else name
             turned = map(ex.number, (0, 2, 1))
             return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
-        where = self._constant("places", places)
+        where = self.constant("places", places)
         if len(array.shape) == 1:
-            return self._item(name, batched, where)
+            return self.item(name, batched, where)
         if not batched:
             return ex.method(name, "take", ex.name(where))
-        return self._item(self._reshaped(name, True, (array.size,)), True, where)
+        return self.item(self._reshaped(name, True, (array.size,)), True, where)
 
 
 # How the table writes over NumPy what `_masks` looks for.

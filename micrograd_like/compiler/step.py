@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .. import collector, losses, ops
-from ..engine import Value, _graph_sweep, affine
+from .. import losses, ops
+from ..engine import Value
 from ..errors import InputError, MicrogradError, TraceError
+from ..gradients import adjoint_graphs
+from ..modes import paused
 from ..nn import Module
 from ..numerics import number
+from ..sums import affine
 from .equations import equations
 from .execution import as_floats, check_backend, over_numpy, require_numpy
 from .names import InputArray, input_arrays
@@ -76,8 +79,8 @@ class Step:
                 share += "_"
             self._share = [Value(1.0, share)]
             objective = trace.root * self._share[0]
-        with collector.paused():
-            swept = _graph_sweep(objective, parameters)
+        with paused():
+            swept = adjoint_graphs(objective, parameters)
             adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
             zero = Value(0.0)
             gradient = [adjoints.get(p, zero) for p in parameters]

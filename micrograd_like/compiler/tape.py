@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import chain
 from typing import Any
 from unicodedata import normalize
 
@@ -119,24 +119,21 @@ class _Reader:
         # +1 and -1 would not look alike.
         self.scaled: set[int] = set()
 
-    def read(self, order: Iterable[Value], outputs: Iterable[Value]) -> None:
+    def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
         references, entries, known = self.references, self.entries, self.known
-        # `parents`, inlined (see `Value.__slots__`); that other things are counted does no harm.
-        uses = Counter[Any](outputs)
-        uses.update(map(attrgetter("_a"), order))
-        for parents in [key for key in uses if key.__class__ is tuple]:
-            uses.update(parents)
-        uses.update(map(attrgetter("_b"), order))
+        operands_of = [node.operands for node in order]
+        uses = Counter[Any](outputs)  # of numbers, too, which does no harm
+        uses.update(chain.from_iterable(operands_of))
         add, mul = ops.add, ops.mul
-        for node in order:
+        for node, operands in zip(order, operands_of, strict=True):
             op = node.op
             if op is None:
                 if node not in references:
-                    self._refer(node, (node._data, _CONSTANT))
+                    self._refer(node, (node.data, _CONSTANT))
                 continue
             # Sums and products of two entries are nearly all there is: in short.
-            if (op is add or op is mul) and node._da is not None and node._db is not None:
-                i, j = references[node._a], references[node._b]
+            if op is add or op is mul:
+                i, j = [references.get(a, _CONSTANT) for a in operands]  # type: ignore[arg-type]
                 if i >= 0 and j >= 0:
                     key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
                     if (number := known.get(key)) is None:
@@ -146,10 +143,7 @@ class _Reader:
                     continue
             reference = self._apply(
                 op,
-                [
-                    self.reference(a) if isinstance(a, Value) else (a, _CONSTANT)
-                    for a in node.operands
-                ],
+                [self.reference(a) if isinstance(a, Value) else (a, _CONSTANT) for a in operands],
             )
             c, entry = reference
             if c != 1.0 and c != -1.0 and entry >= 0 and uses[node] > 1:
