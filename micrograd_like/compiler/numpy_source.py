@@ -53,7 +53,7 @@ class NumpyPrinter:
         self.masks: dict[Array, Statement] = {} if exact else self._masks()
         self.assignments: list[Assignment] = []
         self.has_ones = False  # of as many as there are examples
-        self.said_once: set[int] = set()  # terms of statements that are written elsewhere
+        self.said_once: set[Term] = set()  # terms of statements that are written elsewhere
 
     def varies(self, numbers: Indices) -> bool:
         """Whether these inputs, of one array, differ from one example to the next."""
@@ -334,7 +334,7 @@ class NumpyPrinter:
         coefficients = {term.coefficient for term in found}
         if len(coefficients) != 1:
             return None
-        self.said_once = {id(term) for term in found}
+        self.said_once = set(found)
         return float(next(iter(coefficients)))  # type: ignore[arg-type]
 
     def _norm(self, terms: list[Term]) -> float:
@@ -434,7 +434,7 @@ class NumpyPrinter:
     def _parts(self, statement: Statement, shape: tuple[int, ...]) -> list[Expression]:
         """The terms of a sum, in an order in which the first is subtracted only if all are."""
         parts: list[Expression] = []
-        terms = [term for term in statement.terms if id(term) not in self.said_once]
+        terms = [term for term in statement.terms if term not in self.said_once]
         if statement.result.shape == () and self.shared is None and (c := self._norm(terms)):
             parts.append(self.scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
         parts += [self.term(term, shape) for term in terms]

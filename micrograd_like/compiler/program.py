@@ -46,7 +46,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
     which needs JAX's x64 (a call of the program enables it for itself alone), or in
     `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
-    the rounding of 1. A row of the user's is called back, which `jax.grad` and `jax.export` refuse.
+    the rounding of 1. An operation of the user's is called back, which `jax.grad` and `jax.export`
+    refuse.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
@@ -242,7 +243,7 @@ class Program:
         if self.backend == "jax":
             from . import xla
 
-            return xla.compiled(xla.batched(self.function), self.dtype)
+            return xla.compiled(self.function, self.dtype, batch=True)
         return over_numpy(self._for_numpy(shared=0))
 
     def _shaped(self, results: Any, *batch: int) -> Any:

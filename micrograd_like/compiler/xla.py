@@ -74,25 +74,17 @@ def _taken(x: Any, dtype: str) -> Any:
     return jnp.asarray(x, dtype)
 
 
-def compiled(function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
-    """The function compiled by XLA, from arrays of NumPy to arrays of NumPy."""
+def compiled(function: Callable[..., Any], dtype: str, batch: bool = False) -> Callable[..., Any]:
+    """The function compiled by XLA, from arrays of NumPy to arrays of NumPy; of a row, or many."""
     import jax
 
-    jitted = jax.jit(function)
+    jitted = jax.jit(jax.vmap(function) if batch else function)
 
     def run(*arguments: Any) -> Any:
         with jax.enable_x64(dtype == "float64"):
             return jax.tree.map(lambda x: np.asarray(x)[()], jitted(*arguments))
 
     return run
-
-
-def batched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of one row as a function of many."""
-    import jax
-
-    batch: Callable[..., Any] = jax.vmap(function)
-    return batch
 
 
 def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Callable[..., Any]:
