@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Sequence
 
-from ..views.notation import latex_numeral
+from ..views.names import latex_numeral
 from . import expressions as ex
 from .expressions import Assignment, Expression
 from .tape import Sum, Tape, word
