@@ -33,7 +33,7 @@ import numpy as np
 from .. import ops
 from ..ops import Op
 from . import rows
-from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
+from .form import Array, Floats, Indices, Lifted, Statement, Term, View
 
 # How rows are written: with the math module, or as calls of functions in `rows.py`.
 _ROWS: dict[Op, str] = {

@@ -27,7 +27,7 @@ pytest.importorskip("numba")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from models import CASES, random_model, roots_of  # noqa: E402
-from test_lifting import LOOPS, read_once, written  # noqa: E402
+from samples import LOOPS, read_once, written  # noqa: E402
 
 from micrograd_like.compiler import loops, rows  # noqa: E402
 from micrograd_like.compiler.straight import unrefusing  # noqa: E402
