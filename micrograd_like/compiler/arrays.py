@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ops
 from ..ops import Op
-from .straight import unrefusing
+from .rows import unrefusing
 
 
 def logsumexp(xp: Any, x: Any) -> Any:

@@ -250,7 +250,7 @@ class Program:
             self._lifted = lift(tape, self._arrays, derivative_of)
             _name_arrays(self._lifted, adjoints)
             if backend == "numba":
-                from .loops import native
+                from .native import native
 
                 self._native = native(self._lifted, blocks, jacobian)
                 if self._native is not None:

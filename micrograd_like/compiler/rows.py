@@ -1,15 +1,39 @@
-"""Rows of the table as functions that Numba compiles too: `loops.py` copies their source.
-
-Each gives what the row of `ops.py`, or the function of `numerics.py`, gives, with infinities and
-NaN where those refuse. Compiled, nothing raises: to divide by zero, and to overflow, is as IEEE 754
-has it. A function may use the ones above it.
-"""
+"""Operations as functions of floats that refuse nothing, and answer as IEEE 754 does instead."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from math import inf, nan
+from typing import Final
+
+from ..errors import DomainError
+from ..ops import BUILTIN, Op
+
+
+def unrefusing(op: Op) -> Callable[..., float]:
+    """The row as a function of numbers which answers as IEEE 754 does outside its domain."""
+
+    def function(*args: float) -> float:
+        xs = [float(x) for x in args]
+        try:
+            return op.evaluate(xs)
+        except DomainError:
+            return op.ieee(*xs)
+        except ValueError:  # a row of the user's
+            return nan
+
+    def builtin(*xs: float) -> float:
+        try:
+            return compute(*xs)
+        except (ArithmeticError, ValueError):
+            return function(*xs)
+
+    compute = op.compute
+    return builtin if op.name in BUILTIN else function
 
 
 def relu(x: float) -> float:
@@ -137,3 +161,34 @@ def cosine(x: float, y: float) -> float:
 
 def inversion(x: float, y: float) -> float:
     return cosine(x, y) / math.hypot(x, y)
+
+
+# What compiled programs may call: the functions above, and those of `numerics.py` imported here.
+FUNCTIONS: Final = {name: f for name, f in list(globals().items()) if inspect.isfunction(f)}
+
+
+def sources(ops: Iterable[Op]) -> list[str]:
+    """The source of the functions that these operations call, as they are written for Numba."""
+    called = set().union(*(_called(op.numba) for op in ops))
+    return [inspect.getsource(f) for name, f in FUNCTIONS.items() if name in called]
+
+
+def is_vectorised(op: Op) -> bool:
+    """Whether SIMD has instructions for all that the operation does, as it is written for Numba.
+
+    A loop that calls a function of the math module, other than the square root, is not vectorised.
+    """
+    return not any("." in name and name != "math.sqrt" for name in _called(op.numba))
+
+
+@cache
+def _called(template: str) -> frozenset[str]:
+    """The functions that a template for Numba calls, itself or through `FUNCTIONS`."""
+    called: set[str] = set()
+    texts = [template.replace("@", "")]
+    while texts:
+        calls = [node for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Call)]
+        new = {ast.unparse(node.func) for node in calls} - called
+        called |= new
+        texts += [inspect.getsource(FUNCTIONS[name]) for name in new & FUNCTIONS.keys()]
+    return frozenset(called)

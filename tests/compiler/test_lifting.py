@@ -36,7 +36,7 @@ from micrograd_like import (
 )
 from micrograd_like.compiler.equations import equations
 from micrograd_like.compiler.program import highlighted, input_arrays
-from micrograd_like.compiler.straight import unrefusing
+from micrograd_like.compiler.rows import unrefusing
 from micrograd_like.compiler.tape import record
 from micrograd_like.datasets import moons
 from micrograd_like.errors import DomainError, InputError, OperandError

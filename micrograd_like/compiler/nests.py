@@ -1,0 +1,364 @@
+"""Which statements of the lifted program share a loop nest, and where each array lies.
+
+Statements over one shape, each of which needs of the others only its own element, are one nest.
+What is computed there and read nowhere else is never stored. An array of few operations is not
+stored either: it is *cheap*, and is computed again wherever it is read.
+
+Stored arrays lie in flat buffers, and a `Buffer` says where each element is. The longer axis of an
+array is contiguous there, and is the inner loop, for SIMD. Outputs are computed in their places
+where these are regular.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from .lift import Array, Indices, Lifted, Statement, Term, View
+from .rows import is_vectorised
+
+SHORT: Final = 32  # a sum of so many products is written out
+_CHEAP: Final = 6  # so many operations are repeated rather than stored
+_MOST_WAITING: Final = 200  # after so many statements that cannot join a nest, few more can
+
+Blocks = Sequence[tuple[str, int]]  # names and sizes of what the program fills; 0 for one number
+# How a statement's sums over an axis are taken: written out term by term; each element added up in
+# a register by a loop of its own; or row after row of the operands added to the stored result.
+Strategy = Literal["inline", "dot", "rows"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Where an array lies: its i-th element is at positions[i] of the buffer of this name."""
+
+    name: str
+    positions: Indices
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Statements of one shape that are computed element by element, in one loop nest."""
+
+    strategy: Strategy
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a block of the outputs has at `positions`: elements of an array, or a number."""
+
+    block: str
+    positions: Indices
+    source: View | float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The nests in their order, and what is stored.
+
+    `cheap` and `buffers` go by the numbers of arrays. `sizes` has the buffers that the program
+    makes for itself, and `pieces` all that is put out.
+    """
+
+    nests: Sequence[Nest]
+    cheap: Mapping[int, Statement]
+    buffers: Mapping[int, Buffer]
+    sizes: Mapping[str, int]
+    pieces: Sequence[Piece]
+
+
+def plan(lifted: Lifted, blocks: Blocks, names: Mapping[int, str]) -> Plan:
+    """The plan of a program whose arrays, by their numbers, have these names."""
+    return _Planner(lifted, blocks).plan(names)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A statement reads a view; `elementwise` where each of its elements reads its own there."""
+
+    statement: Statement
+    view: View
+    elementwise: bool
+
+
+class _Planner:
+    def __init__(self, lifted: Lifted, blocks: Blocks) -> None:
+        self.lifted = lifted
+        self.inputs = {a.number: Buffer("values", np.asarray(of)) for a, of in lifted.inputs}
+        self.readers: dict[int, list[_Read]] = defaultdict(list)
+        for statement in lifted.statements:
+            for read in _reads(statement):
+                self.readers[read.view.array.number].append(read)
+        self.pieces = _pieces(lifted, blocks)
+        self.cheap: dict[int, Statement] = {}
+        self.costs: dict[int, int] = {}  # in operations, of cheap arrays
+        # What each statement needs that is not cheap, and the statements that need an array.
+        self.needs: dict[int, list[_Read]] = {}
+        self.needed_by: dict[int, set[int]] = defaultdict(set)
+        for statement in lifted.statements:
+            self._find_needs(statement)
+        self.strategies = {s.result.number: self._strategy(s) for s in lifted.statements}
+
+    def plan(self, names: Mapping[int, str]) -> Plan:
+        nests = list(self._nests())
+        buffers = dict(self.inputs)
+        sizes: dict[str, int] = {}
+        nest_of = {s.result.number: nest for nest in nests for s in nest.statements}
+        for statement in self.lifted.statements:
+            array = statement.result
+            if array.shape == () or array.number in self.cheap:
+                continue
+            buffer = self._among_outputs(array)
+            if buffer is None and self._is_stored(array.number, nest_of[array.number]):
+                buffer = Buffer(names[array.number], layout(array.shape))
+                sizes[buffer.name] = array.size
+            if buffer is not None:
+                buffers[array.number] = buffer
+        pieces = [piece for pieces in self.pieces.values() for piece in pieces]
+        return Plan(nests, self.cheap, buffers, sizes, pieces)
+
+    # --- what is computed again ---
+
+    def _find_needs(self, statement: Statement) -> None:
+        number = statement.result.number
+        reads = list(_reads(statement))
+        cost = sum(1 + self.costs.get(read.view.array.number, 0) for read in reads)
+        if cost <= _CHEAP and self._is_cheap(statement, cost):
+            self.cheap[number], self.costs[number] = statement, cost
+        needs = self.needs[number] = []
+        for read in reads:
+            array, places = read.view.array, read.view.places
+            for need in self.needs[array.number] if array.number in self.cheap else (read,):
+                view = read.view if need is read else _through(need.view, array, places)
+                needs.append(_Read(statement, view, read.elementwise))
+        if number not in self.cheap or number in self.pieces:
+            for need in needs:
+                self.needed_by[need.view.array.number].add(number)
+
+    def _is_cheap(self, statement: Statement, cost: int) -> bool:
+        """Whether the array is a sum of few operations, and each reader needs a regular part."""
+        number, shape = statement.result.number, statement.result.shape
+        if shape == () or statement.op is not None or isinstance(statement.constant, Array):
+            return False
+        if any(t.kind != "each" or isinstance(t.coefficient, Array) for t in statement.terms):
+            return False
+        readers = self.readers[number]
+        put_out = [source.places for _, _, source in self._put_out(number)]
+        return (
+            cost * len(readers) <= 3 * _CHEAP
+            and all(read.elementwise or read.statement.result.shape == () for read in readers)
+            and all(affine(p) is not None for p in [*put_out, *(r.view.places for r in readers)])
+            and all(places.size != statement.result.size for places in put_out)
+        )
+
+    # --- nests ---
+
+    def _nests(self) -> Iterable[Nest]:
+        """The statements in nests, each after those whose results it reads."""
+        waiting = [s for s in self.lifted.statements if s.result.number not in self.cheap]
+        done = {*self.inputs, *self.cheap}
+        while waiting:
+            nest, waiting = self._next_nest(waiting, done)
+            done.update(s.result.number for s in nest.statements)
+            yield nest
+
+    def _next_nest(
+        self, waiting: Sequence[Statement], done: set[int]
+    ) -> tuple[Nest, list[Statement]]:
+        """The nest of the first statement, with those that can join it, and those that wait on."""
+        first, *others = waiting
+        strategy = self.strategies[first.result.number]
+        if strategy != "inline":
+            return Nest(strategy, (first,)), others
+        shape, simd = first.result.shape, _is_simd(first)
+        members, rest, results = [first], [], {first.result.number}
+        for k, statement in enumerate(others):
+            if len(rest) == _MOST_WAITING:
+                rest += others[k:]
+                break
+            if (
+                statement.result.shape == shape
+                and (shape == () or _is_simd(statement) == simd)
+                and self.strategies[statement.result.number] == "inline"
+                and self._is_ready(statement, results, done)
+            ):
+                members.append(statement)
+                results.add(statement.result.number)
+            else:
+                rest.append(statement)
+        return Nest("inline", tuple(members)), rest
+
+    def _is_ready(self, statement: Statement, results: set[int], done: set[int]) -> bool:
+        """Whether all that the statement reads is stored, or is its own element in the nest."""
+        shape = statement.result.shape
+        for need in self.needs[statement.result.number]:
+            array = need.view.array
+            if array.number in done or array.data is not None:
+                continue
+            if array.number not in results:
+                return False
+            if shape != () and not (need.elementwise and _is_own(need.view, shape)):
+                return False
+        return True
+
+    def _strategy(self, statement: Statement) -> Strategy:
+        shape = statement.result.shape
+        sums = [term for term in statement.terms if term.kind != "each"]
+        lengths = [term.left.places.shape[-1] for term in sums]
+        if sum(lengths) <= 4:
+            return "inline"
+        if shape == ():
+            return "dot"
+        inner = order(shape)[-1]
+        if not self._is_contiguous(sums, len(shape), inner):
+            return "dot"
+        if max(lengths) <= SHORT and shape[inner] >= 8:
+            return "inline"
+        return "dot" if self._is_contiguous(sums, len(shape), SUMMED) else "rows"
+
+    def _is_contiguous(self, sums: Sequence[Term], axes: int, axis: int) -> bool:
+        """Whether what a step along the axis reads next is the same element, or a neighbour."""
+        for term in sums:
+            for view, own in operands(term, axes):
+                if axis in own:
+                    fit = affine(self._positions(view.array)[view.places])
+                    if fit is None or abs(fit[1][own.index(axis)]) > 1:
+                        return False
+        return True
+
+    # --- what is stored ---
+
+    def _positions(self, array: Array) -> Indices:
+        """Where the elements lie, as far as that is known before buffers are chosen."""
+        known = self.inputs.get(array.number)
+        return layout(array.shape) if known is None else known.positions
+
+    def _among_outputs(self, array: Array) -> Buffer | None:
+        """The block that the array can be computed in: all of it is there, regularly."""
+        for block, positions, source in self._put_out(array.number):
+            distinct, first = np.unique(source.places, return_index=True)
+            if len(distinct) == array.size:
+                positions = positions[first]
+                if affine(positions.reshape(array.shape)) is not None:
+                    return Buffer(block, positions)
+        return None
+
+    def _is_stored(self, number: int, nest: Nest) -> bool:
+        """Whether an array outlives its nest: the outputs need it, or statements elsewhere do."""
+        inside = {s.result.number for s in nest.statements}
+        return (
+            nest.strategy != "inline"
+            or number in self.pieces
+            or not self.needed_by[number] <= inside
+        )
+
+
+def _reads(statement: Statement) -> Iterable[_Read]:
+    for arg in statement.args:
+        if isinstance(arg, View):
+            yield _Read(statement, arg, arg.places.ndim <= len(statement.result.shape))
+    for term in statement.terms:
+        for view in (term.left, term.right):
+            if view is not None:
+                yield _Read(statement, view, term.kind == "each")
+
+
+def _pieces(lifted: Lifted, blocks: Blocks) -> dict[int | str, list[Piece]]:
+    """The pieces of each array, by its number, and then those of each constant, by its text."""
+    arrays = {array.number: array for array in lifted.array_of}
+    found: dict[int | str, dict[str, list[tuple[int, int]]]] = {}
+    start = 0
+    for block, size in blocks:
+        for position, output in enumerate(lifted.tape.outputs[start : start + size]):
+            source, place = repr(output), 0
+            if isinstance(output, int):
+                source, place = lifted.array_of[output].number, int(lifted.place_of[output])
+            found.setdefault(source, {}).setdefault(block, []).append((place, position))
+        start += size or 1
+    pieces: dict[int | str, list[Piece]] = {}
+    for key in sorted(found, key=lambda key: isinstance(key, str)):
+        for block, pairs in found[key].items():
+            places, positions = np.array(sorted(pairs)).T
+            source = float(key) if isinstance(key, str) else View(arrays[key], places)
+            pieces.setdefault(key, []).append(Piece(block, positions, source))
+    return pieces
+
+
+def _is_simd(statement: Statement) -> bool:
+    return statement.op is None or is_vectorised(statement.op)
+
+
+def _is_own(view: View, shape: tuple[int, ...]) -> bool:
+    """Whether it is all of an array of this shape, each element in its place."""
+    return view.array.shape == shape and np.array_equal(view.places, whole(view.array).places)
+
+
+# --- views, and the positions of their elements ---------------------------------------------------
+
+SUMMED: Final = -1  # the axis that a sum runs over, among those of its operands
+
+
+def operands(term: Term, axes: int) -> list[tuple[View, tuple[int, ...]]]:
+    """The views of a term, and which of the result's axes each of theirs is, or SUMMED."""
+    left, right = term.left, term.right
+    if term.kind == "matmul":
+        assert right is not None
+        rows, columns = (0, 1) if left.places.ndim == right.places.ndim == 2 else (0, 0)
+        pairs = ((left, rows), (right, columns))
+        return [(v, (axis, SUMMED) if v.places.ndim == 2 else (SUMMED,)) for v, axis in pairs]
+    own = (*range(axes), SUMMED) if term.kind == "total" else tuple(range(axes))
+    return [(view, own) for view in (left, right) if view is not None]
+
+
+def order(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes from the outer loop to the inner one, which is the longest."""
+    return (1, 0) if len(shape) == 2 and shape[0] > shape[1] else tuple(range(len(shape)))
+
+
+def layout(shape: tuple[int, ...]) -> Indices:
+    """The position of each element of a stored array, with the longer axis contiguous."""
+    axes = order(shape)
+    stored = np.arange(prod(shape)).reshape([shape[axis] for axis in axes])
+    return stored.transpose(np.argsort(axes)).reshape(-1)
+
+
+def whole(array: Array) -> View:
+    """All elements of an array, in its shape."""
+    return View(array, np.arange(array.size).reshape(array.shape))
+
+
+def at(places: Indices, statement: Statement) -> Statement:
+    """The statement for some elements of its result alone, of terms taken element by element."""
+
+    def of(view: View) -> View:
+        return _through(view, statement.result, places)
+
+    terms = [
+        Term(t.kind, t.coefficient, of(t.left), None if t.right is None else of(t.right))
+        for t in statement.terms
+    ]
+    return Statement(statement.result, constant=statement.constant, terms=terms)
+
+
+def _through(view: View, array: Array, places: Indices) -> View:
+    """What the view, an operand of all elements of the array, is at some of these elements."""
+    return View(view.array, np.broadcast_to(view.places, array.shape).reshape(-1)[places])
+
+
+def affine(positions: Indices) -> tuple[int, tuple[int, ...]] | None:
+    """The base and strides of positions that are base + Σ stride · index; None if they are not."""
+    base = int(positions.flat[0])
+    regular = np.full((1,) * positions.ndim, base)
+    strides = []
+    for axis, size in enumerate(positions.shape):
+        second = [0] * positions.ndim
+        second[axis] = min(1, size - 1)
+        stride = int(positions[tuple(second)]) - base
+        strides.append(stride)
+        steps = stride * np.arange(size)
+        regular = regular + steps.reshape([-1 if a == axis else 1 for a in range(positions.ndim)])
+    return (base, tuple(strides)) if np.array_equal(regular, positions) else None
