@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import losses, nn, optim, training
-from .engine import Value, affine, grad, no_grad, topological_order
+from .engine import Value, topological_order
 from .errors import DomainError, MicrogradError
-from .gradients import hessian, jacobian, jvp, value_and_grad
+from .gradients import grad, hessian, jacobian, jvp, value_and_grad
+from .modes import no_grad
 from .ops import (
     Op,
     acos,
@@ -58,6 +59,7 @@ from .ops import (
 # These two carry the names of their rows here, and stay out of __all__, to spare `import *`.
 from .ops import absolute as abs  # noqa: A004, F401
 from .ops import power as pow  # noqa: A004, F401
+from .sums import affine
 
 if TYPE_CHECKING:
     from .checks import detect_anomaly, gradcheck, stale

@@ -1,18 +1,134 @@
-"""Derivatives in the forms that engineers ask for: value and gradient, Jacobian, Hessian, J·v.
+"""Gradients read off a graph, as numbers or as graphs, in the forms that people need.
 
-Each works on a graph that exists (`jacobian(outputs, wrt)`), where derivatives have the shape of
-what they are of and by: a Value counts as a scalar, a list as an axis. Each also works on a
-function of numbers (`jacobian(f, x)`), which is called with Values in place of the numbers in `x`.
+`grad` comes first, then the sweep whose adjoints are graphs themselves. `value_and_grad`,
+`jacobian`, `hessian` and `jvp` work on a graph that exists (`jacobian(outputs, wrt)`), where
+derivatives have the shape of what they are of and by: a Value counts as a scalar, a list as an
+axis. Each also works on a function of numbers (`jacobian(f, x)`), which is called with Values in
+place of the numbers in `x`. Last come questions about a node: is it `between` two others, is it
+stale?
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from math import nan
+from typing import Any, Literal, overload
 
-from .engine import Value, grad, topological_order
-from .errors import InputError, OperandError
+from .engine import Value, adjoints, numbers_of, topological_order
+from .errors import DomainError, InputError, OperandError, StaleGraphError
+from .modes import watches
 from .numerics import number
+
+
+@overload
+def grad(root: Value, wrt: Value, create_graph: Literal[False] = False) -> float: ...
+@overload
+def grad(root: Value, wrt: Value, create_graph: Literal[True]) -> Value: ...
+@overload
+def grad(
+    root: Value, wrt: Iterable[Value], create_graph: Literal[False] = False
+) -> list[float]: ...
+@overload
+def grad(root: Value, wrt: Iterable[Value], create_graph: Literal[True]) -> list[Value]: ...
+@overload
+def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool) -> Any: ...
+def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) -> Any:
+    """The derivatives of `root` with respect to `wrt`: one for a Value, a list for several.
+
+    `wrt` may be intermediate nodes; the derivative is 0.0 where `root` does not depend on them.
+    No node's `.grad` is read or written, so that threads may share parameters. With
+    `create_graph=True` the results are Values, to be differentiated again;
+    one may be a node of the graph itself, as d(x·y)/dx is y.
+
+    Raises OperandError (a TypeError) for what is not a Value, and with `create_graph=True`
+    StaleGraphError (a ValueError) where data was changed after the forward pass.
+
+    >>> x = Value(3.0)
+    >>> dy = grad(x**3, x, create_graph=True)
+    >>> dy.data, grad(dy, x)
+    (27.0, 18.0)
+    """
+    targets = listed(wrt)
+    for target in targets:
+        if not isinstance(target, Value):
+            raise OperandError(f"gradients are with respect to Values, not {target!r:.60}")
+    results: list[Any]
+    if create_graph:
+        graphs = adjoint_graphs(root, targets)
+        results = [graphs.get(target, 0.0) for target in targets]
+        results = [g if isinstance(g, Value) else Value(g) for g in results]
+    else:
+        if watching := watches.get():
+            watching[-1].foresee(root, 1.0, targets)
+        adjoint = adjoints(root)
+        results = [adjoint.get(target, 0.0) for target in targets]
+    return results[0] if isinstance(wrt, Value) else results
+
+
+def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float]:
+    """The adjoints as graphs, of `wrt` and of what lies between them and `root`.
+
+    The table's partials are evaluated on the nodes themselves. An adjoint that is the same number
+    whatever the inputs stays a float; a product with 1 is not written down. Raises
+    StaleGraphError if data was changed since a node was made.
+    """
+    if (watching := watches.get()) and watching[-1].judges:
+        return watching[-1].trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
+    active = between(root, wrt)
+    adjoint: dict[Value, Value | float] = {root: 1.0}
+    for node, operands in reversed(active.items()):
+        if not operands:
+            continue
+        g = adjoint[node]
+        one = g.__class__ is float and g == 1.0
+        for parent, d in _partials_now(node, operands):
+            if parent not in active:
+                continue
+            term = g if d.__class__ is float and d == 1.0 else d if one else g * d
+            if (before := adjoint.get(parent)) is None:
+                adjoint[parent] = term
+            else:
+                adjoint[parent] = before + term
+    return adjoint
+
+
+def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[tuple[Value, Any]]:
+    """Each parent with the table's partial, evaluated on the operands and the node themselves.
+
+    Raises StaleGraphError if the node's value or its recorded local derivatives are not those of
+    its operands any more.
+    """
+    op, recorded = node.op, node.local_grads
+    assert op is not None
+    if op.arity == 2 and len(recorded) == 2:  # nearly all nodes: in short
+        x, y = operands
+        p, q = op.partials
+        try:
+            d, e = p(x, y, node), q(x, y, node)
+            at_x, at_y, value, *now = numbers_of((x, y, node, d, e))
+            if (*now,) == recorded and op.compute(at_x, at_y) == value:
+                return (x, d), (y, e)  # type: ignore[return-value]
+        except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
+            pass
+    if _same(recomputed(node), node.data):
+        if op.arity is None:
+            partials = op.partials[0](*operands, node)
+        else:
+            partials = [
+                partial(*operands, node) if isinstance(operand, Value) else None
+                for partial, operand in zip(op.partials, operands, strict=True)
+            ]
+        pairs = [(a, d) for a, d in zip(operands, partials, strict=True) if isinstance(a, Value)]
+        now = [
+            d if d.__class__ is float else d.data if isinstance(d, Value) else number(d)
+            for _, d in pairs
+        ]
+        if tuple(now) == recorded or all(map(_same, now, recorded)):
+            return pairs
+    raise StaleGraphError(
+        f"data was changed after {op.name} ({node!r}) was made, so that the graph of its gradient "
+        "would not fit: build the graph again, then differentiate it"
+    )
 
 
 def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[float, Any]]:
@@ -96,7 +212,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         tangent[target] = tangent.get(target, 0.0) + number(component)
     roots = _values(outputs)
     for node in topological_order(*roots):
-        for parent, local in zip(node.parents, node.local_grads, strict=True):
+        for parent, local in node.edges:
             if parent in tangent:
                 tangent[node] = tangent.get(node, 0.0) + local * tangent[parent]
     results: Any = [tangent.get(root, 0.0) for root in roots]
@@ -144,3 +260,62 @@ def _like(x: Any, numbers: Any) -> Any:
     if isinstance(x, (list, tuple)):
         return [_like(item, numbers) for item in x]
     return next(numbers)
+
+
+def between(root: Value, wrt: Iterable[Value]) -> dict[Value, tuple[Value | float, ...]]:
+    """The nodes that `root` depends on and that depend on, or are, one of `wrt`, parents first.
+
+    Each has its operands beside it.
+    """
+    active = set(wrt)
+    result = {}
+    for node in topological_order(root):
+        operands = node.operands
+        if node in active:
+            result[node] = operands
+        elif operands and not active.isdisjoint(operands):
+            active.add(node)
+            result[node] = operands
+    return result
+
+
+def recomputed(node: Value) -> float:
+    """What the node's operation makes of the data that its operands have now.
+
+    Where it refuses them that is NaN; a leaf's value is its data.
+    """
+    if node.op is None:
+        return node.data
+    xs = numbers_of(node.operands)
+    try:
+        return node.op.evaluate(xs)
+    except DomainError:
+        return nan
+
+
+def is_stale(node: Value) -> bool:
+    """Whether its value or local derivatives are not those of its operands' data any more."""
+    op, operands = node.op, node.operands
+    if op is None:
+        return False
+    xs = numbers_of(operands)
+    try:
+        out = op.evaluate(xs)
+        partials = op.partials_at(operands, xs, out)
+    except Exception:  # a domain that was left, or whatever an operation of the user's raises
+        return True
+    now = [out, *(d for d in partials if d is not None)]
+    return not all(map(_same, [node.data, *node.local_grads], now))
+
+
+def listed(x: Any) -> list[Any]:
+    """One Value, or several that can be iterated over, as a list."""
+    try:
+        items = iter(x)
+    except TypeError:  # arrays without an axis have an __iter__ that says so
+        return [x]
+    return list(items)
+
+
+def _same(x: float, y: float) -> bool:
+    return x == y or (x != x and y != y)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import ops
-from .engine import Value, affine
+from .engine import Value
 from .errors import InputError
 from .numerics import number
+from .sums import affine
 
 
 def mean(values: Sequence[Value]) -> Value:

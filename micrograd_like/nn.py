@@ -10,10 +10,11 @@ from random import Random
 from typing import Any
 
 from . import ops, state
-from .engine import Value, affine, apply_unary
+from .engine import Value
 from .errors import InputError, warn
 from .numerics import is_count, number
 from .ops import Op
+from .sums import affine
 
 Activation = str | Op | Callable[[Any], Any] | None
 
@@ -160,7 +161,7 @@ class Neuron(Module):
                 z = z + w * xi
         activation = self.activation
         if activation.__class__ is Op and activation.arity == 1:
-            return apply_unary(activation, z)
+            return z.__apply_unary__(activation)
         return z if activation is None else activation(z)
 
     def __repr__(self) -> str:

@@ -194,6 +194,35 @@ class Op:
             out = self.ieee(*xs)
         return out if out.__class__ is float else number(out)
 
+    def partials_at(
+        self, operands: Sequence[Any], xs: Sequence[float], out: float
+    ) -> list[float | None]:
+        """The partials at the floats `xs`, the data of `operands`; None beside constants.
+
+        `out` is the output there. Raises InputError if a partial fails, or if there is not one for
+        each argument.
+        """
+        found: Sequence[Any]
+        try:
+            if self.arity is None:
+                found = self.partials[0](*xs, out)
+            else:
+                found = [
+                    None if operand.__class__ is float else partial(*xs, out)
+                    for partial, operand in zip(self.partials, operands, strict=True)
+                ]
+        except (ArithmeticError, ValueError) as error:
+            problem = f"a partial of {self.name} fails at {', '.join(map(repr, xs))}: {error}"
+            raise InputError(problem) from error
+        if len(found) != len(xs):
+            raise InputError(
+                f"{self.name} has {len(xs)} operands, its row gave {len(found)} partials"
+            )
+        return [
+            None if operand.__class__ is float else d if d.__class__ is float else number(d)
+            for d, operand in zip(found, operands, strict=True)
+        ]
+
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
 

@@ -34,7 +34,17 @@ from claims import (
 )
 from errata import TABLE, errata_table
 
-from micrograd_like import MicrogradError, Op, Value, engine, grad, losses, ops, topological_order
+from micrograd_like import (
+    MicrogradError,
+    Op,
+    Value,
+    engine,
+    grad,
+    gradients,
+    losses,
+    ops,
+    topological_order,
+)
 from micrograd_like.optim import SGD
 
 CATALOGUE = read_catalogue(catalogue_path())  # another one, if the environment names it
@@ -369,19 +379,19 @@ def divisor_missing_in_the_gradient(patch: pytest.MonkeyPatch) -> None:
 
 
 def negative_adjoints(patch: pytest.MonkeyPatch) -> None:
-    right = engine._reverse_sweep
+    right = engine.adjoints
 
-    def wrong(root: Value, seed: float) -> dict[Value, float]:
+    def wrong(root: Value, seed: float = 1.0) -> dict[Value, float]:
         found = right(root, seed)
         return {node: g if node is root else -g for node, g in found.items()}
 
-    patch.setattr(engine, "_reverse_sweep", wrong)
+    patch.setattr(gradients, "adjoints", wrong)
 
 
 def adjoints_overwritten(patch: pytest.MonkeyPatch) -> None:
     """`=` in place of `+=`: of a node that is used twice, the last use counts."""
 
-    def wrong(root: Value, seed: float) -> dict[Value, float]:
+    def wrong(root: Value, seed: float = 1.0) -> dict[Value, float]:
         order = topological_order(root)
         adjoint = {**dict.fromkeys(order, 0.0), root: seed}
         for node in reversed(order):
@@ -389,17 +399,17 @@ def adjoints_overwritten(patch: pytest.MonkeyPatch) -> None:
                 adjoint[parent] = adjoint[node] * local
         return adjoint
 
-    patch.setattr(engine, "_reverse_sweep", wrong)
+    patch.setattr(gradients, "adjoints", wrong)
 
 
 def negative_gradient_graphs(patch: pytest.MonkeyPatch) -> None:
-    right = engine._graph_sweep
+    right = gradients.adjoint_graphs
 
     def wrong(root: Value, wrt: Any) -> dict[Value, Any]:
         found = right(root, wrt)
         return {node: g if node is root else -g for node, g in found.items()}
 
-    patch.setattr(engine, "_graph_sweep", wrong)
+    patch.setattr(gradients, "adjoint_graphs", wrong)
 
 
 def negative_backward(patch: pytest.MonkeyPatch) -> None:

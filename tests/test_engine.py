@@ -38,7 +38,6 @@ from reference import (
 )
 
 from micrograd_like import Op, Value, affine, grad, no_grad, ops, topological_order
-from micrograd_like.engine import apply_unary
 from micrograd_like.errors import (
     DomainError,
     InputError,
@@ -962,6 +961,50 @@ def test_topological_order_of_any_graph_is_one(program: Program) -> None:
         assert all(place[parent] < place[node] for parent in node.parents)
 
 
+def plain_order(*roots: Value) -> list[Value]:
+    """What `topological_order` says, in the fewest words: depth first, parents in their order."""
+    order: list[Value] = []
+    seen: set[Value] = set()
+
+    def visit(node: Value) -> None:
+        if node not in seen:
+            seen.add(node)
+            for parent in node.parents:
+                visit(parent)
+            order.append(node)
+
+    for root in roots:
+        visit(root)
+    return order
+
+
+@given(programs(most=40))
+def test_topological_order_is_that_of_a_plain_depth_first_search(program: Program) -> None:
+    inputs, root = nodes_of(program)
+    second = grad(root, inputs, create_graph=True)
+    assert topological_order(root) == plain_order(root)
+    assert topological_order(*second, root) == plain_order(*second, root)
+
+
+@given(programs())
+def test_topological_order_leaves_out_what_was_seen(program: Program) -> None:
+    root = nodes_of(program)[1]
+    seen: set[Value] = set()
+    first = topological_order(*root.parents[:1], seen=seen)
+    rest = topological_order(root, seen=seen)
+    assert seen == {*first, *rest}
+    assert first + rest == plain_order(*root.parents[:1], root)
+    assert topological_order(root, *root.parents, seen=seen) == []
+
+
+@given(programs())
+def test_edges_pair_parents_and_local_derivatives(program: Program) -> None:
+    for node in topological_order(nodes_of(program)[1]):
+        assert [parent for parent, _ in node.edges] == list(node.parents)
+        assert [local for _, local in node.edges] == list(node.local_grads)
+        assert [a for a in node.operands if isinstance(a, Value)] == list(node.parents)
+
+
 @pytest.mark.parametrize("bad", [1.0, None, [Value(1.0)]])
 def test_a_root_that_is_no_value_is_refused(bad: Any) -> None:
     with pytest.raises(OperandError, match="root"):
@@ -1477,8 +1520,8 @@ def test_a_partial_may_return_an_int_or_a_numpy_scalar(made_up: type[Op]) -> Non
     for apply, slope in [
         (twice, 2.0),
         (thrice, 3.0),
-        (lambda x: apply_unary(twice, x), 2.0),
-        (lambda x: apply_unary(thrice, x), 3.0),
+        (lambda x: x.__apply_unary__(twice), 2.0),
+        (lambda x: x.__apply_unary__(thrice), 3.0),
     ]:
         y = apply(x)
         assert (type(y.data), type(y.local_grads[0])) == (float, float)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from micrograd_like import Value, collector, engine, nn, no_grad, optim, training
+from micrograd_like import Value, modes, nn, no_grad, optim, training
 from micrograd_like.cli import commands as cli
 from micrograd_like.datasets import moons
 from micrograd_like.views.drawing import draw
@@ -91,8 +91,8 @@ def numbers(model, descent):
 
 def assert_nothing_is_left_switched_off():
     assert gc.isenabled()
-    assert collector._pauses == 0
-    assert (engine._modes_open, no_grad.open_here()) == (0, ())
+    assert modes._pauses == 0
+    assert (len(modes.open_blocks), no_grad.open_here()) == (0, ())
     assert (Value(1.0) * 2.0).parents
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -206,18 +206,18 @@ def test_control_c_while_a_no_grad_context_is_entered_leaves_it():
     for place in places_of(lambda: no_grad().__enter__()):
         no_grad.reopen(())
         Interrupter(place).run(lambda: no_grad().__enter__())
-        assert engine._modes_open == len(no_grad.open_here())
+        assert len(modes.open_blocks) == len(no_grad.open_here())
     no_grad.reopen(())
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():
     def work():
-        with collector.paused():
+        with modes.paused():
             len("")
 
     for place in places_of(work):
         Interrupter(place).run(work)
-        assert (gc.isenabled(), collector._pauses) == (True, 0)
+        assert (gc.isenabled(), modes._pauses) == (True, 0)
 
 
 # --- saving ---------------------------------------------------------------------------------------

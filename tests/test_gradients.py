@@ -1,4 +1,4 @@
-"""Derivatives of functions and of graphs: value_and_grad, jacobian, hessian, jvp."""
+"""Derivatives of functions and of graphs, and questions about nodes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from micrograd_like import (
     DomainError,
     MicrogradError,
     Value,
+    affine,
     grad,
     hessian,
     jacobian,
     jvp,
+    log,
     no_grad,
     ops,
+    relu,
+    topological_order,
     value_and_grad,
 )
+from micrograd_like.engine import adjoints
 from micrograd_like.errors import InputError, OperandError, StaleGraphError
+from micrograd_like.gradients import adjoint_graphs, between, is_stale, recomputed
 
 
 def polar(x: list[Value]) -> list[Value]:
@@ -429,3 +435,77 @@ def test_forward_and_reverse_mode_agree_on_a_program_worked_out_by_dual_numbers(
     want = forward_gradient(program)
     assert all_close(jacobian(f, [0.5, -1.5]), want)
     assert all_close([jvp(f, [0.5, -1.5], e)[1] for e in ([1, 0], [0, 1])], want)
+
+
+# --- questions about nodes ------------------------------------------------------------------------
+
+
+@given(programs())
+def test_between_has_what_depends_on_the_given_and_leads_to_the_root(program: Program) -> None:
+    inputs = leaves(*program.inputs)
+    root, given = program.run(inputs, VALUE)[-1], inputs[:1]
+    depends = set(given)
+    for node in topological_order(root):
+        if any(parent in depends for parent in node.parents):
+            depends.add(node)
+    found = between(root, given)
+    assert list(found) == [node for node in topological_order(root) if node in depends]
+    assert all(found[node] == node.operands for node in found)
+
+
+def test_between_stops_at_nothing_before_an_intermediate_node():
+    x, y = leaves(2.0, 3.0)
+    inner = x * y
+    outer = inner + x
+    assert list(between(outer, [inner])) == [inner, outer]
+    assert list(between(outer, [x])) == [x, inner, outer]
+    assert list(between(outer, [Value(1.0)])) == []
+
+
+@given(programs())
+def test_adjoints_as_graphs_have_the_numbers_of_adjoints(program: Program) -> None:
+    inputs = leaves(*program.inputs)
+    root = program.run(inputs, VALUE)[-1]
+    numbers = adjoints(root)
+    for node, graph in adjoint_graphs(root, inputs).items():
+        assert (graph.data if isinstance(graph, Value) else graph) == numbers.get(node, 0.0)
+
+
+def test_a_node_recomputed_follows_the_data_of_its_operands():
+    x, y = leaves(2.0, 3.0)
+    node = log(x * y)
+    assert recomputed(node) == node.data
+    assert recomputed(x) == 2.0
+    node.parents[0].data = 5.0
+    assert recomputed(node) == math.log(5.0)
+    node.parents[0].data = -5.0
+    assert math.isnan(recomputed(node))
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "stale"),
+    [
+        (lambda x: x * 2.0, 3.0, True),
+        (lambda x: x * 2.0, 1.0, False),
+        (lambda x: relu(x), -1.0, True),
+        (lambda x: x - x, 7.0, False),
+        (lambda x: log(x), -1.0, True),
+        (lambda x: x * x * 0.0, 4.0, False),
+        (lambda x: affine([x], [1.0], 1.0), 5.0, True),
+    ],
+)
+def test_a_node_is_stale_where_its_operands_do_not_give_it_any_more(make, change, stale):
+    x = Value(1.0)
+    node = make(x)
+    assert not is_stale(node)
+    assert not is_stale(x)
+    x.data = change
+    assert is_stale(node) == stale
+
+
+def test_a_node_whose_value_is_the_same_is_stale_where_its_derivatives_are_not():
+    x = Value(3.0)
+    square = x * x
+    x.data = -3.0
+    assert recomputed(square) == square.data
+    assert is_stale(square)

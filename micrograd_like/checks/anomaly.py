@@ -10,8 +10,9 @@ from math import inf, isfinite, isinf, isnan
 from traceback import FrameSummary, format_list
 from typing import TypeVar
 
-from ..engine import Mode, Value, _watch_here, topological_order
+from ..engine import Value, topological_order
 from ..errors import AnomalyError, users_frame
+from ..modes import Mode, watches
 from ..views.notation import numeral
 from ..views.stepping import Forward, Transfer, _edges, _is_stale, _Writer
 
@@ -63,11 +64,11 @@ class _Watch:
     def made(self, node: Value) -> Value:
         """The node with its place. Raises AnomalyError if it has the first NaN or infinity."""
         out = _new_watched()
-        out._data, out.grad, out.label, out.op = node._data, node.grad, node.label, node.op
-        out._a, out._b, out._da, out._db = node._a, node._b, node._da, node._db
+        for slot in Value.__slots__:
+            setattr(out, slot, getattr(node, slot))
         frame, _ = users_frame()
         out.place = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname
-        if self.judges and not isfinite(out._data) and (error := _judged(out)) is not None:
+        if self.judges and not isfinite(out.data) and (error := _judged(out)) is not None:
             raise error from None  # an op may have fallen back on its answer to an OverflowError
         return out
 
@@ -106,7 +107,7 @@ class _Watch:
 
 
 class _trusted(Mode):  # noqa: N801 - a context, as the other modes
-    _variable, _entry = _watch_here, _Watch(judges=False)
+    _variable, _entry = watches, _Watch(judges=False)
 
 
 class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
@@ -138,25 +139,25 @@ class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
       made at...
     """
 
-    _variable, _entry = _watch_here, _Watch(judges=True)
+    _variable, _entry = watches, _Watch(judges=True)
 
 
 def _judged(node: Value) -> AnomalyError | None:
     """The error, unless the number of `node`, NaN or infinite, comes from one that was let pass."""
     values = [a for a in node.operands if isinstance(a, Value)]
     for operand in values:
-        if not isfinite(operand._data) and not isinstance(operand, _Watched):
+        if not isfinite(operand.data) and not isinstance(operand, _Watched):
             where = "in a leaf" if operand.op is None else "in a node made before"
-            what = f"{operand._data!r} {where} enters the forward pass"
+            what = f"{operand.data!r} {where} enters the forward pass"
             return _error(what, operand, node, user=node)
-    if isnan(node._data):
-        passes = any(isnan(operand._data) for operand in values)
+    if isnan(node.data):
+        passes = any(isnan(operand.data) for operand in values)
     else:
-        passes = any(isinf(a._data if isinstance(a, Value) else a) for a in node.operands)
+        passes = any(isinf(a.data if isinstance(a, Value) else a) for a in node.operands)
     if passes:
         return None
     assert node.op is not None
-    return _error(f"{node.op.name} makes {node._data!r} in the forward pass", node, node)
+    return _error(f"{node.op.name} makes {node.data!r} in the forward pass", node, node)
 
 
 def _backward_error(edge: Transfer, root: Value) -> AnomalyError:
@@ -185,7 +186,7 @@ def _error(
         if len(operands) > _MOST_OPERANDS:
             operands.sort(key=_size, reverse=True)
         some = [
-            f"{writer.text(a)} = {a._data!r}" if isinstance(a, Value) else f"the number {a!r}"
+            f"{writer.text(a)} = {a.data!r}" if isinstance(a, Value) else f"the number {a!r}"
             for a in operands[:_MOST_OPERANDS]
         ]
         if len(operands) > _MOST_OPERANDS:
@@ -207,13 +208,13 @@ def _error(
 
 
 def _size(operand: Value | float) -> float:
-    x = abs(operand._data if isinstance(operand, Value) else operand)
+    x = abs(operand.data if isinstance(operand, Value) else operand)
     return inf if isnan(x) else x
 
 
 def _formula(node: Value, writer: _Writer) -> str:
-    event = Forward(0, node, node._data, (), writer)
-    return " = ".join(filter(None, [event.symbols, event.numbers, numeral(node._data)]))
+    event = Forward(0, node, node.data, (), writer)
+    return " = ".join(filter(None, [event.symbols, event.numbers, numeral(node.data)]))
 
 
 def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:

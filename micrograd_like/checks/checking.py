@@ -24,10 +24,12 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import Any
 
-from ..engine import Value, affine, grad, topological_order
+from ..engine import Value, topological_order
 from ..errors import DomainError, GradientError, InputError, OperandError
+from ..gradients import grad
 from ..numerics import number
 from ..ops import BUILTIN, Op
+from ..sums import affine
 from ..views.notation import Expression, apply, names, numeral
 from .complex_step import complex_step
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from .. import __version__, nn, state, training
-from ..engine import no_grad
 from ..errors import (
     ExpressionError,
     InputError,
@@ -33,6 +32,7 @@ from ..errors import (
     ProcessError,
     StateError,
 )
+from ..modes import no_grad
 from ..optim import Adam
 from ..training import datasets, plots
 from ..training.datasets import Dataset

@@ -11,9 +11,10 @@ from functools import wraps
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .. import collector
-from ..engine import Value, _graph_sweep, listed, topological_order
+from ..engine import Value, topological_order
 from ..errors import DomainError, InputError, MissingExtraError, OperandError
+from ..gradients import adjoint_graphs, listed
+from ..modes import paused
 from ..numerics import number
 from .equations import equations
 from .straight import emit_straight
@@ -151,7 +152,7 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     if targets == []:
         raise InputError("wrt is empty: leave it out for a program without gradients")
     check_backend(backend, get_args(Backend), dtype)
-    with collector.paused():
+    with paused():
         return _compiled(outputs, roots, leaves, targets, backend, dtype)
 
 
@@ -182,7 +183,7 @@ def _compiled(
     gradients: list[Value] = []
     adjoints: dict[Value, Value] = {}
     for root in roots if targets is not None else ():
-        swept = _graph_sweep(root, targets or ())
+        swept = adjoint_graphs(root, targets or ())
         for target in targets or ():
             d = swept.get(target, 0.0)
             gradients.append(d if isinstance(d, Value) else Value(d))

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .. import collector, losses, ops
-from ..engine import Value, _graph_sweep, affine
+from .. import losses, ops
+from ..engine import Value
 from ..errors import InputError, MicrogradError, TraceError
+from ..gradients import adjoint_graphs
+from ..modes import paused
 from ..nn import Module
 from ..numerics import number
+from ..sums import affine
 from .equations import equations
 from .program import (
     _executed,
@@ -232,8 +235,8 @@ def compile_step(
         function = _executed(source.text, {**source.constants, "np": _numpy()})
         return source.text, function, function
 
-    with collector.paused():
-        swept = _graph_sweep(objective, parameters)
+    with paused():
+        swept = adjoint_graphs(objective, parameters)
         adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
         zero = Value(0.0)
         text, function, run = program([adjoints.get(p, zero) for p in parameters])

@@ -14,9 +14,10 @@ from numbers import Integral
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import collector, losses, state
-from ..engine import Value, no_grad
+from .. import losses, state
+from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError, StateError, TraceError, warn
+from ..modes import no_grad, paused
 from ..nn import Module, architecture
 from ..numerics import is_count, number
 from ..optim import SGD, Adam, Optimizer
@@ -225,7 +226,7 @@ def fit(
             good, memory = [p.data for p in parameters], descent._memory
             for _ in range(finished):
                 source.shuffle(random)
-        with collector.paused(), _progress(history, epochs, progress) as show:
+        with paused(), _progress(history, epochs, progress) as show:
             for epoch in range(finished + 1, epochs + 1):
                 history._training = None
                 source.shuffle(random)

@@ -40,8 +40,9 @@ from math import isfinite, isnan
 from typing import Final, NamedTuple
 
 from .. import ops
-from ..engine import Value, grad, listed, topological_order
+from ..engine import Value, topological_order
 from ..errors import InputError, MicrogradError, OperandError, StaleGraphError
+from ..gradients import grad, listed
 from ..ops import Op
 from ..words import printable
 from . import notation

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from .. import ops
-from ..engine import Value, listed, topological_order
+from ..engine import Value, topological_order
 from ..errors import InputError, OperandError, RendererError
+from ..gradients import listed
 from ..numerics import is_count
 from ..state import write_atomically
 from . import notation

@@ -1,0 +1,90 @@
+"""Graphs copied and pickled, of any depth: as flat lists, parents first, without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Value
+    from .ops import Op
+
+Assemble = Callable[[float, "Op | None", Sequence[Any], Sequence[Any]], "Value"]
+
+
+class Copies:
+    """What a Value inherits. `__order__` and `__assemble__` take its nodes apart, and make them."""
+
+    __slots__ = ()
+
+    def __order__(self, seen: set[Any]) -> list[Value]:
+        raise NotImplementedError
+
+    __assemble__: Assemble
+
+    def __copy__(self: Any) -> Value:
+        return _twin(self, self.operands)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Value:
+        # One dict of copies lies in the memo, so that roots in one container keep what they share.
+        copies: dict[Any, Value]
+        copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
+        for node in self.__order__(seen):
+            operands = [a if a.__class__ is float else copies[a] for a in node.operands]
+            copies[node] = _twin(node, operands)
+        return copies[self]
+
+    def detach(self: Any) -> Value:
+        """A new leaf with the same data and label: a constant, as far as gradients go."""
+        leaf = self.__assemble__(self.data, None, (), ())
+        leaf.label = self.label
+        return leaf  # type: ignore[no-any-return]
+
+    def __reduce__(self: Any) -> tuple[Callable[..., Value], tuple[Any, ...]]:
+        """One flat list, parents first: pickle would recurse through the parents.
+
+        Leaves are pickled as objects of their own, so that several roots (or a root and a list of
+        parameters) pickled together still share them; each root has its own copy of the nodes in
+        between.
+        """
+        assemble = self.__assemble__
+        if self.op is None:
+            return _restored, (assemble, [], [(self.data, self.grad, self.label, None, (), ())])
+        order = self.__order__(set())
+        leaves = [node for node in order if node.op is None]
+        nodes = [node for node in order if node.op is not None]
+        place = {node: i for i, node in enumerate(leaves + nodes)}
+        rows = [
+            (
+                node.data,
+                node.grad,
+                node.label,
+                node.op,
+                [a if a.__class__ is float else place[a] for a in node.operands],
+                _partials_of(node),
+            )
+            for node in nodes
+        ]
+        return _restored, (assemble, leaves, rows)
+
+
+def _partials_of(node: Value) -> list[float | None]:
+    """The local derivatives, aligned with the operands: None beside a constant."""
+    local = iter(node.local_grads)
+    return [None if operand.__class__ is float else next(local) for operand in node.operands]
+
+
+def _twin(node: Value, operands: Sequence[Any]) -> Value:
+    out = node.__assemble__(node.data, node.op, operands, _partials_of(node))
+    out.grad, out.label = node.grad, node.label
+    return out
+
+
+def _restored(assemble: Assemble, leaves: list[Value], rows: list[Any]) -> Value:
+    nodes = list(leaves)
+    for data, grad, label, op, operands, partials in rows:
+        arguments = [a if a.__class__ is float else nodes[a] for a in operands]
+        node = assemble(data, op, arguments, partials)
+        node.grad, node.label = grad, label
+        nodes.append(node)
+    return nodes[-1]
