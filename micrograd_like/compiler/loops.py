@@ -60,6 +60,8 @@ from llvmlite import ir
 from numba import float64, njit
 from numba.extending import intrinsic
 
+INF, NAN = inf, nan
+
 
 @intrinsic
 def add(context, a, b):
@@ -75,7 +77,7 @@ def add(context, a, b):
 # What a program mentions, beside variables of its own.
 _RESERVED: Final = (
     "values", "gradient", "outputs", "data", "places", "math", "np", "inf", "nan", "add", "abs",
-    "range", "i0", "i1", "k", *rows.FUNCTIONS,
+    "range", "i0", "i1", "k", "INF", "NAN", *rows.FUNCTIONS,
 )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def emit_loops(lifted: Lifted, blocks: Blocks, cached: bool = True) -> Loops:
     """
     for statement in lifted.statements:
         if statement.op is not None and not statement.op.numba:
-            raise UnsuitableError(f"the row {statement.op.name} is Python code")
+            raise UnsuitableError(f"{statement.op.name} is not written for Numba")
     if len(lifted.statements) > MOST_OPERATIONS:
         raise UnsuitableError("the graph has too little structure")
     return _Printer(lifted, blocks).loops(cached)
@@ -153,9 +155,10 @@ class _Printer:
         if single := self.blocks[0][1] == 0:
             output = self.lifted.tape.outputs[0]
             if isinstance(output, int):
-                place = np.asarray(self.lifted.place_of[output])
-                output = View(self.lifted.array_of[output], place)
-            value = self._read(output, ())
+                array, place = self.lifted.array_of[output], self.lifted.place_of[output]
+                value = self._read(View(array, np.asarray(place)), ())
+            else:
+                value = self._read(output, ())
             self._line(f"return {value.sign}{value.text}")
         arrays: dict[str, Any] = {}
         if self.data:
@@ -346,22 +349,21 @@ class _Printer:
         self, term: Term, axes: Axes, summed: int | tuple[str, int] | None = None
     ) -> _Part:
         """The term; of a sum over an axis, the summand at a number, or at a loop variable."""
-
-        def read(view: View, own: Sequence[int]) -> _Part:
+        views = operands(term, len(axes))
+        c = term.coefficient
+        if isinstance(c, Array):  # a number for each element, or for each summand
+            views.append((whole(c), (*range(len(axes)), SUMMED)[: len(c.shape)]))
+        every: Any = (*axes, summed)  # so that SUMMED, which is -1, has its place
+        factors = []
+        for view, own in views:
             if isinstance(summed, int) and SUMMED in own:
                 view, own = View(view.array, view.places[..., summed]), own[:-1]
-            return self._read(view, tuple(summed if axis == SUMMED else axes[axis] for axis in own))
-
-        factors = [read(view, own) for view, own in operands(term, len(axes))]
+            factors.append(self._read(view, tuple(every[axis] for axis in own)))
         self.operations += len(factors)
-        c = term.coefficient
-        if isinstance(c, Array):  # one for each element, or for each summand
-            every = tuple(range(len(axes)))
-            factors.insert(
-                0, read(whole(c), (*every, SUMMED) if len(c.shape) > len(axes) else every)
-            )
-            c = 1.0
-        sign, text = scaled(c, " * ".join(factor.text for factor in factors))
+        if isinstance(c, Array):
+            factors.insert(0, factors.pop())
+        product = " * ".join(factor.text for factor in factors)
+        sign, text = ("", product) if isinstance(c, Array) else scaled(c, product)
         return _Part(sign, text, max(factor.level for factor in factors))
 
     def _call(self, op: Op, args: Sequence[View | float | Array], axes: Axes) -> _Part:
@@ -471,21 +473,21 @@ class _Printer:
 
     def _copy(self, piece: Piece) -> None:
         """Fill in what was not computed in its place."""
-        positions, source = piece.positions, piece.source
-        if isinstance(source, View):
-            buffer = self.buffers.get(source.array.number)
+        source, places, positions = piece.source, piece.places, piece.positions
+        if isinstance(source, Array):
+            buffer = self.buffers.get(source.number)
             if buffer is not None and buffer.name == piece.block:
-                left = buffer.positions[source.places] != positions
-                positions, source = positions[left], View(source.array, source.places[left])
-        axes: Axes = (("i0", 0),)
+                left = buffer.positions[places] != positions
+                places, positions = places[left], positions[left]
         if len(positions) == 0:
             return
+        axes: Axes = ()
         if len(positions) == 1:
-            axes, positions = (), positions[0]
-            source = View(source.array, source.places[0]) if isinstance(source, View) else source
+            places, positions = places[0], positions[0]
         else:
+            axes = (("i0", 0),)
             self._loop("i0", 0, len(positions))
-        value = self._read(source, axes)
+        value = self._read(View(source, places) if isinstance(source, Array) else source, axes)
         self._line(f"{piece.block}[{self._index(positions, axes)[0]}] = {value.sign}{value.text}")
         self._close(len(axes))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final, Literal
 
 import numpy as np
@@ -49,11 +50,12 @@ class Nest:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a block of the outputs has at `positions`: elements of an array, or a number."""
+    """What a block of outputs has at `positions`: an array's elements at `places`, or a number."""
 
     block: str
     positions: Indices
-    source: View | float
+    source: Array | float
+    places: Indices
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,10 @@ class _Planner:
             for read in _reads(statement):
                 self.readers[read.view.array.number].append(read)
         self.pieces = _pieces(lifted, blocks)
+        self.pieces_of: dict[int, list[Piece]] = defaultdict(list)  # each array
+        for piece in self.pieces:
+            if isinstance(piece.source, Array):
+                self.pieces_of[piece.source.number].append(piece)
         self.cheap: dict[int, Statement] = {}
         self.costs: dict[int, int] = {}  # in operations, of cheap arrays
         # What each statement needs that is not cheap, and the statements that need an array.
@@ -118,8 +124,7 @@ class _Planner:
                 sizes[buffer.name] = array.size
             if buffer is not None:
                 buffers[array.number] = buffer
-        pieces = [piece for pieces in self.pieces.values() for piece in pieces]
-        return Plan(nests, self.cheap, buffers, sizes, pieces)
+        return Plan(nests, self.cheap, buffers, sizes, self.pieces)
 
     # --- what is computed again ---
 
@@ -135,7 +140,7 @@ class _Planner:
             for need in self.needs[array.number] if array.number in self.cheap else (read,):
                 view = read.view if need is read else _through(need.view, array, places)
                 needs.append(_Read(statement, view, read.elementwise))
-        if number not in self.cheap or number in self.pieces:
+        if number not in self.cheap or self.pieces_of[number]:
             for need in needs:
                 self.needed_by[need.view.array.number].add(number)
 
@@ -147,12 +152,14 @@ class _Planner:
         if any(t.kind != "each" or isinstance(t.coefficient, Array) for t in statement.terms):
             return False
         readers = self.readers[number]
-        put_out = [source.places for _, _, source in self._put_out(number)]
+        needed = [piece.places for piece in self.pieces_of[number]]
+        if any(len(places) == statement.result.size for places in needed):
+            return False
+        needed += [read.view.places for read in readers]
         return (
             cost * len(readers) <= 3 * _CHEAP
             and all(read.elementwise or read.statement.result.shape == () for read in readers)
-            and all(affine(p) is not None for p in [*put_out, *(r.view.places for r in readers)])
-            and all(places.size != statement.result.size for places in put_out)
+            and all(affine(places) is not None for places in needed)
         )
 
     # --- nests ---
@@ -175,7 +182,8 @@ class _Planner:
         if strategy != "inline":
             return Nest(strategy, (first,)), others
         shape, simd = first.result.shape, _is_simd(first)
-        members, rest, results = [first], [], {first.result.number}
+        members, rest = [first], list[Statement]()
+        results = {first.result.number}
         for k, statement in enumerate(others):
             if len(rest) == _MOST_WAITING:
                 rest += others[k:]
@@ -239,12 +247,11 @@ class _Planner:
 
     def _among_outputs(self, array: Array) -> Buffer | None:
         """The block that the array can be computed in: all of it is there, regularly."""
-        for block, positions, source in self._put_out(array.number):
-            distinct, first = np.unique(source.places, return_index=True)
-            if len(distinct) == array.size:
-                positions = positions[first]
-                if affine(positions.reshape(array.shape)) is not None:
-                    return Buffer(block, positions)
+        for piece in self.pieces_of[array.number]:
+            distinct, first = np.unique(piece.places, return_index=True)
+            positions = piece.positions[first]
+            if len(distinct) == array.size and affine(positions.reshape(array.shape)) is not None:
+                return Buffer(piece.block, positions)
         return None
 
     def _is_stored(self, number: int, nest: Nest) -> bool:
@@ -252,7 +259,7 @@ class _Planner:
         inside = {s.result.number for s in nest.statements}
         return (
             nest.strategy != "inline"
-            or number in self.pieces
+            or bool(self.pieces_of[number])
             or not self.needed_by[number] <= inside
         )
 
@@ -267,24 +274,26 @@ def _reads(statement: Statement) -> Iterable[_Read]:
                 yield _Read(statement, view, term.kind == "each")
 
 
-def _pieces(lifted: Lifted, blocks: Blocks) -> dict[int | str, list[Piece]]:
-    """The pieces of each array, by its number, and then those of each constant, by its text."""
+def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
+    """The pieces that the blocks consist of: for each array, and then for each number."""
     arrays = {array.number: array for array in lifted.array_of}
     found: dict[int | str, dict[str, list[tuple[int, int]]]] = {}
     start = 0
     for block, size in blocks:
         for position, output in enumerate(lifted.tape.outputs[start : start + size]):
-            source, place = repr(output), 0
+            key: int | str
             if isinstance(output, int):
-                source, place = lifted.array_of[output].number, int(lifted.place_of[output])
-            found.setdefault(source, {}).setdefault(block, []).append((place, position))
+                key, place = lifted.array_of[output].number, int(lifted.place_of[output])
+            else:
+                key, place = repr(output), 0
+            found.setdefault(key, {}).setdefault(block, []).append((place, position))
         start += size or 1
-    pieces: dict[int | str, list[Piece]] = {}
+    pieces = []
     for key in sorted(found, key=lambda key: isinstance(key, str)):
+        source = float(key) if isinstance(key, str) else arrays[key]
         for block, pairs in found[key].items():
             places, positions = np.array(sorted(pairs)).T
-            source = float(key) if isinstance(key, str) else View(arrays[key], places)
-            pieces.setdefault(key, []).append(Piece(block, positions, source))
+            pieces.append(Piece(block, positions, source, places))
     return pieces
 
 
