@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from .engine import Value
-    from .ops import Op
-
-Assemble = Callable[[float, "Op | None", Sequence[Any], Sequence[Any]], "Value"]
+ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
 
 
-class Copies:
-    """What a Value inherits. `__order__` and `__assemble__` take its nodes apart, and make them."""
+class Copies(Generic[ValueT]):
+    """Copying, detaching and pickling. `__order__` lists a graph, `__assemble__` makes a node."""
 
     __slots__ = ()
 
-    def __order__(self, seen: set[Any]) -> list[Value]:
+    __assemble__: Callable[..., ValueT]
+
+    def __order__(self, seen: set[Any]) -> list[ValueT]:
         raise NotImplementedError
 
-    __assemble__: Assemble
+    def __copy__(self) -> ValueT:
+        return _twin(self)  # type: ignore[no-any-return]
 
-    def __copy__(self: Any) -> Value:
-        return _twin(self, self.operands)
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Value:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> ValueT:
         # One dict of copies lies in the memo, so that roots in one container keep what they share.
-        copies: dict[Any, Value]
+        copies: dict[Any, ValueT]
         copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
         for node in self.__order__(seen):
-            operands = [a if a.__class__ is float else copies[a] for a in node.operands]
-            copies[node] = _twin(node, operands)
+            copies[node] = _twin(node, copies)
         return copies[self]
 
-    def detach(self: Any) -> Value:
+    def detach(self: Any) -> ValueT:
         """A new leaf with the same data and label: a constant, as far as gradients go."""
-        leaf = self.__assemble__(self.data, None, (), ())
+        leaf: Any = self.__assemble__(self.data, None, (), ())
         leaf.label = self.label
         return leaf  # type: ignore[no-any-return]
 
-    def __reduce__(self: Any) -> tuple[Callable[..., Value], tuple[Any, ...]]:
+    def __reduce__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """One flat list, parents first: pickle would recurse through the parents.
 
         Leaves are pickled as objects of their own, so that several roots (or a root and a list of
@@ -68,19 +63,24 @@ class Copies:
         return _restored, (assemble, leaves, rows)
 
 
-def _partials_of(node: Value) -> list[float | None]:
+def _partials_of(node: Any) -> list[float | None]:
     """The local derivatives, aligned with the operands: None beside a constant."""
     local = iter(node.local_grads)
     return [None if operand.__class__ is float else next(local) for operand in node.operands]
 
 
-def _twin(node: Value, operands: Sequence[Any]) -> Value:
+def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
+    """A copy of the node, of the same operands or of their `copies`."""
+    operands = node.operands
+    if copies is not None:
+        operands = [a if a.__class__ is float else copies[a] for a in operands]
     out = node.__assemble__(node.data, node.op, operands, _partials_of(node))
     out.grad, out.label = node.grad, node.label
     return out
 
 
-def _restored(assemble: Assemble, leaves: list[Value], rows: list[Any]) -> Value:
+def _restored(assemble: Callable[..., Any], leaves: list[Any], rows: list[Any]) -> Any:
+    """The root of a graph that was pickled: the last of its nodes."""
     nodes = list(leaves)
     for data, grad, label, op, operands, partials in rows:
         arguments = [a if a.__class__ is float else nodes[a] for a in operands]

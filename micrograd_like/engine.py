@@ -26,7 +26,7 @@ from .numerics import number
 from .ops import Op
 
 
-class Value(Methods, Copies):
+class Value(Methods["Value"], Copies["Value"]):
     """A scalar in a computation graph.
 
     `data` is its number, `grad` the gradient that `backward` left, `label` a name for people.

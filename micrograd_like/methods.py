@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
 from .errors import OperandError
 from .ops import Op
 
-if TYPE_CHECKING:
-    from .engine import Value
+ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
 
 
-class Methods:
+class Methods(Generic[ValueT]):
     """Methods that need nothing but a Value's public attributes, and its `__apply_unary__`."""
 
     __slots__ = ()
@@ -23,39 +22,39 @@ class Methods:
     grad: float
     label: str
 
-    def __apply_unary__(self, op: Op) -> Value:
+    def __apply_unary__(self, op: Op) -> ValueT:
         raise NotImplementedError
 
     # fmt: off
-    def __abs__(self) -> Value: return self.__apply_unary__(ops.absolute)
-    def exp(self) -> Value: return self.__apply_unary__(ops.exp)
-    def expm1(self) -> Value: return self.__apply_unary__(ops.expm1)
-    def log(self) -> Value: return self.__apply_unary__(ops.log)
-    def log1p(self) -> Value: return self.__apply_unary__(ops.log1p)
-    def sqrt(self) -> Value: return self.__apply_unary__(ops.sqrt)
-    def tanh(self) -> Value: return self.__apply_unary__(ops.tanh)
-    def sigmoid(self) -> Value: return self.__apply_unary__(ops.sigmoid)
-    def relu(self) -> Value: return self.__apply_unary__(ops.relu)
-    def leaky_relu(self, negative_slope: Value | float = 0.01) -> Value:
+    def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
+    def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)
+    def expm1(self) -> ValueT: return self.__apply_unary__(ops.expm1)
+    def log(self) -> ValueT: return self.__apply_unary__(ops.log)
+    def log1p(self) -> ValueT: return self.__apply_unary__(ops.log1p)
+    def sqrt(self) -> ValueT: return self.__apply_unary__(ops.sqrt)
+    def tanh(self) -> ValueT: return self.__apply_unary__(ops.tanh)
+    def sigmoid(self) -> ValueT: return self.__apply_unary__(ops.sigmoid)
+    def relu(self) -> ValueT: return self.__apply_unary__(ops.relu)
+    def leaky_relu(self, negative_slope: ValueT | float = 0.01) -> ValueT:
         return ops.leaky_relu(self, negative_slope)  # type: ignore[call-overload,no-any-return]
-    def softplus(self) -> Value: return self.__apply_unary__(ops.softplus)
-    def elu(self, alpha: Value | float = 1.0) -> Value:
+    def softplus(self) -> ValueT: return self.__apply_unary__(ops.softplus)
+    def elu(self, alpha: ValueT | float = 1.0) -> ValueT:
         return ops.elu(self, alpha)  # type: ignore[call-overload,no-any-return]
-    def gelu(self) -> Value: return self.__apply_unary__(ops.gelu)
-    def silu(self) -> Value: return self.__apply_unary__(ops.silu)
-    def erf(self) -> Value: return self.__apply_unary__(ops.erf)
-    def abs(self) -> Value: return self.__apply_unary__(ops.absolute)
-    def sin(self) -> Value: return self.__apply_unary__(ops.sin)
-    def cos(self) -> Value: return self.__apply_unary__(ops.cos)
-    def tan(self) -> Value: return self.__apply_unary__(ops.tan)
-    def asin(self) -> Value: return self.__apply_unary__(ops.asin)
-    def acos(self) -> Value: return self.__apply_unary__(ops.acos)
-    def atan(self) -> Value: return self.__apply_unary__(ops.atan)
-    def sinh(self) -> Value: return self.__apply_unary__(ops.sinh)
-    def cosh(self) -> Value: return self.__apply_unary__(ops.cosh)
-    def asinh(self) -> Value: return self.__apply_unary__(ops.asinh)
-    def acosh(self) -> Value: return self.__apply_unary__(ops.acosh)
-    def atanh(self) -> Value: return self.__apply_unary__(ops.atanh)
+    def gelu(self) -> ValueT: return self.__apply_unary__(ops.gelu)
+    def silu(self) -> ValueT: return self.__apply_unary__(ops.silu)
+    def erf(self) -> ValueT: return self.__apply_unary__(ops.erf)
+    def abs(self) -> ValueT: return self.__apply_unary__(ops.absolute)
+    def sin(self) -> ValueT: return self.__apply_unary__(ops.sin)
+    def cos(self) -> ValueT: return self.__apply_unary__(ops.cos)
+    def tan(self) -> ValueT: return self.__apply_unary__(ops.tan)
+    def asin(self) -> ValueT: return self.__apply_unary__(ops.asin)
+    def acos(self) -> ValueT: return self.__apply_unary__(ops.acos)
+    def atan(self) -> ValueT: return self.__apply_unary__(ops.atan)
+    def sinh(self) -> ValueT: return self.__apply_unary__(ops.sinh)
+    def cosh(self) -> ValueT: return self.__apply_unary__(ops.cosh)
+    def asinh(self) -> ValueT: return self.__apply_unary__(ops.asinh)
+    def acosh(self) -> ValueT: return self.__apply_unary__(ops.acosh)
+    def atanh(self) -> ValueT: return self.__apply_unary__(ops.atanh)
     # fmt: on
 
     def __pos__(self) -> Self:

@@ -1,0 +1,138 @@
+"""The house: imports point one way, and a private name stays in its file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "micrograd_like"
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(
+        path.read_text(encoding="utf-8")
+    )
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# The floors of the house: a file imports from its own floor and the ones before it.
+FLOORS = [
+    {"errors", "words", "numerics", "analytic"},
+    {"ops"},
+    {"modes"},
+    {"copying", "methods"},
+    {"engine"},
+    {"sums", "gradients"},
+    {"state", "losses", "nn", "optim"},
+    {"views", "checks", "compiler"},
+    {"training"},
+    {"datasets", "plots"},
+    {"cli"},
+    {"__init__"},
+    {"__main__"},
+]
+# What is imported late, within a function, from a floor further up.
+LATE = {("nn", "training.conversion")}
+
+
+def imports(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """What a file imports of the package: the other file, and the name taken from it ("" for all).
+
+    Imports within functions and for type checkers count.
+    """
+    here = name.split(".")[:-1]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        folder = [*here[: len(here) - node.level + 1], *(node.module or "").split(".")]
+        base = ".".join(part for part in folder if part)
+        for alias in node.names:
+            below = f"{base}.{alias.name}" if base else alias.name
+            if below in FILES or f"{below}.__init__" in FILES:
+                yield below if below in FILES else f"{below}.__init__", ""
+            else:
+                yield base if base in FILES else f"{base}.__init__".lstrip("."), alias.name
+
+
+def graph() -> dict[str, set[str]]:
+    return {
+        name: {other for other, _ in imports(name, tree) if (name, other) not in LATE}
+        for name, tree in FILES.items()
+    }
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """A circle among the arrows, or nothing."""
+    done: set[str] = set()
+
+    def search(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(arrows[name]):
+            if found := search(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next(filter(None, (search(name, []) for name in arrows)), [])
+
+
+def test_imports_make_no_circle() -> None:
+    assert circle(graph()) == []
+
+
+def test_a_circle_of_imports_would_be_found() -> None:
+    assert circle({**graph(), "numerics": {"nn"}})[:1] in (["nn"], ["numerics"])
+
+
+def floor(name: str) -> int:
+    room = name.split(".")[0]
+    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_imports_from_its_floor_and_those_below(name: str) -> None:
+    for other in graph()[name]:
+        assert floor(other) <= floor(name), other
+
+
+def foreign_privates(tree: ast.Module) -> set[str]:
+    """Names with a leading underscore that a file uses and does not define."""
+    own: set[str] = set()
+    used: dict[str, ast.Attribute] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                own.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                own.add(name)
+            case ast.Attribute(value=ast.Name("self" | "cls"), attr=name, ctx=ast.Store()):
+                own.add(name)
+            case ast.Assign(targets=[ast.Name("__slots__")], value=ast.Tuple(elts)):
+                own.update(slot.value for slot in elts if isinstance(slot, ast.Constant))
+            case ast.Attribute(value=ast.Name("sys" | "os" | "threading")):
+                pass  # the standard library's
+            case ast.Attribute(attr=name):
+                used[name] = node
+    return {name for name in used.keys() - own if name.startswith("_") and name[:2] != "__"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_private_name_crosses_a_file(name: str) -> None:
+    assert [taken for _, taken in imports(name, FILES[name]) if taken.startswith("_")] == []
+    assert foreign_privates(FILES[name]) == set()
+
+
+def test_a_private_name_that_crosses_would_be_found() -> None:
+    assert foreign_privates(ast.parse("from .engine import Value\nValue(1.0)._data")) == {"_data"}
+    assert foreign_privates(ast.parse("class A:\n  def f(self): self._x = 1\nA()._x")) == set()
+
+
+@pytest.mark.parametrize("room", ["views", "checks", "compiler", "training", "cli"])
+def test_a_room_says_what_it_is_for_and_where_to_begin(room: str) -> None:
+    words = ast.get_docstring(FILES[f"{room}.__init__"]) or ""
+    files = {name.split(".")[1] for name in FILES if name.startswith(f"{room}.")} - {"__init__"}
+    assert {name for name in files if f"`{name}.py`" not in words} == set()
