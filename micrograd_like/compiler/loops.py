@@ -40,7 +40,7 @@ from .nests import (
     plan,
     whole,
 )
-from .terms import joined, ordered, scaled, signed
+from .terms import joined, scaled, signed
 
 # Numba takes 0.7 ms for an operation that is written out: this many take about seven seconds, and
 # for more NumPy is the better choice.
@@ -54,13 +54,12 @@ from __future__ import annotations
 
 import math
 from math import inf, nan
+from math import inf as INF, nan as NAN  # as `numerics.py` has them
 
 import numpy as np
 from llvmlite import ir
 from numba import float64, njit
 from numba.extending import intrinsic
-
-INF, NAN = inf, nan
 
 
 @intrinsic
@@ -125,7 +124,6 @@ class _Part(NamedTuple):
 
 class _Printer:
     def __init__(self, lifted: Lifted, blocks: Blocks) -> None:
-        self.lifted = lifted
         self.blocks = blocks
         self.names = Counter(_RESERVED)  # how often each was asked for, or is in use
         self.name = {s.result.number: self._named(s.result.name) for s in lifted.statements}
@@ -151,21 +149,17 @@ class _Printer:
             if self.operations > MOST_OPERATIONS:
                 raise UnsuitableError("too much is written out for a compiler")
         for piece in self.plan.pieces:
-            self._copy(piece)
-        if single := self.blocks[0][1] == 0:
-            output = self.lifted.tape.outputs[0]
-            if isinstance(output, int):
-                array, place = self.lifted.array_of[output], self.lifted.place_of[output]
-                value = self._read(View(array, np.asarray(place)), ())
-            else:
-                value = self._read(output, ())
-            self._line(f"return {value.sign}{value.text}")
+            self._put_out(piece)
         arrays: dict[str, Any] = {}
         if self.data:
             arrays["data"] = np.concatenate(self.data)
         if self.places:
             # Unsigned, for which Numba has no check for indices from the end.
             arrays["places"] = np.concatenate(self.places).astype(np.uint64)
+        return self._finished(arrays, cached)
+
+    def _finished(self, arrays: dict[str, Any], cached: bool) -> Loops:
+        single = self.blocks[0][1] == 0
         signature = ["values", *(name for name, size in self.blocks if size), *arrays]
         kinds = ", ".join("uint64[::1]" if s == "places" else "float64[::1]" for s in signature)
         options = f"cache={cached}, nogil=True, error_model='numpy'"
@@ -244,12 +238,11 @@ class _Printer:
 
     def _element(self, statement: Statement) -> None:
         array, axes = statement.result, _axes(statement.result.shape)
-        value = self._value(statement, axes).text
+        value = self._value(statement, axes)
         if axes:
-            self.local[array.number] = self._define(value)
-            value = self.local[array.number].text
+            value = self.local[array.number] = self._define(value.text)
         if not axes or array.number in self.buffers:
-            self._store(array, axes, value)
+            self._store(array, axes, value.text)
 
     def _store(self, array: Array, axes: Axes, value: str, operator: str = "=") -> None:
         if axes:
@@ -467,12 +460,12 @@ class _Printer:
         if base or not terms:
             terms.append(signed(base))
         level = max((self.level[variable] for _, variable in steps), default=0)
-        return joined(ordered(terms)), level
+        return joined(terms), level
 
     # --- outputs ---
 
-    def _copy(self, piece: Piece) -> None:
-        """Fill in what was not computed in its place."""
+    def _put_out(self, piece: Piece) -> None:
+        """Fill in what was not computed in its place, or return it."""
         source, places, positions = piece.source, piece.places, piece.positions
         if isinstance(source, Array):
             buffer = self.buffers.get(source.number)
@@ -488,7 +481,9 @@ class _Printer:
             axes = (("i0", 0),)
             self._loop("i0", 0, len(positions))
         value = self._read(View(source, places) if isinstance(source, Array) else source, axes)
-        self._line(f"{piece.block}[{self._index(positions, axes)[0]}] = {value.sign}{value.text}")
+        index, _ = self._index(positions, axes)
+        target = f"{piece.block}[{index}] =" if piece.block else "return"
+        self._line(f"{target} {value.sign}{value.text}")
         self._close(len(axes))
 
 
@@ -501,7 +496,7 @@ def _indented(body: Body, depth: int) -> Iterable[str]:
 
 
 def _joined(parts: Sequence[_Part]) -> str:
-    return joined(ordered([(part.sign, part.text) for part in parts]))
+    return joined([(part.sign, part.text) for part in parts])
 
 
 def _divisor(size: int, most: int) -> int:

@@ -50,7 +50,10 @@ class Nest:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a block of outputs has at `positions`: an array's elements at `places`, or a number."""
+    """What a block of outputs has at `positions`: an array's elements at `places`, or a number.
+
+    Without a block it is the number that the program returns.
+    """
 
     block: str
     positions: Indices
@@ -275,18 +278,19 @@ def _reads(statement: Statement) -> Iterable[_Read]:
 
 
 def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
-    """The pieces that the blocks consist of: for each array, and then for each number."""
+    """The pieces of each array, then those of each constant, and last what is returned."""
     arrays = {array.number: array for array in lifted.array_of}
     found: dict[int | str, dict[str, list[tuple[int, int]]]] = {}
     start = 0
     for block, size in blocks:
-        for position, output in enumerate(lifted.tape.outputs[start : start + size]):
+        for position, output in enumerate(lifted.tape.outputs[start : start + (size or 1)]):
             key: int | str
             if isinstance(output, int):
                 key, place = lifted.array_of[output].number, int(lifted.place_of[output])
             else:
                 key, place = repr(output), 0
-            found.setdefault(key, {}).setdefault(block, []).append((place, position))
+            of_block = found.setdefault(key, {}).setdefault(block if size else "", [])
+            of_block.append((place, position))
         start += size or 1
     pieces = []
     for key in sorted(found, key=lambda key: isinstance(key, str)):
@@ -294,7 +298,7 @@ def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
         for block, pairs in found[key].items():
             places, positions = np.array(sorted(pairs)).T
             pieces.append(Piece(block, positions, source, places))
-    return pieces
+    return sorted(pieces, key=lambda piece: piece.block == "")
 
 
 def _is_simd(statement: Statement) -> bool:

@@ -26,6 +26,6 @@ def ordered(terms: Sequence[Signed]) -> list[Signed]:
 
 
 def joined(terms: Sequence[Signed]) -> str:
-    """The sum of the terms, in this order."""
-    (sign, text), *rest = terms
+    """The sum of the terms, ordered so."""
+    (sign, text), *rest = ordered(terms)
     return f"{sign}{text}" + "".join(f" {sign or '+'} {text}" for sign, text in rest)
