@@ -25,21 +25,8 @@ import numpy as np
 from ..ops import Op
 from . import rows
 from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
-from .nests import (
-    SHORT,
-    SUMMED,
-    Blocks,
-    Buffer,
-    Nest,
-    Piece,
-    affine,
-    at,
-    layout,
-    operands,
-    order,
-    plan,
-    whole,
-)
+from .nests import SHORT, Blocks, Buffer, Nest, Piece, plan
+from .strides import SUMMED, affine, at, layout, operands, order, whole
 from .terms import joined, scaled, signed
 
 # Numba takes 0.7 ms for an operation that is written out: this many take about seven seconds, and

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Final, Literal
+from itertools import chain
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
 from .lift import Array, Indices, Lifted, Statement, Term, View
 from .rows import is_vectorised
+from .strides import SUMMED, affine, layout, operands, order, through, whole
 
 SHORT: Final = 32  # a sum of so many products is written out
 _CHEAP: Final = 6  # so many operations are repeated rather than stored
@@ -81,8 +82,7 @@ def plan(lifted: Lifted, blocks: Blocks, names: Mapping[int, str]) -> Plan:
     return _Planner(lifted, blocks).plan(names)
 
 
-@dataclass(frozen=True)
-class _Read:
+class _Read(NamedTuple):
     """A statement reads a view; `elementwise` where each of its elements reads its own there."""
 
     statement: Statement
@@ -94,10 +94,10 @@ class _Planner:
     def __init__(self, lifted: Lifted, blocks: Blocks) -> None:
         self.lifted = lifted
         self.inputs = {a.number: Buffer("values", np.asarray(of)) for a, of in lifted.inputs}
+        reads = {statement: list(_reads(statement)) for statement in lifted.statements}
         self.readers: dict[int, list[_Read]] = defaultdict(list)
-        for statement in lifted.statements:
-            for read in _reads(statement):
-                self.readers[read.view.array.number].append(read)
+        for read in chain.from_iterable(reads.values()):
+            self.readers[read.view.array.number].append(read)
         self.pieces = _pieces(lifted, blocks)
         self.pieces_of: dict[int, list[Piece]] = defaultdict(list)  # each array
         for piece in self.pieces:
@@ -109,7 +109,7 @@ class _Planner:
         self.needs: dict[int, list[_Read]] = {}
         self.needed_by: dict[int, set[int]] = defaultdict(set)
         for statement in lifted.statements:
-            self._find_needs(statement)
+            self._find_needs(statement, reads[statement])
         self.strategies = {s.result.number: self._strategy(s) for s in lifted.statements}
 
     def plan(self, names: Mapping[int, str]) -> Plan:
@@ -131,9 +131,8 @@ class _Planner:
 
     # --- what is computed again ---
 
-    def _find_needs(self, statement: Statement) -> None:
+    def _find_needs(self, statement: Statement, reads: Sequence[_Read]) -> None:
         number = statement.result.number
-        reads = list(_reads(statement))
         cost = sum(1 + self.costs.get(read.view.array.number, 0) for read in reads)
         if cost <= _CHEAP and self._is_cheap(statement, cost):
             self.cheap[number], self.costs[number] = statement, cost
@@ -141,7 +140,7 @@ class _Planner:
         for read in reads:
             array, places = read.view.array, read.view.places
             for need in self.needs[array.number] if array.number in self.cheap else (read,):
-                view = read.view if need is read else _through(need.view, array, places)
+                view = read.view if need is read else through(need.view, array, places)
                 needs.append(_Read(statement, view, read.elementwise))
         if number not in self.cheap or self.pieces_of[number]:
             for need in needs:
@@ -308,70 +307,3 @@ def _is_simd(statement: Statement) -> bool:
 def _is_own(view: View, shape: tuple[int, ...]) -> bool:
     """Whether it is all of an array of this shape, each element in its place."""
     return view.array.shape == shape and np.array_equal(view.places, whole(view.array).places)
-
-
-# --- views, and the positions of their elements ---------------------------------------------------
-
-SUMMED: Final = -1  # the axis that a sum runs over, among those of its operands
-
-
-def operands(term: Term, axes: int) -> list[tuple[View, tuple[int, ...]]]:
-    """The views of a term, and which of the result's axes each of theirs is, or SUMMED."""
-    left, right = term.left, term.right
-    if term.kind == "matmul":
-        assert right is not None
-        rows, columns = (0, 1) if left.places.ndim == right.places.ndim == 2 else (0, 0)
-        pairs = ((left, rows), (right, columns))
-        return [(v, (axis, SUMMED) if v.places.ndim == 2 else (SUMMED,)) for v, axis in pairs]
-    own = (*range(axes), SUMMED) if term.kind == "total" else tuple(range(axes))
-    return [(view, own) for view in (left, right) if view is not None]
-
-
-def order(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes from the outer loop to the inner one, which is the longest."""
-    return (1, 0) if len(shape) == 2 and shape[0] > shape[1] else tuple(range(len(shape)))
-
-
-def layout(shape: tuple[int, ...]) -> Indices:
-    """The position of each element of a stored array, with the longer axis contiguous."""
-    axes = order(shape)
-    stored = np.arange(prod(shape)).reshape([shape[axis] for axis in axes])
-    return stored.transpose(np.argsort(axes)).reshape(-1)
-
-
-def whole(array: Array) -> View:
-    """All elements of an array, in its shape."""
-    return View(array, np.arange(array.size).reshape(array.shape))
-
-
-def at(places: Indices, statement: Statement) -> Statement:
-    """The statement for some elements of its result alone, of terms taken element by element."""
-
-    def of(view: View) -> View:
-        return _through(view, statement.result, places)
-
-    terms = [
-        Term(t.kind, t.coefficient, of(t.left), None if t.right is None else of(t.right))
-        for t in statement.terms
-    ]
-    return Statement(statement.result, constant=statement.constant, terms=terms)
-
-
-def _through(view: View, array: Array, places: Indices) -> View:
-    """What the view, an operand of all elements of the array, is at some of these elements."""
-    return View(view.array, np.broadcast_to(view.places, array.shape).reshape(-1)[places])
-
-
-def affine(positions: Indices) -> tuple[int, tuple[int, ...]] | None:
-    """The base and strides of positions that are base + Σ stride · index; None if they are not."""
-    base = int(positions.flat[0])
-    regular = np.full((1,) * positions.ndim, base)
-    strides = []
-    for axis, size in enumerate(positions.shape):
-        second = [0] * positions.ndim
-        second[axis] = min(1, size - 1)
-        stride = int(positions[tuple(second)]) - base
-        strides.append(stride)
-        steps = stride * np.arange(size)
-        regular = regular + steps.reshape([-1 if a == axis else 1 for a in range(positions.ndim)])
-    return (base, tuple(strides)) if np.array_equal(regular, positions) else None

@@ -91,7 +91,7 @@ FUNCTIONS: Final[dict[str, Any]] = {
 def sources(ops: Iterable[Op]) -> list[str]:
     """The texts of the functions that these operations call, as they are written for Numba."""
     called = set().union(*(_called(op.numba) for op in ops))
-    return [inspect.getsource(function) for name, function in FUNCTIONS.items() if name in called]
+    return [_text(name) for name in FUNCTIONS if name in called]
 
 
 def is_vectorised(op: Op) -> bool:
@@ -111,5 +111,10 @@ def _called(template: str) -> frozenset[str]:
         calls = [node for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Call)]
         new = {ast.unparse(call.func) for call in calls} - called
         called |= new
-        texts += [inspect.getsource(FUNCTIONS[name]) for name in new & FUNCTIONS.keys()]
+        texts += map(_text, new & FUNCTIONS.keys())
     return frozenset(called)
+
+
+@cache
+def _text(name: str) -> str:
+    return inspect.getsource(FUNCTIONS[name])

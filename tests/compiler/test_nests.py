@@ -13,7 +13,8 @@ np = pytest.importorskip("numpy")
 
 from test_loops import leaves, numbered  # noqa: E402
 
-from micrograd_like.compiler.nests import affine, layout, order, plan  # noqa: E402
+from micrograd_like.compiler.nests import plan  # noqa: E402
+from micrograd_like.compiler.strides import affine, layout, order  # noqa: E402
 
 
 def planned(outputs, inputs, wrt=None):
