@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, cached_property, reduce
 from typing import Any
 
 Expression = ast.expr
@@ -27,7 +27,7 @@ class Assignment:
     moves: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """`program(arguments)`: what it assigns, what it returns, and the constants that it reads.
 
@@ -40,7 +40,7 @@ class Source:
     constants: Mapping[str, Any]
     masked: bool
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The source, as Python."""
         lines = [f"{text(a.target)} {a.operator} {text(a.value)}" for a in self.assignments]
@@ -82,8 +82,10 @@ class Source:
 
 def name(text: str) -> Expression:
     """A name, with its modules before it: x, or np.inf."""
+    if "." not in text:
+        return ast.Name(text)
     module, _, last = text.rpartition(".")
-    return ast.Attribute(name(module), last) if module else ast.Name(last)
+    return ast.Attribute(name(module), last)
 
 
 def number(x: float) -> Expression:
@@ -190,11 +192,17 @@ def signed_terms(x: Expression) -> list[tuple[bool, Expression]]:
 
 def text(x: Expression) -> str:
     """As Python, with more parentheses than it needs, so that products of matrices stand out."""
+    if isinstance(x, ast.Name):
+        return x.id
+    if isinstance(x, ast.Constant):
+        return f'"{x.value}"' if isinstance(x.value, str) else repr(x.value)
     match x:
-        case ast.Name(id):
-            return id
+        case ast.Subscript(value):
+            return f"{_factor(value)}[{index_text(x)}]"
         case ast.Attribute(value, attr):
             return f"{_factor(value)}.{attr}"
+        case ast.Call(function, arguments):
+            return f"{text(function)}({', '.join(map(text, arguments))})"
         case ast.UnaryOp(_, operand):
             return f"-{_negated(operand)}"
         case ast.BinOp(_, ast.Add() | ast.Sub()):
@@ -208,18 +216,15 @@ def text(x: Expression) -> str:
             return f"{_factor(left)} {sign} {_factor(right)}"
         case ast.Compare(left, _, (right,)):
             return f"{_factor(left)} > {_factor(right)}"
-        case ast.Call(function, arguments):
-            return f"{text(function)}({', '.join(map(text, arguments))})"
-        case ast.Subscript(value):
-            return f"{_factor(value)}[{index_text(x)}]"
+        case ast.Slice(start, stop, step):
+            ends = ":".join("" if end is None else text(end) for end in (start, stop))
+            return ends if step is None else f"{ends}:{text(step)}"
         case ast.List(elements):
             return f"[{', '.join(map(text, elements))}]"
         case ast.Dict(keys, values):
             pairs = zip(filter(None, keys), values, strict=True)
             lines = "".join(f"        {text(key)}: {text(value)},\n" for key, value in pairs)
             return f"{{\n{lines}    }}"
-        case ast.Constant(str(value)):
-            return f'"{value}"'
     return ast.unparse(x)
 
 
@@ -233,8 +238,10 @@ def _factor(x: Expression) -> str:
 
 
 def _term(x: Expression) -> str:
-    loose = isinstance(x, ast.Compare) or len(signed_terms(x)) > 1
-    return _factor(x) if loose else text(x)
+    sum_or_comparison = isinstance(x, ast.Compare) or (
+        isinstance(x, ast.BinOp) and isinstance(x.op, (ast.Add, ast.Sub))
+    )
+    return _factor(x) if sum_or_comparison else text(x)
 
 
 def _negated(x: Expression) -> str:
@@ -245,35 +252,42 @@ def _negated(x: Expression) -> str:
 # --- templates of the table of operations ---------------------------------------------------------
 
 
-class Template(ast.NodeTransformer):
+@dataclass(frozen=True, slots=True)
+class Template:
     """How an operation is written: `arguments` are put in, and functions are what `named` says.
 
     An argument of a variadic operation is all that there are.
     """
 
-    def __init__(
-        self, arguments: Mapping[str, Sequence[Expression]], named: Callable[[str], str]
-    ) -> None:
-        self.arguments = arguments
-        self.named = named
+    arguments: Mapping[str, Sequence[Expression]]
+    named: Callable[[str], str]
 
     def filled(self, template: str) -> Expression:
-        tree = ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
-        filled: Expression = self.visit(tree)
-        return filled
+        return self._put(_parsed(template))
 
-    def visit_Name(self, node: ast.Name) -> Expression:
-        (only,) = self.arguments[node.id.removeprefix(_ARGUMENT)]
-        return only
+    def _put(self, x: Expression) -> Expression:
+        match x:
+            case ast.Name():
+                (only,) = self._all(x)
+                return only
+            case ast.Call(function, given):
+                every = [part for argument in given for part in self._all(argument)]
+                return call(self.named(ast.unparse(function)), *every)
+            case ast.BinOp(left, op, right):
+                return ast.BinOp(self._put(left), op, self._put(right))
+            case ast.UnaryOp(op, operand):
+                return ast.UnaryOp(op, self._put(operand))
+        return x
 
-    def visit_Call(self, node: ast.Call) -> Expression:
-        given: list[Expression] = []
-        for argument in node.args:
-            if isinstance(argument, ast.Name):
-                given += self.arguments[argument.id.removeprefix(_ARGUMENT)]
-            else:
-                given.append(self.visit(argument))
-        return call(self.named(ast.unparse(node.func)), *given)
+    def _all(self, x: Expression) -> Sequence[Expression]:
+        if isinstance(x, ast.Name):
+            return self.arguments[x.id.removeprefix(_ARGUMENT)]
+        return [self._put(x)]
 
 
 _ARGUMENT = "argument_"
+
+
+@cache
+def _parsed(template: str) -> Expression:
+    return ast.parse(template.replace("@", _ARGUMENT), mode="eval").body

@@ -13,7 +13,6 @@ What comes out is the lifted form: see `form.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -163,7 +162,8 @@ class _Lifter:
         """Add the statement whose result has this shape, and these members in this order."""
         unnamed = Statement(Array(-1, shape, members.tolist(), None, ""), **computed)
         name = self.names.of(unnamed, self._array_so_far)
-        self.statements.append(replace(unnamed, result=self._new(shape, members, name=name)))
+        result = self._new(shape, members, name=name)
+        self.statements.append(Statement(result, **computed))
 
     def _lift_group(self, members: list[int]) -> None:
         if isinstance(self.tape.assignments[members[0] - self.tape.inputs], Call):

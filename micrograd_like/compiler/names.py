@@ -178,11 +178,10 @@ class ResultNames:
 
     def _derivative(self, members: Sequence[int], array: Callable[[int], Array | None]) -> str:
         """D before the name of the array whose derivative this is, if it is that of one array."""
-        counts: Counter[Array | None] = Counter()
-        for _, number in sorted(p for m in members for p in self.primals.get(m, ())):
-            counts[array(number)] += 1
-        if not counts:
+        pairs = sorted(pair for member in members for pair in self.primals.get(member, ()))
+        if not pairs:
             return ""
+        counts = Counter(array(number) for _, number in pairs)
         primal, count = counts.most_common(1)[0]
         known = primal is not None and primal.name != "" and count == len(members)
         return f"d{primal.name}" if primal is not None and known else ""

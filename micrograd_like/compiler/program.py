@@ -140,6 +140,7 @@ class Program:
             return
         from .lift import lift
 
+        self._np = require_numpy()
         self._lifted = lift(tape, arrays, derivative_of, adjoints)
         if backend == "numba":
             from .native import native
@@ -183,7 +184,7 @@ class Program:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
             return self._run_python(values, check)
-        np = require_numpy()
+        np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
             values = as_floats(values)
         if values.shape != (self._tape.inputs,):

@@ -125,6 +125,7 @@ class _Reader:
         uses = Counter[Any](outputs)  # of numbers, too, which does no harm
         uses.update(chain.from_iterable(operands_of))
         add, mul = ops.add, ops.mul
+        place: Callable[[Any, int], int] = references.get
         for node, operands in zip(order, operands_of, strict=True):
             op = node.op
             if op is None:
@@ -133,7 +134,8 @@ class _Reader:
                 continue
             # Sums and products of two entries are nearly all there is: in short.
             if op is add or op is mul:
-                i, j = [references.get(a, _CONSTANT) for a in operands]  # type: ignore[arg-type]
+                x, y = operands
+                i, j = place(x, _CONSTANT), place(y, _CONSTANT)
                 if i >= 0 and j >= 0:
                     key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
                     if (number := known.get(key)) is None:
