@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..ops import Op
-from .straight import unrefusing
+from .rows import unrefusing
 
 
 def logsumexp(xp: Any, *xs: Any) -> Any:

@@ -105,7 +105,7 @@ class Program:
     `function` is what runs it, without a look at its arguments: from an array (a list, for
     "python") to the output, or the output and its gradient; for "jax" of JAX arrays, and pure.
     `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has operations
-    of the user's or is too irregular to be compiled in seconds.
+    that are not written for Numba (`Op.numba`), or is too irregular to be compiled in seconds.
     """
 
     source: str
@@ -144,7 +144,7 @@ class Program:
         self._np = require_numpy()
         self._lifted = lift(tape, arrays, derivative_of, adjoints)
         if backend == "numba":
-            from .loops import native
+            from .native import native
 
             self._native = native(self._lifted, blocks, jacobian)
             if self._native is not None:

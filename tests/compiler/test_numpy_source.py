@@ -34,7 +34,7 @@ from micrograd_like import (
     ops,
     tanh,
 )
-from micrograd_like.compiler.straight import unrefusing
+from micrograd_like.compiler.rows import unrefusing
 
 
 def test_a_mask_hides_no_nan_from_a_gradient_that_is_finite_elsewhere():
