@@ -514,7 +514,6 @@ def test_parallel_edges_are_one_where_there_are_many() -> None:
     assert draw(few).source.count('"node-0" -> ') == 6
     source = draw(many).source
     assert source.count('"node-0" -> ') == 1
-    assert "80 edges" in source
     assert source.count('"node-1" -> ') == 2
 
 
