@@ -82,13 +82,12 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     drawn = draw(twins[-1], **drawing)
     svg = drawn.svg  # before the boxes are asked for: drawing may have to merge some
     name = passes.backward[0].name
-    name = name if len(name) <= 200 else f"{name[:200]}…"
     title, alt = f"{name}, step by step", f"Graph of {name}: {len(twins)} nodes"
     data = {
         "nodes": [
             (
-                event.writer.text(event.node),
                 event.name,
+                event.node.label or event.name,
                 drawn.box(twin),
                 [edge.operand for edge in event.edges],
             )
@@ -123,7 +122,7 @@ def _row(event: Event, place: dict[Value, int]) -> tuple[Any, ...]:
 
 
 def _caption(event: Event) -> str:
-    name = event.writer.text(event.node)
+    name = event.name
     if not isinstance(event, Backward):
         return f"{name} is {'computed' if event.node.op else 'given'}"
     if not event.node.op:

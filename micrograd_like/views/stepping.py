@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from ..engine import Value, topological_order
@@ -32,7 +31,6 @@ T = TypeVar("T")
 
 _LONGEST_NAME = 40  # in a formula
 _MOST_TERMS = 5  # of a sum, of a call, and of the lines about one node
-_LONGEST_PASS = 40  # in a `repr`
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RIGHT_TO_LEFT = re.compile(
     "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc\U00010800-\U00010fff]"
@@ -73,7 +71,8 @@ class Transfer:
     @property
     def symbols(self) -> str:
         """The local derivative in symbols; "" where it is just a number, or data was changed."""
-        return self.writer.partial(self.child, self.operand)
+        found = self.writer.partials(self.child)[self.operand]
+        return "" if found is None or found.number is not None else found.text
 
     @property
     def partial(self) -> str:
@@ -96,11 +95,8 @@ class Transfer:
         """The chain rule along this edge: ∂L/∂a += ∂L/∂d · ∂d/∂a = 4.0 · (-3.0) = -12.0."""
         return _plain([("", self.pieces)])
 
-    def __str__(self) -> str:
-        return self.formula
-
     def __repr__(self) -> str:
-        return f"<Transfer {self.formula}>"
+        return self.formula
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -123,8 +119,8 @@ class Event:
 
     @property
     def name(self) -> str:
-        """The node's label, or v1, v2, ... where it has none; unique in the graph."""
-        return self.writer.name(self.node)
+        """The node's label in one short line, or v1, v2, ...; unique in the graph."""
+        return self.writer.text(self.node)
 
     @property
     def lines(self) -> list[Line]:
@@ -136,37 +132,24 @@ class Event:
         """The lines in one."""
         return _plain(self.lines)
 
-    def __str__(self) -> str:
-        return self.formula
-
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.index}: {self.formula}>"
+        return self.formula
 
 
 class Forward(Event):
     """A leaf is given, or a node computed."""
 
-    __slots__ = ()
     phase = "forward"
-
-    @property
-    def symbols(self) -> str:
-        """What the node is in terms of its operands: d = a·b. A leaf's is its name."""
-        return self.writer.symbols(self.node)
-
-    @property
-    def numbers(self) -> str:
-        """The same with numbers for names; "" for a leaf, and where data was changed since."""
-        return self.writer.numbers(self.node)
 
     @property
     def lines(self) -> list[Line]:
         """Symbols, numbers and result: d = a·b = 2.0 · (-3.0) = -6.0."""
+        symbols = self.writer.symbols(self.node)
         result: Piece = ("result", numeral(self.after))
         if not self.node.op:
-            return [("", [("", f"{self.symbols} = "), result])]
-        numbers = self.numbers
-        lines: list[Line] = [("", [("", self.symbols)])]
+            return [("", [("", f"{symbols} = "), result])]
+        numbers = self.writer.numbers(self.node)
+        lines: list[Line] = [("", [("", symbols)])]
         if numbers:
             lines.append(("more", [("", f"= {numbers}")]))
         lines.append(("more", [("", "= "), result]))
@@ -185,11 +168,6 @@ class Backward(Event):
     phase = "backward"
 
     adjoint: float
-
-    @property
-    def symbols(self) -> str:
-        """The adjoint's name: ∂L/∂a."""
-        return "/".join(self.writer.ratio(self.node))
 
     @property
     def lines(self) -> list[Line]:
@@ -218,27 +196,18 @@ class Steps(list[Event]):
         self.forward = forward
         self.backward = backward
 
-    def _text(self, longest: int) -> str:
-        """A line for each formula; of longer passes the first and the last ones."""
+    def __str__(self) -> str:
+        """A line for each formula."""
         width = len(str(len(self)))
         indent = "\n" + " " * (width + 2)
-        gap = "... {} more; print(steps) shows all"
         lines: list[str] = []
         for events in (self.forward, self.backward):
-            shown = events if len(events) <= longest else first_and_last(events, gap, 20, 10)
             lines.append(events[0].phase)
-            lines += [
-                e if isinstance(e, str) else f"{e.index + 1:{width}}  {e}".replace("\n", indent)
-                for e in shown
-            ]
+            lines += [f"{e.index + 1:{width}}  {e}".replace("\n", indent) for e in events]
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self._text(len(self))
-
     def __repr__(self) -> str:
-        """The text, of which a long pass shows the first and the last lines."""
-        return self._text(_LONGEST_PASS)
+        return f"<{len(self)} steps: print(steps) shows them>"
 
 
 def steps(root: Value, seed: float = 1.0) -> Steps:
@@ -250,7 +219,7 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     >>> L = (a * b).tanh()
     >>> L.label = "L"
-    >>> steps(L)
+    >>> print(steps(L))
     forward
     1  a = 2.0
     2  b = -3.0
@@ -271,7 +240,8 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     adjoint = dict.fromkeys(order, 0.0)
     adjoint[root] = number(seed)
     edges: dict[Value, list[Transfer]] = {}
-    for node in reversed(order):
+    backward = []
+    for index, node in enumerate(reversed(order), len(order)):
         g = adjoint[node]
         pairs = iter(node.edges)
         edges[node] = transfers = []
@@ -281,15 +251,12 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
                 before = adjoint[parent]
                 adjoint[parent] = after = before + g * d
                 transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
+        before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
+        after = g if node.op else g + before
+        backward.append(Backward(index, node, before, after, transfers, writer, g))
     forward = [
         Forward(i, node, None, node.data, edges[node], writer) for i, node in enumerate(order)
     ]
-    backward = []
-    for i, node in enumerate(reversed(order), len(order)):
-        g = adjoint[node]
-        before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
-        after = g if node.op else g + before
-        backward.append(Backward(i, node, before, after, edges[node], writer, g))
     return Steps(forward, backward)
 
 
@@ -297,28 +264,15 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
 
 
 class Writer:
-    """What the events of one graph share to write themselves: the names, made at the first use."""
+    """What the events of one graph share to write themselves: the names of its nodes."""
 
     def __init__(self, root: Value, order: list[Value]) -> None:
         self._root = root
-        self._order = order
-        self._last: tuple[Value, Sequence[Expression | None]] | None = None
-
-    @cached_property
-    def _names(self) -> dict[Value, str]:
-        return names(self._order)
-
-    @cached_property
-    def _texts(self) -> dict[Value, str]:
-        return {node: _inline(name) for node, name in self._names.items()}
-
-    def name(self, node: Value) -> str:
-        """The node's label, or v1, v2, ... where it has none."""
-        return self._names[node]
+        self._names = names(order, _inline)
 
     def text(self, node: Value) -> str:
-        """The name as it stands in a line."""
-        return self._texts[node]
+        """The node's name as it stands in a line: its label, or v1, v2, ... where it has none."""
+        return self._names[node]
 
     def atom(self, node: Value) -> str:
         """The name, in parentheses if it looks like more than a name: (x1·w1)."""
@@ -331,7 +285,7 @@ class Writer:
 
     def symbols(self, node: Value) -> str:
         """What the node is in terms of the names of its operands: d = a·b. A leaf's is its name."""
-        written = formula(node, self._texts, most=_MOST_TERMS)
+        written = formula(node, self._names, most=_MOST_TERMS)
         return " = ".join(filter(None, [self.text(node), written]))
 
     def numbers(self, node: Value) -> str:
@@ -341,17 +295,8 @@ class Writer:
         operands = {a: a.data for a in node.operands if isinstance(a, Value)}
         return formula(node, operands, digits=4, spaced=True, most=_MOST_TERMS)
 
-    def partial(self, node: Value, i: int) -> str:
-        """The local derivative by operand i in symbols, "" if it is a number or data has changed.
-
-        The last node's are kept: each of a thousand edges into a sum would make all of them.
-        """
-        if self._last is None or self._last[0] is not node:
-            self._last = node, self._partials(node)
-        partial = self._last[1][i]
-        return "" if partial is None or partial.number is not None else partial.text
-
-    def _partials(self, node: Value) -> Sequence[Expression | None]:
+    def partials(self, node: Value) -> Sequence[Expression | None]:
+        """The local derivative by each operand in symbols; None where data has changed."""
         assert node.op is not None
         if is_stale(node):
             return [None] * len(node.operands)

@@ -458,7 +458,7 @@ def test_labels_are_text_whatever_they_look_like(open_page: Callable[[str], Page
     root = leaves[0]
     for leaf in leaves[1:]:
         root = root + leaf
-    root.label = "</title><script>window.planted = 4</script>"
+    root.label = "</title><script>planted = 4</script>"
     page = open_page(player(root).html)
     assert page.driver.title == f"{root.label}, step by step"
     page.walk("next", 2 * len(topological_order(root)))
