@@ -29,7 +29,7 @@ _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
 _MODULE_PATH = re.compile(r"^(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
-_NEURON = re.compile(r"neurons\[\d{1,9}\]$")
+_NEURON = re.compile(r"neurons\[\d+\]")
 _LONGEST_PATH = 1000
 
 
@@ -94,11 +94,6 @@ class Box:
     title: str = ""  # the path of a module
     nodes: list[Value] = field(default_factory=list)
     sources: Counter[Box] = field(default_factory=Counter)  # how many edges come from which boxes
-
-
-def is_neuron(path: str) -> bool:
-    """Whether the path of a module is that of a neuron in a list."""
-    return _NEURON.search(path) is not None
 
 
 def layer_of(path: str) -> str:

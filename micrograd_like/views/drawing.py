@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import chain, repeat
@@ -26,6 +25,7 @@ from ..errors import InputError, OperandError, RendererError
 from ..gradients import listed
 from ..numerics import is_count
 from ..state import write_atomically
+from ..words import printable
 from .algebra import formula
 from .boxes import Box, Collapse, Graph, box_count, grouped, planned, stem
 from .names import numeral
@@ -140,10 +140,9 @@ class Drawing:
         It is `node-K` where the box is of that node alone, the K-th in topological order. Raises
         InputError if the node is not in the graph.
         """
-        try:
-            return self._boxes[node]
-        except KeyError:
-            raise InputError(f"{node!r} is not in this drawing") from None
+        if node not in self._boxes:
+            raise InputError(f"{node!r} is not in this drawing")
+        return self._boxes[node]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture, in the format that the suffix of `path` names (.dot: the source).
@@ -223,20 +222,24 @@ class _Picture:
         for box in self.boxes:
             if box.kind == "node":
                 self._edges(box, show_constants)
-            else:
-                for source in box.sources:
-                    self._edge_of_many(source, box)
+            for source in box.sources:
+                if not self._apart(source, box):
+                    style = "dashed" if source.kind == "more" else "solid"
+                    dot.edge(source.id, box.id, style=style)
         return str(dot.source)
 
+    def _apart(self, source: Box, box: Box) -> bool:
+        """Whether each edge between two boxes is drawn, rather than one for all of them."""
+        return source.kind == box.kind == "node" and box.sources[source] <= _MANY_OPERANDS
+
     def _edges(self, box: Box, show_constants: bool) -> None:
-        """The edges to a node's box, and its constants."""
+        """The edges that are drawn one by one to a node's box, and its constants."""
         (node,) = box.nodes
         place = self.graph.index[node]
         constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
         if len(constants) > _MANY_CONSTANTS:
             constants = {min(constants): f"{len(constants):,} numbers"}
         edges = iter(node.edges)
-        drawn: set[Box] = set()
         for k, operand in enumerate(node.operands):
             edge = f"edge-{place}-{k}"
             if not isinstance(operand, Value):
@@ -245,11 +248,8 @@ class _Picture:
                 continue
             parent, d = next(edges)
             source = self.box_of[parent]
-            if source.kind == "node" and box.sources[source] <= _MANY_OPERANDS:
+            if self._apart(source, box):
                 self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
-            elif source not in drawn:
-                drawn.add(source)
-                self._edge_of_many(source, box)
 
     def _constant(self, box: Box, name: str, edge: str, text: str) -> None:
         self.dot.node(
@@ -257,10 +257,6 @@ class _Picture:
             fontsize="10", fontcolor=_GREY,
         )  # fmt: skip
         self.dot.edge(name, box.id, id=edge, style="dashed")
-
-    def _edge_of_many(self, source: Box, box: Box) -> None:
-        """The edge that stands for all those from one box to another."""
-        self.dot.edge(source.id, box.id, style="dashed" if source.kind == "more" else "solid")
 
     # --- what a box says ---
 
@@ -353,21 +349,16 @@ class _Picture:
 
     def _formula(self, node: Value) -> str:
         """The operation, with the names of what it was applied to if there is room for them."""
-        assert node.op is not None
-        if len(node.operands) > _MANY_OPERANDS:
-            return _generic(node)
-        written = formula(node, self.graph.names, digits=4)
-        return written if len(written) <= _LONGEST_FORMULA else _generic(node)
+        named = len(node.operands) <= _MANY_OPERANDS
+        written = formula(node, self.graph.names, digits=4) if named else ""
+        return written if 0 < len(written) <= _LONGEST_FORMULA else _generic(node)
 
 
 def _generic(node: Value) -> str:
     """The operation in general terms: w·x + b, x - y, tanh(x)."""
     assert node.op is not None
-    if node.op.arity is None and "@" in node.op.text:
-        return f"{node.op.name}(…)"
     if node.op.arity is None:
-        weights = node.operands[: len(node.operands) // 2]
-        return "Σ x" if all(w == 1.0 for w in weights) else node.op.text
+        return node.op.text if node.op is ops.affine_row else f"{node.op.name}(…)"
     letters = zip(dict.fromkeys(node.parents), chain("xyzuvwabcd", repeat("…")), strict=False)
     return formula(node, dict(letters), digits=4)
 
@@ -380,17 +371,9 @@ def _small(text: str) -> str:
     return f'<font point-size="9" color="{_GREY}">{text}</font>'
 
 
-def _clean(text: str) -> str:
-    """`text` in one line, without what XML or UTF-8 cannot hold."""
-    text = text.replace("\r\n", "\n").replace("\n", "↵").replace("\t", " ")
-    return "".join(
-        c if c.isprintable() or c in "\u200c\u200d\u200e\u200f" else "\ufffd" for c in text
-    )
-
-
 def _shown(text: str, length: int = 44) -> str:
-    """`text` as part of a label in Graphviz's HTML: escaped, and no longer than `length`."""
-    text = _clean(text)
+    """`text` as part of a label in Graphviz's HTML: in a short line, escaped, as UTF-8 allows."""
+    text = printable(text.replace("\r\n", "\n").replace("\n", "↵"))
     if len(text) > length:
         text = f"{text[: length - 1]}…"
     # Graphviz replaces \\N and the like even here; a doubled backslash is one. A text of nothing
@@ -409,8 +392,7 @@ _INSTALL = (
 
 def renderer() -> str:
     """The path of `dot`, or of the program of the `svg` extra. Raises RendererError."""
-    # An environment's programs need not be on PATH.
-    beside = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    beside = str(Path(sys.executable).parent)  # an environment's programs need not be on PATH
     port = "graphviz-pure"
     found = shutil.which("dot") or shutil.which(port) or shutil.which(port, path=beside)
     if found is None:
