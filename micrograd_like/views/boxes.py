@@ -137,19 +137,13 @@ def _alike(graph: Graph, groups: Groups) -> Groups:
     for node in graph.order:
         if node in groups or node in graph.roots:
             continue
-        key: tuple[Any, ...]
-        if node.op is None:
-            key = ("leaf", node in graph.parameters, stem(node.label))
-        else:
+        inner = [p for p in node.parents if p.op is ops.add and graph.uses[p] == 1 and p in result]
+        if node.op is ops.add and inner:
             # A sum of many terms is one group, however it was added up.
-            terms = [
-                p
-                for p in node.parents
-                if node.op is ops.add and p.op is ops.add and graph.uses[p] == 1 and p in result
-            ]
-            if terms:
-                result[node] = result[terms[0]]
-                continue
+            result[node] = result[inner[0]]
+            continue
+        key: tuple[Any, ...] = ("leaf", node in graph.parameters, stem(node.label))
+        if node.op is not None:
             sources = [
                 groups.get(a) or result.get(a) or graph.index[a] if isinstance(a, Value) else None
                 for a in node.operands

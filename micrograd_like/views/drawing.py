@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal, get_args
@@ -94,8 +94,7 @@ def draw(
         ids = {node: box.id for node, box in picture.box_of.items()}
         return picture.source(direction, show_constants), ids
 
-    limit = min(max_nodes, box_count(graph, groups))
-    return Drawing(*drawn(limit), partial(drawn, max(1, limit // 4)))
+    return Drawing(drawn, min(max_nodes, box_count(graph, groups)))
 
 
 def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
@@ -116,15 +115,11 @@ class Drawing:
     is given up, and the graph cut to a quarter of the boxes; then `source` is what was drawn.
     """
 
-    def __init__(
-        self,
-        source: str,
-        boxes: dict[Value, str],
-        smaller: Callable[[], tuple[str, dict[Value, str]]],
-    ) -> None:
-        self.source = source
-        self._boxes = boxes  # their ids
-        self._smaller = smaller
+    def __init__(self, drawn: Callable[[int], tuple[str, dict[Value, str]]], limit: int) -> None:
+        """`drawn` gives the source with so many boxes at most, and the id of each node's box."""
+        self._drawn = drawn
+        self._limit = limit
+        self.source, self._boxes = drawn(limit)
 
     @cached_property
     def svg(self) -> str:
@@ -165,7 +160,7 @@ class Drawing:
             try:
                 return rendered(self.source, suffix)
             except subprocess.TimeoutExpired:
-                self.source, self._boxes = self._smaller()
+                self.source, self._boxes = self._drawn(max(1, self._limit // 4))
         raise RendererError(
             f"the layout takes longer than {LAYOUT_SECONDS:g} seconds: "
             "draw with a smaller max_nodes, or with collapse"

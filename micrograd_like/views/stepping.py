@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from ..engine import Value, topological_order
 from ..gradients import is_stale
@@ -103,19 +103,25 @@ class Transfer:
 class Event:
     """One node's turn in one of the passes: number `index` of all the steps, counted from 0.
 
-    `before` and `after` are the node's value (None before it is computed) in the forward pass and
-    its `.grad` in the backward pass: a leaf's adds to what it held, any other starts at 0.
-    `edges` are those to its parents, the same ones in both passes.
+    In the forward pass a leaf is given or a node computed: `before` is None, `after` its value and
+    `adjoint` None. In the backward pass `adjoint`, the derivative of the root with respect to the
+    node, is complete: it is handed on to the parents, or added to a leaf's `.grad`. There `before`
+    and `after` are the `.grad`: a leaf's adds to what it held, any other starts at 0.
+    `edges` are those to the parents, the same ones in both passes.
     """
-
-    phase: ClassVar[str]
 
     index: int
     node: Value
     before: float | None
     after: float
+    adjoint: float | None
     edges: Sequence[Transfer]
     writer: Writer
+
+    @property
+    def phase(self) -> str:
+        """Either "forward" or "backward"."""
+        return "forward" if self.adjoint is None else "backward"
 
     @property
     def name(self) -> str:
@@ -124,74 +130,40 @@ class Event:
 
     @property
     def lines(self) -> list[Line]:
-        """The formula about the node, without its edges."""
-        raise NotImplementedError
+        """The formula about the node, without its edges: the operation, or the adjoint."""
+        writer, node, is_leaf = self.writer, self.node, not self.node.op
+        result: Piece = ("result", numeral(self.after))
+        if self.adjoint is not None:
+            adjoint: Piece = ("adjoint", *writer.ratio(node))
+            role = "result" if is_leaf else "adjoint"
+            lines: list[Line] = [("", [adjoint, ("", " = "), (role, numeral(self.adjoint))])]
+            if is_leaf and self.before:  # the leaf held a gradient
+                lines.append(("", [("", f"{writer.atom(node)}.grad += "), adjoint]))
+                numbers = f"= {factor(self.before)} + {factor(self.adjoint)} = "
+                lines.append(("more", [("", numbers), result]))
+            return lines
+        if is_leaf:
+            return [("", [("", f"{self.name} = "), result])]
+        lines = [("", [("", writer.symbols(node))])]
+        if numbers := writer.numbers(node):
+            return [*lines, ("more", [("", f"= {numbers}")]), ("more", [("", "= "), result])]
+        note = "(as recorded: data was changed since)"
+        return [*lines, ("more", [("", "= "), result]), ("note", [("", note)])]
 
     @property
     def formula(self) -> str:
-        """The lines in one."""
-        return _plain(self.lines)
+        """The lines in one, and in the backward pass one for each edge (see `few`)."""
+        edges = [] if self.adjoint is None else few(self.edges)
+        return "\n".join([_plain(self.lines), *(f"  {edge}" for edge in edges)])
 
     def __repr__(self) -> str:
         return self.formula
 
 
-class Forward(Event):
-    """A leaf is given, or a node computed."""
-
-    phase = "forward"
-
-    @property
-    def lines(self) -> list[Line]:
-        """Symbols, numbers and result: d = a·b = 2.0 · (-3.0) = -6.0."""
-        symbols = self.writer.symbols(self.node)
-        result: Piece = ("result", numeral(self.after))
-        if not self.node.op:
-            return [("", [("", f"{symbols} = "), result])]
-        numbers = self.writer.numbers(self.node)
-        lines: list[Line] = [("", [("", symbols)])]
-        if numbers:
-            lines.append(("more", [("", f"= {numbers}")]))
-        lines.append(("more", [("", "= "), result]))
-        if not numbers:
-            lines.append(("note", [("", "(as recorded: data was changed since)")]))
-        return lines
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class Backward(Event):
-    """A node's adjoint is complete: it is handed on to its parents, or added to a leaf's `.grad`.
-
-    `adjoint` is the derivative of the root with respect to the node.
-    """
-
-    phase = "backward"
-
-    adjoint: float
-
-    @property
-    def lines(self) -> list[Line]:
-        """The node's adjoint, and what becomes of the `.grad` of a leaf that held something."""
-        adjoint: Piece = ("adjoint", *self.writer.ratio(self.node))
-        role = "adjoint" if self.node.op else "result"
-        lines: list[Line] = [("", [adjoint, ("", " = "), (role, numeral(self.adjoint))])]
-        if not self.node.op and self.before:
-            grad = f"{self.writer.atom(self.node)}.grad += "
-            numbers = f"= {factor(self.before)} + {factor(self.adjoint)} = "
-            lines.append(("", [("", grad), adjoint]))
-            lines.append(("more", [("", numbers), ("result", numeral(self.after))]))
-        return lines
-
-    @property
-    def formula(self) -> str:
-        """The adjoint, and a line for each edge; of many edges the first three and the last."""
-        return "\n".join([_plain(self.lines), *(f"  {edge}" for edge in few(self.edges))])
-
-
 class Steps(list[Event]):
     """All the events in order of execution; `forward` and `backward` are the two passes."""
 
-    def __init__(self, forward: Sequence[Forward], backward: Sequence[Backward]) -> None:
+    def __init__(self, forward: Sequence[Event], backward: Sequence[Event]) -> None:
         super().__init__([*forward, *backward])
         self.forward = forward
         self.backward = backward
@@ -253,9 +225,9 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
                 transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
         before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
         after = g if node.op else g + before
-        backward.append(Backward(index, node, before, after, transfers, writer, g))
+        backward.append(Event(index, node, before, after, g, transfers, writer))
     forward = [
-        Forward(i, node, None, node.data, edges[node], writer) for i, node in enumerate(order)
+        Event(i, node, None, node.data, None, edges[node], writer) for i, node in enumerate(order)
     ]
     return Steps(forward, backward)
 
