@@ -183,4 +183,4 @@ def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
         box.nodes.append(node)
         sources = (box_of[parent] for parent in node.parents if box is not rest)
         box.sources.update(source for source in sources if source is not box)
-    return [*([rest] if rest.nodes else []), *by_group.values()]
+    return [box for box in (rest, *by_group.values()) if box.nodes]

@@ -48,7 +48,6 @@ UNDEFINED = "#e3d3ea"
 _LONGEST_FORMULA = 34
 _MANY_EDGES = 64
 _MANY_OPERANDS = 7
-_MANY_CONSTANTS = 6
 
 
 def draw(
@@ -149,10 +148,10 @@ class Drawing:
         suffix = path.suffix[1:].lower()
         if not suffix:
             raise InputError(f"{str(path)!r} has no suffix that says a format, such as .svg")
-        if suffix in ("dot", "gv"):
-            write_atomically(path, self.source)
-        else:
-            write_atomically(path, self.svg if suffix == "svg" else self._rendered(suffix))
+        content: str | bytes = self.source
+        if suffix not in ("dot", "gv"):
+            content = self.svg if suffix == "svg" else self._rendered(suffix)
+        write_atomically(path, content)
         return path
 
     def _rendered(self, suffix: str) -> bytes:
@@ -206,9 +205,13 @@ class _Picture:
         if len(self.boxes) < len(self.graph.order):
             caption = f"{len(self.graph.order):,} nodes in {len(self.boxes):,} boxes"
             dot.attr(label=caption, labelloc="b")
-        if sum(len(box.sources) for box in self.boxes) > _MANY_EDGES:
+        edges = sum(len(box.sources) for box in self.boxes)
+        if edges > _MANY_EDGES:
             # Else it would look for the best places, and for curves around all boxes, for minutes.
-            dot.attr(nslimit="1", nslimit1="1", splines="line", ranksep="1.2")
+            dot.attr(nslimit="1", nslimit1="1", splines="line")
+        if edges > max(_MANY_EDGES, 2 * len(self.boxes)):
+            # Straight lines between layers keep clear of the boxes, and do not outshine them.
+            dot.attr(ranksep="1.2")
             tail, head = ("e", "w") if direction == "LR" else ("s", "n")
             dot.attr("edge", tailport=tail, headport=head, color="#c4c8ce", arrowsize="0.4")
         for box in self.boxes:
@@ -232,7 +235,7 @@ class _Picture:
         (node,) = box.nodes
         place = self.graph.index[node]
         constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
-        if len(constants) > _MANY_CONSTANTS:
+        if len(constants) > _MANY_OPERANDS:
             constants = {min(constants): f"{len(constants):,} numbers"}
         edges = iter(node.edges)
         for k, operand in enumerate(node.operands):
@@ -297,11 +300,8 @@ class _Picture:
     def _about_module(self, box: Box, parameters: Sequence[Value]) -> str:
         """How many neurons and parameters there are in a module, and which functions."""
         sums = [node for node in box.nodes if node.op is ops.affine_row]
-        functions = {
-            node.op.name
-            for node in box.nodes
-            if node.op and node.op.binding >= 9 and node.op is not ops.affine_row
-        }
+        functions = {n.op.name for n in box.nodes if n.op and n.op.binding >= 9}
+        functions -= {ops.affine_row.name}
         neurons = {self.graph.modules[node] for node in parameters}
         what = [_counted(len(neurons), "neuron")] if len(neurons) > 1 else []
         what += [*sorted(functions), _counted(len(parameters), "parameter")]

@@ -15,7 +15,7 @@ from typing import TypeVar
 from ..engine import Value, topological_order
 from ..gradients import is_stale
 from ..numerics import number
-from ..words import first_and_last
+from ..words import first_and_last, printable
 from .algebra import Expression, formula, partials
 from .names import factor, looks_like_a_name, names, numeral, superscript
 
@@ -31,10 +31,7 @@ T = TypeVar("T")
 
 _LONGEST_NAME = 40  # in a formula
 _MOST_TERMS = 5  # of a sum, of a call, and of the lines about one node
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_RIGHT_TO_LEFT = re.compile(
-    "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc\U00010800-\U00010fff]"
-)
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufefc\U00010800-\U00010fff]")
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -283,7 +280,7 @@ def _inline(name: str) -> str:
     """A name in a line: short, without line ends, its direction kept inside."""
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"  # two names may differ at the end
-    name = _CONTROLS.sub(" ", name)
+    name = printable(name)
     # Letters written from right to left would take the rest of the formula along.
     return f"\u2068{name}\u2069" if _RIGHT_TO_LEFT.search(name) else name
 
