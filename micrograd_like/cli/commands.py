@@ -10,7 +10,6 @@ tables on a terminal, � stands for them.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,11 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _run(sys.argv[1:] if argv is None else argv)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        drop(sys.stdout)
     except OSError as error:
         drop(sys.stdout)
-        status = status or refuse(f"stdout: {error.strerror or error}")
+        if not isinstance(error, BrokenPipeError):
+            status = status or refuse(f"stdout: {error.strerror or error}")
     return status
 
 
@@ -41,12 +39,13 @@ def _run(argv: Sequence[str]) -> int:
         arguments = _arguments(argv)
         if processes.is_wanted(arguments):
             return processes.supervise(argv, arguments)
-        return int(arguments.run(arguments))
+        arguments.run(arguments)
+        return 0
     except SystemExit as exit_:  # of --help, or of a refused option
         return int(exit_.code or 0)
     except ExpressionError as error:
         status = refuse(error.message)
-        complain(error.excerpt(shutil.get_terminal_size().columns))
+        complain(str(error).partition("\n")[2])
         return status
     except ProcessError as error:
         refuse(str(error))
@@ -54,7 +53,6 @@ def _run(argv: Sequence[str]) -> int:
     except MicrogradError as error:
         return refuse(str(error))
     except BrokenPipeError:
-        drop(sys.stdout)
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -250,13 +250,13 @@ def test_an_interrupt_while_the_first_model_is_written_still_leaves_it(train, mo
     [
         (["--out", "nowhere"], "nowhere/model.json: No such file"),
         (["--seed", "1"], "seed was 0, is 1"),
-        (["--hidden", "4"], r"widths was \[2, 3, 2\], is \[2, 4, 2\]"),
-        (["--activation", "relu"], "activation was 'tanh', is 'relu'"),
+        (["--hidden", "4"], "the model differs"),
+        (["--activation", "relu"], "the model differs"),
         (["--lr", "0.02"], "lr was 0.01, is 0.02"),
         (["--batch-size", "8"], "batch_size was 32, is 8"),
         (["--epochs", "1"], "has 2 epochs"),
         (["--test-fraction", "0.3"], "examples was 39, is 34"),
-        (["--loss", "hinge"], r"widths was \[2, 3, 2\], is \[2, 3, 1\]"),
+        (["--loss", "hinge"], "loss was 'cross_entropy', is 'hinge'"),
     ],
 )
 def test_resuming_something_else_is_refused_and_changes_no_file(train, options, says):
