@@ -118,12 +118,11 @@ class ParsedExpression:
     def _applied(self, operation: _Operation, operands: Sequence[Value | float]) -> Value | float:
         try:
             result = operation.op(*operands)
+            if isinstance(result, float) and not math.isfinite(result):
+                call = f"{operation.op.name}({', '.join(map(repr, operands))})"
+                raise InputError(f"the constant overflows: {call} is {result!r}")
         except MicrogradError as error:
             raise ExpressionError(str(error), self.text, operation.place) from error
-        if isinstance(result, float) and not math.isfinite(result):
-            call = f"{operation.op.name}({', '.join(map(repr, operands))})"
-            message = f"the constant overflows: {call} is {result!r}"
-            raise ExpressionError(message, self.text, operation.place)
         return result
 
 
@@ -180,7 +179,7 @@ def parse(text: str) -> ParsedExpression:
             token = _name(token.rstrip("( "), place, text)
         match kind:
             case "other":
-                _refuse_character(token, place, text)
+                _refuse_token(token, place, text)
             case "number" | "name" | "call" | "open" if complete:
                 message = f"an operator is missing before {token[:20]!r} (products need their *)"
                 raise ExpressionError(message, text, place)
@@ -208,8 +207,8 @@ def parse(text: str) -> ParsedExpression:
                 waiting.append(_Operation(op, 2, place))
             case "comma":
                 if not opened or not opened[-1][2]:
-                    message = "a comma belongs between the arguments of a function"
-                    raise ExpressionError(f"{message}; decimals have a point", text, place)
+                    message = "a comma belongs between arguments; decimals have a point"
+                    raise ExpressionError(message, text, place)
                 finish(0)
                 waiting[-1] = waiting[-1]._replace(takes=waiting[-1].takes + 1)
             case "close":
@@ -244,8 +243,7 @@ def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
 
 def _name(token: str, place: int, text: str) -> str:
     if not token.isidentifier():  # x², say
-        i = next(i for i, c in enumerate(token) if not ("x" * (i > 0) + c).isidentifier())
-        _refuse_character(token[i], place + i, text)
+        _refuse_token(token, place, text)
     name = normalize("NFKC", token)
     if keyword.iskeyword(name) or name.lower() in ("inf", "infinity", "nan"):
         message = f"{name!r} is a keyword of Python's, or no number to compute with"
@@ -253,9 +251,7 @@ def _name(token: str, place: int, text: str) -> str:
     return name
 
 
-def _refuse_character(token: str, place: int, text: str) -> NoReturn:
-    default = "there are numbers, names, functions, + - * / ** ( and )"
-    advice = next(
-        (advice for characters, advice in _ADVICE.items() if token in characters), default
-    )
-    raise ExpressionError(f"{token!r} is not part of an expression: {advice}", text, place)
+def _refuse_token(token: str, place: int, text: str) -> NoReturn:
+    hints = (hint for characters, hint in _ADVICE.items() if not set(characters).isdisjoint(token))
+    advice = next(hints, "there are numbers, names, functions, + - * / ** ( and )")
+    raise ExpressionError(f"{token[:20]!r} is not part of an expression: {advice}", text, place)

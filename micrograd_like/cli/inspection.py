@@ -7,11 +7,9 @@ loading all else.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from unicodedata import normalize
 
 from ..engine import Value, topological_order
 from ..errors import InputError
-from ..words import display_width, printable, several
+from ..words import printable, several
 from .expressions import parse
 
 
@@ -47,16 +45,14 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("--json", action="store_true", help="print the table as JSON")
     picture = "the picture to write, .svg, .png, .pdf or .dot (default: SVG on stdout)"
     draw.add_argument("-o", "--out", type=Path, metavar="FILE", help=picture)
-    draw.add_argument(
-        "--direction", default="LR", choices=("LR", "TB"), help="left to right, or top to bottom"
-    )
+    direction = "left to right, or top to bottom"
+    draw.add_argument("--direction", default="LR", choices=("LR", "TB"), help=direction)
     either = step.add_mutually_exclusive_group()
     page = "the HTML page to write, which plays the steps (default: text on stdout)"
     either.add_argument("-o", "--out", type=Path, metavar="FILE", help=page)
     either.add_argument("--json", action="store_true", help="print the steps as JSON")
-    derive.add_argument(
-        "--wrt", metavar="NAMES", help="what to derive by, as in w1,w2 (default: all its names)"
-    )
+    names = "what to derive by, as in w1,w2 (default: all its names)"
+    derive.add_argument("--wrt", metavar="NAMES", help=names)
     derive.add_argument("--latex", action="store_true", help="write LaTeX (default: text)")
 
 
@@ -135,11 +131,9 @@ def _eval(arguments: argparse.Namespace) -> None:
 def _print_table(nodes: list[dict[str, Any]]) -> None:
     rows = [("node", "formula", "value", "gradient")]
     rows += [(x["name"], x["formula"] or "", repr(x["value"]), repr(x["gradient"])) for x in nodes]
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        gaps = [" " * (width - display_width(x)) for x, width in zip(row, widths, strict=True)]
-        name, how, value, gradient = row
-        print(f"{name}{gaps[0]}  {how}{gaps[1]}  {gaps[2]}{value}  {gaps[3]}{gradient}")
+    a, b, c, d = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, how, value, gradient in rows:
+        print(f"{name:{a}}  {how:{b}}  {value:>{c}}  {gradient:>{d}}")
 
 
 def _print_json(arguments: argparse.Namespace, root: Value, **more: Any) -> None:
@@ -157,10 +151,8 @@ def _draw(arguments: argparse.Namespace) -> None:
     if arguments.out:
         drawing.save(arguments.out)
         print(f"wrote {printable(str(arguments.out))}")
-        return
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # as the SVG says of itself
-    print(drawing.svg.rstrip("\n"))
+    else:  # in ASCII, which is UTF-8, as the SVG says of itself, whatever the encoding of stdout
+        print(drawing.svg.rstrip("\n").encode("ascii", "xmlcharrefreplace").decode())
 
 
 def _step(arguments: argparse.Namespace) -> None:
@@ -189,10 +181,10 @@ def _derive(arguments: argparse.Namespace) -> None:
     wrt = parsed.names
     if arguments.wrt is not None:
         wrt = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
-    unknown = [name for name in wrt if name not in parsed.names]
-    if unknown:
-        known = several(parsed.names, 8)
-        raise InputError(f"--wrt {unknown[0]!r:.80} is not in the expression: it has {known}")
+    for name in wrt:
+        if name not in parsed.names:
+            known = several(parsed.names, 8)
+            raise InputError(f"--wrt {name!r:.80} is not in the expression: it has {known}")
     numbers = _numbers(arguments.values)
     # Symbols need no numbers. NaN is in the domain of all operations.
     root, leaves = parsed.build(numbers or dict.fromkeys(parsed.names, math.nan))

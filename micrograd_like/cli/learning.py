@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,26 +43,21 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--batch-size", type=int, default=32)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--test-fraction", type=float, default=0.2)
-    train.add_argument(
-        "--engine", default="eager", choices=training.ENGINES, help="compiled: on arrays, faster"
-    )
+    train.add_argument("--engine", default="eager", choices=training.ENGINES, help="how to compute")
     train.add_argument("--devices", type=int, help="with --engine jax: how many share each batch")
     processes.add_options(train)
     train.add_argument("--out", type=Path, help="the folder to write (default: runs/DATA)")
-    train.add_argument(
-        "--resume", action="store_true", help="go on from the last whole epoch of the model there"
-    )
+    train.add_argument("--resume", action="store_true", help="go on from the model.json there")
 
     predict = commands.add_parser("predict", help="label the rows of a CSV file")
     predict.set_defaults(run=_predict)
     predict.add_argument("model", metavar="MODEL", help="a model.json that train wrote")
-    predict.add_argument(
-        "data", metavar="FILE.csv", help="a CSV file with the same feature columns"
-    )
+    predict.add_argument("data", metavar="FILE.csv", help="a table with the same feature columns")
 
 
 def _widths(text: str) -> list[int]:
-    widths = [int(part) if part.isdecimal() else 0 for part in text.split(",") if part]
+    parts = filter(None, map(str.strip, text.split(",")))
+    widths = [int(part) if part.isdecimal() else 0 for part in parts]
     if 0 in widths:
         raise argparse.ArgumentTypeError(f"widths are whole numbers such as 16,16, not {text!r}")
     return widths
@@ -99,8 +94,9 @@ def _train(arguments: argparse.Namespace) -> None:
     history = _fit(arguments, classifier, data, train)
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
+    rows = history.rows()
     if not arguments.process_id:  # alone, or the first of several processes
-        state.write_atomically(out / "history.csv", _csv(history.rows()))
+        state.write_atomically(out / "history.csv", _csv(rows[0], *(row.values() for row in rows)))
         written = ["model.json", "history.csv"]
         try:
             written += _draw(classifier, data, history, truth, predicted, out)
@@ -133,7 +129,7 @@ def _fit(
     bar = sys.stderr.isatty()
 
     def save(model: nn.Module, history: training.History) -> None:
-        if not arguments.process_id:  # alone, or the first of several processes
+        if not arguments.process_id:
             path.parent.mkdir(parents=True, exist_ok=True)
             checkpoint(model, history)
 
@@ -148,7 +144,7 @@ def _fit(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         progress=bar,
-        callbacks=[save] if bar else [save, _report(-(-arguments.epochs // 10))],
+        callbacks=[save] if bar else [save, _report],
         engine=arguments.engine,
         devices=arguments.devices,
         resume=path if arguments.resume else None,
@@ -164,17 +160,11 @@ def _fit(
     return history
 
 
-def _report(every: int) -> Callable[[Any, training.History], None]:
-    """A callback for `fit` that prints a line after each so many epochs."""
-
-    def report(_: Any, history: training.History) -> None:
-        if len(history) % every == 0:
-            say(
-                f"epoch {len(history):3d}  loss {history.loss[-1]:.4f}  "
-                f"training accuracy {100.0 * history.accuracy[-1]:.1f} %"
-            )
-
-    return report
+def _report(_: Any, history: training.History) -> None:
+    """A callback for `fit`: prints a line after epoch 1, 2, ..., 10, 20, ..., 100, 200, ..."""
+    epoch, loss, accuracy = len(history), history.loss[-1], history.accuracy[-1]
+    if epoch % 10 ** (len(str(epoch)) - 1) == 0:
+        say(f"epoch {epoch:3d}  loss {loss:.4f}  training accuracy {100.0 * accuracy:.1f} %")
 
 
 def _draw(
@@ -210,9 +200,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     table = datasets.read_table(arguments.data)
     labels = classifier.classify(table.numbers(classifier.features))
     names = [classifier.classes[label] for label in labels]
-    text = _csv(
-        [{"row": row, "prediction": x} for (row, _), x in zip(table.rows, names, strict=True)]
-    )
+    lines = [line for line, _ in table.rows]
+    text = _csv(("row", "prediction"), *zip(lines, names, strict=True))
     if sys.stdout.isatty():
         text = "\n".join(map(printable, text.split("\n")))
     print(text, end="", flush=True)
@@ -225,11 +214,9 @@ def _predict(arguments: argparse.Namespace) -> None:
             complain(f"accuracy {share:.1f} % of {len(right)} labelled rows")
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def _csv(*rows: Iterable[Any]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -239,9 +226,8 @@ def show(_: argparse.Namespace) -> None:
     classifier = Classifier.untrained(data, [8, 8], activation="relu", loss="hinge", seed=1)
     model, targets = classifier.model, [classifier.targets[label] for label in data.y]
     print(f"A network of {len(model.parameters())} scalar Values learns to tell two moons apart:\n")
-    callbacks = [_report(5)]
     training.fit(
-        model, data.X, targets, loss="hinge", epochs=40, batch_size=10, callbacks=callbacks
+        model, data.X, targets, loss="hinge", epochs=40, batch_size=10, callbacks=[_report]
     )
     print(
         f"\n{_plane(classifier, data)}\n\n"

@@ -68,7 +68,7 @@ def join(arguments: argparse.Namespace) -> None:
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     count, process = arguments.processes, arguments.process_id
     xla.join(arguments.coordinator, count, process, arguments.timeout)
-    print(f"{_joined(arguments)} at {arguments.coordinator}", flush=True)
+    print(f"process {process} of {count} joined at {arguments.coordinator}", flush=True)
 
 
 def leave() -> NoReturn:
@@ -95,8 +95,8 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGINT))
         assert child.stdout is not None
         for line in child.stdout:
-            joined = joined or line.startswith(_joined(arguments))
             if not line.startswith("[Gloo]"):
+                joined = True  # which is the first that the child says
                 print(line, end="", flush=True)
         status = child.wait()
         log.seek(0)
@@ -114,10 +114,6 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         )
         return refuse(f"process {arguments.process_id} {lost if joined else missed}")
     return status
-
-
-def _joined(arguments: argparse.Namespace) -> str:
-    return f"process {arguments.process_id} of {arguments.processes} joined"
 
 
 def _end_with_supervisor() -> None:

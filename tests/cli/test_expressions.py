@@ -220,7 +220,7 @@ REFUSED = {
     "": (0, "empty"),
     "   ": (0, "empty"),
     "x^2": (1, r"\*\*"),
-    "x²": (1, r"\*\*"),
+    "x²": (0, r"\*\*"),
     "w·x": (1, r"use \*"),
     "x = 3": (2, "name=number"),
     "tanh(x=3)": (6, "name=number"),

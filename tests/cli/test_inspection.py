@@ -99,7 +99,7 @@ def test_an_expression_that_begins_like_an_option_is_not_computed_unless_it_foll
         ("α + 1/(x - x)", "div is defined", "/("),
         ("9**9**9**9", "overflows", "**9**9"),
         ("(" * 10_000 + "x" + ")" * 9_999, "never closed", "("),
-        ("__import__('os').system('true')", "not part", "'os'"),
+        ("__import__('os').system('true')", "no function", "__import__"),
         ("x\n+1", "one line", "�"),
     ],
 )
@@ -165,7 +165,7 @@ def test_draw_without_a_file_prints_the_svg_alone(run):
     assert (status, err) == (0, "")
     assert out.startswith(("<?xml", "<svg"))
     assert out.endswith("</svg>\n")
-    assert "α" in out
+    assert "&#945;" in out
 
 
 @pytest.mark.parametrize(
