@@ -1,15 +1,15 @@
 """The command line as a whole: its parser, and `main`, in which every refusal ends.
 
-A refusal is one line on stderr and exit status 2, and leaves no files. Below the refusal of an
-expression stand the expression and a caret under the place. Training or writing that fails late is
-refused in the same way, but files that were whole by then stay, such as the model of the last whole
-epoch. Neither files nor arguments can send control characters to a terminal: in messages, and in
-tables on a terminal, � stands for them.
+A refusal is one line on stderr and exit status 2. Below that of an expression stand the expression
+and a caret under the place. No files are left but those that were whole when training or writing
+failed, such as the model of the last whole epoch. Neither files nor arguments can send control
+characters to a terminal: in messages, and in tables on a terminal, � stands for them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -48,8 +48,7 @@ def _run(argv: Sequence[str]) -> int:
         complain(str(error).partition("\n")[2])
         return status
     except ProcessError as error:
-        refuse(str(error))
-        processes.leave()
+        os._exit(refuse(str(error)))  # at once: a lost process would be waited for at the door
     except MicrogradError as error:
         return refuse(str(error))
     except BrokenPipeError:

@@ -219,12 +219,11 @@ def parse(text: str) -> ParsedExpression:
                     function = waiting.pop()
                     parts.append(function._replace(takes=function.takes + complete))
         before = kind
-    if before == "start":
-        raise ExpressionError("the expression is empty", text, 0)
     if opened:
         raise ExpressionError("this '(' is never closed", text, opened[-1][1])
-    if before == "operator":
-        raise ExpressionError("an operand is missing at the end", text, len(text.rstrip(" ")))
+    if before in ("start", "operator"):
+        message = "an operand is missing at the end" if parts else "the expression is empty"
+        raise ExpressionError(message, text, len(text.rstrip(" ")))
     finish(0)
     return ParsedExpression(text, parts)
 

@@ -61,8 +61,7 @@ def take_expression(
 ) -> None:
     """Take the words that argparse does not know for the expression and the values of its names.
 
-    It is told of neither, since it takes an expression such as -x*2 for options, and wants all that
-    is no option in one piece.
+    It is told of neither: it would take -x*2 for options, and wants all else in one piece.
     """
     end = words.index("--") if "--" in words else len(words)
     for word in words[:end]:
@@ -72,10 +71,6 @@ def take_expression(
     if not words:
         parser.error("the following arguments are required: EXPRESSION")
     arguments.expression, *arguments.values = words
-
-
-def _graph(arguments: argparse.Namespace) -> tuple[Value, dict[str, Value]]:
-    return parse(arguments.expression).build(_numbers(arguments.values))
 
 
 def _numbers(assignments: Iterable[str]) -> dict[str, float]:
@@ -104,11 +99,11 @@ def _eval(arguments: argparse.Namespace) -> None:
     from ..views.algebra import formula
     from ..views.names import names
 
-    root, leaves = _graph(arguments)
+    root, leaves = parse(arguments.expression).build(_numbers(arguments.values))
     root.backward()
     order = topological_order(root)
     name_of = names(order)
-    nodes = [
+    nodes: list[dict[str, Any]] = [
         {
             "name": name_of[node],
             "op": node.op.name if node.op else None,
@@ -124,16 +119,14 @@ def _eval(arguments: argparse.Namespace) -> None:
         _print_json(arguments, root, gradients=gradients, nodes=nodes)
         return
     if leaves:
-        _print_table(nodes)
+        rows = [("node", "formula", "value", "gradient")]
+        rows += [
+            (x["name"], x["formula"] or "", repr(x["value"]), repr(x["gradient"])) for x in nodes
+        ]
+        a, b, c, d = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for name, how, value, gradient in rows:
+            print(f"{name:{a}}  {how:{b}}  {value:>{c}}  {gradient:>{d}}")
     print(f"value = {root.data!r}")
-
-
-def _print_table(nodes: list[dict[str, Any]]) -> None:
-    rows = [("node", "formula", "value", "gradient")]
-    rows += [(x["name"], x["formula"] or "", repr(x["value"]), repr(x["gradient"])) for x in nodes]
-    a, b, c, d = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, how, value, gradient in rows:
-        print(f"{name:{a}}  {how:{b}}  {value:>{c}}  {gradient:>{d}}")
 
 
 def _print_json(arguments: argparse.Namespace, root: Value, **more: Any) -> None:
@@ -145,7 +138,7 @@ def _print_json(arguments: argparse.Namespace, root: Value, **more: Any) -> None
 def _draw(arguments: argparse.Namespace) -> None:
     from ..views.drawing import draw
 
-    root, _ = _graph(arguments)
+    root, _ = parse(arguments.expression).build(_numbers(arguments.values))
     root.backward()
     drawing = draw(root, direction=arguments.direction)
     if arguments.out:
@@ -159,7 +152,7 @@ def _step(arguments: argparse.Namespace) -> None:
     from ..views.pages import player
     from ..views.stepping import steps
 
-    root, _ = _graph(arguments)
+    root, _ = parse(arguments.expression).build(_numbers(arguments.values))
     if arguments.out:
         player(root).save(arguments.out)
         print(f"wrote {printable(str(arguments.out))}")

@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
     train.set_defaults(run=_train)
     train.add_argument("data", metavar="DATA", help="moons, circles, digits, or a CSV file")
     train.add_argument("--label", help="the CSV's label column (default: the last)")
-    train.add_argument("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers")
+    train.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     train.add_argument("--activation", default="tanh", help="an op of the table (default: tanh)")
     train.add_argument("--loss", default="cross_entropy", choices=LOSSES)
     train.add_argument("--epochs", type=int)
@@ -55,12 +55,9 @@ def add_commands(commands: Any) -> None:
     predict.add_argument("data", metavar="FILE.csv", help="a table with the same feature columns")
 
 
-def _widths(text: str) -> list[int]:
-    parts = filter(None, map(str.strip, text.split(",")))
-    widths = [int(part) if part.isdecimal() else 0 for part in parts]
-    if 0 in widths:
-        raise argparse.ArgumentTypeError(f"widths are whole numbers such as 16,16, not {text!r}")
-    return widths
+def widths(text: str) -> list[int]:
+    """Widths of layers, such as 16,16; argparse refuses "invalid widths" where this fails."""
+    return [int(part) for part in text.split(",") if part.strip()]
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -75,21 +72,19 @@ def _train(arguments: argparse.Namespace) -> None:
         arguments.hidden = [32] if large else [16, 16]
     if arguments.epochs is None:
         arguments.epochs = 12 if large else 60
-    if arguments.out is None:
-        arguments.out = Path("runs") / data.name
+    out = arguments.out = arguments.out or Path("runs") / data.name
     classifier = Classifier.untrained(
         data, arguments.hidden, arguments.activation, arguments.loss, arguments.seed
     )
-    out = arguments.out
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"--out {out}: {nearest} is a file, or nothing can be written there")
 
-    widths = "-".join(map(str, classifier.model.widths))
+    layers = "-".join(map(str, classifier.model.widths))
     say(
         f"{data.name}: {len(data.features)} features, {len(data.classes)} classes, "
         f"{len(train)} examples to train on and {len(test)} to test on; "
-        f"MLP {widths}, {len(classifier.model.parameters())} parameters"
+        f"MLP {layers}, {len(classifier.model.parameters())} parameters"
     )
     history = _fit(arguments, classifier, data, train)
     truth = [data.y[i] for i in test]
@@ -120,10 +115,7 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
 def _fit(
     arguments: argparse.Namespace, classifier: Classifier, data: Dataset, places: list[int]
 ) -> training.History:
-    """Train on the examples at these places; the model, here and in its file, is of a whole epoch.
-
-    Raises KeyboardInterrupt if there is none.
-    """
+    """Train on the examples at these places; KeyboardInterrupt if no epoch was finished."""
     path = arguments.out / "model.json"
     checkpoint = training.checkpoint(path, **classifier.about())
     bar = sys.stderr.isatty()
@@ -198,8 +190,8 @@ def _draw(
 def _predict(arguments: argparse.Namespace) -> None:
     classifier = Classifier.load(arguments.model)
     table = datasets.read_table(arguments.data)
-    labels = classifier.classify(table.numbers(classifier.features))
-    names = [classifier.classes[label] for label in labels]
+    rows = table.numbers(classifier.features)
+    names = [classifier.classes[label] for label in classifier.classify(rows)]
     lines = [line for line, _ in table.rows]
     text = _csv(("row", "prediction"), *zip(lines, names, strict=True))
     if sys.stdout.isatty():
@@ -210,8 +202,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         truth = [cells[place].strip() for _, cells in table.rows]
         right = [t == name for t, name in zip(truth, names, strict=True) if t]
         if right:
-            share = 100.0 * sum(right) / len(right)
-            complain(f"accuracy {share:.1f} % of {len(right)} labelled rows")
+            accuracy = f"{100.0 * sum(right) / len(right):.1f} %"
+            complain(f"accuracy {accuracy} of {len(right)} labelled rows")
 
 
 def _csv(*rows: Iterable[Any]) -> str:

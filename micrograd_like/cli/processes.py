@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
 
 from ..errors import InputError
 from .terminal import complain, refuse
@@ -69,13 +68,6 @@ def join(arguments: argparse.Namespace) -> None:
     count, process = arguments.processes, arguments.process_id
     xla.join(arguments.coordinator, count, process, arguments.timeout)
     print(f"process {process} of {count} joined at {arguments.coordinator}", flush=True)
-
-
-def leave() -> NoReturn:
-    """End this process at once: a lost one would be waited for at the door."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(2)
 
 
 def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
