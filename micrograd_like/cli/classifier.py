@@ -58,13 +58,13 @@ class Classifier:
             parameters, about = content["parameters"], content["classifier"]
             widths, activation = content["model"]["widths"], content["model"]["activation"]
             loss, features, classes = about["loss"], about["features"], about["classes"]
-            # The counts must agree before a model of that size is built, and scales be divisors.
+            (row,) = datasets.scale([about["shift"]], about["shift"], about["scale"])
+            # The counts must agree before a model of that size is built.
             if (
                 min(widths) < 1
                 or (widths[0], widths[-1]) != (len(features), _outputs(loss, classes))
                 or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
-                or len(datasets.scale([about["shift"]], about["shift"], about["scale"])[0])
-                != widths[0]
+                or len(row) != widths[0]
                 or not all(isinstance(name, str) for name in [*features, *classes])
             ):
                 raise InputError("its parts do not fit together")
@@ -92,13 +92,10 @@ class Classifier:
         """The place in `classes` for each row of numbers as they stand in the table."""
         predict = training.LOSSES[self.loss].predict
         assert predict is not None
-        labels, targets = [], self.targets
         with no_grad():
-            for row in datasets.scale(rows, self.shift, self.scale):
-                out = self.model(row)
-                target = predict([v.data for v in out] if isinstance(out, list) else [out.data])
-                labels.append(targets.index(target))
-        return labels
+            outs = (self.model(row) for row in datasets.scale(rows, self.shift, self.scale))
+            lists = (out if isinstance(out, list) else [out] for out in outs)
+            return [self.targets.index(predict([v.data for v in out])) for out in lists]
 
 
 def _outputs(loss: str, classes: Sequence[str]) -> int:

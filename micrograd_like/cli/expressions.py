@@ -11,7 +11,8 @@ import keyword
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, NoReturn
+from dataclasses import dataclass
+from typing import Final, NoReturn
 from unicodedata import normalize
 
 from .. import ops
@@ -126,7 +127,8 @@ class ParsedExpression:
         return result
 
 
-class _Operation(NamedTuple):
+@dataclass(slots=True)
+class _Operation:
     """An operation on so many of the results before it, and its place in the text."""
 
     op: Op
@@ -154,8 +156,7 @@ def parse(text: str) -> ParsedExpression:
     ('w', 'x', 'b')
     """
     if len(text) > MAX_LENGTH:
-        message = f"the expression has {len(text)} characters, {MAX_LENGTH} is the most"
-        raise ExpressionError(message, text, MAX_LENGTH)
+        raise ExpressionError(f"the text is over {MAX_LENGTH} characters long", text, MAX_LENGTH)
     # Dijkstra's shunting yard. Operands go straight to the result. An operator waits, within its
     # pair of parentheses, until the next one binds no tighter than it does.
     known = functions()
@@ -207,17 +208,16 @@ def parse(text: str) -> ParsedExpression:
                 waiting.append(_Operation(op, 2, place))
             case "comma":
                 if not opened or not opened[-1][2]:
-                    message = "a comma belongs between arguments; decimals have a point"
-                    raise ExpressionError(message, text, place)
+                    raise ExpressionError("commas are for arguments, not decimals", text, place)
                 finish(0)
-                waiting[-1] = waiting[-1]._replace(takes=waiting[-1].takes + 1)
+                waiting[-1].takes += 1
             case "close":
                 if not opened:
                     raise ExpressionError("this ')' closes nothing", text, place)
                 finish(0)
                 if opened.pop()[2]:
-                    function = waiting.pop()
-                    parts.append(function._replace(takes=function.takes + complete))
+                    waiting[-1].takes += complete
+                    parts.append(waiting.pop())
         before = kind
     if opened:
         raise ExpressionError("this '(' is never closed", text, opened[-1][1])
@@ -234,9 +234,8 @@ def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
     from difflib import get_close_matches  # late: only who mistypes waits for it
 
     close = get_close_matches(name, known, n=1)
-    advice = f" (products need their *); there are {', '.join(sorted(known))}"
-    if close:
-        advice = f"; did you mean {close[0]}?"
+    there_are = f" (products need their *); there are {', '.join(sorted(known))}"
+    advice = f"; did you mean {close[0]}?" if close else there_are
     raise ExpressionError(f"there is no function {name}{advice}", text, place)
 
 

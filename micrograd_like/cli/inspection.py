@@ -45,8 +45,7 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("--json", action="store_true", help="print the table as JSON")
     picture = "the picture to write, .svg, .png, .pdf or .dot (default: SVG on stdout)"
     draw.add_argument("-o", "--out", type=Path, metavar="FILE", help=picture)
-    direction = "left to right, or top to bottom"
-    draw.add_argument("--direction", default="LR", choices=("LR", "TB"), help=direction)
+    draw.add_argument("--direction", default="LR", choices=("LR", "TB"), help="right or down")
     either = step.add_mutually_exclusive_group()
     page = "the HTML page to write, which plays the steps (default: text on stdout)"
     either.add_argument("-o", "--out", type=Path, metavar="FILE", help=page)
@@ -121,11 +120,11 @@ def _eval(arguments: argparse.Namespace) -> None:
     if leaves:
         rows = [("node", "formula", "value", "gradient")]
         rows += [
-            (x["name"], x["formula"] or "", repr(x["value"]), repr(x["gradient"])) for x in nodes
+            (x["name"], x["formula"] or "", str(x["value"]), str(x["gradient"])) for x in nodes
         ]
-        a, b, c, d = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for name, how, value, gradient in rows:
-            print(f"{name:{a}}  {how:{b}}  {value:>{c}}  {gradient:>{d}}")
+            print(f"{name:{wide[0]}}  {how:{wide[1]}}  {value:>{wide[2]}}  {gradient:>{wide[3]}}")
     print(f"value = {root.data!r}")
 
 
@@ -171,9 +170,8 @@ def _derive(arguments: argparse.Namespace) -> None:
     parsed = parse(arguments.expression)
     if not parsed.names:
         raise InputError("the expression has no names to derive by")
-    wrt = parsed.names
-    if arguments.wrt is not None:
-        wrt = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
+    names = parsed.names if arguments.wrt is None else arguments.wrt.split(",")
+    wrt = [normalize("NFKC", name.strip()) for name in names]
     for name in wrt:
         if name not in parsed.names:
             known = several(parsed.names, 8)

@@ -79,7 +79,6 @@ def _train(arguments: argparse.Namespace) -> None:
     nearest = next(path for path in (out, *out.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"--out {out}: {nearest} is a file, or nothing can be written there")
-
     layers = "-".join(map(str, classifier.model.widths))
     say(
         f"{data.name}: {len(data.features)} features, {len(data.classes)} classes, "

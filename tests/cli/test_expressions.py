@@ -278,7 +278,7 @@ REFUSED = {
     "x)": (1, "closes nothing"),
     "x, y": (1, "comma"),
     "max((x, y))": (6, "comma"),
-    "1,5": (1, "point"),
+    "1,5": (1, "decimals"),
     "tanh": (0, r"write tanh\(...\)"),
     "x + exp * 2": (4, "function"),
     "tanhh(x)": (0, r"did you mean tanh\?"),
