@@ -181,6 +181,7 @@ def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
             box = by_group[group] = Box(f"box-{i}", "alike")
         box_of[node] = box
         box.nodes.append(node)
-        sources = (box_of[parent] for parent in node.parents if box is not rest)
-        box.sources.update(source for source in sources if source is not box)
+        for parent in node.parents if box is not rest else ():
+            if (source := box_of[parent]) is not box:
+                box.sources[source] += 1
     return [box for box in (rest, *by_group.values()) if box.nodes]

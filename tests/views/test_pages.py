@@ -494,6 +494,11 @@ def test_saving_writes_the_page_whole(tmp_path: Path) -> None:
     assert repr(shown).startswith("<Player: Graph of v1")
 
 
+def test_a_page_takes_the_options_of_a_picture_one_value_or_several() -> None:
+    root = neuron()
+    assert player(root, highlight=root).html == player(root, highlight=[root]).html
+
+
 def test_a_notebook_shows_the_page_in_a_sandbox(open_page: Callable[[str], Page]) -> None:
     root = neuron()
     cell = player(root)._repr_html_()
