@@ -156,8 +156,9 @@ def _alike(graph: Graph, groups: Groups) -> Groups:
 
 def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
     """The boxes; of more than `limit` those nearest to the roots, after one for all the others."""
+    is_cut = box_count(graph, groups) > limit
     met = dict.fromkeys(graph.roots)
-    queue = deque(met)
+    queue = deque(met if is_cut else ())
     while queue:
         parents = dict.fromkeys(queue.popleft().parents)
         queue.extend(parent for parent in parents if parent not in met)
@@ -169,7 +170,7 @@ def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
     box_of: dict[Value, Box] = {}
     for i, node in enumerate(graph.order):
         group = groups.get(node, node)
-        if group not in kept:
+        if is_cut and group not in kept:
             box = rest
         elif group in by_group:
             box = by_group[group]
