@@ -1,6 +1,6 @@
-"""The two ways to compute a batch: node by node, or compiled to a program on arrays.
+"""How a batch is computed: by a loss, node by node, or compiled to a program on arrays.
 
-Both have the same two methods, so that the loop in `fit` need not know which it has:
+The two engines have the same two methods, so that the loop in `fit` need not know which it has:
 `differentiate(inputs, targets)` leaves the gradient of the mean loss in the parameters, and
 `evaluate(inputs, targets)` does without. Each returns the mean loss over the batch and the number
 of right labels.
@@ -9,21 +9,86 @@ of right labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import losses
 from ..engine import Value
-from ..errors import DomainError, TraceError, warn
+from ..errors import DomainError, InputError, TraceError, warn
 from ..modes import no_grad
+from ..numerics import plain
 from ..optim import Optimizer
-from .batches import Batch
-from .named import Loss
+from .batches import Batch, Check
 
 if TYPE_CHECKING:
     from ..compiler import Step
 
 ENGINES = ("eager", "compiled", "jax")
+
+
+class Loss(NamedTuple):
+    """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
+
+    of: Callable[[Any, Any], Value]
+    predict: Callable[[list[float]], float] | None
+
+    def right(self, outputs: Any, targets: Sequence[Any]) -> int:
+        """How many outputs are taken for what their target says; 0 where there are no labels.
+
+        `outputs` has a list of floats for each target, or is an array of that form.
+        """
+        if self.predict is None:
+            return 0
+        return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
+
+    def target_check(self, model: Callable[[Any], Any]) -> Check:
+        """A function that lets a named loss see targets, on numbers, before any step is made."""
+        outputs: list[Any] = []  # one, for all targets
+
+        @no_grad()
+        def check(inputs: list[Any], targets: list[Any], places: Iterable[int]) -> None:
+            if not outputs:
+                outputs.append(model(inputs[0]))
+            for place, target in zip(places, targets, strict=True):
+                try:
+                    self.of(outputs[0], target)
+                except DomainError:  # of a probability of 0 or 1, which the model may not give
+                    pass
+                except InputError as error:
+                    raise InputError(f"y[{place}]: {error}") from None
+
+        return check if self in LOSSES.values() else lambda inputs, targets, places: None
+
+
+def _largest(outputs: list[float]) -> float:
+    return float(max(range(len(outputs)), key=outputs.__getitem__))
+
+
+LOSSES = {
+    "mse": Loss(losses.mse, None),
+    "cross_entropy": Loss(losses.cross_entropy, _largest),
+    "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
+    "binary_cross_entropy_with_logits": Loss(
+        losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
+    ),
+    "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
+}
+
+
+def check_name(kind: str, name: str, names: Collection[str]) -> None:
+    """Raises InputError, with the names that there are."""
+    if name not in names:
+        raise InputError(f"there is no {kind} {name!r:.60}; there are {', '.join(names)}")
+
+
+def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
+    """The loss of that name, or a function as a loss. Raises InputError."""
+    if isinstance(loss, str):
+        check_name("loss", loss, LOSSES)
+        return LOSSES[loss]
+    if not callable(loss):
+        raise InputError(f"a loss is a name or a function of output and target, got {loss!r:.60}")
+    return next((known for known in LOSSES.values() if known.of is loss), Loss(loss, None))
 
 
 class Eager:
@@ -36,14 +101,22 @@ class Eager:
 
     def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
         """Nothing is differentiated where the loss is not finite."""
-        mean, right = _computed(self.model, inputs, targets, self.loss)
+        mean, right = self._computed(inputs, targets)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
         return mean.data, right
 
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return evaluate(self.model, inputs, targets, self.loss)
+        with no_grad():
+            mean, right = self._computed(inputs, targets)
+        return mean.data, right
+
+    def _computed(self, inputs: list[Any], targets: list[Any]) -> tuple[Value, int]:
+        outputs = [self.model(x) for x in inputs]
+        mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
+        rows = ([v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs)
+        return mean, self.loss.right(rows, targets)
 
 
 class Compiled:
@@ -63,59 +136,22 @@ class Compiled:
 Engine = Eager | Compiled
 
 
-def evaluate(
-    model: Callable[[Any], Any], inputs: list[Any], targets: list[Any], rule: Loss
-) -> tuple[float, int]:
-    """The mean loss over all examples, without gradients, and the number of right labels."""
-    with no_grad():
-        mean, right = _computed(model, inputs, targets, rule)
-    return mean.data, right
-
-
-def _computed(
-    model: Callable[[Any], Any], inputs: list[Any], targets: list[Any], loss: Loss
-) -> tuple[Value, int]:
-    outputs = [model(x) for x in inputs]
-    mean = losses.mean([loss.of(out, t) for out, t in zip(outputs, targets, strict=True)])
-    numbers = ([v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs)
-    return mean, loss.right(numbers, targets)
-
-
-def agree(parts: Mapping[str, object]) -> None:
-    """Raises InputError where another process has other parts, MissingExtraError without JAX."""
-    from ..compiler import xla
-
-    xla.check()
-    xla.agree(parts)
-
-
-def make(
-    name: str,
-    model: Callable[[Any], Any],
-    loss: Loss,
-    optimizer: Optimizer,
-    sample: Batch,
-    devices: int | None,
-) -> Engine:
+def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     """The engine of that name.
 
     Where the model cannot be compiled, or would give other numbers, it is the eager one, with a
     warning. `sample` has examples to trace and to compare on.
     """
-    eager = Eager(model, loss, optimizer)
     if name == "eager":
         return eager
     from ..compiler import compile_step
 
     inputs, targets = sample
+    backend = "jax" if name == "jax" else "numpy"
+    example, parameters = (inputs[0], targets[0]), eager.optimizer.params
     try:
         step = compile_step(
-            model,
-            loss.of,
-            (inputs[0], targets[0]),
-            optimizer.params,
-            backend="jax" if name == "jax" else "numpy",
-            devices=devices,
+            eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
         )
     except TraceError as error:
         warn(f"not compiled, the eager engine goes on: {error}")
@@ -125,9 +161,9 @@ def make(
     try:
         expected, _ = eager.evaluate(inputs, targets)
     except DomainError:  # the epoch will meet it, and say where
-        return Compiled(step, loss)
+        return Compiled(step, eager.loss)
     if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
-        return Compiled(step, loss)
+        return Compiled(step, eager.loss)
     warn(
         f"not compiled, the eager engine goes on: other examples have another loss ({mean!r}) than "
         f"the engine's ({expected!r}): the model or the loss branches on data"

@@ -1,9 +1,19 @@
-"""`History`: what happened in a training, epoch by epoch."""
+"""`History`: what happened in a training, and `checkpoint`: files to go on from.
+
+`checkpoint` writes one after each epoch, and `fit(resume=...)` reads it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
 
+from .. import state
+from ..errors import InputError, StateError
+from ..nn import Module
+from ..numerics import number
 from ..optim import Optimizer
 
 
@@ -28,10 +38,10 @@ class History:
         self.interrupted = False
         self.run: dict[str, Any] = {}
         self.optimizer: Optimizer | None = None
-        self._begun = self._ended = 0
+        self._begun = 0
 
     def __len__(self) -> int:
-        return self._ended
+        return len(self.loss)
 
     def __repr__(self) -> str:
         last = f", {self.rows()[-1]}" if len(self) else ""
@@ -40,16 +50,12 @@ class History:
     @property
     def mid_epoch(self) -> bool:
         """Whether the model may have learned from batches after the last whole epoch."""
-        return self._begun > self._ended
+        return self._begun > len(self)
 
     def columns(self) -> dict[str, list[float]]:
         """The four lists by their names."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "validation_loss": self.validation_loss,
-            "validation_accuracy": self.validation_accuracy,
-        }
+        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+        return {name: getattr(self, name) for name in names}
 
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
@@ -61,16 +67,88 @@ class History:
 
     def begin_epoch(self) -> None:
         """Note that the model is about to change."""
-        self._begun = self._ended + 1
+        self._begun = len(self) + 1
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Add what was measured: all of it or, where Ctrl-C comes between, nothing."""
-        columns = self.columns()
+        columns, done = self.columns(), len(self)
         try:
             for name, x in row.items():
                 columns[name].append(x)
-            self._ended += 1
         except BaseException:
             for column in columns.values():
-                del column[self._ended :]
+                del column[done:]
             raise
+
+
+def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, History], None]:
+    """A callback for `fit` that writes the model after each epoch, and what `resume` needs.
+
+    The file is one that `model.load` reads, written atomically: after a crash it has the last
+    whole epoch. `extra` is written along, as JSON.
+
+    Raises StateError (a ValueError) for what is not finite, OSError where writing fails.
+    """
+
+    def save(model: Module, history: History) -> None:
+        if history.mid_epoch or history.optimizer is None:
+            raise InputError("a checkpoint is written after a whole epoch, as a callback of fit")
+        training = {
+            "run": history.run,
+            "optimizer": history.optimizer.state_dict(),
+            "history": history.columns(),
+        }
+        state.write_file(path, model.state_dict(), **extra, training=training)
+
+    return save
+
+
+class Saved(NamedTuple):
+    """What a checkpoint has; `run` is what must be the same for `fit` to go on from it."""
+
+    path: str
+    parameters: dict[str, Any]
+    run: dict[str, Any]
+    optimizer: dict[str, Any]
+    history: History
+
+    def restore(self, model: Any, optimizer: Optimizer, run: dict[str, Any]) -> None:
+        """Set model and optimizer. Raises StateError naming what differs, then unchanged."""
+        if not isinstance(model, Module):
+            raise InputError("resume needs a Module, whose parameters have names")
+        for name, value in run.items():
+            if (before := self.run.get(name)) != value:
+                long = name in ("data", "model")
+                what = f"the {name} differs" if long else f"{name} was {before!r:.60}, is {value!r}"
+                raise StateError(f"{self.path} cannot be resumed: {what}")
+        parameters = model.parameters()
+        unchanged = [p.data for p in parameters]
+        try:
+            model.load_state_dict(self.parameters)
+            optimizer.load_state_dict(self.optimizer)
+        except StateError as error:
+            state.assign(parameters, unchanged)
+            raise StateError(f"{self.path} cannot be resumed: {error}") from None
+
+
+def saved_in(path: str | os.PathLike[str], epochs: int) -> Saved:
+    """The content of a checkpoint that was written within `epochs`. Raises StateError."""
+    content = state.read_file(path)
+    history = History()
+    try:
+        training = content["training"]
+        run, optimizer, columns = (dict(training[k]) for k in ("run", "optimizer", "history"))
+        Random(run["seed"])
+        for i in range(len(columns["loss"])):
+            history.end_epoch({name: number(columns[name][i]) for name in run["columns"]})
+        if history.columns() != columns:
+            raise InputError("its lists do not fit together")
+    except (LookupError, TypeError, ValueError) as error:
+        raise StateError(
+            f"{path} has no training to go on from, as a file of checkpoint has: {error}"
+        ) from None
+    if not 1 <= len(history) <= epochs:
+        raise StateError(
+            f"{path} has {len(history)} epochs, and {epochs} in all are wanted: ask for more"
+        )
+    return Saved(os.fspath(path), content["parameters"], run, optimizer, history)

@@ -1,13 +1,14 @@
-"""engines.py: two ways to compute a batch, with the same two methods and the same answers."""
+"""engines.py: losses by name, and two ways to compute a batch with the same answers."""
 
 import math
 
 import pytest
 
-from micrograd_like import Value, nn, optim, training
+from micrograd_like import MicrogradError, Value, losses, nn, optim, training
 from micrograd_like.datasets import moons
 from micrograd_like.errors import MicrogradWarning
 from micrograd_like.training import engines
+from micrograd_like.training.engines import find_loss
 
 DATA = moons(12)
 
@@ -18,7 +19,8 @@ def made(name, loss="cross_entropy", model=None):
     model = model or nn.MLP(2, [3, 2 if loss == "cross_entropy" else 1], seed=0)
     descent = optim.SGD(model.parameters())
     sample = DATA.X[:4], DATA.y[:4]
-    return model, engines.make(name, model, training.LOSSES[loss], descent, sample, None)
+    eager = engines.Eager(model, training.LOSSES[loss], descent)
+    return model, engines.make(name, eager, sample, None)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -44,12 +46,6 @@ def test_a_batch_does_away_with_the_gradients_before_it_and_evaluation_leaves_th
     assert [p.grad for p in model.parameters()] == before
     engine.differentiate(DATA.X, DATA.y)
     assert [p.grad for p in model.parameters()] == before
-
-
-def test_evaluating_is_what_the_public_function_does():
-    model, engine = made("eager")
-    rule = training.LOSSES["cross_entropy"]
-    assert training.evaluate(model, DATA.X, DATA.y, rule) == engine.evaluate(DATA.X, DATA.y)
 
 
 def test_a_loss_that_is_not_finite_is_not_differentiated():
@@ -80,3 +76,42 @@ def test_what_cannot_be_compiled_goes_on_eagerly_with_a_warning(kind):
     with pytest.warns(MicrogradWarning, match="not compiled, the eager engine goes on"):
         _, engine = made("compiled", "mse", kind())
     assert type(engine) is engines.Eager
+
+
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_a_loss_is_the_same_by_its_name_and_by_its_function(name):
+    assert find_loss(name) is find_loss(getattr(losses, name)) is training.LOSSES[name]
+
+
+def test_a_function_is_a_loss_without_labels():
+    rule = find_loss(abs)
+    assert rule == (abs, None)
+    assert rule.right([[1.0]], [1.0]) == 0
+    rule.target_check(None)([[0.0]], ["anything"], [0])  # it may take any target
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "labels"),
+    [
+        ("cross_entropy", [[0.0, 2.0, 1.0], [3.0, 3.0, 3.0]], [1, 0]),
+        ("binary_cross_entropy", [[0.4], [0.5], [0.6]], [0, 0, 1]),
+        ("binary_cross_entropy_with_logits", [[-0.1], [0.0], [0.1]], [0, 0, 1]),
+        ("hinge", [[-0.1], [0.0], [0.1]], [-1, -1, 1]),
+    ],
+)
+def test_outputs_are_taken_for_labels(name, outputs, labels):
+    rule = training.LOSSES[name]
+    assert rule.right(outputs, labels) == len(labels)
+    assert rule.right(outputs, [7, *labels[1:]]) == len(labels) - 1
+
+
+def test_a_named_loss_sees_targets_before_any_step_and_names_the_place():
+    model = nn.MLP(1, [2], seed=0)
+    check = training.LOSSES["cross_entropy"].target_check(model)
+    check([[0.5], [1.5]], [0, 1], [0, 1])
+    with pytest.raises(ValueError, match=r"^y\[7\]: a label is .* from 0 to 1, got 2") as caught:
+        check([[0.5], [1.5]], [0, 2], [3, 7])
+    assert isinstance(caught.value, MicrogradError)
+    narrow = training.LOSSES["mse"].target_check(model)
+    with pytest.raises(ValueError, match=r"^this MLP takes 1 inputs, got 2"):
+        narrow([[0.5, 1.0]], [0.0], [0])
