@@ -32,7 +32,7 @@ def to_torch(model: MLP) -> Any:
             if not text:
                 raise InputError(
                     f"layers[{i}] has the activation {activation_name(activation)}, which PyTorch "
-                    "has no module of: use one such as tanh, or an Op that names its module"
+                    "has no module of: use a name such as 'tanh', or an Op that names its module"
                 )
             modules.append(_made(torch, text))
     return torch.nn.Sequential(*modules)
