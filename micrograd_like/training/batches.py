@@ -116,10 +116,7 @@ class Batches:
 
     def __init__(self, source: Any, epochs: int, check: Check) -> None:
         if isinstance(source, Iterator) and epochs > 1:
-            raise InputError(
-                "X is an iterator, which gives its batches once, and they are wanted for "
-                f"{epochs} epochs: give a list, or a function that returns a new iterator"
-            )
+            raise InputError(f"X is an iterator, which gives its batches once, not {epochs} times")
         if not callable(source) and not isinstance(source, Iterable):
             raise InputError(
                 "without y, X is an iterable of batches (X, y) or a function that returns one, "
@@ -241,10 +238,10 @@ def _list(x: Any) -> list[Any]:
 def _target(t: Any) -> Any:
     """A target as a number or a list of several; an array's column has lists of one."""
     t = plain(t)
-    if not isinstance(t, (list, tuple)):
-        return t
-    row = _row(t)
-    return row[0] if len(row) == 1 else row
+    if isinstance(t, (list, tuple)):
+        t = _row(t)
+        return t[0] if len(t) == 1 else t
+    return t
 
 
 def _row(x: Any) -> list[float]:

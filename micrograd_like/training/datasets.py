@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from ..errors import InputError, MissingExtraError
 from ..words import several
@@ -109,28 +108,19 @@ class Table:
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
-        return list(map(list, zip(*[self.read(name, _number) for name in names], strict=True)))
+        places = {name: self.column(name) for name in names}
+        return [
+            [self._number(cells[place], line, name) for name, place in places.items()]
+            for line, cells in self.rows
+        ]
 
-    def read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
-        """What `convert`, which may raise a ValueError, makes of the cells of one column."""
-        place, found = self.column(name), []
-        for line, cells in self.rows:
-            try:
-                if not cells[place]:
-                    raise ValueError("the cell is empty")
-                found.append(convert(cells[place]))
-            except ValueError as error:
-                where = f"{self.path}: row {line}, column {name!r:.80}"
-                raise InputError(f"{where}: {error}") from None
-        return found
-
-
-def _number(cell: str) -> float:
-    # Python's float also reads 1_000 and the digits of other scripts.
-    with suppress(ValueError):
-        if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
-            return x
-    raise ValueError(f"{cell!r:.60} is not a finite number")
+    def _number(self, cell: str, line: int, name: str) -> float:
+        # Python's float also reads 1_000 and the digits of other scripts.
+        with suppress(ValueError):
+            if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
+                return x
+        problem = f"{cell!r:.60} is not a finite number" if cell else "the cell is empty"
+        raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -171,15 +161,17 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     """
     table = read_table(path)
     label = list(table.columns)[-1] if label is None else label
-    texts = table.read(label, str)
+    place = table.column(label)
+    texts = [cells[place] for _, cells in table.rows]
+    if "" in texts:
+        line, _ = table.rows[texts.index("")]
+        raise InputError(f"{path}: row {line}, column {label!r:.80}: the cell is empty")
     features = [name for name in table.columns if name != label]
-    if not features:
-        raise InputError(f"{path} has one column, {label!r:.60}: are others separated by commas?")
     classes = sorted(set(texts), key=_natural)
-    if not 2 <= len(classes) <= max(2, len(texts) // 2):
+    if not features or not 2 <= len(classes) <= max(2, len(texts) // 2):
         raise InputError(
-            f"{path}: column {label!r:.80} has {len(classes)} classes in {len(texts)} rows: "
-            "that looks like no label (--label names the column)"
+            f"{path}: column {label!r:.80} has {len(classes)} classes in {len(texts)} rows, beside "
+            f"{len(features)} other columns: that looks like no label (--label names the column)"
         )
     places = {name: i for i, name in enumerate(classes)}
     rows, labels = table.numbers(features), [places[text] for text in texts]

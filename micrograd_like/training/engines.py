@@ -1,9 +1,6 @@
 """How a batch is computed: by a loss, node by node, or compiled to a program on arrays.
 
-The two engines have the same two methods, so that the loop in `fit` need not know which it has:
-`differentiate(inputs, targets)` leaves the gradient of the mean loss in the parameters, and
-`evaluate(inputs, targets)` does without. Each returns the mean loss over the batch and the number
-of right labels.
+`Eager` has the methods of a compiled `Step`, so that the loop in `fit` need not know which it has.
 """
 
 from __future__ import annotations
@@ -98,45 +95,29 @@ class Eager:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.outputs: list[list[float]] = []  # what the model gave for the latest batch
 
-    def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        """Nothing is differentiated where the loss is not finite."""
-        mean, right = self._computed(inputs, targets)
+    def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss. If it is finite, its gradient is left in the parameters."""
+        mean = self._mean(inputs, targets)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
-        return mean.data, right
+        return mean.data
 
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
+    def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss, without its gradient."""
         with no_grad():
-            mean, right = self._computed(inputs, targets)
-        return mean.data, right
+            return self._mean(inputs, targets).data
 
-    def _computed(self, inputs: list[Any], targets: list[Any]) -> tuple[Value, int]:
+    def _mean(self, inputs: list[Any], targets: list[Any]) -> Value:
         outputs = [self.model(x) for x in inputs]
         mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
-        rows = ([v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs)
-        return mean, self.loss.right(rows, targets)
+        self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
+        return mean
 
 
-class Compiled:
-    """Runs a compiled step on arrays."""
-
-    def __init__(self, step: Step, loss: Loss) -> None:
-        self.step = step
-        self.loss = loss
-
-    def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step(inputs, targets), self.loss.right(self.step.outputs, targets)
-
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step.evaluate(inputs, targets), self.loss.right(self.step.outputs, targets)
-
-
-Engine = Eager | Compiled
-
-
-def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
+def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Eager | Step:
     """The engine of that name.
 
     Where the model cannot be compiled, or would give other numbers, it is the eager one, with a
@@ -153,19 +134,14 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         step = compile_step(
             eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
         )
+        mean, expected = step.evaluate(inputs, targets), eager.evaluate(inputs, targets)
+        if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
+            return step
+        # A branch on .data shows itself in examples that take the other side. Not in all: see the
+        # docs.
+        problem = f"other examples have another loss ({mean!r}) than the engine's ({expected!r}): "
+        problem += "the model or the loss branches on data"
     except TraceError as error:
-        warn(f"not compiled, the eager engine goes on: {error}")
-        return eager
-    # A branch on .data shows itself in examples that take the other side. Not in all: see the docs.
-    mean = step.evaluate(inputs, targets)
-    try:
-        expected, _ = eager.evaluate(inputs, targets)
-    except DomainError:  # the epoch will meet it, and say where
-        return Compiled(step, eager.loss)
-    if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
-        return Compiled(step, eager.loss)
-    warn(
-        f"not compiled, the eager engine goes on: other examples have another loss ({mean!r}) than "
-        f"the engine's ({expected!r}): the model or the loss branches on data"
-    )
+        problem = str(error)
+    warn(f"not compiled, the eager engine goes on: {problem}")
     return eager

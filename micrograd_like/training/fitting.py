@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from numbers import Integral
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
@@ -19,8 +19,11 @@ from ..numerics import whole
 from ..optim import SGD, Adam, Optimizer
 from . import engines
 from .batches import Batch, Batches, Examples, held_out
-from .engines import Engine, check_name, find_loss
-from .history import History, saved_in
+from .engines import Eager, check_name, find_loss
+from .history import History, Saved
+
+if TYPE_CHECKING:
+    from ..compiler import Step
 
 BATCH_SIZE = 32
 
@@ -74,13 +77,12 @@ def fit(
     and history become those of its last epoch, and the epochs after it, up to `epochs` in all, give
     what they would have given without the break, to the bit. All else must be as it was.
 
-    Raises InputError (a ValueError) for data that does not fit, before anything changes, or where
-    it is read late, after the batches before it; StateError (a ValueError) for a file that cannot
-    be resumed with these arguments, before anything changes; and DivergenceError (a ValueError)
-    with epoch and batch when a loss is not finite or leaves its domain: model and optimizer are
-    then as they were at the last batch whose loss was finite. Within `detect_anomaly` the eager
-    engine raises AnomalyError earlier, where a number stops being finite, and leaves the parameters
-    at which it did.
+    Raises, all of them ValueErrors, InputError for data that does not fit, before anything changes,
+    or where it is read late, after the batches before it; StateError for a file that cannot be
+    resumed with these arguments, before anything changes; and DivergenceError with epoch and batch
+    when a loss is not finite or leaves its domain: model and optimizer are then as they were at the
+    last batch whose loss was finite. Within `detect_anomaly` the eager engine raises AnomalyError
+    earlier, where a number stops being finite, and leaves the parameters at which it did.
     """
     check_name("engine", engine, engines.ENGINES)
     if devices is not None and engine != "jax":
@@ -89,7 +91,7 @@ def fit(
     if batch_size is not None:
         batch_size = whole("batch_size", batch_size)
     rule = find_loss(loss)
-    saved = None if resume is None else saved_in(resume, epochs)
+    saved = None if resume is None else Saved(resume, epochs)
     history = History() if saved is None else saved.history
     finished = len(history)
     if seed is None:
@@ -126,8 +128,8 @@ def fit(
             xla.check()
             weights = [p.data for p in descent.params] if saved is None else saved.parameters
             xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
-        eager = engines.Eager(model, rule, descent)
-        learner = _Learner(engines.make(engine, eager, source.sample(), devices), descent)
+        eager = Eager(model, rule, descent)
+        learner = _Learner(engines.make(engine, eager, source.sample(), devices), eager)
         if saved is not None:
             saved.restore(model, descent, run)
             for _ in range(finished):
@@ -157,54 +159,52 @@ def fit(
 class _Learner:
     """Descends on batches, in whole steps, the latest of which can be undone."""
 
-    def __init__(self, engine: Engine, optimizer: Optimizer) -> None:
+    def __init__(self, engine: Eager | Step, eager: Eager) -> None:
         self.engine = engine
-        self.optimizer = optimizer
-        self.before = optimizer.snapshot()  # the latest step: these numbers gave a finite loss
+        self.loss = eager.loss
+        self.optimizer = eager.optimizer
+        self.before = self.optimizer.snapshot()  # these numbers gave a finite loss
 
     def learn(self, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
         """The mean loss of an epoch, and the share of right labels. Raises DivergenceError."""
         total, hits, seen = 0.0, 0, 0
         for batch, (inputs, targets) in enumerate(batches, 1):
+            cause = None
             try:
-                mean, right = self.engine.differentiate(inputs, targets)
+                mean = self.engine(inputs, targets)
+                problem = self._step() if math.isfinite(mean) else f"the loss is {mean!r}"
             except DomainError as error:
-                raise self._diverged(str(error), epoch, batch) from error
-            if not math.isfinite(mean):
-                raise self._diverged(f"the loss is {mean!r}", epoch, batch)
-            self.before = self.optimizer.snapshot()
-            try:
-                self.optimizer.step()
-                if not all(math.isfinite(p.data) for p in self.optimizer.params):
-                    what = "the step led to a parameter that is not finite"
-                    raise self._diverged(what, epoch, batch)
-            except BaseException:  # Ctrl-C, say, in a rule of the user's
+                problem, cause = str(error), error
+            if problem:
                 self.optimizer.restore(self.before)
-                raise
+                what = f"{problem} in batch {batch} of epoch {epoch}; the model is back at its last"
+                advice = "good state: try a smaller learning rate"
+                raise DivergenceError(f"{what} {advice}", epoch, batch) from cause
             total += mean * len(inputs)
-            hits += right
+            hits += self.loss.right(self.engine.outputs, targets)
             seen += len(inputs)
         return {"loss": total / seen, "accuracy": hits / seen}
+
+    def _step(self) -> str:
+        """Make a step, and say what is wrong with it."""
+        self.before = self.optimizer.snapshot()
+        try:
+            self.optimizer.step()
+            finite = all(math.isfinite(p.data) for p in self.optimizer.params)
+            return "" if finite else "the step led to a parameter that is not finite"
+        except BaseException:  # Ctrl-C, say, in a rule of the user's
+            self.optimizer.restore(self.before)
+            raise
 
     def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
         """The mean loss, and the share of right labels, without a step."""
         mean, hits, seen = 0.0, 0, 0
         for inputs, targets in batches:
-            loss, right = self.engine.evaluate(inputs, targets)
+            loss = self.engine.evaluate(inputs, targets)
             seen += len(inputs)
             mean += (loss - mean) * (len(inputs) / seen)
-            hits += right
+            hits += self.loss.right(self.engine.outputs, targets)
         return {"validation_loss": mean, "validation_accuracy": hits / seen}
-
-    def _diverged(self, what: str, epoch: int, batch: int) -> DivergenceError:
-        """The error to raise, once the latest step is undone."""
-        self.optimizer.restore(self.before)
-        return DivergenceError(
-            f"{what} in batch {batch} of epoch {epoch}; the model is back at its last good state: "
-            "try a smaller learning rate",
-            epoch,
-            batch,
-        )
 
 
 def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import state
 from ..errors import InputError, StateError
@@ -103,14 +103,32 @@ def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, 
     return save
 
 
-class Saved(NamedTuple):
-    """What a checkpoint has; `run` is what must be the same for `fit` to go on from it."""
+class Saved:
+    """What the checkpoint at `path`, written within `epochs`, has. Raises StateError.
 
-    path: str
-    parameters: dict[str, Any]
-    run: dict[str, Any]
-    optimizer: dict[str, Any]
-    history: History
+    `run` is what must be the same for `fit` to go on from it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], epochs: int) -> None:
+        content = state.read_file(path)
+        self.path = path
+        self.parameters = content["parameters"]
+        self.history = History()
+        try:
+            training = content["training"]
+            names = ("run", "optimizer", "history")
+            self.run, self.optimizer, columns = (dict(training[name]) for name in names)
+            Random(self.run["seed"])
+            for i in range(len(columns["loss"])):
+                row = {name: number(columns[name][i]) for name in self.run["columns"]}
+                self.history.end_epoch(row)
+            if self.history.columns() != columns:
+                raise InputError("the lists of its history do not fit together")
+        except (LookupError, TypeError, ValueError) as error:
+            raise StateError(f"{path} has no training to go on from: {error}") from None
+        done = len(self.history)
+        if not 1 <= done <= epochs:
+            raise StateError(f"{path} has {done} epochs, and {epochs} in all are wanted")
 
     def restore(self, model: Any, optimizer: Optimizer, run: dict[str, Any]) -> None:
         """Set model and optimizer. Raises StateError naming what differs, then unchanged."""
@@ -118,8 +136,7 @@ class Saved(NamedTuple):
             raise InputError("resume needs a Module, whose parameters have names")
         for name, value in run.items():
             if (before := self.run.get(name)) != value:
-                long = name in ("data", "model")
-                what = f"the {name} differs" if long else f"{name} was {before!r:.60}, is {value!r}"
+                what = f"{name} was {before!r:.60}, is {value!r:.60}"
                 raise StateError(f"{self.path} cannot be resumed: {what}")
         parameters = model.parameters()
         unchanged = [p.data for p in parameters]
@@ -129,26 +146,3 @@ class Saved(NamedTuple):
         except StateError as error:
             state.assign(parameters, unchanged)
             raise StateError(f"{self.path} cannot be resumed: {error}") from None
-
-
-def saved_in(path: str | os.PathLike[str], epochs: int) -> Saved:
-    """The content of a checkpoint that was written within `epochs`. Raises StateError."""
-    content = state.read_file(path)
-    history = History()
-    try:
-        training = content["training"]
-        run, optimizer, columns = (dict(training[k]) for k in ("run", "optimizer", "history"))
-        Random(run["seed"])
-        for i in range(len(columns["loss"])):
-            history.end_epoch({name: number(columns[name][i]) for name in run["columns"]})
-        if history.columns() != columns:
-            raise InputError("its lists do not fit together")
-    except (LookupError, TypeError, ValueError) as error:
-        raise StateError(
-            f"{path} has no training to go on from, as a file of checkpoint has: {error}"
-        ) from None
-    if not 1 <= len(history) <= epochs:
-        raise StateError(
-            f"{path} has {len(history)} epochs, and {epochs} in all are wanted: ask for more"
-        )
-    return Saved(os.fspath(path), content["parameters"], run, optimizer, history)
