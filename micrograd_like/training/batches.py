@@ -34,12 +34,11 @@ class Examples:
     def __init__(self, X: Any, y: Any, check: Check) -> None:
         self._late = _on_disk(X) or _on_disk(y)
         self._check = check
-        self._columns: Sequence[Any]
         if self._late:
             self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
             _check_lengths(*self._columns)
         else:
-            X, y = self._columns = _checked(X, y)
+            X, y = self._columns = list(_checked(X, y))
             check(X, y, range(len(X)))
         self._places = array("q", range(len(self._columns[0])))
         self.width = len(_row(self._columns[0][0]))
@@ -70,7 +69,9 @@ class Examples:
 
     def sample(self) -> Batch:
         """A few of the examples, the first and others at equal distances."""
-        return next(self._some(_FEW).batches())
+        some = copy(self)
+        some._places = self._places[:: max(1, self.count // _FEW)]
+        return next(some.batches())
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
@@ -87,9 +88,9 @@ class Examples:
             yield inputs, targets
 
     def digest(self) -> int:
-        """A checksum by which to know the examples again; where they are read late, of 1,000."""
+        """A checksum by which to know the examples again; where they are read late, of a few."""
         total = 0
-        for inputs, targets in (self._some(1000) if self._late else self).batches():
+        for inputs, targets in [self.sample()] if self._late else self.batches():
             for row, target in zip(inputs, targets, strict=True):
                 numbers = target if isinstance(target, list) else [target]
                 try:
@@ -98,11 +99,6 @@ class Examples:
                     content = array("d", row).tobytes() + repr(target).encode()
                 total = crc32(content, total)
         return total
-
-    def _some(self, count: int) -> Examples:
-        some = copy(self)
-        some._places = self._places[:: max(1, self.count // count)]
-        return some
 
 
 class Batches:
@@ -126,23 +122,17 @@ class Batches:
         self._check = check
         self.width: int | None = None
         rest = self._begun()
-        first = next(rest)
+        inputs, targets = first = next(rest)
         self._opened: Iterator[Batch] | None = chain([first], rest)
-        self._sample = [column[:: max(1, len(column) // _FEW)] for column in first]
-
-    def hold_out(self, fraction: float, random: Random) -> Examples:
-        """Refuse it."""
-        raise InputError(
-            f"validation={fraction!r}: nothing can be held out of batches: give a pair (X, y)"
-        )
+        apart = max(1, len(inputs) // _FEW)
+        self._sample = inputs[::apart], targets[::apart]
 
     def shuffle(self, random: Random) -> None:
         """The order is the caller's."""
 
     def sample(self) -> Batch:
         """A few examples of the first batch."""
-        inputs, targets = self._sample
-        return inputs, targets
+        return self._sample
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The batches of one epoch, as they come."""
@@ -172,8 +162,7 @@ class Batches:
                 raise type(error)(f"{where}: {error}{hint}") from None
             yield inputs, targets
         if not count:
-            another = "" if self.width is None else " for another epoch: each epoch begins it anew"
-            raise InputError(f"X has no batches{another}")
+            raise InputError("X has no batches for this epoch: each epoch begins it anew")
 
 
 def held_out(
@@ -183,6 +172,8 @@ def held_out(
     if validation is None:
         return None
     if not isinstance(validation, (tuple, list)):
+        if isinstance(source, Batches):
+            raise InputError("nothing can be held out of batches: validation is a pair (X, y)")
         return source.hold_out(number(validation), random)
     if len(validation) != 2:
         raise InputError(f"validation is a pair (X, y) or a fraction, got {len(validation)} items")
@@ -193,9 +184,7 @@ def held_out(
     return held
 
 
-def _checked(
-    X: Any, y: Any, places: Iterable[int] | None = None, width: int | None = None
-) -> Batch:
+def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Batch:
     """X as lists of floats, and y. Raises InputError naming the row by its place, if not finite."""
     rows = [_row(x) for x in _list(X)]
     targets = [_target(t) for t in _list(y)]

@@ -146,11 +146,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     rows = [row for row in rows if row[1] != [""]]
     for line, cells in rows:
         if len(cells) != len(header):
-            raise InputError(
-                f"{path}: row {line} has {len(cells)} cells, the header has {len(header)} columns"
-            )
+            raise InputError(f"{path}: row {line} has {len(cells)} cells, the header {len(header)}")
     if not rows:
-        raise InputError(f"{path} has no rows: a header and rows of numbers are needed")
+        raise InputError(f"{path} is empty: there are no rows below a header")
     return Table(os.fspath(path), columns, rows)
 
 
@@ -181,13 +179,10 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
 
 def standardise(X: list[list[float]]) -> tuple[list[float], list[float]]:
     """The mean and the standard deviation of each feature; 1 in place of a deviation of 0."""
-    shift, deviation = [], []
-    for column in zip(*X, strict=True):
-        mean = math.fsum(x / len(column) for x in column)
-        spread = math.hypot(*[x - mean for x in column]) / math.sqrt(len(column))
-        shift.append(mean)
-        deviation.append(spread or 1.0)
-    return shift, deviation
+    columns = list(zip(*X, strict=True))
+    shift = [math.fsum(x / len(X) for x in column) for column in columns]
+    spread = [math.hypot(*[x - m for x in xs]) for xs, m in zip(columns, shift, strict=True)]
+    return shift, [s / math.sqrt(len(X)) or 1.0 for s in spread]
 
 
 def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], list[int]]:
@@ -206,10 +201,7 @@ def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], l
         test += places[:count]
         train += places[count:]
     if not train or not test:
-        raise InputError(
-            f"the test fraction is between 0 and 1 and leaves some of {len(y)} examples on either "
-            f"side, got {fraction!r}"
-        )
+        raise InputError(f"a test fraction of {fraction!r} leaves {len(y)} examples on one side")
     random.shuffle(train)
     random.shuffle(test)
     return train, test

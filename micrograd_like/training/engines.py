@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ENGINES = ("eager", "compiled", "jax")
 
+Engine: TypeAlias = "Eager | Step"
+
 
 class Loss(NamedTuple):
     """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
@@ -30,10 +32,7 @@ class Loss(NamedTuple):
     predict: Callable[[list[float]], float] | None
 
     def right(self, outputs: Any, targets: Sequence[Any]) -> int:
-        """How many outputs are taken for what their target says; 0 where there are no labels.
-
-        `outputs` has a list of floats for each target, or is an array of that form.
-        """
+        """How many outputs, lists of floats or rows of an array, are taken for their targets."""
         if self.predict is None:
             return 0
         return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
@@ -57,13 +56,9 @@ class Loss(NamedTuple):
         return check if self in LOSSES.values() else lambda inputs, targets, places: None
 
 
-def _largest(outputs: list[float]) -> float:
-    return float(max(range(len(outputs)), key=outputs.__getitem__))
-
-
 LOSSES = {
     "mse": Loss(losses.mse, None),
-    "cross_entropy": Loss(losses.cross_entropy, _largest),
+    "cross_entropy": Loss(losses.cross_entropy, lambda out: float(out.index(max(out)))),
     "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
     "binary_cross_entropy_with_logits": Loss(
         losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
@@ -117,7 +112,7 @@ class Eager:
         return mean
 
 
-def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Eager | Step:
+def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     """The engine of that name.
 
     Where the model cannot be compiled, or would give other numbers, it is the eager one, with a
@@ -137,8 +132,7 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Eager |
         mean, expected = step.evaluate(inputs, targets), eager.evaluate(inputs, targets)
         if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
             return step
-        # A branch on .data shows itself in examples that take the other side. Not in all: see the
-        # docs.
+        # A branch on .data shows itself in examples that take the other side, if not in all.
         problem = f"other examples have another loss ({mean!r}) than the engine's ({expected!r}): "
         problem += "the model or the loss branches on data"
     except TraceError as error:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from numbers import Integral
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
@@ -19,11 +19,8 @@ from ..numerics import whole
 from ..optim import SGD, Adam, Optimizer
 from . import engines
 from .batches import Batch, Batches, Examples, held_out
-from .engines import Eager, check_name, find_loss
+from .engines import Eager, Engine, check_name, find_loss
 from .history import History, Saved
-
-if TYPE_CHECKING:
-    from ..compiler import Step
 
 BATCH_SIZE = 32
 
@@ -129,11 +126,12 @@ def fit(
             weights = [p.data for p in descent.params] if saved is None else saved.parameters
             xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
         eager = Eager(model, rule, descent)
-        learner = _Learner(engines.make(engine, eager, source.sample(), devices), eager)
+        way = engines.make(engine, eager, source.sample(), devices)
         if saved is not None:
             saved.restore(model, descent, run)
             for _ in range(finished):
                 source.shuffle(random)
+        learner = _Learner(way, eager)
         history.run, history.optimizer = run, descent
         with paused(), _bar(history, epochs, progress) as bar:
             for epoch in range(finished + 1, epochs + 1):
@@ -159,7 +157,7 @@ def fit(
 class _Learner:
     """Descends on batches, in whole steps, the latest of which can be undone."""
 
-    def __init__(self, engine: Eager | Step, eager: Eager) -> None:
+    def __init__(self, engine: Engine, eager: Eager) -> None:
         self.engine = engine
         self.loss = eager.loss
         self.optimizer = eager.optimizer

@@ -1,7 +1,4 @@
-"""`History`: what happened in a training, and `checkpoint`: files to go on from.
-
-`checkpoint` writes one after each epoch, and `fit(resume=...)` reads it.
-"""
+"""What happened in a training, and checkpoints: files to go on from, one after each epoch."""
 
 from __future__ import annotations
 
@@ -59,11 +56,9 @@ class History:
 
     def rows(self) -> list[dict[str, float]]:
         """One dict an epoch, of the lists that have a number for it."""
-        columns = self.columns().items()
-        return [
-            {"epoch": i + 1} | {name: column[i] for name, column in columns if column}
-            for i in range(len(self))
-        ]
+        columns = {name: column for name, column in self.columns().items() if column}
+        rows = enumerate(zip(*columns.values(), strict=True), 1)
+        return [{"epoch": i, **dict(zip(columns, row, strict=True))} for i, row in rows]
 
     def begin_epoch(self) -> None:
         """Note that the model is about to change."""
@@ -104,10 +99,7 @@ def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, 
 
 
 class Saved:
-    """What the checkpoint at `path`, written within `epochs`, has. Raises StateError.
-
-    `run` is what must be the same for `fit` to go on from it.
-    """
+    """What the checkpoint at `path`, written within `epochs`, has. Raises StateError."""
 
     def __init__(self, path: str | os.PathLike[str], epochs: int) -> None:
         content = state.read_file(path)
@@ -126,9 +118,8 @@ class Saved:
                 raise InputError("the lists of its history do not fit together")
         except (LookupError, TypeError, ValueError) as error:
             raise StateError(f"{path} has no training to go on from: {error}") from None
-        done = len(self.history)
-        if not 1 <= done <= epochs:
-            raise StateError(f"{path} has {done} epochs, and {epochs} in all are wanted")
+        if not 1 <= len(self.history) <= epochs:
+            raise StateError(f"{path} has {len(self.history)} epochs, {epochs} in all are wanted")
 
     def restore(self, model: Any, optimizer: Optimizer, run: dict[str, Any]) -> None:
         """Set model and optimizer. Raises StateError naming what differs, then unchanged."""
@@ -136,7 +127,9 @@ class Saved:
             raise InputError("resume needs a Module, whose parameters have names")
         for name, value in run.items():
             if (before := self.run.get(name)) != value:
-                what = f"{name} was {before!r:.60}, is {value!r:.60}"
+                what = f"{name} was {before!r:.60}, is {value!r}"
+                if name in ("data", "model"):  # a checksum, and a long text
+                    what = f"the {name} differs"
                 raise StateError(f"{self.path} cannot be resumed: {what}")
         parameters = model.parameters()
         unchanged = [p.data for p in parameters]

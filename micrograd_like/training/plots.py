@@ -62,10 +62,10 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
     figure, axes = _figure(size, size, xlabel="predicted", ylabel="true", title="Confusion matrix")
     axes.imshow(counts, cmap="Blues", vmin=0)
     if len(classes) <= 30:  # beyond, they would not be legible
-        half = max(map(max, counts)) / 2
+        most = max(map(max, counts))
         for i, row in enumerate(counts):
             for j, count in enumerate(row):
-                color = "white" if count > half else "black"
+                color = "white" if 2 * count > most else "black"
                 axes.text(j, i, count or "", ha="center", va="center", color=color, fontsize=9)
         names = [_shown(name) for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
@@ -81,10 +81,7 @@ def decision_boundary(
     classes: list[str],
     resolution: int = 80,
 ) -> Any:
-    """A Figure of the plane, coloured by the class that `predict` gives each point, and of X.
-
-    Of more than seven classes, the eighth has the first one's colour again, and so on.
-    """
+    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X."""
     x1, x2 = map(_shown, features)
     figure, axes = _figure(6, 5, xlabel=x1, ylabel=x2, title="Decision boundary")
     from matplotlib.colors import ListedColormap
@@ -98,7 +95,7 @@ def decision_boundary(
     grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
     labels = predict(grid)
     rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
-    colors = [PALETTE[k % len(PALETTE)] for k in range(len(classes))]
+    colors = [PALETTE[k % len(PALETTE)] for k in range(len(classes))]  # the eighth as the first
     limits = {"cmap": ListedColormap(colors), "vmin": -0.5, "vmax": len(classes) - 0.5}
     box = (left, right, bottom, top)
     axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)

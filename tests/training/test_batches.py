@@ -311,7 +311,7 @@ def test_a_function_that_gives_its_batches_once_is_refused_after_the_first_epoch
     once = iter(PAIRS)
     model, twin = network(), network()
     seen = []
-    with pytest.raises(ValueError, match="no batches for another epoch"):
+    with pytest.raises(ValueError, match="no batches for this epoch"):
         training.fit(model, lambda: once, epochs=2, callbacks=[lambda m, h: seen.append(len(h))])
     training.fit(twin, PAIRS, epochs=1)
     assert seen == [1]

@@ -89,10 +89,10 @@ def test_the_label_column_can_be_any_and_its_classes_numbers_in_their_order(tmp_
 
 
 BAD = {
-    "empty": ("", "has no rows"),
-    "header only": ("a,b\n", "has no rows"),
+    "empty": ("", "is empty: there are no rows"),
+    "header only": ("a,b\n", "is empty: there are no rows"),
     "one column": ("a\n1\n2\n", "column 'a' has .* beside 0 other columns"),
-    "ragged": ("a,b\n1,x\n1\n", "row 3 has 1 cells, the header has 2"),
+    "ragged": ("a,b\n1,x\n1\n", "row 3 has 1 cells, the header 2"),
     "too long": ("a,b\n1,x,y\n", "row 2 has 3 cells"),
     "no number": ("a,b\n1,x\nfoo,y\n", "row 3, column 'a': 'foo' is not a finite number"),
     "NaN": ("a,b\nnan,x\n1,y\n", "row 2, column 'a': 'nan' is not a finite number"),

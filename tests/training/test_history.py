@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from micrograd_like import MicrogradError, nn, optim, training
 from micrograd_like.datasets import moons
 from micrograd_like.training import History
+from micrograd_like.training.engines import Eager
 
 ROWS = [{"loss": 0.5, "accuracy": 0.25}, {"loss": 0.125, "accuracy": 1.0}]
 
@@ -207,9 +208,9 @@ def test_the_file_is_a_model_file_with_whatever_is_written_along(path):
 OTHERWISE = {
     "seed": ({"seed": 4}, "seed was 3, is 4"),
     "batch size": ({"batch_size": 8}, "batch_size was 7, is 8"),
-    "data": ({"X": [[0.5, 0.5], *DATA.X[1:]]}, "data was"),
-    "a target": ({"y": [1 - DATA.y[0], *DATA.y[1:]]}, "data was"),
-    "order": ({"X": DATA.X[::-1], "y": DATA.y[::-1]}, "data was"),
+    "data": ({"X": [[0.5, 0.5], *DATA.X[1:]]}, "the data differs"),
+    "a target": ({"y": [1 - DATA.y[0], *DATA.y[1:]]}, "the data differs"),
+    "order": ({"X": DATA.X[::-1], "y": DATA.y[::-1]}, "the data differs"),
     "fewer examples": (
         {"X": DATA.X[:-1], "y": DATA.y[:-1]},
         "examples was 30, is 29",
@@ -221,9 +222,9 @@ OTHERWISE = {
     ),
     "rule": ({"rule": "momentum"}, "optimizer was 'Adam', is 'SGD'"),
     "lr": ({"lr": 0.03}, "lr was 0.02, is 0.03"),
-    "model": ({"model": nn.MLP(2, [4, 2])}, "model was"),
-    "activation": ({"model": network(activation="relu")}, "model was"),
-    "epochs": ({"epochs": 1}, "2 epochs, and 1 in all"),
+    "model": ({"model": nn.MLP(2, [4, 2])}, "the model differs"),
+    "activation": ({"model": network(activation="relu")}, "the model differs"),
+    "epochs": ({"epochs": 1}, "2 epochs, 1 in all"),
 }
 
 
@@ -334,3 +335,12 @@ def test_resuming_needs_a_module(path):
         trained(lambda x: model(x), 2, rule, resume=path)
     with pytest.raises(FileNotFoundError):
         trained(model, 2, resume="nothing.json")
+
+
+def test_a_loss_that_is_not_finite_after_a_break_leaves_what_the_file_has(path, monkeypatch):
+    model, other = network(), network(seed=1)
+    trained(model, 2, callbacks=[training.checkpoint(path)])
+    monkeypatch.setattr(Eager, "__call__", lambda *_: math.inf)
+    with pytest.raises(ValueError, match="the loss is inf in batch 1 of epoch 3"):
+        trained(other, 3, resume=path)
+    assert bits(other) == bits(model)
