@@ -133,9 +133,8 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
             return step
         # A branch on .data shows itself in examples that take the other side, if not in all.
-        problem = f"other examples have another loss ({mean!r}) than the engine's ({expected!r}): "
-        problem += "the model or the loss branches on data"
-    except TraceError as error:
+        problem = f"it branches on data: other examples have the loss {expected!r}, not {mean!r}"
+    except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
         problem = str(error)
     warn(f"not compiled, the eager engine goes on: {problem}")
     return eager

@@ -84,6 +84,7 @@ def decision_boundary(
     """A Figure of the plane, in the colours of the classes that `predict` gives, and of X."""
     x1, x2 = map(_shown, features)
     figure, axes = _figure(6, 5, xlabel=x1, ylabel=x2, title="Decision boundary")
+    from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
     bounds = []
@@ -95,7 +96,9 @@ def decision_boundary(
     grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
     labels = predict(grid)
     rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
-    colors = [PALETTE[k % len(PALETTE)] for k in range(len(classes))]  # the eighth as the first
+    colors: list[Any] = list(PALETTE[: len(classes)])
+    if len(classes) > len(PALETTE):
+        colors = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
     limits = {"cmap": ListedColormap(colors), "vmin": -0.5, "vmax": len(classes) - 0.5}
     box = (left, right, bottom, top)
     axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)
@@ -103,7 +106,7 @@ def decision_boundary(
     dots = axes.scatter(*points, s=18, c=y, edgecolors="white", linewidths=0.5, **limits)
     handles, _ = dots.legend_elements(num=None)
     names = [_shown(classes[k]) for k in sorted(set(y))]
-    axes.legend(handles[: len(PALETTE)], names[: len(PALETTE)], title="class", framealpha=0.9)
+    axes.legend(handles, names, title="class", framealpha=0.9)
     return figure
 
 

@@ -117,3 +117,16 @@ def test_a_named_loss_sees_targets_before_any_step_and_names_the_place():
     narrow = training.LOSSES["mse"].target_check(model)
     with pytest.raises(ValueError, match=r"^this MLP takes 1 inputs, got 2"):
         narrow([[0.5, 1.0]], [0.0], [0])
+
+
+def test_where_the_examples_leave_a_domain_the_epoch_says_so():
+    model = nn.MLP(2, [1], output_activation="log", seed=0)
+    model.parameters()[-1].data = -30.0
+    descent = optim.SGD(model.parameters())
+    with (
+        pytest.warns(MicrogradWarning, match="eager engine goes on: .*log is defined"),
+        pytest.raises(ValueError, match="in batch 1 of epoch 1"),
+    ):
+        training.fit(
+            model, DATA.X, DATA.y, loss=lambda out, t: out, optimizer=descent, engine="compiled"
+        )
