@@ -176,7 +176,7 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone():
     assert random.getstate() == before
     for make in (lambda **o: nn.Neuron(2, **o), lambda **o: nn.Layer(2, 2, **o)):
         assert make(seed=3).state_dict() == make(seed=np.int64(3)).state_dict()
-        assert make(seed=3).state_dict() == make(rng=random.Random(3)).state_dict()
+        assert make(seed=3).state_dict() == make(seed=random.Random(3)).state_dict()
         assert make(seed=3).state_dict() != make(seed=4).state_dict()
 
 
