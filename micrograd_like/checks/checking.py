@@ -226,8 +226,8 @@ class _Check:
             argument = f"xs[{place}]" if point.op.arity is None else point.op.arguments[place]
             remark = _remark(node, point.partial(place), recorded)
             order, within = (1, "") if chain is self.chain else (2, self._home(node, chain))
-            return Culprit(self._formula(node), point.op.name, argument, point.xs, recorded, slope,
-                           order, within, remark)  # fmt: skip
+            return Culprit(self._formula(node), point.op.name, argument, point.xs, recorded,
+                           slope.value, slope.bound, order, within, remark)  # fmt: skip
         return None
 
     def _departure(self, second: bool) -> str:
@@ -311,10 +311,10 @@ class _Check:
                 )
                 if culprit is None:
                     by = first[0] if len(first) == 1 else 1.0
-                    slope = Slope(slope.value / by, slope.bound / abs(by))
                     remark = ": its derivatives are right here, but not how they change"
                     culprit = Culprit(self._formula(node), _name(node), "", Point.of(node).xs,
-                                      recorded / by + 0.0, slope, 2, "", remark)  # fmt: skip
+                                      recorded / by + 0.0, slope.value / by, slope.bound / abs(by),
+                                      2, "", remark)  # fmt: skip
         return missing, culprit
 
     def _home(self, wrong: Value, chain: _Chain) -> str:

@@ -84,8 +84,8 @@ class Point:
         high = power_of_two(max(max(x, 1.0) / v for x, v in pairs)) * 0.25
         return low, high, max([math.ulp(x) / v for x, v in pairs if x], default=0.0)
 
-    def rounding(self, place: int) -> float:
-        """How far the derivative by an operand moves when that operand does by a few roundings.
+    def rounding(self, place: int, slope: float) -> float:
+        """How far `slope`, the derivative by an operand, moves with a few roundings of the operand.
 
         Where a derivative passes through 0, the terms that it is made of cancel, and their
         roundings are all that is left of it, in the partial and in the complex form.
@@ -96,7 +96,7 @@ class Point:
             nearby = self.moved(unit, gap * x).along(unit)
         except FAILURES:
             return 0.0
-        return _ROUNDINGS * 2.0**-52 / gap * abs(nearby.value - self.along(unit).value)
+        return _ROUNDINGS * 2.0**-52 / gap * abs(nearby.value - slope)
 
     def bend(self, place: int) -> tuple[float, float] | None:
         """The slopes on both sides of a kink that the operation declares, in operand `place`.
@@ -172,7 +172,7 @@ def _measured(point: Point, place: int, recorded: float) -> Slope:
             if not slope.bound < math.inf:
                 return Slope(recorded, math.inf)
             if point.op.analytic is not None and not abs(recorded - slope.value) <= slope.bound:
-                return replace(slope, bound=slope.bound + point.rounding(place))
+                return replace(slope, bound=slope.bound + point.rounding(place, slope.value))
             return slope
         sides = slope.sides
     allowed = slope.bound if slope.sides else 1e-9 * max(map(abs, sides))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -58,19 +57,14 @@ class Function:
 
     def __call__(self, at: Sequence[float] | None = None) -> tuple[Value, float]:
         """The result and its number (which moves back with the inputs if it is one of them)."""
-        with self._moved(at or self.at):
+        try:
+            for leaf, x in zip(self.leaves, at or self.at, strict=True):
+                leaf.data = x
             out = self.f(self.arguments) if self.together else self.f(*self.arguments)
             if isinstance(out, (list, tuple)) or hasattr(out, "tolist"):
                 raise InputError("gradcheck needs a function with one result: check one at a time")
             root = out if isinstance(out, Value) else Value(out)
             return root, root.data
-
-    @contextmanager
-    def _moved(self, at: Sequence[float]) -> Iterator[None]:
-        try:
-            for leaf, x in zip(self.leaves, at, strict=True):
-                leaf.data = x
-            yield
         finally:
             for leaf, x in zip(self.leaves, self.at, strict=True):
                 leaf.data = x

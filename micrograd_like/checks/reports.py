@@ -43,9 +43,9 @@ class Kink:
 class Culprit:
     """The first node at which an operation has a wrong derivative.
 
-    `recorded` is what its partial says, `slope` what its own numbers do. `order` is 2 where second
-    derivatives were checked. The node is one of the graph of f, or lies `within` a graph that was
-    made of it: the partial of a node, say.
+    `recorded` is what its partial says, `numeric` ± `bound` what its own numbers do. `order` is 2
+    where second derivatives were checked. The node is one of the graph of f, or lies `within` a
+    graph that was made of it: the partial of a node, say.
     """
 
     node: str
@@ -53,18 +53,11 @@ class Culprit:
     operand: str
     at: tuple[float, ...]
     recorded: float
-    slope: Slope
+    numeric: float
+    bound: float
     order: int = 1
     within: str = ""
     remark: str = ""
-
-    @property
-    def numeric(self) -> float:
-        return self.slope.value
-
-    @property
-    def bound(self) -> float:
-        return self.slope.bound
 
     def __str__(self) -> str:
         place = f"in {self.within}" if self.within else f"at node {self.node}"
@@ -104,6 +97,11 @@ class Row:
             return "WRONG"
         return self.note or ("ok" if self.resolved else "not resolved")
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        numbers = f"{self.gradient:.10g}", f"{self.numeric:.10g}", f"{self.bound:.1g}"
+        return self.name, *numbers, self.verdict
+
 
 def measurement(x: Culprit | Row) -> str:
     """The number with its bound: 1.0 ± 1e-10."""
@@ -137,21 +135,11 @@ class Report:
         table = [("derivative", "gradient", "numeric", "± bound", "")]
         for rows in (self.rows, self.second):
             shown = rows if len(rows) <= _MOST_ROWS else sorted(rows, key=lambda row: row.ok)
-            table += [
-                (
-                    row.name,
-                    f"{row.gradient:.10g}",
-                    f"{row.numeric:.10g}",
-                    f"{row.bound:.1g}",
-                    row.verdict,
-                )
-                for row in shown[:_MOST_ROWS]
-            ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            table += [row.cells for row in shown[:_MOST_ROWS]]
+        width, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
         lines = [
-            f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  "
-            f"{line[3]:>{widths[3]}}  {line[4]}".rstrip()
-            for line in table
+            "  ".join([name.ljust(width), *map(str.rjust, numbers, widths), verdict]).rstrip()
+            for name, *numbers, verdict in table
         ]
         if len(self.rows) > _MOST_ROWS:
             lines.append(f"... {len(self.rows) - _MOST_ROWS} inputs more")
