@@ -238,20 +238,21 @@ class _Check:
             graph = replayed(self.order, dict(zip(self.inputs, at, strict=True)))
             return (0.0 if graph == there else there - graph), 4.0 * rounding(root)
 
-        for found in departures(self.function.at, difference, self.rng):
-            leaf = self.inputs[found.i]
-            name, gradient = self.names[leaf], self.chain.adjoint.get(leaf, 0.0)
-            if found.order == 2:
+        for i, before, after in departures(self.function.at, difference, self.rng):
+            name = self.names[self.inputs[i]]
+            gradient = self.chain.adjoint.get(self.inputs[i], 0.0)
+            slopes = [side.factor if side.order == 1 else 0.0 for side in (before, after)]
+            if not any(slopes):
                 if second:
                     return (
                         f"the second derivative of f by {name} is not that of its graph: something "
                         "in f is computed from .data, or detached, and is missing in the graph"
                     )
-            elif bool(found.before) != bool(found.after):
-                left, right = gradient + found.before, gradient + found.after
+            elif not all(slopes):
+                left, right = (gradient + slope for slope in slopes)
                 self.kinks.append(Kink("", "f, which branches", name, left, right, gradient))
             else:
-                missing = 0.5 * (found.before + found.after)
+                missing = 0.5 * sum(slopes)
                 return (
                     f"∂/∂{name} is {gradient:.6g}, that of f itself {gradient + missing:.4g}: each "
                     f"operation is right, but a part of f, of slope {missing:.3g}, is missing in "

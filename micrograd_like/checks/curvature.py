@@ -7,7 +7,6 @@ graph. So their graph is evaluated beside the node too, and must go on being the
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -47,9 +46,9 @@ def wrong_curvatures(
         said = replayed(order, dict(zip(parents, at, strict=True)))
         return said - measured.value, measured.bound + rounding
 
-    for found in departures([x.data for x in parents], difference, rng):
-        if found.order == 1 and found.before and found.after:
-            recorded = grad(slope, parents[found.i])
-            excess = 0.5 * (found.before + found.after)
-            bound = found.error + 0.5 * math.fabs(found.after - found.before)
-            yield found.i, recorded, Slope(recorded - excess, bound)
+    for k, before, after in departures([x.data for x in parents], difference, rng):
+        if before.order == after.order == 1:
+            recorded = grad(slope, parents[k])
+            excess = 0.5 * (before.factor + after.factor)
+            bound = max(before.error, after.error) + 0.5 * abs(after.factor - before.factor)
+            yield k, recorded, Slope(recorded - excess, bound)

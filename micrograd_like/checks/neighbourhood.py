@@ -107,18 +107,15 @@ def rounding(root: Value) -> float:
 # --- what differs beside a point ------------------------------------------------------------------
 
 
-class Departure(NamedTuple):
-    """How a difference grows where number `i` moves by t: by factor · t (order 1) or factor · t².
+class Trend(NamedTuple):
+    """How a difference goes to 0 with the step: like `factor` ± `error` times its power `order`.
 
-    There is a factor for each side, `before` the number and `after` it, 0 where it does not grow;
-    `error` bounds what is wrong with them.
+    The order is 1 or 2, or 0 where there is no such difference.
     """
 
-    i: int
-    order: int
-    before: float
-    after: float
-    error: float
+    order: int = 0
+    factor: float = 0.0
+    error: float = 0.0
 
 
 def random_direction(at: Sequence[float], rng: random.Random) -> list[float]:
@@ -130,47 +127,42 @@ def departures(
     at: Sequence[float],
     difference: Callable[[Sequence[float]], tuple[float, float]],
     rng: random.Random,
-) -> Iterator[Departure]:
-    """The numbers in `at` along which a difference that is 0 there grows.
+) -> Iterator[tuple[int, Trend, Trend]]:
+    """The numbers in `at` along which a difference that is 0 there grows, and how it does so.
 
     `difference` gives it near `at`, and what rounding explains of it. All numbers are moved along
-    one random direction; where the difference grows, half of them, and so on.
+    one random direction; where the difference grows, half of them, and so on. Yields the place of
+    the number, and the trends below and above it.
     """
     direction = random_direction(at, rng)
     groups: list[Sequence[int]] = [range(len(at))]
     while groups:
         group = groups.pop()
-        ways = [direction[i] if i in group else 0.0 for i in range(len(at))]
-        sides = [_trend(at, ways, t, difference) for t in (-_FURTHEST, _FURTHEST)]
-        orders = [side.order for side in sides if side is not None]
-        if orders and not any(orders):
+
+        def along(t: float, group: Sequence[int] = group) -> tuple[float, float]:
+            moved = [*at]
+            for i in group:
+                moved[i] += t * direction[i]
+            return difference(moved)
+
+        sign = math.copysign(1.0, direction[group[0]])
+        sides = [_trend(along, sign * side) for side in (-_FURTHEST, _FURTHEST)]
+        defined = [side for side in sides if side is not None]
+        if defined and not any(side.order for side in defined):
             continue
         if len(group) > 1:
             middle = len(group) // 2
             groups += [group[middle:], group[:middle]]
-        elif orders:
+        elif defined:
             (i,) = group
-            lowest, v = min(filter(None, orders)), direction[i]
-            growing = [side if side and side.order == lowest else _Trend() for side in sides]
-            before, after = growing if v > 0.0 else growing[::-1]
-            error = max(before.error, after.error) / abs(v)
-            yield Departure(i, lowest, before.factor / v, after.factor / v, error)
+            before, after = (
+                Trend(order, factor / direction[i] ** order, error / abs(direction[i]) ** order)
+                for order, factor, error in (side or Trend() for side in sides)
+            )
+            yield i, before, after
 
 
-class _Trend(NamedTuple):
-    """How a difference goes to 0: like factor · step, of order 1, or like its square; if not, 0."""
-
-    order: int = 0
-    factor: float = 0.0
-    error: float = 0.0
-
-
-def _trend(
-    at: Sequence[float],
-    ways: Sequence[float],
-    t: float,
-    difference: Callable[[Sequence[float]], tuple[float, float]],
-) -> _Trend | None:
+def _trend(difference: Callable[[float], tuple[float, float]], t: float) -> Trend | None:
     """The trend at steps `t` and smaller ones, by factors of 4, until rounding explains it.
 
     None where there is nothing to compare at any step.
@@ -179,12 +171,14 @@ def _trend(
     defined = False
     for _ in range(_STEPS):
         try:
-            d, noise = difference([x + t * v for x, v in zip(at, ways, strict=True)])
+            d, noise = difference(t)
         except FAILURES:
             seen.clear()
         else:
             defined = True
             if not abs(d) > noise:
+                if seen and abs(seen[-1][1]) > 64.0 * noise:
+                    seen.clear()  # it ended, as at a branch further off, and did not go to 0
                 break
             seen.append((t, d, noise))
         t *= 0.25
@@ -194,7 +188,7 @@ def _trend(
     elif len(ratios) == 2 and all(10.0 < ratio < 25.0 for ratio in ratios):
         order = 2
     else:
-        return _Trend() if defined else None
-    factors = [(d / t**order, noise / abs(t**order)) for t, d, noise in seen]
+        return Trend() if defined else None
+    factors = [(d / t**order, noise / abs(t) ** order) for t, d, noise in seen]
     error, factor = min((abs(y - x) + error, y) for (x, _), (y, error) in pairwise(factors))
-    return _Trend(order, factor, error)
+    return Trend(order, factor, error)

@@ -132,7 +132,7 @@ class Report:
         return self.ok
 
     def __str__(self) -> str:
-        table = [("derivative", "gradient", "numeric", "± bound", "")]
+        table: list[tuple[str, ...]] = [("derivative", "gradient", "numeric", "± bound", "")]
         for rows in (self.rows, self.second):
             shown = rows if len(rows) <= _MOST_ROWS else sorted(rows, key=lambda row: row.ok)
             table += [row.cells for row in shown[:_MOST_ROWS]]

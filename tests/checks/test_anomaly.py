@@ -523,6 +523,7 @@ def test_the_error_is_an_arithmetic_error_and_travels() -> None:
     error = anomaly(overflow)
     assert isinstance(error, FloatingPointError)
     assert isinstance(error, errors.MicrogradError)
+    assert type(error) is errors.AnomalyError
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert (again.node.data, again.made_at) == (INF, error.made_at)

@@ -473,6 +473,7 @@ def test_a_branch_in_f_at_the_inputs_is_a_kink():
     assert math.isclose(kink.left, 3.0)
     assert math.isclose(kink.right, 2.0)
     assert gradcheck(lambda x: 2.0 * x if x.data > 0.0 else 3.0 * x, [1e-3]).kinks == ()
+    assert gradcheck(lambda x: 2.0 * x if x.data > 1e-6 else 3.0 * x - 1e-6, [0.0]).kinks == ()
 
 
 @pytest.mark.parametrize("f", [sqrt, ops.acosh, ops.asin, lambda x: (x - 1.0) ** 0.5])
