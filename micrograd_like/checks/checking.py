@@ -36,13 +36,15 @@ from ..views.algebra import formula
 from ..views.names import names
 from .curvature import graphs_of_partials, wrong_curvatures
 from .differences import Slope
-from .measuring import Point, measured
-from .neighbourhood import Function, departures, random_direction, replayed, rounding
+from .measuring import Point, measured, random_direction
+from .neighbourhood import Function, departures, replayed, rounding
 from .reports import Culprit, Kink, Report, Row, measurement
 
 _ROUNDING = 2.0**-48  # of a sum in the chain rule, relative to its terms: 16 ulp
 _IN_PAIRS = 4  # inputs whose second derivatives are all checked; of more, along one direction
 _LONGEST_FORMULA = 60
+
+Measured = Callable[[Value], list[Slope]]  # the numeric local derivatives of a node
 
 
 class GradientError(MicrogradError, RuntimeError):
@@ -88,9 +90,6 @@ def gradcheck(
     if raise_exception and not report.ok:
         raise GradientError(report.problem, report)
     return report
-
-
-Measured = Callable[[Value], list[Slope]]  # the numeric local derivatives of a node
 
 
 class _Chain:
@@ -143,7 +142,9 @@ class _Chain:
         for node in reversed(list(self.adjoint)):
             if node in kinked:
                 kinked.update(node.parents)
-        infinite = not all(math.isfinite(d) for node in self.adjoint for d in node.local_grads)
+        infinite = any(map(math.isnan, gradients)) and any(
+            not math.isfinite(d) for node in self.adjoint for d in node.local_grads
+        )
         rows = []
         for leaf, gradient, label in zip(self.inputs, gradients, labels, strict=True):
             note = "kink" if leaf in kinked else ""
@@ -269,12 +270,12 @@ class _Check:
         rows: list[Row] = []
         for i in range(n if n <= _IN_PAIRS else 1):
             if n <= _IN_PAIRS:
-                u, graph, first = [float(j == i) for j in range(n)], gradient[i], i
+                u, graph, start = [float(j == i) for j in range(n)], gradient[i], i
                 labels = [f"∂²/∂{every[i]}∂{y}" for y in every]
                 labels[i] = f"∂²/∂{every[i]}²"
             else:
                 u = random_direction(self.function.at, self.rng)
-                graph, first = affine(u, gradient, Value(0.0)), 0
+                graph, start = affine(u, gradient, Value(0.0)), 0
                 labels = [f"∂²/∂u∂{y}" for y in every]
             missing, beside = self._missing(u)
             right, doubts = graph, {node: slope.bound for node, slope in missing.items()}
@@ -282,7 +283,7 @@ class _Check:
                 weights = [slope.value for slope in missing.values()]
                 right = affine([1.0, *weights], [graph, *missing], Value(0.0))
             chain = _Chain(right, self.inputs, self.local, doubts)
-            found = chain.rows(labels, grad(graph, self.inputs))[first:]
+            found = chain.rows(labels, grad(graph, self.inputs))[start:]
             rows += [replace(row, note="kink") for row in found] if self.kinks else found
             culprit, problem = self._verdict(found, chain, beside)
             if problem:

@@ -73,7 +73,8 @@ class Point:
                 if abs(value - self.out) <= same:
                     return Slope(slope, _SHARP * abs(slope) + hidden)
         low, high, grain = self._range(direction)
-        return differences(lambda t: self.moved(direction, t).out, low, high, grain)
+        evaluate, pairs = self.op.evaluate, list(zip(self.xs, direction, strict=True))
+        return differences(lambda t: evaluate([x + t * v for x, v in pairs]), low, high, grain)
 
     def _range(self, direction: Sequence[float]) -> tuple[float, float, float]:
         """The smallest and largest step along `direction`, and the rounding of the argument."""
@@ -139,6 +140,11 @@ def power_of_two(x: float) -> float:
     return math.ldexp(1.0, math.frexp(min(max(x, 1e-290), 1e300))[1])
 
 
+def random_direction(at: Sequence[float], rng: random.Random) -> list[float]:
+    """One in which no number moves much further than another, compared with its size."""
+    return [math.copysign(rng.uniform(0.5, 1.0) * (x or 1.0), rng.random() - 0.5) for x in at]
+
+
 def measured(node: Value, rng: random.Random) -> list[Slope]:
     """The numeric local derivatives of a node, one for each parent.
 
@@ -194,10 +200,8 @@ def _bounds(
     """
     sizes = sorted(abs(d) for d in recorded.values() if d)
     typical = sizes[len(sizes) // 2] if sizes else 1.0
-    weights = {
-        k: rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.0) / max(abs(d), 1e-3 * typical)
-        for k, d in recorded.items()
-    }
+    evened = [1.0 / max(abs(d), 1e-3 * typical) for d in recorded.values()]
+    weights = dict(zip(recorded, random_direction(evened, rng), strict=True))
     slope = point.along(point.direction({point.moving[k]: w for k, w in weights.items()}))
     terms = [w * recorded[k] for k, w in weights.items()]
     allowed = slope.bound + 1e-12 * sum(map(abs, terms))

@@ -12,6 +12,7 @@ from ..engine import Value, adjoints
 from ..errors import InputError, OperandError
 from ..numerics import number
 from .differences import FAILURES
+from .measuring import random_direction
 
 _FURTHEST, _STEPS = 2.0**-8, 18  # how far the inputs are moved, compared with them, and how often
 
@@ -116,11 +117,6 @@ class Trend(NamedTuple):
     order: int = 0
     factor: float = 0.0
     error: float = 0.0
-
-
-def random_direction(at: Sequence[float], rng: random.Random) -> list[float]:
-    """One in which no number moves much further than another, compared with its size."""
-    return [rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.0) * (abs(x) or 1.0) for x in at]
 
 
 def departures(
