@@ -239,7 +239,8 @@ class _Check:
             graph = replayed(self.order, dict(zip(self.inputs, at, strict=True)))
             return (0.0 if graph == there else there - graph), 4.0 * rounding(root)
 
-        for i, before, after in departures(self.function.at, difference, self.rng):
+        at = self.function.at
+        for i, before, after in departures(at, random_direction(at, self.rng), difference):
             name = self.names[self.inputs[i]]
             gradient = self.chain.adjoint.get(self.inputs[i], 0.0)
             slopes = [side.factor if side.order == 1 else 0.0 for side in (before, after)]

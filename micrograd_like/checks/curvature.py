@@ -14,8 +14,10 @@ from ..engine import Value, topological_order
 from ..gradients import grad
 from ..sums import affine
 from .differences import Slope
-from .measuring import Point
+from .measuring import Point, random_direction
 from .neighbourhood import departures, replayed
+
+_FURTHER = 16.0  # than inputs are moved: one operation is compared as sharply there
 
 
 def graphs_of_partials(node: Value) -> tuple[list[Value], list[Value]]:
@@ -46,7 +48,9 @@ def wrong_curvatures(
         said = replayed(order, dict(zip(parents, at, strict=True)))
         return said - measured.value, measured.bound + rounding
 
-    for k, before, after in departures([x.data for x in parents], difference, rng):
+    at = [x.data for x in parents]
+    direction = random_direction([max(abs(x), 1.0) * _FURTHER for x in at], rng)
+    for k, before, after in departures(at, direction, difference):
         if before.order == after.order == 1:
             recorded = grad(slope, parents[k])
             excess = 0.5 * (before.factor + after.factor)

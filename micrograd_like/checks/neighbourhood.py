@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,9 +11,8 @@ from ..engine import Value, adjoints
 from ..errors import InputError, OperandError
 from ..numerics import number
 from .differences import FAILURES
-from .measuring import random_direction
 
-_FURTHEST, _STEPS = 2.0**-8, 18  # how far the inputs are moved, compared with them, and how often
+_FURTHEST, _STEPS = 2.0**-8, 18  # how far numbers are moved in a direction, and how often
 
 
 class Function:
@@ -121,16 +119,15 @@ class Trend(NamedTuple):
 
 def departures(
     at: Sequence[float],
+    direction: Sequence[float],
     difference: Callable[[Sequence[float]], tuple[float, float]],
-    rng: random.Random,
 ) -> Iterator[tuple[int, Trend, Trend]]:
     """The numbers in `at` along which a difference that is 0 there grows, and how it does so.
 
     `difference` gives it near `at`, and what rounding explains of it. All numbers are moved along
-    one random direction; where the difference grows, half of them, and so on. Yields the place of
-    the number, and the trends below and above it.
+    `direction`, by a fraction of it; where the difference grows, half of them, and so on. Yields
+    the place of the number, and the trends below and above it.
     """
-    direction = random_direction(at, rng)
     groups: list[Sequence[int]] = [range(len(at))]
     while groups:
         group = groups.pop()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from micrograd_like import Value, exp, sin, topological_order
+from micrograd_like.checks.measuring import random_direction
 from micrograd_like.checks.neighbourhood import Function, Trend, departures, replayed, rounding
 
 
@@ -16,7 +17,8 @@ def found(at: Sequence[float], f: Callable[..., float]) -> dict[int, tuple[Trend
     def difference(xs: Sequence[float]) -> tuple[float, float]:
         return f(*xs), 1e-13
 
-    return {i: sides for i, *sides in departures(at, difference, random.Random(0))}
+    direction = random_direction(at, random.Random(0))
+    return {i: sides for i, *sides in departures(at, direction, difference)}
 
 
 def test_a_difference_is_traced_to_the_numbers_that_make_it_grow():
