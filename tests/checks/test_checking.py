@@ -23,6 +23,7 @@ from micrograd_like import (
     exp,
     grad,
     gradcheck,
+    hessian,
     hypot,
     log,
     maximum,
@@ -269,6 +270,44 @@ def test_a_wrong_local_derivative_is_caught_wherever_it_changes_the_gradient(fac
         assert [report.culprit.op] == named
         counted += 1
     assert counted > GRAPHS // 2
+
+
+def bent(partial: Callable[..., object]) -> Callable[..., object]:
+    """The partial, with the same number and a graph that changes by a tenth more than it should."""
+
+    def wrong(*args: object) -> object:
+        d = partial(*args)
+        return d + 0.1 * (d - d.data) if isinstance(d, Value) else d
+
+    return wrong
+
+
+def test_a_wrong_second_derivative_is_caught_wherever_it_changes_one(monkeypatch):
+    """By a relative 1e-4 or more: a thousandth of what is planted."""
+    counted = 0
+    for seed in range(GRAPHS):
+        program = random_program(random.Random(seed))
+
+        def f(xs, program=program):
+            return program.run(xs, VALUE)[-1]
+
+        name = random.Random(seed).choice([name for name, _ in program.steps])
+        right = hessian(f, program.inputs)
+        with monkeypatch.context() as planted:
+            row = ops.TABLE[name]
+            planted.setattr(row, "partials", tuple(map(bent, row.partials)))
+            wrong = hessian(f, program.inputs)
+            changed = [
+                math.fabs(wrong[i][j] - right[i][j]) > 1e-4 * math.fabs(right[i][j])
+                for i in range(len(right))
+                for j in range(i, len(right))
+            ]
+            if any(changed):
+                report = refused(f, [list(program.inputs)])
+                assert (report.culprit.op, report.culprit.order) == (name, 2)
+                assert "WRONG" in {row.verdict for row in report.second}
+                counted += 1
+    assert counted > GRAPHS // 4
 
 
 @pytest.mark.parametrize("mistake", [lambda d: 1.001 * d, lambda d: -d, lambda d: 0.0])
