@@ -99,6 +99,7 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
+        """The texts of a line of the report's table."""
         numbers = f"{self.gradient:.10g}", f"{self.numeric:.10g}", f"{self.bound:.1g}"
         return self.name, *numbers, self.verdict
 
@@ -118,11 +119,11 @@ class Report:
     """
 
     rows: tuple[Row, ...]
-    second: tuple[Row, ...] = ()
-    kinks: tuple[Kink, ...] = ()
-    problem: str = ""
-    culprit: Culprit | None = None
-    function: Function | None = field(default=None, repr=False, compare=False)
+    second: tuple[Row, ...]
+    kinks: tuple[Kink, ...]
+    problem: str
+    culprit: Culprit | None
+    function: Function = field(repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -155,7 +156,6 @@ class Report:
         It calls f some forty times. Raises InputError if there is no such input.
         """
         function = self.function
-        assert function is not None
         if not -len(self.rows) <= i < len(self.rows):
             raise InputError(f"there are {len(self.rows)} inputs, not one of index {i}")
         x = function.at[i]
