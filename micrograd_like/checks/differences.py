@@ -82,7 +82,7 @@ def differences(f: Callable[[float], float], low: float, high: float, grain: flo
     steps, candidates = [], []
     for k in range(len(points) - 2):
         if k > noisy and remains[k] > abs(odd[k]):
-            break  # the series in h has ended
+            break  # f is no longer like its first powers of h
         noise = max(remains[: min(k + 11, noisy)])
         rounding = (2.0 * noise + floor[k]) / hs[k]
         fine, coarse = _extrapolated(central, k), _extrapolated(central, k + 1)
@@ -106,7 +106,7 @@ def _extrapolated(central: Sequence[float], k: int) -> float:
 
 
 def _noisy(remains: Sequence[float]) -> int:
-    """How many of the steps have noise: from where on it grows like h³ or h⁴, it is none."""
+    """How many of the steps show noise. What grows like h³ or h⁴ from there on is f's own."""
     for k in range(len(remains) - 2):
         first, second, third = remains[k : k + 3]
         if 40.0 * first < second < 600.0 * first and 40.0 * second < third < 600.0 * second:
@@ -115,7 +115,7 @@ def _noisy(remains: Sequence[float]) -> int:
 
 
 def _narrowest(candidates: Iterable[Slope]) -> Slope:
-    """The one of the least bound among those that can be believed.
+    """The slope with the least bound among those that can be believed.
 
     Larger steps are believed for as long as their intervals meet those of all the smaller ones
     (Lepski's rule), so that neither a wiggle nor a kink that a large step jumps over can pass for a

@@ -68,9 +68,7 @@ class Point:
             else:
                 size = max(abs(x) for x in self.xs)
                 same = 1e-9 * (abs(self.out) + size * abs(slope)) + 1e-300
-                # An operation that computes something else than its complex form is measured as
-                # it is.
-                if abs(value - self.out) <= same:
+                if abs(value - self.out) <= same:  # what it computes is its complex form
                     return Slope(slope, _SHARP * abs(slope) + hidden)
         low, high, grain = self._range(direction)
         evaluate, pairs = self.op.evaluate, list(zip(self.xs, direction, strict=True))
@@ -79,8 +77,9 @@ class Point:
     def _range(self, direction: Sequence[float]) -> tuple[float, float, float]:
         """The smallest and largest step along `direction`, and the rounding of the argument."""
         pairs = [(abs(x), abs(v)) for x, v in zip(self.xs, direction, strict=True) if v]
-        around = min([2.0**-70, *(abs(x) for x in self.xs if x)])  # of what is 0
-        scales = [x / v for x, v in pairs if x] or [around]
+        scales = [x / v for x, v in pairs if x]
+        if not scales:  # an operand of 0 has no size of its own: it is taken for a small one
+            scales = [min([2.0**-70, *(abs(x) for x in self.xs if x)])]
         low = power_of_two(min(scales)) * 2.0**-40
         high = power_of_two(max(max(x, 1.0) / v for x, v in pairs)) * 0.25
         return low, high, max([math.ulp(x) / v for x, v in pairs if x], default=0.0)
