@@ -265,7 +265,10 @@ class _Check:
     # --- second derivatives -----------------------------------------------------------------------
 
     def _second(self) -> tuple[list[Row], Culprit | None, str]:
-        """The same check of the graphs of the gradient."""
+        """The same check of the graphs of the gradient.
+
+        Where these lack a part, it is added for the numeric side: the rows show what it would be.
+        """
         gradient = grad(self.root, self.inputs, create_graph=True)
         every, n = [self.names[x] for x in self.inputs], len(self.inputs)
         rows: list[Row] = []
