@@ -99,12 +99,8 @@ class _Sweep:
                     self.error[parent] += off + _ROUNDING * abs(term)
                     if node in self.kinked or (a and slope.sides):
                         self.kinked.add(parent)
-        self.locals = [
-            local
-            for node, a in self.adjoint.items()
-            for local in (measured(node) if a else ())
-            if local.parent in nodes
-        ]
+        mattering = [node for node, a in self.adjoint.items() if a]
+        self.locals = [loc for node in mattering for loc in measured(node) if loc.parent in nodes]
 
     def rows(self, labels: Sequence[str], gradients: Sequence[float]) -> tuple[Row, ...]:
         """The engine's gradients by the inputs beside the numeric ones."""
@@ -137,12 +133,10 @@ class _Check:
     def first(self) -> None:
         """Check the gradient."""
         report = self.report
-        report.kinks = tuple(
-            Kink(self._formula(local), local.op.name, self.names[local.parent], *sides,
-                 local.recorded)
-            for local in self.sweep.locals
-            if (sides := local.slope.sides) is not None
-        )  # fmt: skip
+        for local in self.sweep.locals:
+            if (sides := local.slope.sides) is not None:
+                at, op, used = self.names[local.parent], local.op.name, local.recorded
+                report.kinks += (Kink(self._formula(local), op, at, *sides, used),)
         labels = [f"∂/∂{self.names[x]}" for x in self.inputs]
         report.rows = self.sweep.rows(labels, grad(self.root, self.inputs))
         self._judge(report.rows, self.sweep, 1)

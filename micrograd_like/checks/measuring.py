@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from ..engine import Value, numbers_of
 from ..errors import InputError
@@ -208,12 +209,12 @@ def complex_step(op: Op, xs: Sequence[float], place: int) -> tuple[float, float,
     size = min([1.0, *(abs(x) for x in ([xs[place]] if xs[place] else xs) if x)])
     h = max(size * 2.0**-100, 2.0**-1020)
     try:
-        out = op.analytic(*[complex(x, h * (j == place)) for j, x in enumerate(xs)])
+        out = op.analytic(*_moved(xs, place, complex(xs[place], h)))
     except FAILURES as error:
         raise InputError(f"the complex form of {op.name} fails at {xs}: {error}") from None
     third = 0.0 if xs[place] else 4.0 * h * h  # which nothing else tells the size of
     return out.real, out.imag / h, 2.0**-1070 / h + third
 
 
-def _moved(xs: Sequence[float], place: int, x: float) -> list[float]:
+def _moved(xs: Sequence[float], place: int, x: Any) -> list[Any]:
     return [*xs[:place], x, *xs[place + 1 :]]
