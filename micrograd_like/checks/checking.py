@@ -30,7 +30,6 @@ from .reports import Culprit, Kink, Report, Row
 
 _ROUNDING = 2.0**-48  # of a sum in the chain rule, relative to its terms: 16 ulp
 _IN_PAIRS = 4  # inputs whose second derivatives are all checked; of more, along one direction
-_LONGEST_FORMULA = 60
 
 
 class GradientError(MicrogradError, RuntimeError):
@@ -159,11 +158,11 @@ class _Check:
         every, u = [self.names[x] for x in self.inputs], self.function.scale
         gradient = grad(self.root, self.inputs, create_graph=True)
         along = affine(u, gradient, Value(0.0))
+        rounding = sum(v * row.bound for v, row in zip(u, self.report.rows, strict=True))
 
         def slope(root: Value, data: float) -> tuple[float, float]:
             terms = [v * g for v, g in zip(u, grad(root, self.inputs), strict=True)]
-            bounds = [v * self.sweep.error.get(x, 0.0) for v, x in zip(u, self.inputs, strict=True)]
-            return math.fsum(terms), sum(bounds)
+            return math.fsum(terms), rounding
 
         if found := self.function.departure(topological_order(along), slope):
             self.report.problem = (
@@ -208,7 +207,4 @@ class _Check:
         self.report.problem = f"{wrong[0].name} is {said}{more}: {what}"
 
     def _formula(self, local: Local) -> str:
-        text = formula(local.node, self.names)
-        if len(text) > _LONGEST_FORMULA:
-            text = f"{text[: _LONGEST_FORMULA - 1]}…"
-        return f"{self.names[local.node]} = {text}"
+        return f"{self.names[local.node]} = {formula(local.node, self.names, most=4)}"
