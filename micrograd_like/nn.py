@@ -12,10 +12,11 @@ from typing import Any
 
 from . import ops, state
 from .engine import Value
-from .errors import InputError
+from .errors import InputError, warn
 from .numerics import number, plain, whole
 from .ops import Op
 from .sums import affine
+from .words import several
 
 Activation = str | Op | Callable[[Any], Any] | None
 
@@ -36,8 +37,21 @@ class Module:
                 yield name, parameter
 
     def parameters(self) -> list[Value]:
-        """The parameters, in the order of `named_parameters`."""
-        return [parameter for _, parameter in self.named_parameters()]
+        """The parameters, in the order of `named_parameters`.
+
+        Warns (MicrogradWarning) if one was replaced by a node that updates it, as in
+        `w = w - lr * w.grad`.
+        """
+        named = list(self.named_parameters())
+        parameters = [parameter for _, parameter in named]
+        rebound = [name for name, p in named if p.op is not None and _is_update(p, parameters)]
+        if rebound:
+            warn(
+                f"instead of a parameter there is a computed node at {several(rebound)}: "
+                "what trains the parameter does not reach it, and its graph grows with every step; "
+                "change a parameter in place, e.g. w.data -= lr * w.grad"
+            )
+        return parameters
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -71,6 +85,18 @@ class Module:
     def _label_parameters(self) -> None:
         for name, parameter in self.named_parameters():
             parameter.label = name
+
+
+def _is_update(node: Value, parameters: list[Value]) -> bool:
+    """Whether `node` is a lost leaf, changed by numbers: w - 0.1, or (0.9·w + 0.2) - 0.1.
+
+    Modules may keep other nodes: activations, or weights computed from their parameters.
+    """
+    if node.op not in (ops.add, ops.sub):
+        return False
+    while node.op in (ops.add, ops.sub, ops.mul) and len(node.parents) == 1:
+        (node,) = node.parents
+    return node.op is None and node not in parameters
 
 
 def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]:
