@@ -15,9 +15,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from .. import ops
 from ..engine import Value
@@ -27,7 +27,7 @@ from ..numerics import is_count
 from ..state import write_atomically
 from ..words import printable
 from .algebra import formula
-from .boxes import Box, Collapse, Graph, box_count, grouped, planned, stem
+from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
 from .names import numeral
 
 Direction = Literal["LR", "TB"]
@@ -128,6 +128,13 @@ class Drawing:
         fonts = f'font-family="{_FONT},Helvetica,sans-serif"'
         return text.replace(f'font-family="{_FONT}"', fonts)
 
+    @property
+    def graphviz(self) -> Any:
+        """The picture as a `graphviz.Source`, for whatever else that package can do."""
+        import graphviz
+
+        return graphviz.Source(self.source)
+
     def box(self, node: Value) -> str:
         """The id, in the SVG, of the box that stands for `node`.
 
@@ -224,7 +231,21 @@ class _Picture:
                 if not self._apart(source, box):
                     style = "dashed" if source.kind == "more" else "solid"
                     dot.edge(source.id, box.id, style=style)
+        self._align_layers()
         return str(dot.source)
+
+    def _align_layers(self) -> None:
+        """Make a layer's neurons stand in order: invisible edges lead from each to the next."""
+        layers: dict[str, list[Box]] = {}
+        for box in self.boxes:
+            if box.kind == "module" and layer_of(box.title) != box.title:
+                layers.setdefault(layer_of(box.title), []).append(box)
+        for neurons in filter(lambda neurons: len(neurons) > 1, layers.values()):
+            neurons.sort(key=lambda box: int(box.title.rpartition("[")[2][:-1]))
+            with self.dot.subgraph() as row:
+                row.attr(rank="same")
+                for box, following in pairwise(neurons):
+                    row.edge(box.id, following.id, style="invis")
 
     def _apart(self, source: Box, box: Box) -> bool:
         """Whether each edge between two boxes is drawn, rather than one for all of them."""
