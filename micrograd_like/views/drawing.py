@@ -23,7 +23,7 @@ from .. import ops
 from ..engine import Value
 from ..errors import InputError, OperandError, RendererError
 from ..gradients import listed
-from ..numerics import is_count
+from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
 from .algebra import formula
@@ -81,9 +81,7 @@ def draw(
     ):
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
-    if not is_count(max_nodes):
-        raise InputError(f"max_nodes is a number of boxes, at least 1, got {max_nodes!r:.60}")
-    max_nodes = int(max_nodes)  # NumPy's integers overflow, or divide into floats
+    max_nodes = whole("max_nodes", max_nodes)
     graph = Graph(listed(roots), _values("parameters", parameters))
     groups = grouped(graph, collapse, max_nodes)
     marked = _values("highlight", highlight)
