@@ -210,6 +210,8 @@ class _Lifter:
     def _number(self, data: Floats) -> float | Array:
         """One number if they are all the same, else an array of them."""
         first = float(data.flat[0])
+        if data.size == 1:
+            return first
         same = np.all(data == first) and np.all(np.signbit(data) == np.signbit(first))
         if same or np.all(np.isnan(data)):
             return first
@@ -219,15 +221,13 @@ class _Lifter:
         self, columns: list[tuple[Array, Indices]], count: int
     ) -> tuple[Indices, tuple[int, ...]]:
         """An order of `count` elements in which the columns line up best, and their shape."""
-        if not columns:
+        if count == 1 or not columns:
             return np.arange(count), _without_ones(count)
         distinct = [len(np.unique(places)) for _, places in columns]
         primary = int(np.argmax(distinct))
         source, places = columns[primary]
         others = [p for k, (_, p) in enumerate(columns) if k != primary]
         order = np.lexsort((*reversed(others), places))
-        if count == 1:
-            return order, ()
         return order, _shape_of(source, places[order])
 
     # --- sums ---
@@ -404,17 +404,25 @@ _Grid = tuple[Indices, Indices, Indices, Indices, tuple[int, int]]
 def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
     """All combinations of m left and n right rows, where the elements are just those."""
     count, k = left.shape
-    if not np.all(c == c[0, 0]):
+    if (count == 1 and k == 1) or not np.all(c == c[0, 0]):
         return None
-    rows, at_left = np.unique(left, axis=0, return_inverse=True)
-    columns, at_right = np.unique(right, axis=0, return_inverse=True)
+    rows, at_left = _sorted_rows(left)
+    columns, at_right = _sorted_rows(right)
     m, n = len(rows), len(columns)
-    at_left, at_right = at_left.ravel(), at_right.ravel()  # NumPy 2.0 has two axes here
     if m * n != count or (k == 1 and (m == 1 or n == 1)):
         return None
     if len(np.unique(at_left * n + at_right)) != count:
         return None
     return rows, columns, at_left, at_right, (m, n)
+
+
+def _sorted_rows(rows: Indices) -> tuple[Indices, Indices]:
+    """The distinct rows in order, and which of them each row is."""
+    if rows.shape[1] == 1:  # several times faster than what follows
+        distinct, inverse = np.unique(rows[:, 0], return_inverse=True)
+        return distinct[:, None], inverse
+    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, inverse.ravel()  # NumPy 2.0 has two axes here
 
 
 def _without_ones(*shape: int) -> tuple[int, ...]:

@@ -142,9 +142,9 @@ class ResultNames:
         # Of the number of a derivative, the numbers of what it is the derivative with respect to.
         self.primals: dict[int, list[tuple[int, int]]] = {}
         for order, (node, adjoint) in enumerate(adjoints.items()):
-            if node in number_of and adjoint in number_of:
-                pair = (order, number_of[node])
-                self.primals.setdefault(number_of[adjoint], []).append(pair)
+            at, primal = number_of.get(adjoint), number_of.get(node)
+            if at is not None and primal is not None:
+                self.primals.setdefault(at, []).append((order, primal))
 
     def of(self, statement: Statement, array: Callable[[int], Array | None]) -> str:
         """The name of a statement's result.

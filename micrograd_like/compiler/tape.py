@@ -18,7 +18,7 @@ from typing import Any
 from unicodedata import normalize
 
 from .. import ops
-from ..engine import Value, topological_order
+from ..engine import Value, operands_of, topological_order
 from ..errors import InputError
 from ..ops import Op
 
@@ -121,12 +121,12 @@ class _Reader:
 
     def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
         references, entries, known = self.references, self.entries, self.known
-        operands_of = [node.operands for node in order]
-        uses = Counter[Any](outputs)  # of numbers, too, which does no harm
-        uses.update(chain.from_iterable(operands_of))
+        every_operands = operands_of(order)
+        uses = Counter[Any](outputs)  # constants are counted, too, which does no harm
+        uses.update(chain.from_iterable(every_operands))
         add, mul = ops.add, ops.mul
         place: Callable[[Any, int], int] = references.get
-        for node, operands in zip(order, operands_of, strict=True):
+        for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
                 if node not in references:
