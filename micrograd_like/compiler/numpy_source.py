@@ -155,11 +155,15 @@ class NumpyPrinter:
         batched = array in self.batched
         if batched and self.shared:
             name, first, size = "examples", self.shared, self.lifted.tape.inputs - self.shared
-        part = self._part(name, size, numbers - first, array.shape, batched)
-        if part is not None:
-            return part
-        taken = self.item(ex.name(name), batched, self.constant("places", numbers - first))
-        return self._reshaped(taken, batched, array.shape) if len(array.shape) > 1 else taken
+        flat = self._flat(name, size, batched)
+        return self.exact(View(flat, (numbers - first).reshape(array.shape)))
+
+    def _flat(self, name: str, size: int, batched: bool) -> Array:
+        """The numbers that come in, or go out, in a row."""
+        flat = Array(-1, (size,), (), None, name)
+        if batched:
+            self.batched.add(flat)
+        return flat
 
     # --- sums over the examples ---
 
@@ -273,21 +277,15 @@ class NumpyPrinter:
         if isinstance(source, Array):
             if len(positions) == 1:
                 shape = ()
-            elif (
-                View(source, places).is_all
-                and progression(positions) is None
-                and self._part(target, size, positions, source.shape, many) is not None
-            ):
+            elif View(source, places).is_all and progression(positions) is None:
                 shape = source.shape
             value = self.exact(View(source, places.reshape(shape)))
         else:
             value = self.number(source)
         if summed:
             value = self.totalled(value, source)
-        where = self._part(target, size, positions, shape, many)
-        if where is None:
-            where = self.item(ex.name(target), many, self.constant("places", positions))
-        elif ex.text(where) == target:
+        where = self.exact(View(self._flat(target, size, many), positions.reshape(shape)))
+        if ex.has_name(where, target):
             where = ex.item(where, slice(None))
         self.assign(where, value, sign, moves=True)
 
@@ -602,28 +600,6 @@ class NumpyPrinter:
         axes = map(ex.number, [-1] * batched + [*shape])
         return ex.method(array, "reshape", *axes)
 
-    def _part(
-        self, name: str, size: int, positions: Indices, shape: tuple[int, ...], batched: bool
-    ) -> Expression | None:
-        """Elements of a flat array as a view of a shape; None if they are not regular."""
-        if shape == ():
-            return self.item(ex.name(name), batched, int(positions[0]))
-        part = progression(positions)
-        if part is not None:
-            whole = part == slice(0, size, 1)
-            taken = ex.name(name) if whole else self.item(ex.name(name), batched, part)
-            return taken if len(shape) == 1 else self._reshaped(taken, batched, shape)
-        if len(shape) == 2:
-            m, n = shape
-            base, stride = int(positions[0]), int(positions[n] - positions[0]) if m > 1 else n
-            regular = base + stride * np.arange(m)[:, None] + np.arange(n)
-            stop = base + m * stride
-            if n < stride and stop <= size and np.array_equal(positions, regular.reshape(-1)):
-                block = self.item(ex.name(name), batched, slice(base, stop, 1))
-                block = self._reshaped(block, batched, (m, stride))
-                return self.item(block, batched, slice(None), slice(0, n, 1))
-        return None
-
     def _each(self, view: View, axes: int, among: bool = False) -> Expression:
         """The view as an operand of an elementwise operation whose result has so many axes."""
         array, places = view.array, view.places
@@ -689,12 +665,28 @@ class NumpyPrinter:
             block = self.item(name, batched, *index) if index else name
             turned = map(ex.number, (0, 2, 1))
             return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
+        if len(array.shape) == 1 and (rows := self._block(array, places, batched)) is not None:
+            return rows
         where = self.constant("places", places)
         if len(array.shape) == 1:
             return self.item(name, batched, where)
         if not batched:
             return ex.method(name, "take", ex.name(where))
         return self.item(self._reshaped(name, True, (array.size,)), True, where)
+
+    def _block(self, array: Array, places: Indices, batched: bool) -> Expression | None:
+        """Equally long rows of a vector, at equal distances, as a matrix; None if they are not."""
+        if places.ndim != 2:
+            return None
+        m, n = places.shape
+        base, stride = int(places[0, 0]), int(places[1, 0] - places[0, 0]) if m > 1 else n
+        stop = base + m * stride
+        regular = base + stride * np.arange(m)[:, None] + np.arange(n)
+        if not n <= stride or stop > array.size or not np.array_equal(places, regular):
+            return None
+        rows = self.item(self._array(array), batched, slice(base, stop, 1))
+        rows = self._reshaped(rows, batched, (m, stride))
+        return rows if n == stride else self.item(rows, batched, slice(None), slice(0, n, 1))
 
 
 # How the table writes over NumPy what `_masks` looks for.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +11,7 @@ from ..errors import DomainError, InputError, OperandError
 from ..gradients import adjoint_graphs, listed
 from ..modes import paused
 from ..numerics import number
-from .equations import equations, of_tape
+from .equations import equations
 from .execution import as_floats, check_backend, defined, over_numpy, require_numpy
 from .names import input_arrays, single_names
 from .straight import emit_straight
@@ -135,8 +133,8 @@ class Program:
         self._constants: Any
         arrays = input_arrays([leaf.label for leaf in inputs])
         if backend == "python":
-            self._names = single_names(arrays, tape.inputs)
-            self.source, self._constants = emit_straight(tape, self._names, blocks)
+            names = single_names(arrays, tape.inputs)
+            self.source, self._constants = emit_straight(tape, names, blocks)
             self.function = defined(self.source, self._constants)
             return
         from .lift import lift
@@ -277,16 +275,11 @@ class Program:
     def equations(self) -> str:
         """The program as LaTeX, an `aligned` environment with one equation a statement.
 
-        Raises InputError for the loops of Numba.
+        Raises InputError for loops and for single numbers.
         """
-        if self._native is not None:
-            raise InputError("loops are no equations: compile with backend='numpy' to get them")
         if self._printed is None:
-            return of_tape(self._tape, self._names)
+            raise InputError("this is no program of equations: compile it with backend='numpy'")
         return equations(self._printed.assignments)
-
-    def _repr_html_(self) -> str:
-        return highlighted(self.source)
 
     def report(self) -> Report:
         """How the graph was lifted, in numbers."""
@@ -325,16 +318,6 @@ class Report:
         )
 
     __repr__ = __str__
-
-
-def highlighted(source: str) -> str:
-    """The source as HTML that shows everywhere, with names of functions and numbers set off."""
-    text = html.escape(source, quote=False)
-    text = re.sub(r"\b(def|return)\b", r'<b style="color:#8250df">\1</b>', text)
-    text = re.sub(r"\b(j?np\.\w+|jax(?:\.\w+)+)", r'<span style="color:#0550ae">\1</span>', text)
-    text = re.sub(r" (@) ", r' <b style="color:#bc4c00">\1</b> ', text)
-    style = "font-family:monospace;line-height:1.35;overflow-x:auto"
-    return f'<pre style="{style}">{text}</pre>'
 
 
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:

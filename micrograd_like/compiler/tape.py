@@ -183,9 +183,11 @@ class _Reader:
             result = rule(self, args)
             if result is not None:
                 return result
-        plain = tuple(self._plain(arg) for arg in args)
-        key = (op, *(p if isinstance(p, int) else _bits(p) for p in plain))
-        return (1.0, self.entry(key, Call(op, plain)))
+        return (1.0, self.call(op, tuple([self._plain(arg) for arg in args])))
+
+    def call(self, op: Op, args: tuple[int | float, ...]) -> int:
+        """The number of an operation applied to entries and constants."""
+        return self.entry(_key(op, args), Call(op, args))
 
     def _plain(self, reference: _Reference) -> int | float:
         """The reference as the argument of a call: without a coefficient."""
@@ -227,9 +229,7 @@ class _Reader:
             if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
                 return (c, entry)
             # Folded, the constants would overflow, or vanish.
-            args = tuple(self._plain(x) for x in (x, y))
-            key = (ops.mul, *(p if isinstance(p, int) else _bits(p) for p in args))
-            return (1.0, self.entry(key, Call(ops.mul, args)))
+            return (1.0, self.call(ops.mul, (self._plain(x), self._plain(y))))
         pair = (i, j) if i <= j else (j, i)
         return (a * b, self.entry(pair, pair))
 
@@ -275,7 +275,7 @@ class _Reader:
                 made = Call(
                     entry.op, tuple([new[a] if a.__class__ is int else a for a in entry.args])
                 )
-                key: object = (made.op, *(a if isinstance(a, int) else _bits(a) for a in made.args))
+                key: object = _key(made.op, made.args)
             elif uses[number] > 1:
                 made = self._flat(entry, uses, new, assignments)
                 key = (
@@ -348,6 +348,10 @@ def _is_sum(entry: Any) -> bool:
     return entry.__class__ is tuple and entry[0].__class__ is not int
 
 
+def _key(op: Op, args: tuple[int | float, ...]) -> object:
+    return (op, *[a if a.__class__ is int else _bits(a) for a in args])
+
+
 def _bits(x: float) -> object:
     """What tells constants apart: 0.0 from -0.0, and NaN from itself not at all."""
     return ("nan",) if math.isnan(x) else (x, math.copysign(1.0, x))
@@ -364,8 +368,7 @@ def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
         return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
         return None
-    quotient = Call(ops.ieee_div, (i, j))
-    return (a / b, reader.entry((ops.ieee_div, i, j), quotient))
+    return (a / b, reader.call(ops.ieee_div, (i, j)))
 
 
 def _pow(reader: _Reader, args: list[_Reference]) -> _Reference | None:
