@@ -453,7 +453,7 @@ class NumpyPrinter:
         by_name = {name: [x] for name, x in zip(op.arguments, args, strict=False)}
         if op.arity is None:
             by_name = {op.arguments[0]: args}
-        return ex.Template(by_name, lambda name: self._named(op, name)).filled(template)
+        return ex.filled(template, by_name, lambda name: self._named(op, name))
 
     def template(self, op: Op) -> str:
         return op.array

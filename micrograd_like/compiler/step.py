@@ -17,7 +17,7 @@ from ..numerics import number
 from ..sums import affine
 from .equations import equations
 from .execution import as_floats, check_backend, over_numpy, require_numpy
-from .names import InputArray, input_arrays
+from .names import identifier, input_arrays
 from .tape import record
 
 if TYPE_CHECKING:
@@ -62,21 +62,13 @@ class Step:
         self.outputs: Any = None
         self._trace = trace
         self._jax = (dtype, devices) if backend == "jax" else None
-        weights = input_arrays(labels)
-        names = {name for name, _, _ in weights}
-        examples: list[InputArray] = []
-        for name, shape, numbers in input_arrays([leaf.label for leaf in trace.given]):
-            while name in names:
-                name += "_"
-            examples.append((name, shape, numbers))
-        self._layouts = weights, examples
+        names: set[str] = set()
+        weights = input_arrays(labels, names)
+        self._layouts = weights, input_arrays([leaf.label for leaf in trace.given], names)
         objective, self._share = trace.root, []
         if self._jax:
             # The gradient is scaled where it begins, which is cheaper than where it ends.
-            share = "share"
-            while share in names | {name for name, _, _ in examples}:
-                share += "_"
-            self._share = [Value(1.0, share)]
+            self._share = [Value(1.0, identifier("share", names))]
             objective = trace.root * self._share[0]
         with paused():
             swept = adjoint_graphs(objective, parameters)
