@@ -305,35 +305,34 @@ class NumpyPrinter:
         if len(outputs) != self.lifted.tape.inputs:
             return None
         found: list[Term] = []
-        statements: dict[Array | float, Statement]
         statements = {s.result: s for s in self.lifted.statements}
         used = self._uses()
         tape = self.lifted.tape
         given_out = Counter(self.lifted.array_of[o] for o in tape.outputs if isinstance(o, int))
-        for array, positions, places in pieces:
-            statement = statements.get(array)
-            if statement is None or not isinstance(array, Array) or used[array]:
+        for array, positions, _ in pieces:
+            if not isinstance(array, Array) or array not in statements or used[array]:
                 return None
-            if given_out[array] != len(positions) or len(places) != array.size:
+            if not given_out[array] == len(positions) == array.size:
                 return None
-            own = [
-                term
-                for term in statement.terms
-                if term.kind == "each"
-                and term.right is None
-                and not isinstance(term.coefficient, Array)
-                and (numbers := self._numbers(term.left)) is not None
-                and np.array_equal(numbers.reshape(-1), positions)
-                and any(_fills(t, array.size) for t in statement.terms if t is not term)
-            ]
-            if not own:
+            terms = statements[array].terms
+            for term in terms:
+                numbers = self._numbers(term.left)
+                if (
+                    (term.kind, term.right) == ("each", None)
+                    and not isinstance(term.coefficient, Array)
+                    and numbers is not None
+                    and np.array_equal(numbers.reshape(-1), positions)
+                    and any(_fills(other, array.size) for other in terms if other is not term)
+                ):
+                    found.append(term)
+                    break
+            else:
                 return None
-            found.append(own[0])
         coefficients = {term.coefficient for term in found}
         if len(coefficients) != 1:
             return None
         self.said_once = set(found)
-        return float(next(iter(coefficients)))  # type: ignore[arg-type]
+        return float(coefficients.pop())  # type: ignore[arg-type]
 
     def _norm(self, terms: list[Term]) -> float:
         """c, where c times the sum of the squares of all inputs is among the terms; or 0."""

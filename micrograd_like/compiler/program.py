@@ -74,11 +74,10 @@ def _compiled(
 ) -> Program:
     gradients: list[Value] = []
     adjoints: dict[Value, Value] = {}
-    for root in roots if targets is not None else ():
+    for root in roots if targets else ():
         swept = adjoint_graphs(root, targets or ())
-        for target in targets or ():
-            d = swept.get(target, 0.0)
-            gradients.append(d if isinstance(d, Value) else Value(d))
+        derivatives = [swept.get(target, 0.0) for target in targets or ()]
+        gradients += [d if isinstance(d, Value) else Value(d) for d in derivatives]
         if len(roots) == 1:
             adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
     tape = record([*roots, *gradients], leaves)
@@ -186,17 +185,17 @@ class Program:
         np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
             values = as_floats(values)
-        if values.shape != (self._tape.inputs,):
-            if values.ndim == 2 and values.shape[1] == self._tape.inputs:
-                if check:
-                    for row in values.tolist():
-                        self._check(row)
-                return self._run_batch(values)
+        if values.ndim > 2 or values.shape[-1:] != (self._tape.inputs,):
             raise InputError(self._shape_problem(values.shape))
         if check:
-            self._check(values.tolist())
+            for row in np.atleast_2d(values).tolist():
+                self._check(row)
         if self._native is not None:
-            return self.function(np.require(values, requirements="CW"))
+            values = np.require(values, requirements="CW")
+            return self.function(values) if values.ndim == 1 else self._native.batch(values)
+        if values.ndim == 2:
+            results = self._batch(values)
+            return results if self.backend == "jax" else self._shaped(results, len(values))
         if self.backend == "jax":
             return self._run(values)
         results = self.function(values)
@@ -228,16 +227,9 @@ class Program:
         """What `function` does, but for NaN, which no mask hides."""
         return over_numpy(self._for_numpy())
 
-    def _run_batch(self, values: Any) -> Any:
-        """The results for each row of an array of floats with two axes."""
-        if self._native is not None:
-            return self._native.batch(require_numpy().require(values, requirements="CW"))
-        if self.backend == "jax":
-            return self._batch(values)
-        return self._shaped(self._batch(values), len(values))
-
     @cached_property
     def _batch(self) -> Callable[[Any], Any]:
+        """The program for an array of floats with two axes, a row for each example."""
         if self.backend == "jax":
             from . import xla
 
