@@ -61,11 +61,13 @@ class NumpyPrinter:
 
     # --- the whole ---
 
-    def program(self, blocks: Sequence[tuple[str, int]]) -> Source:
+    def program(
+        self, blocks: Sequence[tuple[str, int]], jacobian: tuple[int, int] | None = None
+    ) -> Source:
         """`program(values)`, which returns its outputs in blocks: a name and a size each.
 
-        The first may be a single number, of size 0; the others are arrays. A batch of examples has
-        a row of values for each.
+        The first may be a single number, of size 0; the others are arrays, the last one of the
+        shape of the Jacobian, if there is one. A batch of examples has a row of values for each.
         """
         many = self.shared == 0
         self._take_inputs()
@@ -85,6 +87,8 @@ class NumpyPrinter:
             self.assemble(name, size, pieces, many, decay)
         number = self.lifted.tape.outputs[0]
         results = [ex.name(name) if size else self._output(number, many) for name, size in blocks]
+        if jacobian:
+            results[-1] = self._reshaped(results[-1], many, jacobian)
         return self._source("values", results)
 
     def step(self, outputs: int) -> Source:
@@ -389,22 +393,21 @@ class NumpyPrinter:
             and s.args[0].array in rectified
             and s.args[0].is_whole
         }
+        outputs = self.lifted.tape.outputs
+        other = {self.lifted.array_of[o] for o in outputs if isinstance(o, int)}
         for statement in statements:
+            other.update(a.array for a in statement.args if isinstance(a, View))
             for term in statement.terms:
                 # Among masks alone, * and + and - would be those of booleans.
                 alone = term.coefficient in (1.0, -1.0) and all(
-                    view.array in masks for view in term.views
+                    view.array in masks and view.array not in other for view in term.views
                 )
-                for view in term.views:
-                    if term.kind != "each" or not view.is_whole or alone:
-                        masks.pop(view.array, None)
-            for argument in statement.args:
-                if isinstance(argument, View):
-                    masks.pop(argument.array, None)
-        for output in self.lifted.tape.outputs:
-            if isinstance(output, int):
-                masks.pop(self.lifted.array_of[output], None)
-        return masks
+                other.update(
+                    view.array
+                    for view in term.views
+                    if term.kind != "each" or not view.is_whole or alone
+                )
+        return {array: masks[array] for array in masks if array not in other}
 
     # --- statements ---
 

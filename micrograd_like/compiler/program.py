@@ -153,8 +153,8 @@ class Program:
             from . import xla
             from .jax_source import JaxPrinter
 
-            self._printed = JaxPrinter(self._lifted).program(blocks)
-            self.function = xla.pure(self._printed, dtype, jacobian)
+            self._printed = JaxPrinter(self._lifted).program(blocks, jacobian)
+            self.function = xla.pure(self._printed, dtype)
             self._run = xla.compiled(self.function, dtype)
         else:
             self._printed = self._for_numpy(exact=False)
@@ -165,7 +165,7 @@ class Program:
     def _for_numpy(self, **options: Any) -> Source:
         from .numpy_source import NumpyPrinter
 
-        return NumpyPrinter(self._lifted, **options).program(self._blocks)
+        return NumpyPrinter(self._lifted, **options).program(self._blocks, self._jacobian)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -194,14 +194,13 @@ class Program:
             values = np.require(values, requirements="CW")
             return self.function(values) if values.ndim == 1 else self._native.batch(values)
         if values.ndim == 2:
-            results = self._batch(values)
-            return results if self.backend == "jax" else self._shaped(results, len(values))
+            return self._batch(values)
         if self.backend == "jax":
             return self._run(values)
         results = self.function(values)
         if self._masked and _is_nan(results, self._blocks):
             results = self._exact(values)
-        return self._shaped(results)
+        return results
 
     def _run_python(self, values: Any, check: bool) -> Any:
         values = listed(values.tolist() if hasattr(values, "tolist") else values)
@@ -235,11 +234,6 @@ class Program:
 
             return xla.compiled(self.function, self.dtype, batch=True)
         return over_numpy(self._for_numpy(shared=0))
-
-    def _shaped(self, results: Any, *batch: int) -> Any:
-        if self._jacobian is None:
-            return results
-        return results[0], results[1].reshape(*batch, *self._jacobian)
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str:
         n = self._tape.inputs
