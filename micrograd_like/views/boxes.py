@@ -141,17 +141,17 @@ def grouped(graph: Graph, collapse: Collapse, max_nodes: int) -> Groups:
         if not by_neuron or len(graph.order) <= few // 2:
             return {}
         used_once = all(graph.uses[p] == 1 for p in by_neuron if p.op is None)
-        if used_once and count(graph, by_neuron) <= few:
-            edges = sum(len(box.sources) for box in _boxes(graph, by_neuron))
+        if used_once and box_count(graph, by_neuron) <= few:
+            edges = sum(len(box.sources) for box in _all_boxes(graph, by_neuron))
             if edges <= _READABLE_EDGES:
                 return by_neuron
     groups = by_neuron
     if collapse != "neuron":
         groups = {node: layer_of(path) for node, path in graph.modules.items()}
-    return groups if count(graph, groups) <= few else groups | _alike(graph, groups)
+    return groups if box_count(graph, groups) <= few else groups | _alike(graph, groups)
 
 
-def count(graph: Graph, groups: Groups) -> int:
+def box_count(graph: Graph, groups: Groups) -> int:
     """How many boxes there are: one a group, and one for each node without one."""
     return len(graph.order) - len(groups) + len(set(groups.values()))
 
@@ -185,7 +185,7 @@ def _alike(graph: Graph, groups: Groups) -> Groups:
     return result
 
 
-def _boxes(graph: Graph, groups: Groups) -> list[Box]:
+def _all_boxes(graph: Graph, groups: Groups) -> list[Box]:
     """The boxes in the order of their first nodes."""
     by_group: dict[Any, Box] = {}
     box_of: dict[Value, Box] = {}
@@ -208,9 +208,9 @@ def _boxes(graph: Graph, groups: Groups) -> list[Box]:
     return list(by_group.values())
 
 
-def boxes(graph: Graph, groups: Groups, limit: int) -> list[Box]:
+def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
     """The boxes; of more than `limit` those nearest to the roots, after one for all the others."""
-    every = _boxes(graph, groups)
+    every = _all_boxes(graph, groups)
     if len(every) <= limit:
         return every
     box_of = {node: box for box in every for node in box.nodes}

@@ -29,7 +29,7 @@ from ..gradients import listed
 from ..numerics import is_count
 from ..state import write_atomically
 from .algebra import formula
-from .boxes import Box, Collapse, Graph, boxes, count, grouped, is_neuron, layer_of, stem
+from .boxes import Box, Collapse, Graph, box_count, grouped, is_neuron, layer_of, planned, stem
 from .names import numeral
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def draw(
     marked = _values("highlight", highlight)
 
     def drawn(limit: int) -> Drawing:
-        picture = _Picture(graph, boxes(graph, groups, limit), marked)
+        picture = _Picture(graph, planned(graph, groups, limit), marked)
         source = picture.source(direction, show_constants)
         ids = {node: box.id for node, box in picture.box_of.items()}
         return Drawing(source, ids, partial(drawn, limit // 2) if limit > 1 else None)
 
-    return drawn(min(max_nodes, count(graph, groups)))
+    return drawn(min(max_nodes, box_count(graph, groups)))
 
 
 def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:

@@ -133,6 +133,7 @@ class Event:
 
     @property
     def formula(self) -> str:
+        """The lines in one."""
         return _plain(self.lines)
 
     def __str__(self) -> str:
