@@ -8,9 +8,10 @@ follow from what stands beside a placeholder there.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any, Final, Literal
 
@@ -26,11 +27,10 @@ Style = Literal["text", "latex"]
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
 
 _SUMS = (ops.add, ops.sub)
-_TIMES = (ops.mul, ops.damp)
-_RATIOS = (ops.div, ops.ieee_div)
-_POWERS = (ops.power, ops.ieee_pow)
-_PRODUCTS = (*_TIMES, *_RATIOS, *_POWERS)
+_PRODUCTS = (ops.mul, ops.div, ops.power)
 _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
+# What differs from these at infinity alone, where a derivation takes the numbers of the engine.
+_ON_REALS = {ops.damp: ops.mul, ops.ieee_div: ops.div, ops.ieee_pow: ops.power}
 _TINY = 2.0**-1022  # floats below it lose digits
 _FLAT = 40  # a sum within a sum becomes part of it up to this size
 _SMALL = 12  # expressions are compared part by part up to this size
@@ -116,8 +116,6 @@ class Expression:
         are written, and how many there are between them.
         """
         writer = _Writer(style, numbers or {}, spaced, most)
-        if self.op is None:
-            return writer.write(self, {})[0]
         done: dict[int, _Written] = {}
         for e in parts_first([self], writer.parts):
             done[id(e)] = writer.write(e, done)
@@ -262,12 +260,6 @@ def write(
     if op.arity is None:
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
-    if op.arity == 2 and template != "@x - @y":
-        # A step H(x - y) is written as H(x) and H(-y) where the other is 0.
-        if operands[1][0] == "0":
-            template = template.replace("@x - @y", "@x")
-        elif operands[0][0] == "0":
-            template = template.replace("@x - @y", "-@y")
     by_name = dict(zip(op.arguments, operands, strict=True))
     pieces: list[str] = []
     end = 0
@@ -339,12 +331,6 @@ def _needed_before(after: str) -> float:
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
-    """The number; with 15 digits it is a fraction where it is one of small integers: 1 / 3."""
-    if digits == 15 and (fraction := _fraction(x)):
-        top, bottom = fraction
-        if style == "text":
-            return f"{top} / {bottom}", 1.95
-        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
     if style == "text":
         text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
     else:
@@ -354,35 +340,20 @@ def _written_number(x: float, style: Style, digits: int) -> _Written:
     return text, 2 if "cdot" in text else 4 if "^" in text else 9
 
 
-def _fraction(x: float) -> tuple[int, int] | None:
-    """Numerator and denominator of a number that is a fraction of small integers, but long.
-
-    1 / 3, and neither 0.25 nor π.
-    """
-    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
-        return None
-    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
-    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
-
-
 _GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
 
 
+@dataclass
 class _Writer:
     """How `Expression.written` writes one expression, when its parts have been written."""
 
-    def __init__(
-        self, style: Style, numbers: Mapping[str, float], spaced: bool, most: int | None
-    ) -> None:
-        self.style = style
-        self.numbers = numbers
-        self.spaced = spaced
-        self.most = math.inf if most is None else most
+    style: Style
+    numbers: Mapping[str, float]
+    spaced: bool
+    most: int | None
 
     def parts(self, e: Expression) -> Sequence[Expression]:
         """What is written before it."""
-        if e.size <= self.most:
-            return e.operands
         return [term[1] for term in self._terms(e) if not isinstance(term, str)]
 
     def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
@@ -392,20 +363,18 @@ class _Writer:
         """
         terms = [(e.op, part) for part in e.operands]
         if e.op in _SUMS:
-            every: list[tuple[Op | None, Expression]] = []
+            terms = []
             while e.op in _SUMS:
-                every.append((e.op, e.operands[1]))
+                terms.append((e.op, e.operands[1]))
                 e = e.operands[0]
-            if len(every) >= self.most:
-                terms = [(ops.add, e), *reversed(every)]
-        return terms if len(terms) <= self.most else first_and_last(terms, _GAPS[self.style])
+            terms = [(ops.add, e), *reversed(terms)]
+        few = self.most is None or len(terms) <= self.most
+        return terms if few else first_and_last(terms, _GAPS[self.style])
 
     def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
-        if e.size <= self.most:
-            return self._applied(e.op, [done[id(part)] for part in e.operands])
         terms = self._terms(e)
         parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
         if e.op not in _SUMS:
@@ -434,7 +403,7 @@ class _Writer:
 def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
     """Whether the result is finite, and did not underflow."""
     if out == 0.0:
-        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op in _TIMES)
+        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op is ops.mul)
     return _TINY <= abs(out) < math.inf
 
 
@@ -447,13 +416,14 @@ def _folded(op: Op, xs: Sequence[float]) -> float | None:
         out = op.evaluate(xs)
     except MicrogradError:
         return None
-    exact = abs(xs[-1]) == 1.0 or (op in _TIMES and abs(xs[0]) == 1.0)
+    exact = abs(xs[-1]) == 1.0 or (op is ops.mul and abs(xs[0]) == 1.0)
     if not _is_tame(op, xs, out) and not exact and all(map(math.isfinite, xs)):
         return None
     return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
 
 
 def _simplified(op: Op, operands: list[Expression]) -> Expression:
+    op = _ON_REALS.get(op, op)
     x, y = operands[0], operands[-1]
     a, b = x.number, y.number
     numbers = [e.number for e in operands if e.number is not None]
@@ -461,7 +431,8 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         folded = _folded(op, numbers)
         return apply(op, operands) if folded is None else Expression(number=folded)
     if op is ops.affine_row:
-        return plain(op, operands)
+        n = len(operands) // 2
+        return sum(map(operator.mul, operands[:n], operands[n:-1]), _ZERO) + y
     if op is ops.add:
         if a == 0.0 or b == 0.0:
             return y if a == 0.0 else x
@@ -481,31 +452,17 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
             return x.operands[1] - x.operands[0]
     elif op is ops.mul:
         return _product(x, y)
-    elif op is ops.damp:
-        # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
-        if _is_constant(x) or b is not None:
-            return _product(x, y)
-        (c, bare), (d, other) = coefficient(x), coefficient(y)
-        if a is None and (c, d) != (1.0, 1.0):
-            return c * (d * ops.damp(bare, other))
-    elif op in _RATIOS:
+    elif op is ops.div:
         if b == 1.0:
             return x
         if x.op is ops.neg or y.op is ops.neg:
             return -(op(-x, y) if x.op is ops.neg else op(x, -y))
-    elif op in _POWERS:
+    elif op is ops.power:
         if b == 1.0 or b == 0.0:
             return x if b else _ONE
     elif op is ops.pow_slope and b is not None:
-        return y * ops.ieee_pow(x, b - 1.0)
+        return y * x ** (b - 1.0)
     return apply(op, operands)
-
-
-def _is_constant(x: Expression) -> bool:
-    """Whether it is a finite number, written as one or as an operation on numbers: log(2)."""
-    if x.number is None and (x.op is None or any(e.number is None for e in x.operands)):
-        return False
-    return math.isfinite(x.evaluate({}))
 
 
 def coefficient(x: Expression) -> tuple[float, Expression]:
@@ -533,30 +490,24 @@ def _product(x: Expression, y: Expression) -> Expression:
             stack.append((e.operands[0], same, other))
         elif e.op is ops.mul:
             stack += [(part, same, other) for part in reversed(e.operands)]
-        elif e.op in _RATIOS:
+        elif e.op is ops.div:
             stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
         elif e.number is None or (same is below and e.number == 0.0):
             same.append(e)
         else:
-            folded = _folded(ops.mul if same is above else ops.ieee_div, (factor, e.number))
+            folded = _folded(ops.mul if same is above else ops.div, (factor, e.number))
             if folded is None:
                 same.append(e)
             else:
                 factor = folded
     if factor == 0.0:
         return _ZERO
-    if float(f"{factor:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
-        factor = math.copysign(1.0, factor)
     top, bottom = _powers(above, below)
-    fraction = _fraction(abs(factor)) if top or bottom else None
-    if fraction:
-        factor = math.copysign(fraction[0], factor)
-        bottom.insert(0, Expression(number=float(fraction[1])))
     if abs(factor) != 1.0 or not top:
         top.insert(0, Expression(number=abs(factor)))
     product = _chained(ops.mul, top)
     if bottom:
-        product = apply(ops.ieee_div, (product, _chained(ops.mul, bottom)))
+        product = apply(ops.div, (product, _chained(ops.mul, bottom)))
     return -product if factor < 0.0 else product
 
 
@@ -569,7 +520,7 @@ def _powers(
     for factors, sign in ((above, 1.0), (below, -1.0)):
         for factor in factors:
             base, exponent = factor, sign
-            if factor.op in _POWERS:
+            if factor.op is ops.power:
                 n = factor.operands[1].number
                 if n is not None and n > 0.0 and n.is_integer():
                     base, exponent = factor.operands[0], sign * n
@@ -581,7 +532,7 @@ def _powers(
     for base, n in zip(bases.values(), exponents.values(), strict=True):
         if n:
             power = (base, Expression(number=abs(n)))
-            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.ieee_pow, power))
+            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.power, power))
     return result
 
 
@@ -606,58 +557,3 @@ def total(terms: Sequence[Expression]) -> Expression:
     # b - a, rather than -a + b.
     first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
     return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
-
-
-# --- as it stands, but for numbers and signs ------------------------------------------------------
-
-
-def plain(op: Op, operands: Sequence[Expression]) -> Expression:
-    """The operation as it stands, but for x + 0, 1·x, x + -y and the like."""
-    if op is ops.affine_row:
-        n = len(operands) // 2
-        pairs = zip(operands[:n], operands[n:-1], strict=True)
-        return plain_sum([*(plain_product(w, x) for w, x in pairs), operands[-1]])
-    if op is ops.mul or op in _SUMS:
-        x, y = operands
-        unit = 1.0 if op is ops.mul else 0.0
-        if y.number == unit:
-            return x
-        if x.number == unit:
-            return -y if op is ops.sub else y
-    return _signed(op, *operands) if op in _SUMS else apply(op, operands)
-
-
-def plain_product(x: Expression, y: Expression) -> Expression:
-    """The product as it stands, but for numbers and signs."""
-    if any(e.number is not None or coefficient(e)[0] != 1.0 for e in (x, y)):
-        return x * y
-    factors = []
-    while y.op is ops.mul:  # a·(b·c) as a·b·c
-        y, last = y.operands
-        factors.append(last)
-    return _chained(ops.mul, [x, y, *reversed(factors)])
-
-
-def plain_sum(terms: Sequence[Expression]) -> Expression:
-    """The sum as it stands, but for signs, and for numbers, which are one."""
-    numbers = [term.number for term in terms if term.number is not None]
-    if len(numbers) > 1 or 0.0 in numbers:
-        first = next(i for i, term in enumerate(terms) if term.number is not None)
-        number = Expression(number=sum(numbers))
-        terms = [term for term in terms if term.number is None]
-        if number.number or not terms:
-            terms.insert(first, number)
-    return signed_sum(terms)
-
-
-def signed_sum(terms: Sequence[Expression]) -> Expression:
-    """The sum as it stands, but for signs: x - y for x + -y."""
-    return reduce(lambda x, y: _signed(ops.add, x, y), terms)
-
-
-def _signed(op: Op, x: Expression, y: Expression) -> Expression:
-    """The sum or difference: x - y for x + -y, and x + y for x - -y."""
-    if coefficient(y)[0] < 0.0:
-        op = ops.sub if op is ops.add else ops.add
-        y = -1.0 * y
-    return apply(op, (x, y))

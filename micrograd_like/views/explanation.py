@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from ..engine import Value
 from ..errors import OperandError
 from ..gradients import grad
 from ..words import first_and_last
-from . import algebra
 from .algebra import Expression
 from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
@@ -45,8 +42,8 @@ def explain(node: Value, root: Value) -> None:
     elif not users:
         print(f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}")
     else:
-        left, *sides = _sides(graph, node, users)
-        line = " = ".join([left, *sides])
+        sides = _sides(graph, node, users)
+        line = " = ".join([left, *map(_joined, sides)])
         if len(line) > _ONE_LINE:
             indent = " " * len(left)
             line = f"\n{indent} = ".join(_broken(side, len(left) + 3) for side in sides)
@@ -54,8 +51,8 @@ def explain(node: Value, root: Value) -> None:
         print(line)
 
 
-def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[str]:
-    """The sides of the equation: the derivative, ratios, partials, numbers and the result."""
+def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[str]]:
+    """The terms of each side of the equation: ratios, partials, numbers and the result."""
     chain: list[Expression] = []
     symbols: list[Expression] = []
     figures: list[str] = []
@@ -65,36 +62,32 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[str]:
         partials = graph.partials(user)
         partials = [partials[i] for i in places]
         if user is graph.root:
-            chain.append(algebra.total(partials))
+            chain += partials
             symbols += partials
         else:
             outer = graph.ratio(graph.root, user)
-            chain.append(algebra.plain_product(outer, graph.ratio(user, node)))
-            symbols += [algebra.plain_product(outer, d) for d in partials]
+            chain.append(outer * graph.ratio(user, node))
+            symbols += [outer * d for d in partials]
         figures += [f"{factor(adjoint)} · {factor(user.local_grads[i])}" for i in places]
-    left = graph.ratio(graph.root, node)
-    written = [
-        side.written("text", spaced=True, most=MOST_TERMS)
-        for side in (left, algebra.signed_sum(chain), algebra.signed_sum(symbols))
-    ]
-    if len(figures) > MOST_TERMS:
-        figures = first_and_last(figures, "… {} more …")
-    return [*dict.fromkeys(written), " + ".join(figures), numeral(result)]
+    sides = [[e.written("text", spaced=True) for e in side] for side in (chain, symbols)]
+    if sides[0] == sides[1]:
+        del sides[0]
+    sides.append(figures)
+    sides = [first_and_last(x, "… {} more …") if len(x) > MOST_TERMS else x for x in sides]
+    return [*sides, [numeral(result)]]
 
 
-def _broken(side: str, indent: int) -> str:
+def _joined(terms: list[str]) -> str:
+    rest = [f" - {term[1:]}" if term.startswith("-") else f" + {term}" for term in terms[1:]]
+    return terms[0] + "".join(rest)
+
+
+def _broken(terms: list[str], indent: int) -> str:
     """The sum with line ends before terms that would not fit, each line after `indent` spaces."""
-    starts = [0]
-    depth = 0
-    for i, c in enumerate(side):
-        depth += (c in "([") - (c in ")]")
-        if depth == 0 and side[i : i + 3] in (" + ", " - "):
-            starts.append(i)
-    lines = [""]
-    for start, end in pairwise([*starts, len(side)]):
-        term = side[start:end]
-        if start and indent + len(lines[-1]) + len(term) > _WIDTH:
-            lines.append(term.lstrip())
+    lines = [[terms[0]]]
+    for term in terms[1:]:
+        if indent + len(_joined([*lines[-1], term])) > _WIDTH:
+            lines.append(["", term])
         else:
-            lines[-1] += term
-    return f"\n{' ' * indent}".join(lines)
+            lines[-1].append(term)
+    return f"\n{' ' * indent}".join(_joined(line).strip() for line in lines)
