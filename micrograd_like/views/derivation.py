@@ -19,14 +19,7 @@ y = α(z)
 ∂y/∂w = ∂y/∂z · ∂z/∂w
 ∂y/∂w = α'(z) · x
 
-One in several variables names the adjoints that its results share, δ with the index of the node:
-
->>> print(derive(y, [w, x]))
-z = w · x
-y = tanh(z)
-δ_z = sech(z)²
-∂y/∂w = δ_z · x
-∂y/∂x = δ_z · w
+One in several variables names the adjoints that its results share, δ with the index of the node.
 """
 
 from __future__ import annotations
@@ -45,6 +38,7 @@ from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inline
 from .symbols import MOST_TERMS, SymbolicGraph
 
 _MOST_LINES = 400  # of definitions, of adjoints and of results, each
+_GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
 
 
 class Derivation:
@@ -67,16 +61,15 @@ class Derivation:
     ) -> None:
         self._wrt = list(wrt)
         self._single = single
-        self._numbers = numbers
         graph = self._graph = SymbolicGraph(root, wrt, activation)
         inline = in_one_line(graph) if len(graph.targets) == 1 else None
         self.equations = (inline,) if inline else tuple(by_adjoints(graph))
         self._inlined = inlined(graph, self.equations)
-        self._chain, self._chain_values = (
-            in_ratios(graph, self._inlined, inline) if inline else ([], [])
-        )
+        self._chain = in_ratios(graph, self._inlined, inline) if inline else []
+        self._numbers: Mapping[str, float] | None = None
         if numbers:
             graph.check_fresh(graph.order)
+            self._numbers = self._values()
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -142,16 +135,36 @@ class Derivation:
         return f"$$\n{self.latex}\n$$"
 
     def _lines(self, style: Style) -> Iterator[str]:
-        values = None
-        if self._numbers:
-            self._graph.check_fresh(self._graph.order)
-            values = self._values()
-            for symbol, d in self._chain_values:
-                values.setdefault(symbol.name, d.evaluate(values))
         n = len(self.equations) - len(self._graph.targets)
         named, results = self.equations[:n], self.equations[n:]
         for equations in (self._definitions(), named, [*self._chain, *results]):
-            yield from _written(equations, style, values)
+            before = ""
+            for equation in first_and_last(
+                equations, _GAPS[style], _MOST_LINES // 2, _MOST_LINES // 2
+            ):
+                if isinstance(equation, str):
+                    yield equation
+                else:
+                    yield from self._written(equation, style, equation.symbol.text == before)
+                    before = equation.symbol.text
+
+    def _written(self, equation: Equation, style: Style, again: bool) -> Iterator[str]:
+        """The equation, followed by itself in numbers where these are asked for.
+
+        In LaTeX the left side is not repeated if the line before has it already.
+        """
+        symbol, expression = equation
+        left = f"{symbol.text} = " if style == "text" else f"{symbol.latex} &= "
+        repeated = left if style == "text" else "&= "
+        symbols = expression.written(style, spaced=True, most=MOST_TERMS)
+        yield (repeated if again else left) + symbols
+        if self._numbers is None or equation in self._chain:
+            return
+        numbers = expression.written(style, numbers=self._numbers, spaced=True, most=MOST_TERMS)
+        value = self._numbers[symbol.name]
+        if numbers != symbols or expression.number not in (None, value):
+            result = numeral(value) if style == "text" else latex_numeral(value)
+            yield repeated + (result if numbers in (symbols, result) else f"{numbers} = {result}")
 
     def _definitions(self) -> list[Equation]:
         """The nodes that the equations refer to, in terms of one another, parents first."""
@@ -205,38 +218,3 @@ def derive(
     if not targets:
         raise InputError("derive needs at least one Value to derive with respect to")
     return Derivation(y, targets, activation, numbers, isinstance(wrt, Value))
-
-
-_GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
-
-
-def _written(
-    equations: Sequence[Equation], style: Style, values: Mapping[str, float] | None
-) -> Iterator[str]:
-    """The equations, each followed by itself in numbers if there are `values`.
-
-    In LaTeX the left side is not repeated where it is that of the line before.
-    """
-    before = ""
-    for equation in first_and_last(equations, _GAPS[style], _MOST_LINES // 2, _MOST_LINES // 2):
-        if isinstance(equation, str):
-            before = ""
-            yield equation
-            continue
-        symbol, expression = equation
-        if style == "text":
-            left = f"{symbol.text} = "
-        else:
-            left = "&= " if symbol.text == before else f"{symbol.latex} &= "
-            before = symbol.text
-        symbols = expression.written(style, spaced=True, most=MOST_TERMS)
-        yield left + symbols
-        if values is None:
-            continue
-        numbers = expression.written(style, numbers=values, spaced=True, most=MOST_TERMS)
-        value = values[symbol.name]
-        if numbers == symbols and expression.number in (None, value):
-            continue
-        result = numeral(value) if style == "text" else latex_numeral(value)
-        left = left if style == "text" else "&= "
-        yield left + (result if numbers in (symbols, result) else f"{numbers} = {result}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ..engine import Value
 from ..errors import OperandError
 
 _MARK = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combine with letters
-_NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+")
+_NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+|\([^()]*\)")
 _POWER = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _INDEX = "₀₁₂₃₄₅₆₇₈₉"
 _SUPERSCRIPTS = str.maketrans("0123456789-", f"{_POWER}⁻")
@@ -30,7 +30,6 @@ _LATEX = {
     "'": r"'", "`": r"{}`{}", '"': r"''",
     **{letter: f"\\{name} " for letter, name in _GREEK.items()},
     **{digit: f"{{}}^{{{i}}}" for i, digit in enumerate(_POWER)},
-    **{digit: f"{{}}_{{{i}}}" for i, digit in enumerate(_INDEX)},
 }  # fmt: skip
 
 
@@ -115,13 +114,9 @@ def latex_name(name: str) -> str:
         upper = ",".join(re.findall(r"\d+", places))
         if upper and not lower:
             lower, upper = upper, ""
-        return "".join(
-            [
-                _latex_stem(stem) + primes,
-                f"_{{{lower}}}" if lower else "",
-                ("{}" if primes else "") + f"^{{[{upper}]}}" if upper else "",
-            ]
-        )
+        below = f"_{{{lower}}}" if lower else ""
+        above = f"{'{}' * bool(primes)}^{{[{upper}]}}" if upper else ""
+        return f"{_latex_stem(stem)}{primes}{below}{above}"
     subscripted = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
     if subscripted:
         stem, index = map(_latex_stem, subscripted.groups())
@@ -129,36 +124,8 @@ def latex_name(name: str) -> str:
     return rf"\mathrm{{{latex_text(name)}}}"
 
 
-def latex_names(names: Iterable[str]) -> dict[str, str]:
-    r"""The LaTeX of each name, different for different names.
-
-    Of w1, w_1 and w[1] the first is w_{1}, the others are written as they are spelled.
-
-    >>> list(latex_names(["w1", "w_1", "w[1]"]).values())
-    ['w_{1}', '\\mathrm{w\\_1}', '\\mathrm{w[1]}']
-    """
-    taken: set[str] = set()
-    result = {}
-    for name in names:
-        latex = latex_name(name)
-        if latex in taken:
-            latex = rf"\mathrm{{{latex_text(name)}}}"
-        while latex in taken:
-            latex += "{}'"
-        taken.add(latex)
-        result[name] = latex
-    return result
-
-
 def looks_like_a_name(name: str) -> bool:
     """Whether it needs no parentheses in a formula: w[0,1] and (a + b), not a + b, x² or (a)(b)."""
-    if name.startswith("(") and name.endswith(")"):
-        depth = 0
-        for i, c in enumerate(name):
-            depth += (c == "(") - (c == ")")
-            if depth == 0:
-                return i == len(name) - 1
-        return False
     return _NAME.fullmatch(name) is not None and name[-1] not in _POWER
 
 
@@ -185,12 +152,11 @@ def _latex_stem(stem: str) -> str:
 
 def latex_text(text: str) -> str:
     """The characters as LaTeX; what cannot be printed alone, such as an accent, is a ?."""
-    return "".join(map(_escaped, text))
+    text = re.sub(f"[{_MARK}\N{REPLACEMENT CHARACTER}]", "?", text)
+    return "".join(_LATEX.get(c) or _escaped(c) for c in text)
 
 
 def _escaped(c: str) -> str:
-    if c in _LATEX:
-        return _LATEX[c]
-    if not c.isprintable() or re.fullmatch(f"[{_MARK}\N{REPLACEMENT CHARACTER}]", c):
+    if not c.isprintable():
         return "?"
     return c if c.isascii() else rf"\text{{{c}}}"

@@ -93,22 +93,18 @@ def _branching(graph: SymbolicGraph) -> set[Value]:
     return {node for node, count in users.items() if count > 1}
 
 
-def in_ratios(
-    graph: SymbolicGraph, hidden: set[Value], result: Equation
-) -> tuple[list[Equation], list[Equation]]:
+def in_ratios(graph: SymbolicGraph, hidden: set[Value], result: Equation) -> list[Equation]:
     """The chain rule in ratios, and with the partials that the ratios are, where these differ.
 
-    The nodes in `hidden` have no line of their own, and no ratio. The second list says what each
-    ratio is.
+    The nodes in `hidden` have no line of their own, and no ratio.
     """
     if not graph.edges:
-        return [], []
+        return []
     (target,) = graph.targets
     # The partials of each node by those below it that have a line of their own, and the ratios
     # that these partials are.
     local: dict[Value, dict[Value, Expression]] = {}
     ratios: dict[Value, dict[Value, Expression]] = {}
-    values: list[Equation] = []
     below: dict[Value, set[Value]] = {target: {target}}
     for node, edges in graph.edges.items():
         if node is target:
@@ -128,9 +124,7 @@ def in_ratios(
             ratios[node][p] = d
             # Beside other ways from the node to p, ∂node/∂p would not mean this one alone.
             if not any(p in below[q] for q in local[node] if q is not p):
-                ratio = graph.ratio(node, p)
-                values.append(Equation(ratio, d))
-                ratios[node][p] = ratio
+                ratios[node][p] = graph.ratio(node, p)
     branching = _branching(graph)
     partials = {node: local[node] for node in ratios}
     seen = {_letters(result.symbol), _letters(result.expression)}
@@ -140,7 +134,7 @@ def in_ratios(
         if side is not None and _letters(side) not in seen:
             lines.append(Equation(result.symbol, side))
             seen.add(_letters(side))
-    return lines, values
+    return lines
 
 
 def _letters(e: Expression) -> str:
@@ -187,13 +181,13 @@ def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     by_index: dict[str, list[Value]] = {}
     symbols: dict[Value, Expression] = {}
     for node, edges in graph.edges.items():
-        text, latex = as_factor(graph.symbol(node))
+        text, latex = as_factor(graph.symbols[node])
         symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
         indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
         if indexed and edges:
             by_index.setdefault(indexed[1], []).append(node)
     for index, nodes in by_index.items():
-        linear = [node for node in nodes if graph.names[node].startswith("z")]
+        linear = [node for node in nodes if graph.names[node][0] in "zZ"]
         if len(linear) == 1 or len(nodes) == 1:
             symbols[(linear or nodes)[0]] = Expression(f"δ{index}")
     return symbols

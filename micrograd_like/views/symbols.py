@@ -14,7 +14,7 @@ from ..ops import Op
 from ..words import printable
 from . import algebra
 from .algebra import Expression
-from .names import latex_name, latex_names, looks_like_a_name, names
+from .names import latex_name, looks_like_a_name, names
 
 MOST_TERMS = 12  # of a sum with more terms the first three and the last are written
 
@@ -34,14 +34,11 @@ class SymbolicGraph:
         self.order = topological_order(root)
         self.uses = Counter(parent for node in self.order for parent in node.parents)
         self.names = names([*dict.fromkeys([*self.order, *wrt])], printable)
-        latex = latex_names(self.names.values())
-        self._symbols = {
-            node: Expression(name, latex=latex[name]) for node, name in self.names.items()
-        }
-        self._taken = {*latex, *latex.values()}
-        self.nodes = {name: node for node, name in self.names.items()}
-        self.recorded: dict[str, float] = {}  # symbols of derivatives that are not written out
-        self.about: dict[str, list[Value]] = {}  # the nodes that such a symbol mentions
+        self._taken: dict[str, set[str]] = {"text": set(), "latex": set()}
+        self.symbols = {node: self.fresh(Expression(name)) for node, name in self.names.items()}
+        # The nodes that each symbol mentions, and the values of those that are not names of nodes.
+        self.about = {name: [node] for node, name in self.names.items()}
+        self.recorded: dict[str, float] = {}
         self._ratios: dict[tuple[Value, Value], Expression] = {}
         self._slopes: dict[tuple[object, ...], Expression] = {}
         self._activations = _activations(activation, self.order)
@@ -52,18 +49,14 @@ class SymbolicGraph:
             node: self._edges(node, active) for node in active
         }
 
-    def symbol(self, node: Value) -> Expression:
-        """The node's name."""
-        return self._symbols[node]
-
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, or a number."""
-        return self.symbol(operand) if isinstance(operand, Value) else Expression(number=operand)
+        return self.symbols[operand] if isinstance(operand, Value) else Expression(number=operand)
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""
         if (node, by) not in self._ratios:
-            (above, upper), (below, lower) = map(as_factor, map(self.symbol, (node, by)))
+            (above, upper), (below, lower) = map(as_factor, (self.symbols[node], self.symbols[by]))
             latex = rf"\frac{{\partial {upper}}}{{\partial {lower}}}"
             symbol = Expression(f"∂{above}/∂{below}", latex=latex, binding=2.2)
             self._ratios[node, by] = self.fresh(symbol)
@@ -71,11 +64,13 @@ class SymbolicGraph:
 
     def fresh(self, symbol: Expression) -> Expression:
         """The symbol, primed as often as it takes to be that of nothing else."""
-        name, latex = symbol.name, symbol.latex
-        while not self._taken.isdisjoint((name, latex)):
-            name, latex = f"{name}′", f"{latex}{{}}'"
-        self._taken |= {name, latex}
-        return Expression(name, latex=latex, binding=symbol.binding)
+        latex = symbol.name_in_latex or latex_name(symbol.name)
+        written = {"text": symbol.name, "latex": latex}
+        for style, prime in (("text", "′"), ("latex", "{}'")):
+            while written[style] in self._taken[style]:
+                written[style] += prime
+            self._taken[style].add(written[style])
+        return Expression(written["text"], latex=written["latex"], binding=symbol.binding)
 
     def operation(self, node: Value, written: Mapping[Value, Expression]) -> Expression:
         """What the node computes, in the names of its operands, or as they are `written`."""
@@ -98,7 +93,7 @@ class SymbolicGraph:
         """The partial by each parent; a symbol for one that is not written in the table's ops."""
         op = node.op
         assert op is not None
-        written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbol(node))
+        written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbols[node])
         if op in self._activations:
             written[0] = None
         places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
@@ -126,17 +121,12 @@ class SymbolicGraph:
 
     def mentioned(self, expressions: Iterable[Expression]) -> set[Value]:
         """The nodes whose names are in the expressions."""
-        found: set[Value] = set()
-        for e in algebra.parts_first(expressions):
-            if e.name in self.nodes:
-                found.add(self.nodes[e.name])
-            elif e.name in self.about:
-                found.update(self.about[e.name])
-        return found
+        parts = algebra.parts_first(expressions)
+        return {node for e in parts for node in self.about.get(e.name, ())}
 
     def values(self) -> dict[str, float]:
         """The numbers for the names."""
-        return {**{name: node.data for name, node in self.nodes.items()}, **self.recorded}
+        return {name: node.data for node, name in self.names.items()} | self.recorded
 
     def is_extreme(self) -> bool:
         """Whether an adjoint or a local derivative is not finite."""

@@ -69,7 +69,7 @@ def test_no_numbers_stand_side_by_side_in_latex() -> None:
         (Expression("x²") ** 2, "(x²)²"),
         (Expression("(a) + (b)") * c, "((a) + (b))·c"),
         (Expression("(a)(b)") * c, "((a)(b))·c"),
-        (Expression("(a + (b))") * c, "(a + (b))·c"),
+        (Expression("(a + b)") * c, "(a + b)·c"),
         (ops.greater(x, y + 1), "H(x - (y + 1))"),
         (x * (a + b), "x·(a + b)"),
         ((a + b) ** 2, "(a + b)²"),

@@ -114,9 +114,7 @@ def test_numbers_stand_under_the_symbols_on_request() -> None:
     value = numeral(grad(net.y, net.leaves["w10"]))
     assert lines[-1].startswith("∂y/∂w10 = sech(")
     assert lines[-1].endswith(f" · (-0.5) · sech(-0.125)² · (-0.75) = {value}")
-    assert lines[-4].startswith("∂y/∂w10 = ∂y/∂z20 · ")
-    assert lines[-3].endswith(f" = {value}")
-    assert re.search(r"= 0\.\d+ · \(-0\.5\) · 0\.\d+ · \(-0\.75\) = ", lines[-3])
+    assert lines[-3].startswith("∂y/∂w10 = ∂y/∂z20 · ")
 
 
 def test_the_network_in_latex() -> None:

@@ -34,7 +34,7 @@ def test_the_edges_are_the_parents_on_the_way_with_their_partials() -> None:
         "r": [("v1", "1")],
     }
     assert graph.ratio(root, x).text == "∂r/∂x"
-    assert graph.mentioned([graph.symbol(v) * 2.0]) == {v}
+    assert graph.mentioned([graph.symbols[v] * 2.0]) == {v}
 
 
 def test_an_operation_is_written_in_the_names_of_its_operands_or_what_they_are() -> None:
@@ -46,6 +46,15 @@ def test_an_operation_is_written_in_the_names_of_its_operands_or_what_they_are()
     assert graph.operation(y, {}).text == "tanh(v1)"
     assert graph.operation(y, {z: graph.operation(z, {})}).text == "tanh(w·x + w)"
     assert SymbolicGraph(y, [x], "α").operation(y, {}).text == "α(v1)"
+
+
+def test_different_names_look_different_in_latex() -> None:
+    spelled = ["w1", "w_1", "w[1]", "w₁", "w¹", "x", "x_", "x²", "x2", "a\n", "a\t"]
+    leaves = [Value(1.0, label) for label in spelled]
+    graph = SymbolicGraph(affine(leaves, [1.0] * len(leaves), 0.0), leaves, "")
+    written = [graph.symbols[leaf].latex for leaf in leaves]
+    assert len(set(written)) == len(spelled)
+    assert written[:2] == ["w_{1}", "w_{1}{}'"]
 
 
 def test_labels_that_are_more_than_names_stand_in_parentheses() -> None:
