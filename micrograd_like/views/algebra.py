@@ -11,7 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import Any, Final, Literal
 
@@ -261,28 +261,24 @@ def write(
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
     by_name = dict(zip(op.arguments, operands, strict=True))
-    pieces: list[str] = []
-    end = 0
-    for match in _PLACEHOLDER.finditer(template):
-        if match[1] not in by_name:
-            continue
-        text, binding = by_name[match[1]]
-        before, after = template[: match.start()].rstrip(), template[match.end() :].lstrip()
-        needed = max(_needed_after(before), _needed_before(after))
-        signed = text.startswith("-") and _needed_after(before) > 0
-        pieces.append(template[end : match.start()])
-        if style == "text" and before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text):
-            pieces[-1] = pieces[-1].rstrip("^")
-            pieces.append(superscript(text.removesuffix(".0")))
-        elif signed or binding < needed:
-            pieces.append(f"({text})" if style == "text" else rf"\left({text}\right)")
-        else:
-            pieces.append(text)
-        end = match.end()
-    return "".join(pieces) + template[end:]
+
+    def placed(match: re.Match[str]) -> str:
+        caret, name = match.groups()
+        if name not in by_name:
+            return match[0]
+        text, binding = by_name[name]
+        if style == "text" and caret and re.fullmatch(r"-?\d+(\.0)?", text):
+            return superscript(text.removesuffix(".0"))
+        after = _needed_after(template[: match.end(1)].rstrip())
+        before = _needed_before(template[match.end() :].lstrip())
+        if (text.startswith("-") and after > 0) or binding < max(after, before):
+            text = f"({text})" if style == "text" else rf"\left({text}\right)"
+        return caret + text
+
+    return _PLACEHOLDER.sub(placed, template)
 
 
-_PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
+_PLACEHOLDER = re.compile(r"(\^?)@([A-Za-z_]\w*)", re.ASCII)
 
 
 @cache
@@ -351,37 +347,40 @@ class _Writer:
     numbers: Mapping[str, float]
     spaced: bool
     most: int | None
+    terms: dict[int, list[tuple[Op, Expression]]] = field(default_factory=dict)
 
-    def parts(self, e: Expression) -> Sequence[Expression]:
+    def parts(self, e: Expression) -> list[Expression]:
         """What is written before it."""
-        return [term[1] for term in self._terms(e) if not isinstance(term, str)]
+        if id(e) not in self.terms:
+            self.terms[id(e)] = self._terms(e)
+        return [part for _, part in self.terms[id(e)]]
 
-    def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
+    def _terms(self, e: Expression) -> list[tuple[Op, Expression]]:
         """The operands, or the terms of a sum, each with the op that joins it to the others.
 
         Of too many these are the first three and the last, around how many are missing.
         """
-        terms = [(e.op, part) for part in e.operands]
-        if e.op in _SUMS:
-            terms = []
-            while e.op in _SUMS:
-                terms.append((e.op, e.operands[1]))
-                e = e.operands[0]
-            terms = [(ops.add, e), *reversed(terms)]
-        few = self.most is None or len(terms) <= self.most
-        return terms if few else first_and_last(terms, _GAPS[self.style])
+        terms = []
+        while e.op in _SUMS:
+            terms.append((e.op, e.operands[1]))
+            e = e.operands[0]
+        terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
+        if self.most is None or len(terms) <= self.most:
+            return terms
+        return [
+            (ops.add, Expression(term, latex=term, binding=9.0)) if isinstance(term, str) else term
+            for term in first_and_last(terms, _GAPS[self.style])
+        ]
 
     def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
-        terms = self._terms(e)
-        parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
+        terms = [(op, done[id(part)]) for op, part in self.terms[id(e)]]
         if e.op not in _SUMS:
-            return self._applied(e.op, parts)
-        written = parts[0]
-        for term, part in zip(terms[1:], parts[1:], strict=True):
-            op = ops.add if isinstance(term, str) or term[0] is None else term[0]
+            return self._applied(e.op, [part for _, part in terms])
+        written = terms[0][1]
+        for op, part in terms[1:]:
             written = self._applied(op, [written, part])
         return written
 
@@ -416,10 +415,8 @@ def _folded(op: Op, xs: Sequence[float]) -> float | None:
         out = op.evaluate(xs)
     except MicrogradError:
         return None
-    exact = abs(xs[-1]) == 1.0 or (op is ops.mul and abs(xs[0]) == 1.0)
-    if not _is_tame(op, xs, out) and not exact and all(map(math.isfinite, xs)):
-        return None
-    return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
+    short = op in _ARITHMETIC or len(f"{out:.15g}") < 10
+    return out if short and _is_tame(op, xs, out) else None
 
 
 def _simplified(op: Op, operands: list[Expression]) -> Expression:

@@ -37,7 +37,7 @@ from .names import latex_numeral, numeral
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
 
-_MOST_LINES = 400  # of definitions, of adjoints and of results, each
+_MOST_LINES = 200  # at the start and at the end of definitions, of adjoints and of results
 _GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
 
 
@@ -139,9 +139,7 @@ class Derivation:
         named, results = self.equations[:n], self.equations[n:]
         for equations in (self._definitions(), named, [*self._chain, *results]):
             before = ""
-            for equation in first_and_last(
-                equations, _GAPS[style], _MOST_LINES // 2, _MOST_LINES // 2
-            ):
+            for equation in first_and_last(equations, _GAPS[style], _MOST_LINES, _MOST_LINES):
                 if isinstance(equation, str):
                     yield equation
                 else:
@@ -198,18 +196,16 @@ def derive(
 
     `activation` leaves the activation functions of the graph unspecified and gives the name they
     are written with, or one name for each operation: {"tanh": "α", "sigmoid": "σ"}. A single name
-    for different functions gets their names as indices. With `numbers` each line is followed by
-    itself with numbers for the symbols.
+    for different functions gets their names as indices. With `numbers` each line, but for the chain
+    rule in ratios, is followed by itself with numbers for the symbols.
 
     In the derivatives of `max` and `min`, H is the Heaviside step with H(0) = 1/2: a tie splits in
-    halves. 1(x > 0), in that of relu, is 0 at 0. A negation that has no label and is used once has
-    no line of its own.
+    halves. 1(x > 0), in that of relu, is 0 at 0.
 
     The result is symbols: what data the nodes hold does not matter to it, except where numbers are
     asked for. Raises OperandError (a TypeError) for what is not a Value; InputError (a ValueError)
-    for an empty `wrt`, and for an `activation` that is no name, or the same one for two functions
-    of the graph; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
-    forward pass.
+    for an empty `wrt`, and for an `activation` that is no name; with `numbers`, StaleGraphError (a
+    ValueError) if data was changed after the forward pass.
     """
     targets = listed(wrt)
     for target in targets:

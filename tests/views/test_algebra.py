@@ -57,7 +57,7 @@ def test_no_numbers_stand_side_by_side_in_latex() -> None:
         (x * (1 / x), "1"),
         (1e-200 * (y * (1e-200 * x)), "1e-200·1e-200·y·x"),
         (1e200 * (y * (1e200 * x)), "1e+200·1e+200·y·x"),
-        (x * 5e-324, "4.94065645841247e-324·x"),
+        (x * 5e-324, "x·4.94065645841247e-324"),
         (x * 0.25, "0.25·x"),
         (ops.ieee_log(Expression(number=2.0)), "log(2)"),
         (ops.ieee_log(Expression(number=-2.0)), "log(-2)"),
