@@ -21,7 +21,14 @@ from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last
-from .names import binding_of, latex_name, latex_numeral, latex_text, numeral, superscript
+from .names import (
+    latex_name,
+    latex_numeral,
+    latex_text,
+    looks_like_a_name,
+    numeral,
+    superscript,
+)  # fmt: skip
 
 Style = Literal["text", "latex"]
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
@@ -32,7 +39,6 @@ _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
 # What differs from these at infinity alone, where a derivation takes the numbers of the engine.
 _ON_REALS = {ops.damp: ops.mul, ops.ieee_div: ops.div, ops.ieee_pow: ops.power}
 _TINY = 2.0**-1022  # floats below it lose digits
-_FLAT = 40  # a sum within a sum becomes part of it up to this size
 _SMALL = 12  # expressions are compared part by part up to this size
 
 
@@ -223,7 +229,7 @@ def formula(
     def spelled(operand: Value | float) -> _Written:
         what = names[operand] if isinstance(operand, Value) else operand
         if isinstance(what, str):
-            return what, binding_of(what)
+            return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits)
 
     def few(texts: list[str]) -> list[str]:
@@ -304,32 +310,24 @@ def _binding(op: Op, style: Style) -> float:
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
+# How tightly an operand must bind after and before what stands in a template, to go without ().
+_AFTER = dict.fromkeys(["", *"([{|,>"], 0.0) | {"+": 1.0, "·": 2.0, "t": 2.0, "/": 2.5}  # \\cdot
+_BEFORE = dict.fromkeys(["", *")]}|,>"], 0.0) | {"+": 1.0, "-": 1.0, "^": 4.5, "²": 4.5}
+
+
 def _needed_after(before: str) -> float:
-    """How tightly an operand must bind that follows `before` in a template, to go without ()."""
-    if not before or before[-1] in "([{|,>":
-        return 0
-    if before[-1] == "+":
-        return 1
-    if before[-1] == "-":
+    if before.endswith("-"):
         return 1.5 if before.rstrip("-") else 1.95
-    if before[-1] in "·t":  # ... \cdot
-        return 2
-    return 2.5 if before[-1] == "/" else 9
+    return _AFTER.get(before[-1:], 9.0)
 
 
 def _needed_before(after: str) -> float:
-    """The same for what `after` follows."""
-    if not after or after[0] in ")]}|,>" or after.startswith(r"\right"):
-        return 0
-    if after[0] in "+-":
-        return 1
-    return 4.5 if after[0] in "^²" else 2
+    return 0.0 if after.startswith(r"\right") else _BEFORE.get(after[:1], 2.0)
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
-    if style == "text":
-        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
-    else:
+    text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    if style == "latex":
         text = latex_numeral(x, digits)
     if text.startswith("-"):
         return text, 3
@@ -393,7 +391,7 @@ class _Writer:
         if e.name in self.numbers:
             return _written_number(self.numbers[e.name], self.style, 4)
         text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-        return text, e.binding or min(binding_of(e.name), 4 if "^" in text else 9)
+        return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
 
 
 # --- simplification -------------------------------------------------------------------------------
@@ -433,8 +431,6 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
     if op is ops.add:
         if a == 0.0 or b == 0.0:
             return y if a == 0.0 else x
-        if x.key == y.key:
-            return 2.0 * x
         if y.op is ops.neg or (b is not None and b < 0.0):
             return x - -y
     elif op is ops.sub:
@@ -539,15 +535,8 @@ def total(terms: Sequence[Expression]) -> Expression:
         return terms[0] if terms else _ZERO
     counts: dict[object, float] = {}
     found: dict[object, Expression] = {}
-    stack = [(1.0, term) for term in terms][::-1]
-    while stack:
-        count, term = stack.pop()
-        factor, bare = coefficient(term)
-        count *= factor
-        if bare.op in _SUMS and bare.size <= _FLAT and abs(factor) == 1.0:
-            left, right = bare.operands
-            stack += [(count if bare.op is ops.add else -count, right), (count, left)]
-            continue
+    for term in terms:
+        count, bare = coefficient(term)
         found.setdefault(bare.key, bare)
         counts[bare.key] = counts.get(bare.key, 0.0) + count
     products = [counts[key] * term for key, term in found.items()]

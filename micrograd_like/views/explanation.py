@@ -43,10 +43,10 @@ def explain(node: Value, root: Value) -> None:
         print(f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}")
     else:
         sides = _sides(graph, node, users)
-        line = " = ".join([left, *map(_joined, sides)])
+        line = " = ".join([left, *map(_sum, sides)])
         if len(line) > _ONE_LINE:
-            indent = " " * len(left)
-            line = f"\n{indent} = ".join(_broken(side, len(left) + 3) for side in sides)
+            indent = len(left) + len(" = ")
+            line = f"\n{'= ':>{indent}}".join(_sum(side, indent) for side in sides)
             line = f"{left} = {line}"
         print(line)
 
@@ -77,17 +77,13 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
     return [*sides, [numeral(result)]]
 
 
-def _joined(terms: list[str]) -> str:
-    rest = [f" - {term[1:]}" if term.startswith("-") else f" + {term}" for term in terms[1:]]
-    return terms[0] + "".join(rest)
-
-
-def _broken(terms: list[str], indent: int) -> str:
-    """The sum with line ends before terms that would not fit, each line after `indent` spaces."""
-    lines = [[terms[0]]]
+def _sum(terms: list[str], indent: int | None = None) -> str:
+    """The terms added up; with an `indent` there are line ends before terms that would not fit."""
+    lines = [terms[0]]
     for term in terms[1:]:
-        if indent + len(_joined([*lines[-1], term])) > _WIDTH:
-            lines.append(["", term])
+        term = f"- {term[1:]}" if term.startswith("-") else f"+ {term}"
+        if indent is not None and indent + len(lines[-1]) + 1 + len(term) > _WIDTH:
+            lines.append(term)
         else:
-            lines[-1].append(term)
-    return f"\n{' ' * indent}".join(_joined(line).strip() for line in lines)
+            lines[-1] += f" {term}"
+    return f"\n{' ' * (indent or 0)}".join(lines)

@@ -129,11 +129,6 @@ def looks_like_a_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name[-1] not in _POWER
 
 
-def binding_of(name: str) -> float:
-    """How tightly a name binds in a formula, as in `Op.binding`: x 9, and a + b 0."""
-    return 9 if looks_like_a_name(name) else 0
-
-
 def superscript(number: str) -> str:
     """An integer as an exponent.
 
