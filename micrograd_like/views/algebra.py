@@ -21,14 +21,7 @@ from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last
-from .names import (
-    latex_name,
-    latex_numeral,
-    latex_text,
-    looks_like_a_name,
-    numeral,
-    superscript,
-)  # fmt: skip
+from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
 Style = Literal["text", "latex"]
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
@@ -200,8 +193,8 @@ def parts_first(
             yield e
 
 
-_ONE = Expression(number=1.0)
-_ZERO = Expression(number=0.0)
+ONE = Expression(number=1.0)
+ZERO = Expression(number=0.0)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -311,7 +304,7 @@ def _binding(op: Op, style: Style) -> float:
 
 
 # How tightly an operand must bind after and before what stands in a template, to go without ().
-_AFTER = dict.fromkeys(["", *"([{|,>"], 0.0) | {"+": 1.0, "·": 2.0, "t": 2.0, "/": 2.5}  # \\cdot
+_AFTER = dict.fromkeys(["", *"([{|,>"], 0.0) | {"+": 1.0, "·": 2.0, "t": 2.0, "/": 2.5}  # \cdot
 _BEFORE = dict.fromkeys(["", *")]}|,>"], 0.0) | {"+": 1.0, "-": 1.0, "^": 4.5, "²": 4.5}
 
 
@@ -427,7 +420,7 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         return apply(op, operands) if folded is None else Expression(number=folded)
     if op is ops.affine_row:
         n = len(operands) // 2
-        return sum(map(operator.mul, operands[:n], operands[n:-1]), _ZERO) + y
+        return sum(map(operator.mul, operands[:n], operands[n:-1]), ZERO) + y
     if op is ops.add:
         if a == 0.0 or b == 0.0:
             return y if a == 0.0 else x
@@ -448,11 +441,9 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
     elif op is ops.div:
         if b == 1.0:
             return x
-        if x.op is ops.neg or y.op is ops.neg:
-            return -(op(-x, y) if x.op is ops.neg else op(x, -y))
     elif op is ops.power:
         if b == 1.0 or b == 0.0:
-            return x if b else _ONE
+            return x if b else ONE
     elif op is ops.pow_slope and b is not None:
         return y * x ** (b - 1.0)
     return apply(op, operands)
@@ -465,13 +456,11 @@ def coefficient(x: Expression) -> tuple[float, Expression]:
         factor, x = -1.0, x.operands[0]
     if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
         factor, x = factor * x.operands[0].number, x.operands[1]
-    return (factor, x) if x.number is None else (factor * x.number, _ONE)
+    return (factor, x) if x.number is None else (factor * x.number, ONE)
 
 
 def _product(x: Expression, y: Expression) -> Expression:
     """x·y with one number, in front, equal factors as powers, and one fraction at most."""
-    if x.number == 1.0 or y.number == 1.0:
-        return y if x.number == 1.0 else x
     factor = 1.0
     above: list[Expression] = []
     below: list[Expression] = []
@@ -494,7 +483,7 @@ def _product(x: Expression, y: Expression) -> Expression:
             else:
                 factor = folded
     if factor == 0.0:
-        return _ZERO
+        return ZERO
     top, bottom = _powers(above, below)
     if abs(factor) != 1.0 or not top:
         top.insert(0, Expression(number=abs(factor)))
@@ -532,7 +521,7 @@ def _powers(
 def total(terms: Sequence[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
     if len(terms) < 2:
-        return terms[0] if terms else _ZERO
+        return terms[0] if terms else ZERO
     counts: dict[object, float] = {}
     found: dict[object, Expression] = {}
     for term in terms:
@@ -542,4 +531,4 @@ def total(terms: Sequence[Expression]) -> Expression:
     products = [counts[key] * term for key, term in found.items()]
     # b - a, rather than -a + b.
     first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
-    return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
+    return sum([products[first], *products[:first], *products[first + 1 :]], ZERO)

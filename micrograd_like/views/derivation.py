@@ -9,15 +9,13 @@ A derivation in one variable is written from the outside inwards, as one does by
 
 >>> from micrograd_like import Value
 >>> w, x = Value(0.5, label="w"), Value(2.0, label="x")
->>> z = w * x
->>> z.label = "z"
->>> y = z.tanh()
+>>> y = (w * x).tanh()
 >>> y.label = "y"
 >>> print(derive(y, w, activation="α"))
-z = w · x
-y = α(z)
-∂y/∂w = ∂y/∂z · ∂z/∂w
-∂y/∂w = α'(z) · x
+v1 = w · x
+y = α(v1)
+∂y/∂w = ∂y/∂v1 · ∂v1/∂w
+∂y/∂w = α'(v1) · x
 
 One in several variables names the adjoints that its results share, δ with the index of the node.
 """
@@ -49,8 +47,6 @@ class Derivation:
     notebook; `str` is the text.
     """
 
-    equations: Final[tuple[Equation, ...]]
-
     def __init__(
         self,
         root: Value,
@@ -63,7 +59,7 @@ class Derivation:
         self._single = single
         graph = self._graph = SymbolicGraph(root, wrt, activation)
         inline = in_one_line(graph) if len(graph.targets) == 1 else None
-        self.equations = (inline,) if inline else tuple(by_adjoints(graph))
+        self.equations: Final = (inline,) if inline else tuple(by_adjoints(graph))
         self._inlined = inlined(graph, self.equations)
         self._chain = in_ratios(graph, self._inlined, inline) if inline else []
         self._numbers: Mapping[str, float] | None = None
@@ -80,10 +76,7 @@ class Derivation:
         derivative is computed on its own, from the root, adding at each node before going on, but
         with nothing stored for a second use; `shared`: if the adjoint of each node is computed
         once, as in `backward`. A local derivative counts as one factor, and multiplying with 1 or
-        -1 as nothing.
-
-        On a chain of n diamonds the first three grow like 2^n, `shared` like n. They are found
-        by going through the graph once.
+        -1 as nothing. On a chain of n diamonds the first three grow like 2^n, `shared` like n.
         """
         return counts(self._graph)
 
@@ -104,7 +97,7 @@ class Derivation:
 
     def _values(self) -> dict[str, float]:
         graph = self._graph
-        values = graph.values()
+        values = {name: node.data for node, name in graph.names.items()} | graph.recorded
         extremes: list[Expression] = []
         for symbol, expression in self.equations:
             values[symbol.name] = expression.evaluate(values, extremes)
@@ -165,23 +158,18 @@ class Derivation:
             yield repeated + (result if numbers in (symbols, result) else f"{numbers} = {result}")
 
     def _definitions(self) -> list[Equation]:
-        """The nodes that the equations refer to, in terms of one another, parents first."""
+        """The nodes in terms of one another, parents first."""
         graph = self._graph
-        equations = [*self.equations, *self._chain]
-        inside = {graph.root, *graph.mentioned(e for _, e in equations)}
-        for node in reversed(graph.order):
-            if node in inside:
-                inside.update(node.parents)
         written: dict[Value, Expression] = {}
         result = []
         for node in graph.order:
-            if node.op is None or node not in inside:
+            if node.op is None:
                 continue
             operation = graph.operation(node, written)
             if node in self._inlined:
                 written[node] = operation
             else:
-                result.append(Equation(Expression(graph.names[node]), operation))
+                result.append(Equation(graph.symbols[node], operation))
         return result
 
 

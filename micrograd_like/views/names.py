@@ -78,10 +78,10 @@ def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Val
     counts: dict[str, int] = {}
     for node in nodes:
         name = label = cleaned[node]
-        stem = label or "v"
-        while not name or name in taken:
-            counts[stem] = counts.get(stem, 0 if stem == "v" and not label else 1) + 1
-            name = f"{stem}{'_' if label else ''}{counts[stem]}"
+        stem = f"{label}_" if label else "v"
+        while name in taken or not name:
+            counts[stem] = counts.get(stem, 1 if label else 0) + 1
+            name = f"{stem}{counts[stem]}"
             if name in labels:
                 name = ""
         taken.add(name)
@@ -130,11 +130,7 @@ def looks_like_a_name(name: str) -> bool:
 
 
 def superscript(number: str) -> str:
-    """An integer as an exponent.
-
-    >>> superscript("-12")
-    '⁻¹²'
-    """
+    """An integer as an exponent: ⁻¹² for "-12"."""
     return number.translate(_SUPERSCRIPTS)
 
 

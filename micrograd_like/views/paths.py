@@ -16,15 +16,12 @@ from typing import NamedTuple
 from .. import ops
 from ..engine import Value
 from . import algebra
-from .algebra import Expression
+from .algebra import ONE, ZERO, Expression
 from .symbols import MOST_TERMS, SymbolicGraph, as_factor
 
 # Sizes are numbers of names and functions, as in `Expression.size`.
 _INLINE = 60  # a result in one variable is one line up to this size
 _LONG = 32  # an adjoint that is larger gets a name, even if it is used only once
-
-_ONE = Expression(number=1.0)
-_ZERO = Expression(number=0.0)
 
 
 class Equation(NamedTuple):
@@ -42,7 +39,7 @@ def in_one_line(graph: SymbolicGraph) -> Equation | None:
     (target,) = graph.targets
     left = graph.ratio(graph.root, target)
     if not graph.edges:
-        return Equation(left, _ZERO)
+        return Equation(left, ZERO)
     links = (
         (node, {parent: algebra.total(ds) for parent, ds in _grouped(edges).items()})
         for node, edges in graph.edges.items()
@@ -64,7 +61,7 @@ def _nested(
     (a·b + c·d)·e, and not a·b·e + c·d·e. None if it is long.
     """
     factors: dict[Value, dict[Value, Expression]] = {}
-    result = {target: _ONE}
+    result = {target: ONE}
     node = target
     for node, by_parent in links:
         parts: list[tuple[Value, Expression]] = []
@@ -115,7 +112,7 @@ def in_ratios(graph: SymbolicGraph, hidden: set[Value], result: Equation) -> lis
                 terms += [(p, d * e) for p, e in local[parent].items()]
             else:
                 terms.append((parent, d))
-        local[node] = {p: sum(ds, _ZERO) for p, ds in _grouped(terms).items()}
+        local[node] = {p: sum(ds, ZERO) for p, ds in _grouped(terms).items()}
         if node in hidden:
             continue
         below[node] = {node}.union(*(below[p] for p in local[node]))
@@ -130,7 +127,7 @@ def in_ratios(graph: SymbolicGraph, hidden: set[Value], result: Equation) -> lis
     seen = {_letters(result.symbol), _letters(result.expression)}
     lines = []
     for links in (ratios, partials):
-        side = _nested(links.items(), branching, target, lambda terms: sum(terms, _ZERO))
+        side = _nested(links.items(), branching, target, lambda terms: sum(terms, ZERO))
         if side is not None and _letters(side) not in seen:
             lines.append(Equation(result.symbol, side))
             seen.add(_letters(side))
@@ -150,7 +147,7 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
     symbols = _adjoint_symbols(graph)
     # For each node: by adjoint of the nodes that use it, the sum of the partials.
     pending: dict[Value, dict[object, tuple[Expression, list[Expression]]]] = {
-        graph.root: {"": (_ONE, [_ONE])}
+        graph.root: {"": (ONE, [ONE])}
     }
     equations: list[Equation] = []
     derivatives: dict[Value, Expression] = {}
@@ -171,7 +168,7 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
             if d.number == 1.0 and not parent.label and graph.uses[parent] == 1:
                 symbols[parent] = symbols[node]  # a term without a name has the adjoint of its sum
     return equations + [
-        Equation(graph.ratio(graph.root, target), derivatives.get(target, _ZERO))
+        Equation(graph.ratio(graph.root, target), derivatives.get(target, ZERO))
         for target in graph.targets
     ]
 

@@ -34,7 +34,7 @@ class SymbolicGraph:
         self.order = topological_order(root)
         self.uses = Counter(parent for node in self.order for parent in node.parents)
         self.names = names([*dict.fromkeys([*self.order, *wrt])], printable)
-        self._taken: dict[str, set[str]] = {"text": set(), "latex": set()}
+        self._taken: tuple[set[str], set[str]] = (set(), set())  # as text, and as LaTeX
         self.symbols = {node: self.fresh(Expression(name)) for node, name in self.names.items()}
         # The nodes that each symbol mentions, and the values of those that are not names of nodes.
         self.about = {name: [node] for node, name in self.names.items()}
@@ -64,13 +64,12 @@ class SymbolicGraph:
 
     def fresh(self, symbol: Expression) -> Expression:
         """The symbol, primed as often as it takes to be that of nothing else."""
-        latex = symbol.name_in_latex or latex_name(symbol.name)
-        written = {"text": symbol.name, "latex": latex}
-        for style, prime in (("text", "′"), ("latex", "{}'")):
-            while written[style] in self._taken[style]:
-                written[style] += prime
-            self._taken[style].add(written[style])
-        return Expression(written["text"], latex=written["latex"], binding=symbol.binding)
+        written = [symbol.name, symbol.name_in_latex or latex_name(symbol.name)]
+        for taken, (i, prime) in zip(self._taken, enumerate(("′", "{}'")), strict=True):
+            while written[i] in taken:
+                written[i] += prime
+            taken.add(written[i])
+        return Expression(written[0], latex=written[1], binding=symbol.binding)
 
     def operation(self, node: Value, written: Mapping[Value, Expression]) -> Expression:
         """What the node computes, in the names of its operands, or as they are `written`."""
@@ -124,10 +123,6 @@ class SymbolicGraph:
         parts = algebra.parts_first(expressions)
         return {node for e in parts for node in self.about.get(e.name, ())}
 
-    def values(self) -> dict[str, float]:
-        """The numbers for the names."""
-        return {name: node.data for node, name in self.names.items()} | self.recorded
-
     def is_extreme(self) -> bool:
         """Whether an adjoint or a local derivative is not finite."""
         adjoint = adjoints(self.root)
@@ -142,8 +137,7 @@ class SymbolicGraph:
                 assert node.op is not None
                 raise StaleGraphError(
                     f"data was changed after {node.op.name} (node {self.names[node]!r}) was made, "
-                    "so that the numbers of its derivation would not fit: build the graph again, "
-                    "then derive"
+                    "and its derivation has other numbers: build the graph again, then derive"
                 )
 
 
@@ -174,12 +168,8 @@ def _activations(given: str | Mapping[str, str], order: Iterable[Value]) -> dict
         result = {ops.find(row): name for row, name in given.items()}
     elif isinstance(given, str):
         rows = dict.fromkeys(node.op for node in order if node.op is not None and given)
-        found = [
-            op
-            for op in rows
-            if op.kind in ("activation", "rectifier")
-            or (op.arity == 1 and op.name not in ops.BUILTIN)
-        ]
+        own = [op for op in rows if op.arity == 1 and op.name not in ops.BUILTIN]
+        found = [op for op in rows if op in own or op.kind in ("activation", "rectifier")]
         result = {op: f"{given}_{op.name}" if len(found) > 1 else given for op in found}
     else:
         raise OperandError(f"activation is a name, such as 'α', not {given!r:.60}")

@@ -43,7 +43,7 @@ def test_no_numbers_stand_side_by_side_in_latex() -> None:
         (x + -2, "x - 2"),
         (-x * -y, "x·y"),
         (-x * y, "-x·y"),
-        (-x / -y, "x / y"),
+        (-x / -y, "-x / (-y)"),
         (x * -2, "-2·x"),
         (x * x, "x²"),
         (x * y * x, "x²·y"),
