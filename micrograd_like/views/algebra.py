@@ -269,7 +269,8 @@ def write(
         if style == "text" and caret and re.fullmatch(r"-?\d+(\.0)?", text):
             return superscript(text.removesuffix(".0"))
         after = _needed_after(template[: match.end(1)].rstrip())
-        before = _needed_before(template[match.end() :].lstrip())
+        rest = template[match.end() :].lstrip()
+        before = 0.0 if rest.startswith(r"\right") else _BEFORE.get(rest[:1], 2.0)
         if (text.startswith("-") and after > 0) or binding < max(after, before):
             text = f"({text})" if style == "text" else rf"\left({text}\right)"
         return caret + text
@@ -312,10 +313,6 @@ def _needed_after(before: str) -> float:
     if before.endswith("-"):
         return 1.5 if before.rstrip("-") else 1.95
     return _AFTER.get(before[-1:], 9.0)
-
-
-def _needed_before(after: str) -> float:
-    return 0.0 if after.startswith(r"\right") else _BEFORE.get(after[:1], 2.0)
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
@@ -438,12 +435,10 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
             return x.operands[1] - x.operands[0]
     elif op is ops.mul:
         return _product(x, y)
-    elif op is ops.div:
-        if b == 1.0:
-            return x
-    elif op is ops.power:
-        if b == 1.0 or b == 0.0:
-            return x if b else ONE
+    elif op in (ops.div, ops.power) and b == 1.0:
+        return x
+    elif op is ops.power and b == 0.0:
+        return ONE
     elif op is ops.pow_slope and b is not None:
         return y * x ** (b - 1.0)
     return apply(op, operands)

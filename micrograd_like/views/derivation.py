@@ -129,8 +129,8 @@ class Derivation:
 
     def _lines(self, style: Style) -> Iterator[str]:
         n = len(self.equations) - len(self._graph.targets)
-        named, results = self.equations[:n], self.equations[n:]
-        for equations in (self._definitions(), named, [*self._chain, *results]):
+        results = [*self._chain, *self.equations[n:]]
+        for equations in (self._definitions(), self.equations[:n], results):
             before = ""
             for equation in first_and_last(equations, _GAPS[style], _MOST_LINES, _MOST_LINES):
                 if isinstance(equation, str):
@@ -163,13 +163,10 @@ class Derivation:
         written: dict[Value, Expression] = {}
         result = []
         for node in graph.order:
-            if node.op is None:
-                continue
-            operation = graph.operation(node, written)
             if node in self._inlined:
-                written[node] = operation
-            else:
-                result.append(Equation(graph.symbols[node], operation))
+                written[node] = graph.operation(node, written)
+            elif node.op is not None:
+                result.append(Equation(graph.symbols[node], graph.operation(node, written)))
         return result
 
 

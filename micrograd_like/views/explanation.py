@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..engine import Value
 from ..errors import OperandError
 from ..gradients import grad
@@ -10,7 +12,6 @@ from .algebra import Expression
 from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
 
-_ONE_LINE = 97  # longer equations have a line for each side
 _WIDTH = 100
 
 
@@ -44,10 +45,10 @@ def explain(node: Value, root: Value) -> None:
     else:
         sides = _sides(graph, node, users)
         line = " = ".join([left, *map(_sum, sides)])
-        if len(line) > _ONE_LINE:
+        if len(line) > _WIDTH - len(" = "):  # a line for each side
             indent = len(left) + len(" = ")
-            line = f"\n{'= ':>{indent}}".join(_sum(side, indent) for side in sides)
-            line = f"{left} = {line}"
+            broken = f"\n{'= ':>{indent}}".join(_sum(side, indent) for side in sides)
+            line = f"{left} = {broken}"
         print(line)
 
 
@@ -58,9 +59,8 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
     figures: list[str] = []
     *adjoints, result = grad(graph.root, [*users, node])
     for user, adjoint in zip(users, adjoints, strict=True):
-        places = [i for i, parent in enumerate(user.parents) if parent is node]
-        partials = graph.partials(user)
-        partials = [partials[i] for i in places]
+        edges = zip(user.edges, graph.partials(user), strict=True)
+        partials = [d for (parent, _), d in edges if parent is node]
         if user is graph.root:
             chain += partials
             symbols += partials
@@ -68,13 +68,20 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
             outer = graph.ratio(graph.root, user)
             chain.append(outer * graph.ratio(user, node))
             symbols += [outer * d for d in partials]
-        figures += [f"{factor(adjoint)} · {factor(user.local_grads[i])}" for i in places]
-    sides = [[e.written("text", spaced=True) for e in side] for side in (chain, symbols)]
+        locals_here = [local for parent, local in user.edges if parent is node]
+        figures += [f"{factor(adjoint)} · {factor(local)}" for local in locals_here]
+    sides = [_written(chain), _written(symbols), _written(figures)]
     if sides[0] == sides[1]:
         del sides[0]
-    sides.append(figures)
-    sides = [first_and_last(x, "… {} more …") if len(x) > MOST_TERMS else x for x in sides]
     return [*sides, [numeral(result)]]
+
+
+def _written(terms: Sequence[Expression | str]) -> list[str]:
+    """The terms as text; of many the first three and the last."""
+    few = first_and_last(terms, "… {} more …") if len(terms) > MOST_TERMS else terms
+    return [
+        e if isinstance(e, str) else e.written("text", spaced=True, most=MOST_TERMS) for e in few
+    ]
 
 
 def _sum(terms: list[str], indent: int | None = None) -> str:
