@@ -98,11 +98,6 @@ class Value(Methods["Value"], Copies["Value"]):
             return () if self._db is None else (self._db,)
         return (self._da,) if self._db is None else (self._da, self._db)
 
-    @property
-    def edges(self) -> tuple[tuple[Value, float], ...]:
-        """Each parent with the local derivative beside it."""
-        return tuple(zip(self.parents, self.local_grads, strict=True))
-
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
 
@@ -167,11 +162,6 @@ class Value(Methods["Value"], Copies["Value"]):
     # fmt: off
     def __rpow__(self, other: float) -> Value: return ops.power(other, self)
     def __neg__(self) -> Value: return new_node(-self._data, ops.neg, self, None, -1.0, None)
-
-    def __lt__(self, other: Value | float) -> bool: return self._data < _datum(other)
-    def __le__(self, other: Value | float) -> bool: return self._data <= _datum(other)
-    def __gt__(self, other: Value | float) -> bool: return self._data > _datum(other)
-    def __ge__(self, other: Value | float) -> bool: return self._data >= _datum(other)
     # fmt: on
 
     @staticmethod
@@ -302,10 +292,6 @@ def operands_of(nodes: Iterable[Value]) -> list[tuple[Value | float, ...]]:
         node.operands if node._b is None or node._da.__class__ is tuple else (node._a, node._b)
         for node in nodes
     ]
-
-
-def _datum(x: Any) -> float:
-    return x if x.__class__ is float else x._data if isinstance(x, Value) else number(x)
 
 
 def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Value]:
