@@ -167,13 +167,12 @@ def test_no_nasty_label_becomes_code_in_loops():
     pytest.importorskip("numba")
     from micrograd_like.compiler.lift import lift
     from micrograd_like.compiler.loops import emit_loops
-    from micrograd_like.compiler.program import _name_arrays, input_arrays
+    from micrograd_like.compiler.names import input_arrays
     from micrograd_like.compiler.tape import record
 
     def source(labels):
         x, root = graph(labels)
         lifted = lift(record([root], x), input_arrays([xi.label for xi in x]), {})
-        _name_arrays(lifted, {})
         return emit_loops(lifted, [("outputs", 0)]).source
 
     plain = source(PLAIN)

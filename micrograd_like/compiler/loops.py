@@ -24,7 +24,7 @@ import numpy as np
 
 from ..ops import Op
 from . import rows
-from .lift import Array, Floats, Indices, Lifted, Statement, Term, View
+from .form import Array, Floats, Indices, Lifted, Statement, Term, View
 from .nests import SHORT, Blocks, Buffer, Nest, Piece, plan
 from .strides import SUMMED, affine, at, layout, operands, order, whole
 from .terms import joined, scaled, signed

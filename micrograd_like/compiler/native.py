@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .lift import Lifted
+from .form import Lifted
 from .loops import UnsuitableError, emit_loops
 from .nests import Blocks
 

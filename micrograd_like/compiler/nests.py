@@ -19,9 +19,9 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from .lift import Array, Indices, Lifted, Statement, Term, View
+from .form import Array, Indices, Lifted, Statement, Term, View
 from .rows import is_vectorised
-from .strides import SUMMED, affine, layout, operands, order, through, whole
+from .strides import SUMMED, affine, layout, operands, order, through
 
 SHORT: Final = 32  # a sum of so many products is written out
 _CHEAP: Final = 6  # so many operations are repeated rather than stored
@@ -211,7 +211,8 @@ class _Planner:
                 continue
             if array.number not in results:
                 return False
-            if shape != () and not (need.elementwise and _is_own(need.view, shape)):
+            own = need.elementwise and array.shape == shape and need.view.is_whole
+            if shape != () and not own:
                 return False
         return True
 
@@ -271,9 +272,8 @@ def _reads(statement: Statement) -> Iterable[_Read]:
         if isinstance(arg, View):
             yield _Read(statement, arg, arg.places.ndim <= len(statement.result.shape))
     for term in statement.terms:
-        for view in (term.left, term.right):
-            if view is not None:
-                yield _Read(statement, view, term.kind == "each")
+        for view in term.views:
+            yield _Read(statement, view, term.kind == "each")
 
 
 def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
@@ -302,8 +302,3 @@ def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
 
 def _is_simd(statement: Statement) -> bool:
     return statement.op is None or is_vectorised(statement.op)
-
-
-def _is_own(view: View, shape: tuple[int, ...]) -> bool:
-    """Whether it is all of an array of this shape, each element in its place."""
-    return view.array.shape == shape and np.array_equal(view.places, whole(view.array).places)

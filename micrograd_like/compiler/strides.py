@@ -5,26 +5,25 @@ A loop nest has a loop for each axis of a statement's result, and one for the ax
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any, Final
 
 import numpy as np
 
-from .lift import Array, Indices, Statement, Term, View
+from .form import Array, Indices, Statement, Term, View
 
 SUMMED: Final = -1  # the axis that a sum runs over, among those of its operands
 
 
 def operands(term: Term, axes: int) -> list[tuple[View, tuple[int, ...]]]:
     """The views of a term, and which of the result's axes each of theirs is, or SUMMED."""
-    left, right = term.left, term.right
     if term.kind == "matmul":
-        assert right is not None
-        rows, columns = (0, 1) if left.places.ndim == right.places.ndim == 2 else (0, 0)
-        pairs = ((left, rows), (right, columns))
+        axis_of = (0, 1) if all(view.places.ndim == 2 for view in term.views) else (0, 0)
+        pairs = zip(term.views, axis_of, strict=True)
         return [(v, (axis, SUMMED) if v.places.ndim == 2 else (SUMMED,)) for v, axis in pairs]
     own = (*range(axes), SUMMED) if term.kind == "total" else tuple(range(axes))
-    return [(view, own) for view in (left, right) if view is not None]
+    return [(view, own) for view in term.views]
 
 
 def order(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -46,15 +45,11 @@ def whole(array: Array) -> View:
 
 def at(places: Indices, statement: Statement) -> Statement:
     """The statement for some elements of its result alone, of terms taken element by element."""
-
-    def of(view: View) -> View:
-        return through(view, statement.result, places)
-
     terms = [
-        Term(t.kind, t.coefficient, of(t.left), None if t.right is None else of(t.right))
+        Term(t.kind, t.coefficient, *(through(v, statement.result, places) for v in t.views))
         for t in statement.terms
     ]
-    return Statement(statement.result, constant=statement.constant, terms=terms)
+    return replace(statement, terms=terms)
 
 
 def through(view: View, array: Array, places: Indices) -> View:

@@ -16,7 +16,7 @@ from micrograd_like import Value, compile, exp, grad, losses, ops, tanh
 
 np = pytest.importorskip("numpy")
 
-from test_lifting import LOOPS, read_once, written  # noqa: E402
+from samples import LOOPS, read_once, written  # noqa: E402
 
 from micrograd_like.compiler import loops, rows  # noqa: E402
 
