@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from . import ops
+from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
 from .methods import Methods
-from .modes import open_blocks, silences, watches
+from .modes import innermost, open_blocks, silences, watches
 from .numerics import number
 from .ops import Op
 
@@ -50,11 +50,11 @@ class Value(Methods["Value"], Copies["Value"]):
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
     # _da, both tuples, and in _b its operands if constants are among them.
-    __slots__ = ("_a", "_b", "_da", "_data", "_db", "grad", "label", "op")
+    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
 
     def __init__(self, data: Any, label: str = "") -> None:
         self._data: float = data if data.__class__ is float else number(data)
-        self.grad = 0.0
+        self._grad = 0.0
         self.label = label
         self.op: Op | None = None
         self._a: Any = None
@@ -70,6 +70,15 @@ class Value(Methods["Value"], Copies["Value"]):
     @data.setter
     def data(self, data: Any) -> None:
         self._data = data if data.__class__ is float else number(data)
+
+    @property
+    def grad(self) -> float:
+        """The gradient that `backward` left. Assigning what is no number raises OperandError."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad = grad if grad.__class__ is float else number(grad)
 
     @property
     def operands(self) -> tuple[Value | float, ...]:
@@ -184,7 +193,7 @@ class Value(Methods["Value"], Copies["Value"]):
         except DomainError as error:
             labels = [getattr(a, "label", "") for a in operands]
             raise DomainError(op.name, error.domain, xs, labels) from None
-        if open_blocks and silences.get():  # partials may fail, and would be dropped
+        if open_blocks and innermost(silences):  # partials may fail, and would be dropped
             return new_node(data, op, (), tuple(operands), (), None)
         out = Value.__assemble__(data, op, operands, op.partials_at(operands, xs, data))
         return _under_modes(out) if open_blocks else out
@@ -225,39 +234,39 @@ class Value(Methods["Value"], Copies["Value"]):
         """Sweep the graph in reverse: set `grad` on the nodes, and add to it on the leaves.
 
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
-        them to 0 in between (`Module.zero_grad`, or the optimizer's). Raises OperandError (a
-        TypeError), and changes nothing, for a seed or a leaf's `grad` that is no number.
+        them to 0 in between (`Module.zero_grad`, or the optimizer's). Threads may sweep graphs of
+        their own that share leaves. Raises OperandError (a TypeError) for a seed that is no number.
         """
         # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
-        if open_blocks and (watching := watches.get()):
-            watching[-1].foresee(self, seed)
+        if open_blocks and (watch := innermost(watches)):
+            watch.foresee(self, seed)
         order = topological_order(self)
         leaves = [node for node in order if node.op is None]
-        before = [g if isinstance(g := leaf.grad, float) else number(g) for leaf in leaves]
-        try:
-            for node in order:
-                node.grad = 0.0
-            self.grad = seed
-            for node in reversed(order):
-                g = node.grad
-                local = node._da
-                if local.__class__ is tuple:
-                    for parent, d in zip(node._a, local):  # noqa: B905 - equally long
-                        parent.grad += g * d
-                    continue
-                if local is not None:
-                    node._a.grad += g * local
-                local = node._db
-                if local is not None:
-                    node._b.grad += g * local
-            sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
-            for leaf, total in zip(leaves, sums, strict=True):
-                leaf.grad = total
-        except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
-            for leaf, g in zip(leaves, before, strict=True):
-                leaf.grad = g
-            raise
+        with modes.sweeping:  # one sweep at a time: threads may share leaves
+            before = [leaf._grad for leaf in leaves]
+            try:
+                for node in order:
+                    node._grad = 0.0
+                self._grad = seed
+                for node in reversed(order):
+                    g = node._grad
+                    local = node._da
+                    if local.__class__ is tuple:
+                        for parent, d in zip(node._a, local):  # noqa: B905 - equally long
+                            parent._grad += g * d
+                        continue
+                    if local is not None:
+                        node._a._grad += g * local
+                    local = node._db
+                    if local is not None:
+                        node._b._grad += g * local
+                for leaf, g in zip(leaves, before, strict=True):
+                    leaf._grad += g
+            except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
+                for leaf, g in zip(leaves, before, strict=True):
+                    leaf._grad = g
+                raise
 
 
 _new_value = partial(object.__new__, Value)
@@ -267,7 +276,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
     """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
     out = _new_value()
     out._data = data
-    out.grad = 0.0
+    out._grad = 0.0
     out.label = ""
     out.op = op
     out._a = a
@@ -279,9 +288,9 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
 
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
-    if watching := watches.get():
-        node = watching[-1].made(node)
-    if silences.get():
+    if watch := innermost(watches):
+        node = watch.made(node)
+    if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 
 from .engine import Value, adjoints, numbers_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
-from .modes import watches
+from .modes import innermost, watches
 from .numerics import number
 
 
@@ -59,8 +59,8 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
-        if watching := watches.get():
-            watching[-1].foresee(root, 1.0, targets)
+        if watch := innermost(watches):
+            watch.foresee(root, 1.0, targets)
         adjoint = adjoints(root)
         results = [adjoint.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results
@@ -73,8 +73,8 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     whatever the inputs stays a float; a product with 1 is not written down. Raises
     StaleGraphError if data was changed since a node was made.
     """
-    if (watching := watches.get()) and watching[-1].judges:
-        return watching[-1].trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
+    if (watch := innermost(watches)) and watch.judges:
+        return watch.trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
     active = between(root, wrt)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     for node, operands in reversed(active.items()):

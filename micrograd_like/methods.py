@@ -19,7 +19,7 @@ class Methods(Generic[ValueT]):
     __array_ufunc__: Final = None  # NumPy must leave `array * value` to __rmul__
 
     data: Any
-    grad: float
+    grad: Any
     label: str
 
     def __apply_unary__(self, op: Op) -> ValueT:

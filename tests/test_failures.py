@@ -204,10 +204,9 @@ def test_control_c_in_backward_and_in_loading_changes_all_or_nothing():
 
 def test_control_c_while_a_no_grad_context_is_entered_leaves_it():
     for place in places_of(lambda: no_grad().__enter__()):
-        no_grad.reopen(())
         Interrupter(place).run(lambda: no_grad().__enter__())
         assert len(modes.open_blocks) == len(no_grad.open_here())
-    no_grad.reopen(())
+        no_grad.reopen(())
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():
