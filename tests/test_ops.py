@@ -939,3 +939,39 @@ def test_a_refusal_does_not_print_a_book() -> None:
     with pytest.raises(OperandError) as caught:
         Value([0.0] * 100_000)
     assert len(str(caught.value)) < 300
+
+
+# --- pickles of a user's operations ---------------------------------------------------------------
+
+
+def test_a_pickled_graph_of_a_users_operation_finds_it_again(made_up: type[Op]) -> None:
+    row = made_up("act", lambda x: x * x, lambda x, out: 2 * x)
+    data = pickle.dumps(row(Value(3.0)))
+    assert pickle.loads(data).op is row
+    again = made_up("act", lambda x: x * x, lambda x, out: 2 * x)  # a cell that is run again
+    assert pickle.loads(data).op is again
+
+
+@pytest.mark.parametrize(
+    ("compute", "partials"),
+    [
+        (lambda x: x**3, lambda x, out: 2 * x),
+        (lambda x: x * x, lambda x, out: 3 * x),
+        (lambda x, y: x * x, (lambda x, y, out: 2 * x, lambda x, y, out: 0.0)),
+        (lambda x: x * x if x > 0 else math.nan, lambda x, out: 2 * x),
+        (lambda x: math.sqrt(x), lambda x, out: 2 * x),
+    ],
+)
+def test_a_pickled_graph_is_refused_where_its_operation_was_redefined(
+    made_up: type[Op], compute: Callable[..., float], partials: Any
+) -> None:
+    data = pickle.dumps(made_up("act", lambda x: x * x, lambda x, out: 2 * x)(Value(3.0)))
+    made_up("act", compute, partials)
+    with pytest.raises(InputError, match="'act'"):
+        pickle.loads(data)
+
+
+def test_a_users_operation_of_any_number_of_arguments_is_pickled(made_up: type[Op]) -> None:
+    row = made_up("norm1", lambda *xs: sum(map(abs, xs)), lambda *xs: [1.0 for _ in xs[:-1]])
+    node = row(Value(1.0), Value(2.0), 3.0)
+    assert pickle.loads(pickle.dumps(node)).op is row
