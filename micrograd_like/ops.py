@@ -74,27 +74,6 @@ class Op:
     numbers.
     """
 
-    __slots__ = (
-        "analytic",
-        "arguments",
-        "arity",
-        "array",
-        "binding",
-        "compute",
-        "defaults",
-        "domain",
-        "ieee",
-        "jax",
-        "kind",
-        "kink",
-        "latex",
-        "name",
-        "numba",
-        "partials",
-        "text",
-        "torch",
-    )
-
     def __init__(
         self,
         name: str,
