@@ -20,9 +20,9 @@ from typing import Any
 from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
-from .methods import Methods
+from .methods import Methods, check_constructor
 from .modes import innermost, open_blocks, silences, watches
-from .numerics import number
+from .numerics import elementwise, has_axes, number, number_in
 from .ops import Op
 
 
@@ -52,7 +52,9 @@ class Value(Methods["Value"], Copies["Value"]):
     # _da, both tuples, and in _b its operands if constants are among them.
     __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
 
-    def __init__(self, data: Any, label: str = "") -> None:
+    def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
+        if label.__class__ is not str or children_and_op:
+            check_constructor(label, children_and_op)
         self._data: float = data if data.__class__ is float else number(data)
         self._grad = 0.0
         self.label = label
@@ -118,21 +120,25 @@ class Value(Methods["Value"], Copies["Value"]):
     def __add__(self, other: Value | float) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data + other._data, ops.add, self, other, 1.0, 1.0)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.add(self, other)
         return new_node(self._data + c, ops.add, self, c, 1.0, None)
 
     def __radd__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.add(other, self)
         return new_node(c + self._data, ops.add, c, self, None, 1.0)
 
     def __sub__(self, other: Value | float) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data - other._data, ops.sub, self, other, 1.0, -1.0)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.sub(self, other)
         return new_node(self._data - c, ops.sub, self, c, 1.0, None)
 
     def __rsub__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.sub(other, self)
         return new_node(c - self._data, ops.sub, c, self, None, -1.0)
 
     def __mul__(self, other: Value | float) -> Value:
@@ -140,11 +146,13 @@ class Value(Methods["Value"], Copies["Value"]):
         if isinstance(other, Value):
             y = other._data
             return new_node(x * y, ops.mul, self, other, y, x)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.mul(self, other)
         return new_node(x * c, ops.mul, self, c, c, None)
 
     def __rmul__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.mul(other, self)
         return new_node(c * self._data, ops.mul, c, self, None, c)
 
     def __truediv__(self, other: Value | float) -> Value:
@@ -152,21 +160,22 @@ class Value(Methods["Value"], Copies["Value"]):
             if y := other._data:
                 out = self._data / y
                 return new_node(out, ops.div, self, other, 1.0 / y, -(out / y))
-        elif c := other if other.__class__ is float else number(other):
+        elif c := other if other.__class__ is float else number_in(other):
             return new_node(self._data / c, ops.div, self, c, 1.0 / c, None)
         return ops.div(self, other)  # which refuses, and names the culprit
 
     def __rtruediv__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
-        if y := self._data:
+        c = other if other.__class__ is float else number_in(other)
+        if (y := self._data) and c is not None:
             out = c / y
             return new_node(out, ops.div, c, self, None, -(out / y))
-        return ops.div(c, self)
+        return ops.div(other, self)
 
     def __pow__(self, other: Value | float) -> Value:
-        if isinstance(other, Value):
+        c = other if other.__class__ is float else number_in(other)
+        if c is None:  # a Value, say
             return ops.power(self, other)
-        x, c = self._data, other if other.__class__ is float else number(other)
+        x = self._data
         try:
             out = ops.power.compute(x, c)
         except (ArithmeticError, ValueError):
@@ -186,6 +195,8 @@ class Value(Methods["Value"], Copies["Value"]):
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Value:
         """The node of `op` applied to Values and numbers, at least one of them a Value."""
+        if op.arity and any(map(has_axes, args)):
+            return elementwise(op, args)  # type: ignore[no-any-return]
         operands: list[Any] = [a if isinstance(a, Value) else number(a) for a in args]
         xs = numbers_of(operands)
         try:

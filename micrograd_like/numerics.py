@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Sequence
 from numbers import Complex, Integral, Real
 from typing import Any
 
@@ -32,6 +33,8 @@ def number(x: Any) -> float:
             raise InputError(f"a number of type {kind} is too large for a float") from None
         except (TypeError, ValueError):  # a signalling NaN is no float
             pass
+    if getattr(x, "ndim", None) == 0 and hasattr(x, "item") and not hasattr(x, "mask"):
+        return number(x.item())  # an array without axes, or a tensor
     if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
@@ -43,6 +46,38 @@ def number(x: Any) -> float:
     else:
         advice = "use a float, an int or a Value"
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
+
+
+def number_in(x: Any) -> float | None:
+    """As `number`, but None where it refuses."""
+    try:
+        return number(x)
+    except OperandError:
+        return None
+
+
+def has_axes(x: Any) -> bool:
+    """Whether it is an array that meets a Value element by element."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(x, numpy.ndarray) and x.ndim > 0
+
+
+def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """F of the elements of the arrays among `args`, as an array of objects.
+
+    Shapes are broadcast. Raises OperandError for masked arrays, whose hidden numbers would count.
+    """
+    numpy = sys.modules["numpy"]
+    if any(isinstance(arg, numpy.ma.MaskedArray) for arg in args):
+        raise OperandError("a masked array is refused: fill it, or leave out what is masked")
+    arrays = []
+    for arg in args:
+        if has_axes(arg):  # of floats: NumPy's own scalars are slower
+            arrays.append(arg if arg.dtype == object else arg.astype(float).astype(object))
+        else:
+            arrays.append(numpy.empty((), object))
+            arrays[-1][()] = arg
+    return numpy.frompyfunc(f, len(args), 1)(*arrays)
 
 
 def is_count(x: Any) -> bool:

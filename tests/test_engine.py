@@ -264,20 +264,22 @@ def test_numbers_of_every_type_stand_on_either_side_of_an_operator(
     assert left.operands == (float(number), x)
 
 
-def arrays() -> list[Any]:
-    """Arrays of several shapes and types."""
-    return [np.ones(2), np.ones((2, 2)), np.array(1.0), np.ones(2, dtype=int), np.array([None])]
-
-
-@pytest.mark.parametrize("array", cases(arrays), ids=lambda a: f"{a.dtype}{a.shape}")
-@pytest.mark.parametrize("apply", ARITHMETIC + COMPARISONS)
-def test_arrays_are_refused_on_either_side_of_an_operator(
-    apply: Callable[..., Any], array: Any
-) -> None:
+@pytest.mark.parametrize("apply", COMPARISONS)
+def test_arrays_are_refused_on_either_side_of_a_comparison(apply: Callable[..., Any]) -> None:
     x = Value(3.0)
-    for args in [(x, array), (array, x)]:
-        with pytest.raises(OperandError, match="one Value an element"):
-            apply(*args)
+    for array in (np.ones(2), np.ones((2, 2)), np.ones(2, dtype=int), np.array([None])):
+        for args in [(x, array), (array, x)]:
+            with pytest.raises(OperandError, match="one Value an element"):
+                apply(*args)
+
+
+@pytest.mark.parametrize("apply", ARITHMETIC)
+def test_arrays_of_what_is_no_number_are_refused(apply: Callable[..., Any]) -> None:
+    x = Value(3.0)
+    for array in (np.array([None]), np.array(["1"]), np.array([1j])):
+        for args in [(x, array), (array, x)]:
+            with pytest.raises((OperandError, ValueError)):
+                apply(*args)
 
 
 @pytest.mark.parametrize("bad", ["1", None, [1.0], (1.0,), {}, b"1", 1j, object()], ids=kind_of)
@@ -517,9 +519,7 @@ def test_affine_refuses_unequal_lengths(n: int) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(
-    "bad", ["1", None, [1.0], *cases(lambda: [np.ones(2), np.array(1.0)]), 1j], ids=repr
-)
+@pytest.mark.parametrize("bad", ["1", None, [1.0], *cases(lambda: [np.ones(2)]), 1j], ids=repr)
 def test_affine_refuses_operands_of_a_wrong_type_in_every_place(bad: Any) -> None:
     v = Value(1.0)
     for ws, xs, b in [
