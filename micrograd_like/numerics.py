@@ -72,8 +72,8 @@ def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
     arrays = []
     for arg in args:
-        if has_axes(arg):  # of floats: NumPy's own scalars are slower
-            arrays.append(arg if arg.dtype == object else arg.astype(float).astype(object))
+        if has_axes(arg):
+            arrays.append(arg.astype(object))
         else:
             arrays.append(numpy.empty((), object))
             arrays[-1][()] = arg
