@@ -9,15 +9,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .words import display_width, printable
-
 if TYPE_CHECKING:
-    from traceback import FrameSummary
     from types import FrameType
-
-    from .engine import Value
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
@@ -76,75 +72,8 @@ class DomainError(MicrogradError, ValueError):
         return f"{self.op} is defined {self.domain}, got {got}"
 
 
-class ExpressionError(MicrogradError, ValueError):
-    """An expression in `text` that is not understood, or cannot be computed, at `column` (from 0).
-
-    >>> print(ExpressionError("an operand is missing", "a + * b", 4))
-    an operand is missing
-      a + * b
-          ^
-    """
-
-    def __init__(self, message: str, text: str, column: int) -> None:
-        self.message = message
-        self.text = text
-        self.column = column
-        super().__init__(message, text, column)
-
-    def __str__(self) -> str:
-        return f"{self.message}\n{self.excerpt()}"
-
-    def excerpt(self, width: int = 80) -> str:
-        """The text, or as much of it around the place as fits, above a line with a caret."""
-        start = last = min(self.column, len(self.text))
-        stop = min(start + 1, len(self.text))
-        room = width - len("  ") - 2 * len("…") - max(display_width(self.text[start:stop]), 1)
-        more = True
-        while more:
-            more = False
-            if start and (w := display_width(self.text[start - 1])) <= room:
-                start, room, more = start - 1, room - w, True
-            if stop < len(self.text) and (w := display_width(self.text[stop])) <= room:
-                stop, room, more = stop + 1, room - w, True
-        left, right = "…" * (start > 0), "…" * (stop < len(self.text))
-        shown = printable(self.text[start:stop])
-        indent = 2 + len(left) + display_width(self.text[start:last])
-        return f"  {left}{shown}{right}\n{' ' * indent}^"
-
-
 class StaleGraphError(MicrogradError, ValueError):
     """Data was changed after the forward pass, and the gradient's graph would not match it."""
-
-
-class AnomalyError(MicrogradError, FloatingPointError):
-    """The first NaN or infinity, found by `detect_anomaly`.
-
-    `node` is where it appeared: the node with that number, or the one whose local derivative made
-    an adjoint of it. `path` leads from there to the nearest node with a label, and is empty where
-    there is none. `made_at` is the line of user code that made the node, if that was watched.
-    """
-
-    def __init__(
-        self, message: str, node: Value, path: Sequence[Value], made_at: FrameSummary | None
-    ) -> None:
-        super().__init__(message, node, path, made_at)
-        self.node = node
-        self.path = path
-        self.made_at = made_at
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class GradientError(MicrogradError, RuntimeError):
-    """A gradient that `gradcheck` found wrong: `report` has what it found, and its culprit."""
-
-    def __init__(self, message: str, report: Any) -> None:
-        super().__init__(message, report)
-        self.report = report
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class TraceError(MicrogradError, ValueError):
@@ -187,3 +116,17 @@ class MissingExtraError(MicrogradError, ImportError):
         return (
             f"{self.package} is not installed: pip install 'micrograd_like[{self.extra}]' brings it"
         )
+
+
+# Errors that only one module raises are written there, and found here too (PEP 562).
+_ELSEWHERE = {
+    "AnomalyError": ".checks.anomaly",
+    "ExpressionError": ".cli.expressions",
+    "GradientError": ".checks.checking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE[name], __package__), name)

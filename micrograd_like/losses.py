@@ -30,10 +30,7 @@ def mean(values: Sequence[Value]) -> Value:
 
 def mse(outputs: Any, targets: Any) -> Value:
     """The mean of (output - target)², over a batch and over the components of an output."""
-    outputs, targets = _list(outputs), _list(targets)
-    if not isinstance(outputs, list):
-        return (outputs - targets) ** 2  # type: ignore[no-any-return]
-    return mean([mse(output, target) for output, target in _pairs(outputs, targets)])
+    return _mean_of(lambda output, target: (output - target) ** 2, outputs, targets)
 
 
 def binary_cross_entropy(probabilities: Any, targets: Any) -> Value:
@@ -47,7 +44,7 @@ def binary_cross_entropy(probabilities: Any, targets: Any) -> Value:
     def loss(p: Any, t: Any) -> Any:
         return _blend(t, lambda: -ops.log(p), lambda: -ops.log1p(-p))
 
-    return _binary(loss, probabilities, targets)
+    return _mean_of(loss, probabilities, targets)
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Value:
@@ -56,7 +53,7 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Value:
     def loss(z: Any, t: Any) -> Any:
         return _blend(t, lambda: ops.softplus(-z), lambda: ops.softplus(z))
 
-    return _binary(loss, logits, targets)
+    return _mean_of(loss, logits, targets)
 
 
 def cross_entropy(logits: Any, labels: Any) -> Value:
@@ -85,31 +82,33 @@ def cross_entropy(logits: Any, labels: Any) -> Value:
 
 def hinge(scores: Any, targets: Any) -> Value:
     """max(0, 1 - t·score) for a target t of -1 or +1."""
-    scores, targets = _list(scores), _list(targets)
-    if isinstance(scores, list):
-        return mean([hinge(score, target) for score, target in _pairs(scores, targets)])
-    if not isinstance(targets, Value) and number(targets) not in (-1.0, 1.0):
-        raise InputError(f"a hinge loss's target is -1 or +1, got {targets!r}")
-    loss: Value = ops.relu(1.0 - targets * scores)
-    return loss
+
+    def loss(score: Any, t: Any) -> Any:
+        if not isinstance(t, Value) and number(t) not in (-1.0, 1.0):
+            raise InputError(f"a hinge loss's target is -1 or +1, got {t!r}")
+        return ops.relu(1.0 - t * score)
+
+    return _mean_of(loss, scores, targets)
 
 
-def _binary(loss: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> Value:
+def _mean_of(loss: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> Value:
+    """The loss of one output, or the mean over a list of outputs, which may be lists in turn."""
     outputs, targets = _list(outputs), _list(targets)
     if isinstance(outputs, list):
-        return mean([_binary(loss, output, t) for output, t in _pairs(outputs, targets)])
-    if not isinstance(targets, Value):
-        targets = number(targets)
-        if not 0.0 <= targets <= 1.0:
-            raise InputError(f"a binary cross-entropy's target is from 0 to 1, got {targets!r}")
-    return loss(outputs, targets)  # type: ignore[no-any-return]
+        return mean([_mean_of(loss, output, target) for output, target in _pairs(outputs, targets)])
+    result: Value = loss(outputs, targets)
+    return result
 
 
 def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
     """t·one() + (1 - t)·zero(), without the term whose factor is the number 0."""
-    if isinstance(t, Value):
-        return t * one() + (1.0 - t) * zero()
-    return one() if t == 1.0 else zero() if t == 0.0 else t * one() + (1.0 - t) * zero()
+    if not isinstance(t, Value):
+        t = number(t)
+        if not 0.0 <= t <= 1.0:
+            raise InputError(f"a binary cross-entropy's target is from 0 to 1, got {t!r}")
+        if t in (0.0, 1.0):
+            return one() if t else zero()
+    return t * one() + (1.0 - t) * zero()
 
 
 def _list(x: Any) -> Any:

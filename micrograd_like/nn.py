@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from numbers import Integral
 from random import Random
 from typing import Any
@@ -15,12 +16,9 @@ from .errors import InputError, warn
 from .numerics import is_count, number
 from .ops import Op
 from .sums import affine
+from .words import several
 
 Activation = str | Op | Callable[[Any], Any] | None
-
-# He's uniform initialization (He et al. 2015) suits activations that are near x on one side and
-# near 0 on the other, Glorot's (Glorot and Bengio 2010) the others.
-_HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
 
 
 class Module:
@@ -48,9 +46,8 @@ class Module:
         parameters = [parameter for _, parameter in named]
         rebound = [name for name, p in named if p.op is not None and _is_update(p, parameters)]
         if rebound:
-            more = f" (and {len(rebound) - 1} more)" if len(rebound) > 1 else ""
             warn(
-                f"{rebound[0]}{more} is a computed node, not the parameter it was: "
+                f"instead of a parameter there is a computed node at {several(rebound)}: "
                 "what trains the parameter does not reach it, and its graph grows with every step; "
                 "change a parameter in place, e.g. w.data -= lr * w.grad"
             )
@@ -63,7 +60,7 @@ class Module:
 
     def state_dict(self) -> dict[str, float]:
         """The number of each parameter by its name."""
-        return state.state_of(self.named_parameters())
+        return {name: parameter.data for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, numbers: Mapping[str, float]) -> None:
         """Set the parameters from such a dict. Raises StateError (a ValueError), then unchanged."""
@@ -122,11 +119,12 @@ def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]
 class Neuron(Module):
     """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
 
-    `activation` is the name of an op, a row of the table, any function of a Value, or None for a
-    linear neuron. `fused=False` builds the sum from single additions and multiplications.
+    `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
+    neuron. `fused=False` builds the sum from single additions and multiplications.
     Weights are drawn from `rng` (or from a generator seeded with `seed`), uniformly within
-    ±sqrt(6 / nin) for the relu family (He), ±sqrt(6 / (nin + nout)) for others (Glorot), where
-    `nout` is the width of the neuron's layer; the bias is 0.
+    ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
+    activations (Glorot and Bengio 2010), where `nout` is the width of the neuron's layer; the bias
+    is 0.
     """
 
     def __init__(
@@ -143,8 +141,8 @@ class Neuron(Module):
         self.activation = _activation(activation)
         self.fused = fused
         rng = rng or _generator(seed)
-        he = isinstance(self.activation, Op) and self.activation.name in _HE
-        bound = math.sqrt(6.0 / (nin if he else nin + nout))
+        rectifies = isinstance(self.activation, Op) and self.activation.kind == "rectifier"
+        bound = math.sqrt(6.0 / (nin if rectifies else nin + nout))
         self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
         self.b = Value(0.0)
         self._label_parameters()
@@ -232,16 +230,10 @@ class MLP(Module):
         if len(widths) < 2:
             raise InputError("an MLP needs at least one layer: nouts is empty")
         rng = _generator(seed)
-        last = len(widths) - 2
+        activations = [activation] * (len(widths) - 2) + [output_activation]
         self.layers = [
-            Layer(
-                widths[i],
-                widths[i + 1],
-                output_activation if i == last else activation,
-                rng=rng,
-                fused=fused,
-            )
-            for i in range(last + 1)
+            Layer(n, m, f, rng=rng, fused=fused)
+            for (n, m), f in zip(pairwise(widths), activations, strict=True)
         ]
         self._label_parameters()
 
@@ -285,7 +277,7 @@ def _activation(activation: Activation) -> Callable[[Any], Any] | None:
 
 
 def activation_name(activation: Callable[[Any], Any] | None) -> str:
-    """The name by which `MLP` finds the activation again, if it is an op of the table or linear."""
+    """The name by which `MLP` finds the activation again, if it is an `Op` or linear."""
     if activation is None:
         return "linear"
     name = getattr(activation, "name", None) or getattr(activation, "__name__", None)

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from .engine import Value
-from .errors import InputError, OperandError, StateError, warn
+from .errors import InputError, OperandError, StateError
 from .numerics import number
-from .state import assign
 
-
-class _Spent(float):
-    """A gradient that a step has used; a sum with it is one too, a gradient set anew is not.
-
-    So a step can tell gradients that were zeroed by hand from those that were not.
-    """
-
-    __slots__ = ()
-
-    def __add__(self, other: float) -> float:
-        total = float.__add__(self, other)
-        return total if total is NotImplemented else _Spent(total)
-
-    __radd__ = __add__
-
-    def __reduce__(self) -> tuple[type[float], tuple[float]]:
-        return float, (float(self),)
+# The parameters' numbers, and what the rule remembers of earlier steps.
+Snapshot = tuple[list[float], Any]
 
 
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
-    A rule's `_updated` gives the parameters' new numbers and the new `_memory` of earlier steps.
+    As in PyTorch, gradients add up until they are set to 0. Raises InputError (a ValueError) for an
+    empty list of parameters or an option out of range.
 
-    `step` warns (MicrogradWarning) where the gradients were not zeroed, by whatever means, since
-    the last one: they hold those of that step too. Raises InputError (a ValueError) for an empty
-    list of parameters or an option out of range.
+    A rule of your own has a method `_updated`, which returns the snapshot after the next step. What
+    it remembers is in `_memory`, in forms that JSON knows, and `_checked` checks what a file says
+    of it; further settings are added in `settings`.
     """
 
     def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
@@ -54,7 +40,6 @@ class Optimizer:
         self.lr = _at_least_0("lr", lr)
         self.weight_decay = _at_least_0("weight_decay", weight_decay)
         self._memory: Any = None
-        self._witness: Value | None = None  # one parameter, for all of them
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -67,36 +52,33 @@ class Optimizer:
         Where that fails, or Ctrl-C comes between, no parameter is changed, nor what the rule
         remembers of earlier steps.
         """
-        if self._witness is not None and self._witness.grad.__class__ is _Spent:
-            warn(
-                "step() without zero_grad() since the last step(): the gradients of that step "
-                "count again; call zero_grad() before backward()"
-            )
-        numbers, memory = self._updated()
-        before = [p.data for p in self.params], self._memory
+        self.restore(self._updated())
+
+    def snapshot(self) -> Snapshot:
+        """What a step changes, for `restore`: it stays as it is, whatever steps follow."""
+        return [p.data for p in self.params], self._memory
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Bring parameters and memory to those of the snapshot, or where that fails, change none.
+
+        Settings, such as `lr`, stay.
+        """
+        before = self.snapshot()
         try:
-            for p, x in zip(self.params, numbers, strict=True):
-                p.data = x
-            self._memory = memory
-        except BaseException:
-            assign(self.params, before[0])
-            self._memory = before[1]
+            self._set(*snapshot)
+        except BaseException:  # Ctrl-C, say
+            self._set(*before)
             raise
-        self._witness = next((p for p in self.params if p.grad), None)
-        if self._witness is not None:
-            self._witness.grad = _Spent(self._witness.grad)
+
+    def _set(self, numbers: list[float], memory: Any) -> None:
+        for p, x in zip(self.params, numbers, strict=True):
+            p.data = x
+        self._memory = memory
 
     def state_dict(self) -> dict[str, Any]:
-        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON.
-
-        A rule of your own with more settings extends `_settings`; if its `_memory` is not a list,
-        `_written` and `_read` are to turn it into what JSON knows, and back.
-        """
-        return {
-            "rule": type(self).__name__,
-            "settings": self._settings(),
-            "memory": self._written(),
-        }
+        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON."""
+        memory = copy(self._memory)
+        return {"rule": type(self).__name__, "settings": self.settings(), "memory": memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the optimizer did from which `state` is, the settings included.
@@ -106,22 +88,20 @@ class Optimizer:
         """
         try:
             rule, settings, memory = state["rule"], dict(state["settings"]), state["memory"]
-            if rule != type(self).__name__ or settings.keys() != self._settings().keys():
+            if rule != type(self).__name__ or settings.keys() != self.settings().keys():
                 raise InputError(f"it is of {rule!r:.60}, with {', '.join(settings)!s:.200}")
             other = type(self)(self.params, **settings)
-            other._memory = other._read(memory)
+            other._memory = other._checked(memory)
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no state of {type(self).__name__}: {error}") from None
         vars(self).update(vars(other))
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """The options that the optimizer was made with, as they are now."""
         return {"lr": self.lr, "weight_decay": self.weight_decay}
 
-    def _written(self) -> Any:
-        return self._memory
-
-    def _read(self, memory: Any) -> Any:
-        """`_memory` from what `_written` gave. Raises KeyError, TypeError or InputError."""
+    def _checked(self, memory: Any) -> Any:
+        """The memory, if it can be one. Raises KeyError, TypeError or InputError."""
         return memory
 
     def _numbers(self, x: Any, least: float = -math.inf) -> list[float]:
@@ -134,7 +114,7 @@ class Optimizer:
                 raise InputError(f"{xi!r} is out of range")
         return numbers
 
-    def _updated(self) -> tuple[list[float], Any]:
+    def _updated(self) -> Snapshot:
         raise NotImplementedError
 
     def _gradients(self) -> list[float]:
@@ -158,13 +138,13 @@ class SGD(Optimizer):
         super().__init__(params, lr, weight_decay)
         self.momentum = _at_least_0("momentum", momentum)
 
-    def _settings(self) -> dict[str, Any]:
-        return {**super()._settings(), "momentum": self.momentum}
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "momentum": self.momentum}
 
-    def _read(self, memory: Any) -> Any:
+    def _checked(self, memory: Any) -> Any:
         return None if memory is None else self._numbers(memory)
 
-    def _updated(self) -> tuple[list[float], Any]:
+    def _updated(self) -> Snapshot:
         velocity = self._gradients()
         if self.momentum and self._memory is not None:
             before = self._memory
@@ -195,35 +175,32 @@ class Adam(Optimizer):
             raise InputError(f"betas are below 1, got {betas!r}")
         self.eps = _at_least_0("eps", eps)
         zeros = [0.0] * len(self.params)
-        self._memory = 0, zeros, zeros
+        self._memory = {"steps": 0, "m": zeros, "v": zeros}
 
-    def _settings(self) -> dict[str, Any]:
-        return {**super()._settings(), "betas": list(self.betas), "eps": self.eps}
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "betas": list(self.betas), "eps": self.eps}
 
-    def _written(self) -> Any:
-        steps, m, v = self._memory
-        return {"steps": steps, "m": m, "v": v}
-
-    def _read(self, memory: Any) -> Any:
+    def _checked(self, memory: Any) -> Any:
         steps = memory["steps"]
         if type(steps) is not int or not 0 <= steps < 2**53:
             raise InputError(f"{steps!r:.60} is no number of steps")
-        return steps, self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
+        m, v = self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
+        return {"steps": steps, "m": m, "v": v}
 
-    def _updated(self) -> tuple[list[float], Any]:
+    def _updated(self) -> Snapshot:
         g = self._gradients()
         b1, b2 = self.betas
-        steps, m, v = self._memory
-        m = [b1 * m + (1.0 - b1) * g for m, g in zip(m, g, strict=True)]
-        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(v, g, strict=True)]
-        t = steps + 1
+        before = self._memory
+        m = [b1 * m + (1.0 - b1) * g for m, g in zip(before["m"], g, strict=True)]
+        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(before["v"], g, strict=True)]
+        t = before["steps"] + 1
         rate = self.lr / (1.0 - b1**t)
         root = math.sqrt(1.0 - b2**t)
         numbers = [
             p.data - rate * m / (math.sqrt(v) / root + self.eps)
             for p, m, v in zip(self.params, m, v, strict=True)
         ]
-        return numbers, (t, m, v)
+        return numbers, {"steps": t, "m": m, "v": v}
 
 
 def _at_least_0(name: str, x: float) -> float:

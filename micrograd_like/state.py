@@ -18,15 +18,11 @@ from typing import Any
 from .engine import Value
 from .errors import InputError, OperandError, StateError
 from .numerics import number
+from .words import several
 
 FORMAT = "micrograd_like/1"
 
 MOST_BYTES = 2**28  # of a model file, which has room for four million parameters
-
-
-def state_of(named_parameters: Iterable[tuple[str, Value]]) -> dict[str, float]:
-    """The number of each parameter by its name."""
-    return {name: parameter.data for name, parameter in named_parameters}
 
 
 def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str, Any]) -> None:
@@ -41,14 +37,14 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
         raise StateError(
             f"the state does not fit the model: it has {len(state)} numbers for "
             f"{len(parameters)} parameters"
-            + _some("; it lacks", missing)
-            + _some("; only it has", extra)
+            + (f"; it lacks {_quoted(missing)}" if missing else "")
+            + (f"; only it has {_quoted(extra)}" if extra else "")
         )
     numbers = {}
     for name, value in state.items():
         try:
             if isinstance(value, bool) or not isinstance(value, Real):
-                raise OperandError
+                raise OperandError  # before `number` would show what may be deep, or huge
             numbers[name] = number(value)
         except OperandError:
             what = f"parameter {name!r:.80} needs a number, got {_shown(value)}"
@@ -123,12 +119,10 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
             os.chmod(temporary, target.stat().st_mode)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         error.filename, error.filename2 = os.fspath(path), None  # the one that the user knows
         raise
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -166,11 +160,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _some(verb: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{verb} {', '.join(f'{name!r:.80}' for name in names[:3])}{more}"
+def _quoted(names: list[str]) -> str:
+    return several([f"{name!r:.80}" for name in names])
 
 
 def _shown(x: Any) -> str:

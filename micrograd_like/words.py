@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def printable(text: str) -> str:
@@ -30,7 +33,7 @@ def several(items: Sequence[str], most: int = 3) -> str:
     return ", ".join(items[:most]) + rest
 
 
-def first_and_last(items: Sequence[str], gap: str, first: int = 3, last: int = 1) -> list[str]:
+def first_and_last(items: Sequence[T], gap: str, first: int = 3, last: int = 1) -> list[T | str]:
     """The items, or the first and the last of them around `gap`, which says how many are between.
 
     >>> first_and_last(list("abcdefg"), "… {} more …")

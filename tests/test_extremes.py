@@ -217,7 +217,7 @@ PLACES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "x.data = _": assigned,
         "backward(_)": swept,
         "x.grad = _; backward()": added_to,
-        "steps(y, _)": lambda _: steps(X.exp(), _).replay()[X],
+        "steps(y, _)": lambda _: steps(X.exp(), _)[-1].after,
         "jvp(y, x, _)": lambda _: jvp(X * 2.0, X, _),
     },
     "operand": {
@@ -449,7 +449,7 @@ def by_steps(x: Value, y: Value) -> float:
     result = steps(y)
     assert len(result) == 2 * len(topological_order(y))
     assert len(repr(result)) < 50_000
-    return result.replay()[x]
+    return next(event.after for event in result.backward if event.node is x)
 
 
 def by_explanation(x: Value, y: Value) -> float:

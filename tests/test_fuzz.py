@@ -296,7 +296,7 @@ class Acts(RuleBasedStateMachine):
     @rule(pair=nodes, seed=numbers)
     def backward(self, pair: Pair, seed: float) -> None:
         value, model = pair
-        replay = steps(value, seed).replay()
+        replay = {event.node: event.after for event in steps(value, seed).backward}
         value.backward(seed)
         matched = self.matched(pair)
         for node, (total, size) in model.adjoints(seed).items():

@@ -58,6 +58,63 @@ def test_zero_grad_sets_every_gradient_to_zero(rule):
     assert [p.grad for p in parameters] == [0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+def test_a_step_leaves_gradients_which_add_up_until_they_are_zeroed_by_any_means(rule):
+    w = Value(3.0)
+    optimizer = rule([w], lr=0.0)
+    grads = []
+    for zero in (lambda: None, lambda: None, optimizer.zero_grad, lambda: setattr(w, "grad", 0)):
+        zero()
+        (w * 2.0).backward()
+        optimizer.step()
+        assert type(w.grad) is float
+        grads.append(w.grad)
+    assert grads == [2.0, 4.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("run", RECORDED["runs"], ids=lambda r: f"{r['optimizer']} {r['options']}")
+def test_a_snapshot_brings_back_parameters_and_memory_but_no_settings(run):
+    parameters = [Value(x) for x in RECORDED["start"]]
+    optimizer = getattr(optim, run["optimizer"])(parameters, **run["options"])
+
+    def step(row):
+        for p, g in zip(parameters, row, strict=True):
+            p.grad = g
+        optimizer.step()
+        return [p.data for p in parameters]
+
+    first, *rest = RECORDED["gradients"]
+    before, start = step(first), optimizer.snapshot()
+    state = optimizer.state_dict()
+    after = [step(row) for row in rest]
+    optimizer.restore(start)
+    assert [p.data for p in parameters] == before
+    assert optimizer.state_dict() == state
+    assert [step(row) for row in rest] == after
+    optimizer.lr = 0.5
+    optimizer.restore(start)
+    assert optimizer.settings()["lr"] == optimizer.lr == 0.5
+
+
+def test_changing_what_state_dict_gave_changes_no_optimizer():
+    optimizer = optim.Adam([Value(1.0)])
+    state = optimizer.state_dict()
+    state["memory"]["steps"] = 7
+    state["settings"]["lr"] = 7.0
+    assert optimizer.state_dict() == optim.Adam([Value(1.0)]).state_dict()
+
+
+def test_a_snapshot_that_does_not_fit_changes_nothing():
+    optimizer = optim.Adam([Value(1.0), Value(2.0)])
+    before = optimizer.state_dict()
+    for numbers in ([5.0], [5.0, 6.0, 7.0], [5.0, "x"]):
+        with pytest.raises((ValueError, TypeError)):
+            optimizer.restore((numbers, None))
+        assert [p.data for p in optimizer.params] == [1.0, 2.0]
+        assert optimizer.state_dict() == before
+
+
 @pytest.mark.parametrize("run", RECORDED["runs"], ids=lambda r: f"{r['optimizer']} {r['options']}")
 def test_a_loaded_state_goes_on_to_the_last_bit(run):
     rule, gradients = getattr(optim, run["optimizer"]), RECORDED["gradients"]

@@ -130,6 +130,10 @@ BAD_FILES = {
     "a repeated name": (changed().replace('"b": 2.0', '"b": 2.0, "b": 3.0'), "twice"),
     "deep nesting": ("[" * 100_000, "not a model file"),
     "a deep format": (changed(format=json.loads("[" * 900 + "]" * 900)), "one of type list"),
+    "a parameter almost too deep to be read": (
+        changed().replace("1.0", "[" * 980 + "]" * 980),
+        "got one of type list|not a model file",
+    ),
     "a deep parameter": (
         changed(parameters={"w[0]": json.loads("[" * 900 + "]" * 900), "b": 1.0}),
         "got one of type list",

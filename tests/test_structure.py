@@ -28,8 +28,8 @@ FLOORS = [
     {"views", "checks", "compiler"},
     {"training"},
     {"datasets", "plots"},
-    {"cli"},
     {"__init__"},
+    {"cli"},
     {"__main__"},
 ]
 # What is imported late, within a function, from a floor further up.
@@ -100,6 +100,10 @@ def test_a_file_imports_from_its_floor_and_those_below(name: str) -> None:
         assert floor(other) <= floor(name), other
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and name[:2] != "__"
+
+
 def foreign_privates(tree: ast.Module) -> set[str]:
     """Names with a leading underscore that a file uses and does not define."""
     own: set[str] = set()
@@ -118,12 +122,12 @@ def foreign_privates(tree: ast.Module) -> set[str]:
                 pass  # the standard library's
             case ast.Attribute(attr=name):
                 used[name] = node
-    return {name for name in used.keys() - own if name.startswith("_") and name[:2] != "__"}
+    return {name for name in used.keys() - own if is_private(name)}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_private_name_crosses_a_file(name: str) -> None:
-    assert [taken for _, taken in imports(name, FILES[name]) if taken.startswith("_")] == []
+    assert [taken for _, taken in imports(name, FILES[name]) if is_private(taken)] == []
     assert foreign_privates(FILES[name]) == set()
 
 

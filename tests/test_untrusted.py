@@ -23,9 +23,10 @@ from micrograd_like import compile as compile_program
 from micrograd_like.cli.expressions import parse
 from micrograd_like.compiler import compile_step
 from micrograd_like.losses import mse
-from micrograd_like.views.drawing import Drawing, draw
-from micrograd_like.views.notation import latex_name
-from micrograd_like.views.stepping import player
+from micrograd_like.views import drawing
+from micrograd_like.views.drawing import draw
+from micrograd_like.views.names import latex_name
+from micrograd_like.views.pages import player
 
 CASES = int(os.environ.get("CASES", "0"))  # a longer run, by hand
 
@@ -290,7 +291,7 @@ class _Page(html.parser.HTMLParser):
 @given(labels=st.lists(TEXT, min_size=6, max_size=6))
 def test_labels_are_text_in_the_page_of_the_steps(labels):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drawing, "pipe", lambda *_: b"<svg></svg>")
+        patch.setattr(drawing, "rendered", lambda *_: b"<svg></svg>")
         page = _Page(player(graph(labels)[1]).html)
         plain = _Page(player(graph(PLAIN)[1]).html)
     assert page.tags == plain.tags

@@ -1,4 +1,4 @@
-"""Mistakes in a computation, found: `detect_anomaly` and `stale`."""
+"""The first NaN or infinity of a computation, found where it begins: `detect_anomaly`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from math import inf, isfinite, isinf, isnan
 from traceback import FrameSummary, format_list
 from typing import TypeVar
 
-from ..engine import Value, topological_order
-from ..errors import AnomalyError, users_frame
+from ..engine import Value, adjoints, numbers_of, topological_order
+from ..errors import MicrogradError, users_frame
+from ..gradients import between
 from ..modes import Mode, watches
-from ..views.notation import numeral
-from ..views.stepping import Forward, Transfer, _edges, _is_stale, _Writer
+from ..views.names import numeral
+from ..views.stepping import Transfer, Writer, steps
+from ..words import first_and_last
 
 _MOST_OPERANDS = 6  # in a message
 _LONGEST_PATH = 9
@@ -22,21 +24,24 @@ _LONGEST_PATH = 9
 T = TypeVar("T")
 
 
-def stale(root: Value) -> list[Value]:
-    """The nodes, parents first, whose record no longer fits the data of their operands.
+class AnomalyError(MicrogradError, FloatingPointError):
+    """The first NaN or infinity, found by `detect_anomaly`.
 
-    Data was assigned after they were made. `root.backward()` goes by the record: it is right for
-    the numbers that the graph was made with. Nodes further on are not listed, as they still fit
-    their operands. Raises OperandError (a TypeError) for what is not a Value.
-
-    >>> x = Value(3.0)
-    >>> y = x * x
-    >>> z = y + 1.0
-    >>> x.data = 4.0
-    >>> stale(z) == [y]
-    True
+    `node` is where it appeared: the node with that number, or the one whose local derivative made
+    an adjoint of it. `path` leads from there to the nearest node with a label, and is empty where
+    there is none. `made_at` is the line of user code that made the node, if that was watched.
     """
-    return [node for node in topological_order(root) if node.op is not None and _is_stale(node)]
+
+    def __init__(
+        self, message: str, node: Value, path: Sequence[Value], made_at: FrameSummary | None
+    ) -> None:
+        super().__init__(message, node, path, made_at)
+        self.node = node
+        self.path = path
+        self.made_at = made_at
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class _Watched(Value):
@@ -77,25 +82,16 @@ class _Watch:
 
         With `wrt`, only the adjoints of what lies between them and `root` count.
         """
-        order = topological_order(root)
-        active = set(order if wrt is None else wrt)
-        adjoint = dict.fromkeys(order, 0.0)
-        adjoint[root] = seed
         if not isfinite(seed):
             raise _error(f"the backward pass starts with {seed!r}", root, root)
-        if wrt is not None:
-            for node in order:
-                if not active.isdisjoint(node.parents):
-                    active.add(node)
-        for node in reversed(order):
-            g = adjoint[node]
-            for i, parent, d in _edges(node):
-                if parent in active:
-                    before = adjoint[parent]
-                    adjoint[parent] = after = before + g * d
-                    if not isfinite(after):
-                        edge = Transfer(node, i, parent, d, _Writer(root, order), g, before)
-                        raise _backward_error(edge, root)
+        adjoint = adjoints(root, seed)
+        active = adjoint if wrt is None else between(root, wrt)
+        if all(isfinite(adjoint[node]) for node in active):
+            return  # a sum is not finite if one of its terms was not
+        for event in steps(root, seed).backward:
+            for edge in event.edges:
+                if edge.parent in active and not isfinite(edge.after):
+                    raise _backward_error(edge, root)
 
     def trusting(
         self, sweep: Callable[[Value, Sequence[Value]], T], root: Value, wrt: Sequence[Value]
@@ -132,7 +128,7 @@ class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
     ...     p = score.exp() / (score.exp() + 1.0)
     Traceback (most recent call last):
         ...
-    micrograd_like.errors.AnomalyError: exp makes inf in the forward pass
+    micrograd_like.checks.anomaly.AnomalyError: exp makes inf in the forward pass
       node: v1 = exp(score) = exp(1000.0) = inf
       operands: score = 1000.0
       nearest label: v1 ← score
@@ -144,20 +140,24 @@ class detect_anomaly(Mode):  # noqa: N801 - the name PyTorch gave it
 
 def _judged(node: Value) -> AnomalyError | None:
     """The error, unless the number of `node`, NaN or infinite, comes from one that was let pass."""
-    values = [a for a in node.operands if isinstance(a, Value)]
-    for operand in values:
+    for operand in _values(node):
         if not isfinite(operand.data) and not isinstance(operand, _Watched):
             where = "in a leaf" if operand.op is None else "in a node made before"
             what = f"{operand.data!r} {where} enters the forward pass"
             return _error(what, operand, node, user=node)
     if isnan(node.data):
-        passes = any(isnan(operand.data) for operand in values)
+        passes = any(isnan(operand.data) for operand in _values(node))
     else:
-        passes = any(isinf(a.data if isinstance(a, Value) else a) for a in node.operands)
+        passes = any(map(isinf, numbers_of(node.operands)))
     if passes:
         return None
     assert node.op is not None
     return _error(f"{node.op.name} makes {node.data!r} in the forward pass", node, node)
+
+
+def _values(node: Value) -> list[Value]:
+    """The operands that are nodes. (Under no_grad they are not its parents.)"""
+    return [operand for operand in node.operands if isinstance(operand, Value)]
 
 
 def _backward_error(edge: Transfer, root: Value) -> AnomalyError:
@@ -175,23 +175,13 @@ def _error(
     what: str, node: Value, root: Value, lines: Sequence[str] = (), user: Value | None = None
 ) -> AnomalyError:
     """The error at `node` in the graph of `root`, where `user` met its number, if not `node`."""
-    # Under no_grad, a node has no parents; its operands have their names even so.
-    order = topological_order(*[a for a in root.operands if isinstance(a, Value)], root)
-    writer = _Writer(root, order)
+    order = topological_order(*_values(root), root)
+    writer = Writer(root, order)
     lines = [f"node: {_formula(node, writer)}", *lines]
     if user is not None:
         lines.append(f"used in: {_formula(user, writer)}")
     if node.op is not None:
-        operands = list(dict.fromkeys(node.operands))
-        if len(operands) > _MOST_OPERANDS:
-            operands.sort(key=_size, reverse=True)
-        some = [
-            f"{writer.text(a)} = {a.data!r}" if isinstance(a, Value) else f"the number {a!r}"
-            for a in operands[:_MOST_OPERANDS]
-        ]
-        if len(operands) > _MOST_OPERANDS:
-            some.append(f"and {len(operands) - _MOST_OPERANDS} smaller ones")
-        lines.append(f"operands: {', '.join(some)}")
+        lines.append(f"operands: {_operands(node, writer)}")
     path = _path_to_label(node, order)
     if path:
         lines.append(f"nearest label: {_written(path, writer)}")
@@ -207,24 +197,36 @@ def _error(
     return AnomalyError("\n  ".join([what, *lines]), node, path, place)
 
 
+def _formula(node: Value, writer: Writer) -> str:
+    pieces = [writer.symbols(node), writer.numbers(node), numeral(node.data)]
+    return " = ".join(filter(None, pieces))
+
+
+def _operands(node: Value, writer: Writer) -> str:
+    """The operands with their numbers; of many, the largest."""
+    operands = list(dict.fromkeys(node.operands))
+    smaller = len(operands) - _MOST_OPERANDS
+    if smaller > 0:
+        operands = sorted(operands, key=_size, reverse=True)[:_MOST_OPERANDS]
+    some = [
+        f"{writer.text(a)} = {a.data!r}" if isinstance(a, Value) else f"the number {a!r}"
+        for a in operands
+    ]
+    return ", ".join([*some, f"and {smaller} smaller ones"] if smaller > 0 else some)
+
+
 def _size(operand: Value | float) -> float:
     x = abs(operand.data if isinstance(operand, Value) else operand)
     return inf if isnan(x) else x
-
-
-def _formula(node: Value, writer: _Writer) -> str:
-    event = Forward(0, node, node.data, (), writer)
-    return " = ".join(filter(None, [event.symbols, event.numbers, numeral(node.data)]))
 
 
 def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
     """A shortest way from `node` along edges, up or down, to a node with a label; [] if none."""
     near: dict[Value, list[Value]] = {v: [] for v in order}
     for v in order:
-        for operand in v.operands:
-            if isinstance(operand, Value):
-                near[v].append(operand)
-                near[operand].append(v)
+        for operand in _values(v):
+            near[v].append(operand)
+            near[operand].append(v)
     towards: dict[Value, Value] = {node: node}
     queue = deque([node])
     while queue:
@@ -242,12 +244,12 @@ def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
     return []
 
 
-def _written(path: Sequence[Value], writer: _Writer) -> str:
+def _written(path: Sequence[Value], writer: Writer) -> str:
     """The names along the path, with arrows from operands to what is made of them."""
     pieces = [writer.text(path[0])]
     for v, w in pairwise(path):
         arrow = "→" if any(v is operand for operand in w.operands) else "←"
         pieces.append(f"{arrow} {writer.text(w)}")
     if len(pieces) > _LONGEST_PATH:
-        pieces[3:-3] = [f"… ({len(pieces) - 6} more)"]
+        pieces = first_and_last(pieces, "… ({} more)", 3, 3)
     return " ".join(pieces)

@@ -1,7 +1,10 @@
-"""The commands of `micrograd-like`.
+"""The command `micrograd-like`: the library without a line of Python.
 
-Read `commands.py` first (train and predict), then `inspection.py` (draw, step, eval, derive),
-`expressions.py` (text to graphs, never executed) and `processes.py`.
+Read `commands.py` first: the parser, and how every refusal ends in one line. Then a file for each
+group of commands: `inspection.py` (eval, draw, step, derive) with `expressions.py`, which makes
+graphs of text and executes nothing, and `learning.py` (train, predict, and the show without a
+command) with `classifier.py`, the network and its labels. `terminal.py` prints, and `processes.py`
+trains in several processes.
 """
 
 from .commands import main

@@ -1,7 +1,8 @@
 """The commands `eval`, `draw`, `step` and `derive`: one expression, looked at from inside.
 
 What `--json` prints is strict JSON. Infinities and NaN, which JSON lacks, are the strings "inf",
-"-inf" and "nan", of which Python's float() makes numbers again.
+"-inf" and "nan", of which Python's float() makes numbers again. The views are imported by the
+commands that need them, since loading them takes half as long as loading all else.
 """
 
 from __future__ import annotations
@@ -12,32 +13,38 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
 from ..engine import Value, topological_order
 from ..errors import InputError
-from ..views import notation
-from ..views.notation import Expression
-from ..words import display_width, printable
+from ..words import display_width, printable, several
 from .expressions import parse
-
-COMMANDS = ("eval", "draw", "step", "derive")
-_FLAGS = {"-h", "--help", "--json"}
-_WITH_ARGUMENT = {"-o", "--out", "--direction", "--wrt"}
 
 
 def add_commands(commands: Any) -> None:
     """Add the parsers of the commands to the subparsers of the whole."""
-    evaluate = _add(
-        commands, "eval", _eval, "compute an expression and its gradients, node by node"
-    )
-    draw = _add(commands, "draw", _draw, "draw the graph of an expression, with gradients")
-    step = _add(commands, "step", _step, "go through both passes of an expression, step by step")
-    derive = _add(commands, "derive", _derive, "derive the gradients of an expression, by hand")
+    parsers: list[argparse.ArgumentParser] = []
+    for name, run, what in (
+        ("eval", _eval, "compute an expression and its gradients, node by node"),
+        ("draw", _draw, "draw the graph of an expression, with gradients"),
+        ("step", _step, "go through both passes of an expression, step by step"),
+        ("derive", _derive, "derive the gradients of an expression, by hand"),
+    ):
+        parser = commands.add_parser(
+            name,
+            help=what,
+            usage='%(prog)s [options] "tanh(w*x + b)" w=-3 x=2 b=6.88',
+            description="The expression has numbers, names, + - * / **, parentheses, and the "
+            "table's functions. After it comes NAME=NUMBER for each name in it. If it begins with "
+            "the letter of an option, as -h*x does, write -- before it.",
+            allow_abbrev=False,
+        )
+        parser.set_defaults(run=run, expression=None)
+        parsers.append(parser)
+    evaluate, draw, step, derive = parsers
     derive.add_argument(
         "--wrt", metavar="NAMES", help="what to derive by, as in w1,w2 (default: all its names)"
     )
@@ -54,60 +61,26 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
 
 
-def _add(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=what,
-        usage='%(prog)s [options] "tanh(w*x + b)" w=-3 x=2 b=6.88',
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "expression",
-        metavar="EXPRESSION",
-        help="numbers, names, + - * / **, parentheses, and the table's functions",
-    )
-    parser.add_argument(
-        "variables",
-        metavar="NAME=NUMBER",
-        nargs="*",
-        default=[],
-        help="a value for each name in it",
-    )
-    return parser
+def take_expression(
+    arguments: argparse.Namespace, words: list[str], parser: argparse.ArgumentParser
+) -> None:
+    """Take the words that argparse does not know for the expression and the values of its names.
 
-
-def options_first(argv: Sequence[str]) -> list[str]:
-    """The arguments of such a command with the options first, then `--` and all the others.
-
-    argparse takes an expression such as -x*2 for options, and wants what is no option in one piece.
+    It is told of neither, since it takes an expression such as -x*2 for options, and wants all that
+    is no option in one piece.
     """
-    command, *arguments = argv
-    options: list[str] = []
-    others: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--":
-            others += rest
-        elif argument in _WITH_ARGUMENT:
-            options += [argument, *_next(rest)]
-        elif argument in _FLAGS or re.fullmatch(r"--[a-z-]+(=.*)?", argument, re.DOTALL):
-            options.append(argument)
-        else:
-            others.append(argument)
-    return [command, *options, *(["--", *others] if others else [])]
-
-
-def _next(items: Iterator[str]) -> list[str]:
-    """The next item, if there is one."""
-    return list(islice(items, 1))
+    end = words.index("--") if "--" in words else len(words)
+    for word in words[:end]:
+        if re.fullmatch(r"--[a-z][a-z-]*(=.*)?", word, re.DOTALL):
+            parser.error(f"unrecognized arguments: {word}")
+    words = words[:end] + words[end + 1 :]
+    if not words:
+        parser.error("the following arguments are required: EXPRESSION")
+    arguments.expression, *arguments.values = words
 
 
 def _graph(arguments: argparse.Namespace) -> tuple[Value, dict[str, Value]]:
-    parsed = parse(arguments.expression)
-    return parsed.build(_numbers(arguments.variables))
+    return parse(arguments.expression).build(_numbers(arguments.values))
 
 
 def _numbers(assignments: Iterable[str]) -> dict[str, float]:
@@ -135,12 +108,9 @@ def _numbers(assignments: Iterable[str]) -> dict[str, float]:
 def _eval(arguments: argparse.Namespace) -> int:
     root, leaves = _graph(arguments)
     root.backward()
-    if arguments.json:
-        _print_json(_report(arguments, root, leaves))
-    else:
-        rows = _table(root) if leaves else []
-        _print("\n".join([*rows, f"value = {root.data!r}"]))
-    return 0
+    report = _report(arguments, root, leaves)
+    table = _table(report["nodes"]) if leaves else []
+    return _answer(arguments, lambda: report, lambda: "\n".join([*table, f"value = {root.data!r}"]))
 
 
 def _draw(arguments: argparse.Namespace) -> int:
@@ -149,39 +119,31 @@ def _draw(arguments: argparse.Namespace) -> int:
     root, leaves = _graph(arguments)
     root.backward()
     drawing = draw(root, direction=arguments.direction)
-    _write(arguments, drawing.save)
-    if arguments.json:
-        _print_json({**_report(arguments, root, leaves), **_written(arguments)})
-    elif not arguments.out:
+
+    def svg() -> str:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # as the SVG says of itself
-        _print(drawing.svg.rstrip("\n"))
-    return 0
+        return drawing.svg.rstrip("\n")
+
+    return _answer(arguments, lambda: _report(arguments, root, leaves), svg, drawing.save)
 
 
 def _step(arguments: argparse.Namespace) -> int:
-    from ..views.stepping import player, steps
+    from ..views.pages import player
+    from ..views.stepping import steps
 
     if arguments.out and arguments.out.suffix.lower() in (".svg", ".png", ".pdf", ".dot", ".gv"):
         raise InputError(f"step writes an HTML page, not {arguments.out.suffix}: use draw for that")
     root, _ = _graph(arguments)
-    _write(arguments, lambda path: player(root).save(path))
-    if arguments.json:
-        events = [
-            {
-                "phase": event.phase,
-                "name": event.name,
-                "formula": event.formula,
-                "before": _jsonable(event.before),
-                "after": _jsonable(event.after),
-            }
-            for event in steps(root)
-        ]
-        about = {"expression": arguments.expression, "value": _jsonable(root.data)}
-        _print_json({**about, "steps": events, **_written(arguments)})
-    elif not arguments.out:
-        _print(str(steps(root)))
-    return 0
+
+    def report() -> dict[str, Any]:
+        keys = ("phase", "name", "formula", "before", "after")
+        events = [{key: getattr(event, key) for key in keys} for event in steps(root)]
+        return {"expression": arguments.expression, "value": root.data, "steps": events}
+
+    return _answer(
+        arguments, report, lambda: str(steps(root)), lambda path: player(root).save(path)
+    )
 
 
 def _derive(arguments: argparse.Namespace) -> int:
@@ -191,95 +153,84 @@ def _derive(arguments: argparse.Namespace) -> int:
     parsed = parse(arguments.expression)
     if not parsed.names:
         raise InputError("the expression has no names to derive by")
-    names = parsed.names
+    wrt = parsed.names
     if arguments.wrt is not None:
-        names = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
-    unknown = [name for name in names if name not in parsed.names]
+        wrt = tuple(normalize("NFKC", name.strip()) for name in arguments.wrt.split(","))
+    unknown = [name for name in wrt if name not in parsed.names]
     if unknown:
-        known = ", ".join(parsed.names)
-        raise InputError(f"--wrt {unknown[0]!r:.80} is not in the expression: it has {known:.200}")
-    numbers = _numbers(arguments.variables)
+        known = several(parsed.names, 8)
+        raise InputError(f"--wrt {unknown[0]!r:.80} is not in the expression: it has {known}")
+    numbers = _numbers(arguments.values)
     # Symbols need no numbers. NaN is in the domain of all operations.
     root, leaves = parsed.build(numbers or dict.fromkeys(parsed.names, math.nan))
-    derivation = derive(root, [leaves[name] for name in names], numbers=bool(numbers))
-    _print(derivation.latex if arguments.latex else derivation.text)
+    derivation = derive(root, [leaves[name] for name in wrt], numbers=bool(numbers))
+    print(derivation.latex if arguments.latex else derivation.text)
     return 0
 
 
-def _write(arguments: argparse.Namespace, save: Callable[[Path], object]) -> None:
-    if arguments.out:
-        save(arguments.out)
-        if not arguments.json:
-            _print(f"wrote {printable(str(arguments.out))}")
+def _answer(
+    arguments: argparse.Namespace,
+    report: Callable[[], dict[str, Any]],
+    text: Callable[[], str],
+    save: Callable[[Path], object] | None = None,
+) -> int:
+    """Save what `--out` asks for and print what `--json` asks for or, without either, the text."""
+    path = arguments.out if save else None
+    if save and path:
+        save(path)
+    if arguments.json:
+        written = {"written": str(path) if path else None} if save else {}
+        print(json.dumps(_strict(report() | written), indent=2, allow_nan=False))
+    else:
+        print(f"wrote {printable(str(path))}" if path else text())
+    return 0
 
 
-def _written(arguments: argparse.Namespace) -> dict[str, str | None]:
-    return {"written": str(arguments.out) if arguments.out else None}
+def _strict(x: Any) -> Any:
+    """`x` with texts for the numbers that JSON lacks."""
+    if isinstance(x, dict):
+        return {key: _strict(value) for key, value in x.items()}
+    if isinstance(x, list):
+        return [_strict(item) for item in x]
+    return str(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 
-def _table(root: Value) -> list[str]:
-    """The nodes as lines, parents first: name, formula, value and gradient."""
+def _report(arguments: argparse.Namespace, root: Value, leaves: dict[str, Value]) -> dict[str, Any]:
+    """What `eval` tells of the expression and, parents first, of each node."""
+    from ..views.algebra import formula
+    from ..views.names import names
+
     order = topological_order(root)
-    names = notation.names(order)
-    rows = [("node", "formula", "value", "gradient")]
-    rows += [(names[v], _formula(v, names) or "", repr(v.data), repr(v.grad)) for v in order]
-    name, formula, value, gradient = (
-        max(map(display_width, column)) for column in zip(*rows, strict=True)
-    )
-    return [
-        f"{row[0]}{' ' * (name - display_width(row[0]))}  "
-        f"{row[1]}{' ' * (formula - display_width(row[1]))}  "
-        f"{row[2]:>{value}}  {row[3]:>{gradient}}"
-        for row in rows
-    ]
-
-
-def _report(
-    arguments: argparse.Namespace, root: Value, leaves: dict[str, Value]
-) -> dict[str, object]:
-    order = topological_order(root)
-    names = notation.names(order)
+    name_of = names(order)
     return {
         "expression": arguments.expression,
-        "value": _jsonable(root.data),
-        "gradients": {name: _jsonable(leaf.grad) for name, leaf in leaves.items()},
+        "value": root.data,
+        "gradients": {name: leaf.grad for name, leaf in leaves.items()},
         "nodes": [
             {
-                "name": names[node],
+                "name": name_of[node],
                 "op": node.op.name if node.op else None,
-                "formula": _formula(node, names),
-                "value": _jsonable(node.data),
-                "gradient": _jsonable(node.grad),
-                "operands": [
-                    names[operand] if isinstance(operand, Value) else _jsonable(operand)
-                    for operand in node.operands
-                ],
+                "formula": formula(node, name_of) or None,
+                "value": node.data,
+                "gradient": node.grad,
+                "operands": [name_of[x] if isinstance(x, Value) else x for x in node.operands],
             }
             for node in order
         ],
     }
 
 
-def _formula(node: Value, names: dict[Value, str]) -> str | None:
-    """The node's operation on the names of its operands; None for a leaf."""
-    if node.op is None:
-        return None
-    operands = [
-        Expression(names[operand]) if isinstance(operand, Value) else Expression(number=operand)
-        for operand in node.operands
+def _table(nodes: list[dict[str, Any]]) -> list[str]:
+    """The nodes of a report as lines of name, formula, value and gradient."""
+    rows = [("node", "formula", "value", "gradient")]
+    rows += [
+        (node["name"], node["formula"] or "", repr(node["value"]), repr(node["gradient"]))
+        for node in nodes
     ]
-    return notation.apply(node.op, operands).text
-
-
-def _jsonable(x: float | None) -> float | str | None:
-    return x if x is None or math.isfinite(x) else str(x)
-
-
-def _print_json(content: dict[str, object]) -> None:
-    _print(json.dumps(content, indent=2, allow_nan=False))
-
-
-def _print(text: str) -> None:
-    """Print, and flush, so that a reader who has gone is noticed before the exit status is."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - display_width(x)) for x, width in zip(row, widths, strict=True)]
+        name, how, value, gradient = row
+        lines.append(f"{name}{gaps[0]}  {how}{gaps[1]}  {gaps[2]}{value}  {gaps[3]}{gradient}")
+    return lines

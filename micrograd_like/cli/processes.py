@@ -1,8 +1,8 @@
 """Several processes that train together: `train --coordinator ... --processes N --process-id I`.
 
-JAX joins them, and ends a process by abort, amid a page of its log, where another is lost. So the
-command runs its work in a child process and says in one line how that ended. Neither outlives the
-other.
+JAX joins the processes and, where one is lost, aborts the others amid a page of its log. So the
+command runs its work in a child process, and says in one line how that ended. Neither of the two
+outlives the other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from .terminal import complain, refuse
 
-# In the environment of the child.
+# The name of a variable in the environment of the child.
 _WORKER = "MICROGRAD_LIKE_WORKER"
 
 
@@ -114,16 +115,14 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         said = logged  # a failure of ours
     elif status and not said:
         who, where = f"process {arguments.process_id}", arguments.coordinator
-        what = f"{who} has lost the coordinator at {where}, or another process"
-        if not joined:
-            what = (
-                f"{who} waited {arguments.timeout} s for the coordinator at {where} and all "
-                f"{arguments.processes} processes: start process 0 there, and each other once"
-            )
-        said = [f"micrograd-like: {what}"]
-        status = 2
+        if joined:
+            return refuse(f"{who} has lost the coordinator at {where}, or another process")
+        return refuse(
+            f"{who} waited {arguments.timeout} s for the coordinator at {where} and all "
+            f"{arguments.processes} processes: start process 0 there, and each other once"
+        )
     if said:
-        print("\n".join(said), file=sys.stderr)
+        complain("\n".join(said))
     return status
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ..views.notation import latex_numeral
+from ..views.names import latex_numeral
 
 _FUNCTIONS = {
     "tanh": r"\tanh", "exp": r"\exp", "log": r"\ln", "sin": r"\sin", "cos": r"\cos",

@@ -1,7 +1,8 @@
 """What `fit` learns from: examples in lists or memory-mapped arrays, or an iterable of batches.
 
 Both kinds give batches of checked examples: inputs, each a list of floats, and their targets.
-Lists are checked at once; what is `late`, because it may be larger than memory, when it is read.
+Lists are checked at once. Memory-mapped arrays and batches may be larger than memory: they are read
+late, and checked when they are read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from random import Random
 from typing import Any
@@ -17,63 +19,66 @@ from ..errors import InputError, OperandError
 from ..numerics import number
 
 Batch = tuple[list[Any], list[Any]]
-Check = Callable[[Any], object]
+# Raises InputError for a target that the loss cannot use; of inputs, targets and their places.
+Check = Callable[[list[Any], list[Any], Iterable[int]], None]
 
-_MANY = 2**16  # numbers of a memory-mapped array that are held at a time where that is free
+_MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 
 
 class Examples:
-    """The examples at `places` of two columns, inputs and targets, in that order."""
+    """The rows of X with their targets y. Raises InputError if they don't fit."""
 
-    def __init__(self, columns: Sequence[Any], places: array[int], late: bool) -> None:
-        self.columns = columns
-        self.places = places
-        self.late = late
-        self._check: Check | None = None
-        self._width = len(_row(columns[0][0]))
-        self._free = max(1, _MANY // max(1, self._width)) if late else len(places)
+    def __init__(self, X: Any, y: Any, check: Check) -> None:
+        self._late = _on_disk(X) or _on_disk(y)
+        self._columns: Sequence[Any]
+        if self._late:
+            self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
+            _check_lengths(*self._columns)
+        else:
+            X, y = self._columns = _checked(X, y)
+            check(X, y, range(len(X)))
+        self._places = array("q", range(len(self._columns[0])))
+        self._check = check
+        self._width = len(_row(self._columns[0][0]))
+        # How many examples are held at a time where that is free.
+        self._free = max(1, _MANY // max(1, self._width)) if self._late else len(self._places)
 
-    def __len__(self) -> int:
-        return len(self.places)
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._places)
 
     def hold_out(self, fraction: float, random: Random) -> Examples:
         """Take that fraction of the examples out, at random, and return them."""
-        count = round(fraction * len(self)) if 0.0 < fraction < 1.0 else 0
-        if not 0 < count < len(self):
+        count = round(fraction * self.count) if 0.0 < fraction < 1.0 else 0
+        if not 0 < count < self.count:
             raise InputError(
-                f"validation={fraction!r} holds out {count} of {len(self)} examples: give a "
+                f"validation={fraction!r} holds out {count} of {self.count} examples: give a "
                 "fraction between 0 and 1 that leaves some on either side, or a pair (X, y)"
             )
         self.shuffle(random)
-        held = Examples(self.columns, self.places[:count], self.late)
-        self.places = self.places[count:]
+        held = copy(self)
+        held._places, self._places = self._places[:count], self._places[count:]
         return held
 
     def shuffle(self, random: Random) -> None:
         """Put the examples in another order."""
-        random.shuffle(self.places)
+        random.shuffle(self._places)
 
     def sample(self, count: int) -> Batch:
         """About that many of the examples, the first and others at equal distances."""
-        return self._take(self.places[:: max(1, len(self) // count)])
+        return self._take(self._places[:: max(1, self.count // count)])
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
-        return self._batches(self.places, size or self._free)
-
-    def check_targets(self, check: Check) -> None:
-        """Let `check`, which raises InputError, see every target: now, or if `late` when read."""
-        if self.late:
-            self._check = check
-        else:
-            _check_all(check, [self.columns[1][i] for i in self.places], self.places)
+        return self._batches(self._places, size or self._free)
 
     def digest(self) -> int:
-        """A checksum by which to know the examples again; of a `late` column's, about 1,000."""
+        """A checksum by which to know the examples again; where they are read late, of 1,000."""
         from zlib import crc32
 
         total = 0
-        places = self.places[:: max(1, len(self) // 1000)] if self.late else self.places
+        places = self._places[:: max(1, self.count // 1000)] if self._late else self._places
         for inputs, targets in self._batches(places, self._free):
             for row, target in zip(inputs, targets, strict=True):
                 numbers = target if isinstance(target, list) else [target]
@@ -91,11 +96,13 @@ class Examples:
     def _take(self, places: array[int]) -> Batch:
         inputs, targets = (
             [column[i] for i in places] if isinstance(column, list) else column[list(places)]
-            for column in self.columns
+            for column in self._columns
         )
-        if not self.late:
+        if not self._late:
             return inputs, targets
-        return _checked(inputs, targets, places, self._width, self._check)
+        inputs, targets = _checked(inputs, targets, places, self._width)
+        self._check(inputs, targets, places)
+        return inputs, targets
 
 
 class Batches:
@@ -105,9 +112,9 @@ class Batches:
     iterator has its batches once. The first batch is read at once, and is not lost.
     """
 
-    late = True
+    count = "batches"
 
-    def __init__(self, source: Any, epochs: int, name: str = "X") -> None:
+    def __init__(self, source: Any, epochs: int, check: Check, name: str = "X") -> None:
         if isinstance(source, Iterator):
             if epochs > 1:
                 raise InputError(
@@ -121,7 +128,7 @@ class Batches:
             )
         self._name = name
         self._open = source if callable(source) else partial(iter, source)
-        self._check: Check | None = None
+        self._check = check
         self._width: int | None = None
         self._opened = self._begin()
         self._first: list[Batch] = [next(self._opened)]
@@ -137,17 +144,11 @@ class Batches:
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The batches of one epoch, as they come."""
-        first, self._first = self._first, []
-        if not first:
-            self._opened = self._begin()
-        yield from first
-        yield from self._opened
-
-    def check_targets(self, check: Check) -> None:
-        """Let `check`, which raises InputError, see every target before its batch is given."""
-        self._check = check
         if self._first:
-            _check_all(check, self._first[0][1], None, f"batch 1 of {self._name}: ")
+            yield self._first.pop()
+        else:
+            self._opened = self._begin()
+        yield from self._opened
 
     def digest(self) -> int:
         """Nothing: what the batches hold is not known before they are read."""
@@ -162,12 +163,13 @@ class Batches:
             except (TypeError, ValueError):
                 raise InputError(f"{where} is a pair (X, y), got {batch!r:.60}") from None
             try:
-                checked = _checked(X, y, None, self._width, self._check)
+                inputs, targets = _checked(X, y, None, self._width)
+                self._width = len(inputs[0])
+                self._check(inputs, targets, range(len(targets)))
             except (InputError, OperandError) as error:
                 hint = " (without y, X is an iterable of batches)" if self._width is None else ""
                 raise type(error)(f"{where}: {error}{hint}") from None
-            self._width = len(checked[0][0])
-            yield checked
+            yield inputs, targets
         if not count:
             raise InputError(
                 f"{self._name} has no batches"
@@ -175,36 +177,25 @@ class Batches:
             )
 
 
-def examples(X: Any, y: Any) -> Examples:
-    """The rows of X with their targets y. Raises InputError if they don't fit."""
-    late = _on_disk(X) or _on_disk(y)
-    columns: Sequence[Any]
-    if late:
-        columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
-        _check_lengths(*columns)
-    else:
-        columns = _checked(X, y)
-    return Examples(columns, array("q", range(len(columns[0]))), late)
-
-
 def held_out(
-    validation: Any, source: Examples | Batches, epochs: int, random: Random
+    validation: Any, source: Examples | Batches, epochs: int, check: Check, random: Random
 ) -> Examples | Batches | None:
     """What to validate on; the examples of a fraction are taken out of `source`."""
     if validation is None:
         return None
     held: Examples | Batches
+    wanted = len(source.sample(1)[0][0])
     if isinstance(validation, (tuple, list)):
         if len(validation) != 2:
             raise InputError(
                 f"validation is a pair (X, y) or a fraction, got {len(validation)} items; give "
                 "batches as a function that returns an iterator"
             )
-        held = examples(*validation)
+        held = Examples(validation[0], validation[1], check)
     elif callable(validation) or (
         isinstance(validation, Iterable) and not isinstance(validation, (str, bytes, dict))
     ):
-        held = Batches(validation, epochs, "validation")
+        held = Batches(validation, epochs, check, "validation")
     elif isinstance(source, Batches):
         raise InputError(
             f"validation={validation!r:.60}: nothing can be held out of batches: give a pair "
@@ -212,18 +203,14 @@ def held_out(
         )
     else:
         return source.hold_out(number(validation), random)
-    width, wanted = len(held.sample(1)[0][0]), len(source.sample(1)[0][0])
+    width = len(held.sample(1)[0][0])
     if width != wanted:
         raise InputError(f"validation has rows of {width} numbers, X of {wanted}")
     return held
 
 
 def _checked(
-    X: Any,
-    y: Any,
-    places: Sequence[int] | None = None,
-    width: int | None = None,
-    check: Check | None = None,
+    X: Any, y: Any, places: Sequence[int] | None = None, width: int | None = None
 ) -> Batch:
     """X as lists of floats, and y. Raises InputError naming the row by its place, if not finite."""
     rows = [_row(x) for x in _list(X)]
@@ -241,19 +228,7 @@ def _checked(
         for t in target if isinstance(target, list) else [target]:
             if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
-    if check:
-        _check_all(check, targets, places)
     return rows, targets
-
-
-def _check_all(
-    check: Check, targets: list[Any], places: Sequence[int] | None, where: str = ""
-) -> None:
-    for i, target in zip(places or range(len(targets)), targets, strict=True):
-        try:
-            check(target)
-        except InputError as error:
-            raise InputError(f"{where}y[{i}]: {error}") from None
 
 
 def _check_lengths(X: Sequence[Any], y: Sequence[Any]) -> None:
@@ -280,7 +255,7 @@ def _is_finite(target: Any) -> bool:
 
 
 def _list(x: Any) -> list[Any]:
-    x = x.tolist() if hasattr(x, "tolist") else x
+    x = _plain(x)
     if not isinstance(x, Iterable) or isinstance(x, (str, bytes, dict)):
         raise InputError(f"examples come in lists or arrays, got {x!r:.60}")
     return list(x)
@@ -288,16 +263,19 @@ def _list(x: Any) -> list[Any]:
 
 def _target(t: Any) -> Any:
     """A target as a number or a list of several; an array's column has lists of one."""
-    if not _is_sequence(t):
+    t = _plain(t)
+    if not isinstance(t, (list, tuple)):
         return t
     row = _row(t)
     return row[0] if len(row) == 1 else row
 
 
-def _is_sequence(x: Any) -> bool:
-    return isinstance(x, (list, tuple)) or (hasattr(x, "tolist") and isinstance(x.tolist(), list))
-
-
 def _row(x: Any) -> list[float]:
-    xs = _list(x) if _is_sequence(x) else [x]
+    x = _plain(x)
+    xs = list(x) if isinstance(x, (list, tuple)) else [x]
     return xs if {*map(type, xs)} == {float} else [number(xi) for xi in xs]
+
+
+def _plain(x: Any) -> Any:
+    """An array as lists of Python's numbers."""
+    return x.tolist() if hasattr(x, "tolist") else x

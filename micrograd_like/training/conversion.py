@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
 from importlib import import_module
 from typing import Any
 
@@ -10,28 +10,6 @@ from .. import ops
 from ..errors import InputError, MissingExtraError
 from ..nn import MLP, Layer, activation_name
 from ..ops import Op
-
-# PyTorch's module for a row, with the row's conventions: gelu with erf, and a softplus that turns
-# into x only where both are the same float (40, not 20).
-_MODULES: dict[Op, Callable[[Any], Any]] = {
-    ops.tanh: lambda nn: nn.Tanh(),
-    ops.sigmoid: lambda nn: nn.Sigmoid(),
-    ops.relu: lambda nn: nn.ReLU(),
-    ops.leaky_relu: lambda nn: nn.LeakyReLU(*ops.leaky_relu.defaults),
-    ops.elu: lambda nn: nn.ELU(*ops.elu.defaults),
-    ops.gelu: lambda nn: nn.GELU(),
-    ops.silu: lambda nn: nn.SiLU(),
-    ops.softplus: lambda nn: nn.Softplus(threshold=40.0),
-}
-
-# The rows that are functions of the same name there.
-_FUNCTIONS = frozenset(
-    {
-        *(ops.neg, ops.absolute, ops.sign, ops.exp, ops.expm1, ops.log, ops.log1p, ops.sqrt),
-        *(ops.erf, ops.sin, ops.cos, ops.tan, ops.asin, ops.acos, ops.atan),
-        *(ops.sinh, ops.cosh, ops.asinh, ops.acosh, ops.atanh),
-    }
-)
 
 
 def to_torch(model: MLP) -> Any:
@@ -69,18 +47,31 @@ def _activation(torch: Any, layer: Layer, name: str) -> list[Any]:
     if activation is None:
         return []
     if isinstance(activation, Op):
-        if activation in _MODULES:
-            return [_MODULES[activation](torch.nn)]
-        if activation in _FUNCTIONS:
-            return [_module_of(activation.name)]
+        if activation.torch:
+            return [_built_in(torch, activation.torch)]
+        # Of the library's own operations, those of one argument have the names they have there.
+        own = activation.name in ops.BUILTIN and activation.arity == 1
+        if own and hasattr(torch, activation.name):
+            return [_function(activation.name)]
     raise InputError(
         f"{name} has the activation {activation_name(activation)}, which PyTorch has no equal of: "
-        "use an op of the table, such as tanh"
+        "use one of the library's own operations, such as tanh"
     )
 
 
-def _module_of(name: str) -> Any:
-    """The function of that name as a module."""
+def _built_in(torch: Any, text: str) -> Any:
+    """The module of torch.nn that the text makes, as in `ELU(1.0)`: a name, and numbers."""
+    try:
+        call: Any = ast.parse(text, mode="eval").body
+        arguments = [ast.literal_eval(argument) for argument in call.args]
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return getattr(torch.nn, call.func.id)(*arguments, **options)
+    except (SyntaxError, AttributeError, TypeError, ValueError):
+        raise InputError(f"{text!r:.60} is no module of torch.nn with its arguments") from None
+
+
+def _function(name: str) -> Any:
+    """PyTorch's function of that name as a module."""
     torch = _torch()
 
     class Function(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -91,6 +82,6 @@ def _module_of(name: str) -> Any:
             return name
 
         def __reduce__(self) -> Any:  # a local class is not found by its name
-            return _module_of, (name,)
+            return _function, (name,)
 
     return Function()

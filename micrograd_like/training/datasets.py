@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from ..errors import InputError, MissingExtraError
+from ..words import several
 
 
 @dataclass(frozen=True)
@@ -110,30 +114,32 @@ class Table:
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
-        places = [(self.column(name), name) for name in names]
-        return [
-            [self._number(line, cells[place], name) for place, name in places]
-            for line, cells in self.rows
-        ]
+        return list(map(list, zip(*[self.read(name, _number) for name in names], strict=True)))
 
-    def texts(self, name: str) -> list[str]:
-        """The cells of one column, none of them empty. Raises InputError naming row and column."""
-        place = self.column(name)
+    def read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
+        """What `convert`, which may raise a ValueError, makes of the cells of one column."""
+        place, found = self.column(name), []
         for line, cells in self.rows:
-            if not cells[place].strip():
-                raise InputError(f"{self.path}: row {line}, column {name!r:.80}: the cell is empty")
-        return [cells[place].strip() for _, cells in self.rows]
+            try:
+                found.append(convert(cells[place].strip()))
+            except ValueError as error:
+                where = f"{self.path}: row {line}, column {name!r:.80}"
+                raise InputError(f"{where}: {error}") from None
+        return found
 
-    def _number(self, line: int, cell: str, name: str) -> float:
-        try:
-            # Python's float also reads 1_000 and the digits of other scripts.
-            x = float(cell) if cell.isascii() and "_" not in cell else math.nan
-        except ValueError:
-            x = math.nan
-        if math.isfinite(x):
+
+def _text(cell: str) -> str:
+    if not cell:
+        raise ValueError("the cell is empty")
+    return cell
+
+
+def _number(cell: str) -> float:
+    # Python's float also reads 1_000 and the digits of other scripts.
+    with suppress(ValueError):
+        if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
             return x
-        problem = f"{cell!r:.60} is not a finite number" if cell.strip() else "the cell is empty"
-        raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
+    raise ValueError(f"{_text(cell)!r:.60} is not a finite number")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -189,7 +195,7 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     label = table.columns[-1] if label is None else label
     table.column(label)
     features = [name for name in table.columns if name != label]
-    texts = table.texts(label)
+    texts = table.read(label, _text)
     classes = sorted(set(texts), key=_natural)
     if len(classes) < 2:
         raise InputError(
@@ -255,5 +261,4 @@ def _natural(text: str) -> tuple[float, str]:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(f"{name!r:.80}" for name in names[:6])
-    return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
+    return several([f"{name!r:.80}" for name in names], 6)

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
-from .fitting import History
+from .history import History
 
 if TYPE_CHECKING:
-    from ..checks.checking import Curve
+    from ..checks.reports import Curve
+
+# Okabe and Ito's colours, which people of all kinds of colour vision can tell apart.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+BLUE, VERMILION = PALETTE[:2]
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -37,9 +41,9 @@ def loss_curve(history: History) -> Any:
     """A matplotlib Figure of the losses over the epochs."""
     figure, axes = _figure(6, 4)
     epochs = range(1, len(history) + 1)
-    axes.plot(epochs, history.loss, color="#0072b2", label="training")
+    axes.plot(epochs, history.loss, color=BLUE, label="training")
     if history.validation_loss:
-        axes.plot(epochs, history.validation_loss, "--", color="#d55e00", label="validation")
+        axes.plot(epochs, history.validation_loss, "--", color=VERMILION, label="validation")
         axes.legend(frameon=False)
     if all(loss > 0.0 for loss in history.loss + history.validation_loss):
         axes.set_yscale("log")
@@ -93,15 +97,7 @@ def decision_boundary(
     grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
     labels = predict(grid)
     rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
-    palette: list[Any] = [
-        "#0072b2",
-        "#d55e00",
-        "#009e73",
-        "#cc79a7",
-        "#e69f00",
-        "#56b4e9",
-        "#f0e442",
-    ]
+    palette: list[Any] = list(PALETTE)
     if len(classes) > len(palette):
         palette = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
     colors = ListedColormap(palette[: len(classes)])
@@ -126,9 +122,9 @@ def u_curve(curve: Curve) -> Any:
     """A Figure of the error of central differences over the step, with what the model allows."""
     figure, axes = _figure(6, 4)
     steps, allowed = zip(*curve.model, strict=True)
-    axes.plot(steps, allowed, "--", color="#d55e00", label="truncation + rounding, as modelled")
+    axes.plot(steps, allowed, "--", color=VERMILION, label="truncation + rounding, as modelled")
     off = [(step, error) for step, error in curve.points if error > 0.0]  # on logarithmic axes
-    axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color="#0072b2",
+    axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color=BLUE,
               label="|central difference - gradient|")  # fmt: skip
     axes.axvline(curve.step, color="#999999", lw=1.0, label="step chosen")
     axes.set(xscale="log", yscale="log", xlabel="step ε", ylabel="error",

@@ -1,11 +1,15 @@
 """A graph looked at: as text, as LaTeX, as a picture, step by step, as a derivation.
 
-Read `notation.py` first (names and formulas), then `drawing.py`, `stepping.py` and its page
-`player.html`, and `derivation.py`.
+Read `names.py` (how numbers and nodes are written) and `algebra.py` (operations on names) first.
+Then come a picture (`boxes.py`, `drawing.py`), the steps of both passes (`stepping.py`, and
+`pages.py` with `player.html`, which plays them beside the picture), and the chain rule
+(`symbols.py`, `derivation.py`, `explanation.py`).
 """
 
-from .derivation import derive, explain
+from .derivation import derive
 from .drawing import draw
-from .stepping import player, steps
+from .explanation import explain
+from .pages import player
+from .stepping import steps
 
 __all__ = ["derive", "draw", "explain", "player", "steps"]

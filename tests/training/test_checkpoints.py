@@ -126,7 +126,7 @@ def test_control_c_in_the_middle_of_an_epoch_goes_on_from_the_last_whole_one(pat
     class Torn(optim.Adam):
         def step(self):
             super().step()
-            if self._memory[0] == 7:  # of 5 a whole epoch
+            if self.state_dict()["memory"]["steps"] == 7:  # of 5 a whole epoch
                 raise KeyboardInterrupt
 
     rule = Torn(torn.parameters(), lr=0.02, betas=(0.8, 0.99))
@@ -270,7 +270,7 @@ def test_what_is_not_finite_is_not_written_and_the_old_file_stays(path):
     save = training.checkpoint(path)
     history = trained(model, 1, rule, callbacks=[save])
     before = path.read_bytes()
-    rule._memory[2][0] = math.inf
+    rule.state_dict()["memory"]["v"][0] = math.inf
     with pytest.raises(ValueError, match="only finite numbers") as caught:
         save(model, history)
     assert isinstance(caught.value, MicrogradError)

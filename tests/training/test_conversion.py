@@ -7,11 +7,17 @@ import sys
 import pytest
 
 from micrograd_like import MicrogradError, Op, Value, exp, nn, ops
-from micrograd_like.training.conversion import _FUNCTIONS, _MODULES
 
 # Where a row is defined on one side only, the bias leads there.
 INTO_THE_DOMAIN = {"log": 30.0, "sqrt": 30.0, "acosh": 30.0, "log1p": 30.0}
 NARROW = {"asin", "acos", "atanh"}
+
+# What has an equal in PyTorch: what says so, the functions of one argument, and the sign.
+EQUALS = [
+    op.name
+    for op in map(ops.find, sorted(ops.BUILTIN))
+    if op.torch or op is ops.sign or (op.arity == 1 and op.kind != "internal")
+]
 
 
 def gradients(model, outputs):
@@ -45,7 +51,7 @@ def assert_equal(model, torch, X):
         assert theirs == pytest.approx(gradients(model, outputs), rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(op.name for op in {*_MODULES, *_FUNCTIONS}))
+@pytest.mark.parametrize("name", EQUALS)
 def test_outputs_and_gradients_are_those_of_the_network_of_values(name):
     torch = pytest.importorskip("torch")
     model = nn.MLP(3, [4, 2], activation=name, output_activation=name, seed=1)
@@ -110,14 +116,30 @@ def test_an_activation_without_an_equal_is_named(activation, says):
 
 def test_a_row_of_ones_own_and_a_layer_of_several_activations_are_named(made_up):
     pytest.importorskip("torch")
-    row = made_up("bump", lambda x: exp(-x * x), lambda x, out: -2 * x * out)
-    assert isinstance(row, Op)
-    with pytest.raises(ValueError, match="bump"):
-        nn.MLP(2, [1], output_activation=row).to_torch()
+    # PyTorch has a function of the name `square`, which may be another one.
+    for name in ("bump", "square"):
+        row = made_up(name, lambda x: exp(-x * x), lambda x, out: -2 * x * out)
+        assert isinstance(row, Op)
+        with pytest.raises(ValueError, match=name):
+            nn.MLP(2, [1], output_activation=row).to_torch()
     model = nn.MLP(2, [2])
     model.layers[0].neurons[1].activation = ops.tanh
     with pytest.raises(ValueError, match=r"layers\[0\] has neurons of several activations"):
         model.to_torch()
+
+
+def test_an_op_of_ones_own_may_name_its_module_and_nothing_else(made_up):
+    torch = pytest.importorskip("torch")
+
+    def network(text):
+        row = made_up("mine", lambda x: x if x > 0 else 0.0, lambda x, out: 1.0, torch=text)
+        return nn.MLP(1, [1], output_activation=row, seed=0).to_torch()
+
+    assert repr(network("Softplus(2.0, threshold=30)")[1]) == repr(torch.nn.Softplus(2.0, 30))
+    for text in ("ReLU", "Relu()", "os.abort()", "ReLU(print())", "ReLU().train()", "ReLU("):
+        with pytest.raises(ValueError, match=r"no module of torch\.nn") as caught:
+            network(text)
+        assert isinstance(caught.value, MicrogradError)
 
 
 def test_without_torch_the_error_names_the_extra(monkeypatch):

@@ -1,4 +1,4 @@
-"""`derive` and `explain`: symbols that say what the numbers do."""
+"""`derive`: symbols that say what the numbers do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import VALUE, Program, programs
 
-from micrograd_like import Op, Value, affine, grad, nn, ops
+from micrograd_like import Op, Value, affine, grad, nn, ops, topological_order
 from micrograd_like.errors import InputError, OperandError, StaleGraphError
-from micrograd_like.views import derivation, notation
-from micrograd_like.views.derivation import Derivation, derive, explain
-from micrograd_like.views.notation import Expression
+from micrograd_like.views import algebra
+from micrograd_like.views.algebra import Expression
+from micrograd_like.views.derivation import Derivation, derive
+from micrograd_like.views.names import names, numeral
+from micrograd_like.views.symbols import SymbolicGraph
 
 CLAIMS = Path(__file__).parent.parent / "data" / "seed_claims.json"
 
@@ -114,7 +116,7 @@ def test_numbers_stand_under_the_symbols_on_request() -> None:
     lines = net.derive("w10", numbers=True).text.splitlines()
     assert "z10 = 0.5 · (-0.75) + 0.25 = -0.125" in lines
     assert lines[-2] == "∂y/∂w10 = sech(z20)² · w20[0] · sech(z10)² · x00"
-    value = notation.numeral(grad(net.y, net.leaves["w10"]))
+    value = numeral(grad(net.y, net.leaves["w10"]))
     assert lines[-1].startswith("∂y/∂w10 = sech(")
     assert lines[-1].endswith(f" · (-0.5) · sech(-0.125)² · (-0.75) = {value}")
     assert lines[-4].startswith("∂y/∂w10 = ∂y/∂z20 · ")
@@ -212,41 +214,41 @@ def sympy_of(e: Expression, names: dict[str, Any], sympy: Any) -> Any:
 def test_sympy_agrees_that_it_is_the_derivative(formula: Any, together: bool) -> None:
     sympy = pytest.importorskip("sympy")
     x, y = Value(0.7, "x"), Value(1.3, "y")
-    names = {"x": sympy.Symbol("x", positive=True), "y": sympy.Symbol("y", positive=True)}
+    symbols = {"x": sympy.Symbol("x", positive=True), "y": sympy.Symbol("y", positive=True)}
     root = formula(x, y)
-    label = notation.names(derivation.topological_order(root))
-    for node in derivation.topological_order(root):
+    label = names(topological_order(root))
+    for node in topological_order(root):
         if node.op is not None:
             operands = [
                 Expression(label[a]) if isinstance(a, Value) else Expression(number=a)
                 for a in node.operands
             ]
-            names[label[node]] = sympy_of(notation.apply(node.op, operands), names, sympy)
+            symbols[label[node]] = sympy_of(algebra.apply(node.op, operands), symbols, sympy)
     for derived in [derive(root, [x, y])] if together else [derive(root, x), derive(root, y)]:
         for symbol, expression in derived.equations:
-            names[symbol.name] = sympy_of(expression, names, sympy)
+            symbols[symbol.name] = sympy_of(expression, symbols, sympy)
     for variable in ("x", "y"):
-        ours = names[f"∂{label[root]}/∂{variable}"]
-        difference = ours - sympy.diff(names[label[root]], names[variable])
+        ours = symbols[f"∂{label[root]}/∂{variable}"]
+        difference = ours - sympy.diff(symbols[label[root]], symbols[variable])
         for point in ((0.3, 0.8), (1.9, 0.4)):
-            at = {names["x"]: point[0], names["y"]: point[1]}
+            at = {symbols["x"]: point[0], symbols["y"]: point[1]}
             assert abs(difference.evalf(30, subs=at)) < 1e-12
 
 
 def wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
-    total = notation.total
-    monkeypatch.setattr(notation, "total", lambda terms: total([*terms[:-1], -terms[-1]]))
+    total = algebra.total
+    monkeypatch.setattr(algebra, "total", lambda terms: total([*terms[:-1], -terms[-1]]))
 
 
 def dropped_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    total = notation.total
-    monkeypatch.setattr(notation, "total", lambda terms: total(terms[:-1]))
+    total = algebra.total
+    monkeypatch.setattr(algebra, "total", lambda terms: total(terms[:-1]))
 
 
 def dropped_edge(monkeypatch: pytest.MonkeyPatch) -> None:
-    edges = derivation._Graph._edges
+    edges = SymbolicGraph._edges
     monkeypatch.setattr(
-        derivation._Graph, "_edges", lambda self, node: [*dict(edges(self, node)).items()]
+        SymbolicGraph, "_edges", lambda self, *args: [*dict(edges(self, *args)).items()]
     )
 
 
@@ -480,8 +482,6 @@ def test_graphs_whose_data_was_changed_have_symbols_but_no_numbers() -> None:
         (lambda x: derive(x, []), InputError, "at least one"),
         (lambda x: derive(x, x, activation={"nope": "α"}), InputError, "nope"),
         (lambda x: derive(x, x, activation=3), OperandError, "3"),
-        (lambda x: explain(3.0, x), OperandError, "3.0"),
-        (lambda x: explain(x, 3.0), OperandError, "float"),
     ],
 )
 def test_refusals_name_the_culprit(call: Any, error: type[Exception], says: str) -> None:
@@ -600,69 +600,6 @@ def test_a_label_never_breaks_a_line() -> None:
     assert len(derive(labelled(x * 2, "y"), x).text.splitlines()) == 2
 
 
-# --- explain --------------------------------------------------------------------------------------
-
-
-def explained(capsys: pytest.CaptureFixture[str], node: Value, root: Value) -> str:
-    capsys.readouterr()
-    assert explain(node, root) is None  # type: ignore[func-returns-value]
-    return capsys.readouterr().out.rstrip("\n")
-
-
-def test_explain_sums_over_the_nodes_that_use_it(capsys: pytest.CaptureFixture[str]) -> None:
-    a, b, c = Value(2.0, "a"), Value(-3.0, "b"), Value(10.0, "c")
-    d, e = labelled(a * b, "d"), labelled(a + c, "e")
-    root = labelled(d * e, "L")
-    assert explained(capsys, a, root) == (
-        "∂L/∂a = ∂L/∂d · ∂d/∂a + ∂L/∂e · ∂e/∂a = ∂L/∂d · b + ∂L/∂e "
-        "= 12.0 · (-3.0) + (-6.0) · 1.0 = -42.0"
-    )
-    assert explained(capsys, d, root) == "∂L/∂d = e = 1.0 · 12.0 = 12.0"
-    assert a.grad == 0.0
-
-
-def test_explain_has_a_term_for_each_use(capsys: pytest.CaptureFixture[str]) -> None:
-    x = Value(3.0, "x")
-    v = labelled(x * x, "v")
-    root = labelled(v.exp(), "y")
-    out = explained(capsys, x, root)
-    assert "= ∂y/∂v · x + ∂y/∂v · x" in out
-    assert out.endswith(f"= {notation.numeral(6 * math.exp(9))}")
-
-
-def test_explain_elides_many_uses_and_breaks_long_lines(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    w = Value(0.5, "w")
-    root = Value(0.0)
-    for i in range(100):
-        root = root + labelled(w * float(i), f"z{i}")
-    lines = explained(capsys, w, labelled(root, "L")).splitlines()
-    assert lines[0].startswith("∂L/∂w = ∂L/∂z0 · ∂z0/∂w + ")
-    assert all(line.startswith("      = ") for line in lines[1:])
-    assert all("… 96 more …" in line for line in lines[:-1])
-    assert lines[-1] == "      = 4950.0"
-
-
-def test_explain_breaks_what_is_longer_than_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    w = Value(0.5, "weight")
-    root = Value(0.0)
-    for i in range(8):
-        root = root + labelled(w * float(i + 1), f"weighted_input_{i}")
-    lines = explained(capsys, w, labelled(root, "L")).splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[0].startswith("∂L/∂weight = ∂L/∂weighted_input_0 · ∂weighted_input_0/∂weight")
-    assert all(line.startswith(("           = ", "             + ")) for line in lines[1:])
-    assert lines[-1] == "           = 36.0"
-
-
-def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str]) -> None:
-    x, y = Value(1.0, "x"), Value(2.0, "y")
-    root = labelled(x * 2, "r")
-    assert explained(capsys, root, root) == "∂r/∂r = 1.0"
-    assert explained(capsys, y, root) == "∂r/∂y = 0.0: r does not depend on y"
-
-
 # --- LaTeX ----------------------------------------------------------------------------------------
 
 
@@ -722,6 +659,28 @@ def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
         assert set(re.findall(r"\\([A-Za-z]+)", latex)) <= allowed
         assert not re.search(r"[^\x00-\x7f]", latex)
         assert not re.search(r"\n\n|\$", latex.replace(r"\$", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "latex"),
+    [
+        (r"a\input{b}", r"\mathrm{a\backslash input\{b\}}"),
+        ("50%", r"\mathrm{50\%}"),
+        ("x^2 & y", r"\mathrm{x{\wedge}2\ \&\ y}"),
+        ("}{", r"\mathrm{\}\{}"),
+        ("made_up", r"\mathrm{made\_up}"),
+    ],
+)
+def test_the_name_of_an_operation_is_text_in_latex(name: str, latex: str) -> None:
+    made_up = Op(name, lambda x: x * x, lambda x, out: 2 * x)
+    try:
+        x = Value(2.0, "x")
+        y = labelled(made_up(x) * x.tanh(), "y")
+        assert f"{latex}\\left(x\\right)" in derive(y, x).latex
+        different = derive(y, x, activation="α").latex
+        assert rf"\alpha_{{{latex.replace(chr(92) + '_', '-')}}}" in different
+    finally:
+        del ops.TABLE[name]
 
 
 def test_a_page_of_derivations_compiles_with_pdflatex(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from micrograd_like import Value, losses, nn, tanh, topological_order
-from micrograd_like.views.stepping import Backward, player, steps
+from micrograd_like.views.pages import player
+from micrograd_like.views.stepping import Backward, steps
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

@@ -1,0 +1,48 @@
+"""What a command prints: whole lines, on streams that may be closed, full, or read by nobody."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+from ..words import printable
+
+
+def open_streams() -> None:
+    """Make stdout and stderr take any text, also where whoever started this closed them (`>&-`)."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may be unable to show a label
+            stream.reconfigure(errors="replace")
+
+
+def say(line: str) -> None:
+    """Print a line of progress; the work goes on when nobody reads it."""
+    try:
+        print(printable(line), flush=True)
+    except BrokenPipeError:
+        drop(sys.stdout)
+
+
+def refuse(message: str) -> int:
+    """Print the message in one line on stderr; returns the exit status."""
+    complain(f"micrograd-like: {printable(' '.join(message.split()))}")
+    return 2
+
+
+def complain(text: str) -> None:
+    """Print on stderr; where that is full or gone the exit status has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Whoever read it has gone (`| head`), or it is full: write no more there, nor at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

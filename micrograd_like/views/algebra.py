@@ -1,0 +1,661 @@
+"""Operations on names instead of numbers: how they are written, and how they simplify.
+
+An `Expression` is what the rows of the table make of names: applied to expressions, an op gives an
+expression, and so do its partials. Each row says how it is written, in a template; the parentheses
+follow from what stands beside a placeholder there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import reduce
+from typing import Any, Final, Literal
+
+from .. import ops
+from ..engine import Value
+from ..errors import DomainError, MicrogradError, OperandError
+from ..numerics import number
+from ..ops import Op
+from ..words import first_and_last
+from .names import binding_of, latex_name, latex_numeral, latex_text, numeral, superscript
+
+Style = Literal["text", "latex"]
+_Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
+
+_SUMS = (ops.add, ops.sub)
+_TIMES = (ops.mul, ops.damp)
+_RATIOS = (ops.div, ops.ieee_div)
+_POWERS = (ops.power, ops.ieee_pow)
+_PRODUCTS = (*_TIMES, *_RATIOS, *_POWERS)
+_ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
+_TINY = 2.0**-1022  # floats below it lose digits
+_FLAT = 40  # of a sum within a sum: longer ones stay as they are
+_SMALL = 12  # of an expression that is compared with others part by part
+
+
+class Expression:
+    """A name, a number, or a row of the table applied to expressions; immutable.
+
+    Constants simplify as it is made: 1·x is x, x + 0 is x, x·x is x², signs move outwards.
+    """
+
+    __slots__ = ("_key", "binding", "name", "name_in_latex", "number", "op", "operands", "size")
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        number: float | None = None,
+        op: Op | None = None,
+        operands: tuple[Expression, ...] = (),
+        latex: str = "",
+        binding: float = 0.0,
+    ) -> None:
+        self.name: Final = name
+        self.name_in_latex: Final = latex
+        self.binding: Final = binding  # how tightly a name does that does not look like one; see Op
+        self.number: Final = number
+        self.op: Final = op
+        self.operands: Final = operands
+        # How many names, numbers and functions it is written with.
+        self.size: Final[int] = sum([e.size for e in operands]) + (len(operands) < 2)
+        self._key: object = name or number
+
+    @staticmethod
+    def __apply_op__(op: Op, args: Sequence[Any]) -> Expression:
+        return _simplified(op, [_expression(arg) for arg in op.complete(tuple(args))])
+
+    # fmt: off
+    def __add__(self, other: Expression | float) -> Expression: return ops.add(self, other)
+    def __radd__(self, other: Expression | float) -> Expression: return ops.add(other, self)
+    def __sub__(self, other: Expression | float) -> Expression: return ops.sub(self, other)
+    def __rsub__(self, other: Expression | float) -> Expression: return ops.sub(other, self)
+    def __mul__(self, other: Expression | float) -> Expression: return ops.mul(self, other)
+    def __rmul__(self, other: Expression | float) -> Expression: return ops.mul(other, self)
+    def __truediv__(self, other: Expression | float) -> Expression: return ops.div(self, other)
+    def __rtruediv__(self, other: Expression | float) -> Expression: return ops.div(other, self)
+    def __pow__(self, other: Expression | float) -> Expression: return ops.power(self, other)
+    def __rpow__(self, other: Expression | float) -> Expression: return ops.power(other, self)
+    def __neg__(self) -> Expression: return ops.neg(self)
+    # fmt: on
+
+    def __bool__(self) -> bool:
+        raise OperandError(f"{self.text} is an expression: it has no truth value")
+
+    @property
+    def text(self) -> str:
+        return self.written("text")
+
+    @property
+    def latex(self) -> str:
+        return self.written("latex")
+
+    @property
+    def key(self) -> object:
+        """Equal for expressions that are alike, if they are small."""
+        if self._key is None:
+            small = self.size <= _SMALL
+            self._key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
+        return self._key
+
+    def written(
+        self,
+        style: Style,
+        *,
+        numbers: Mapping[str, float] | None = None,
+        spaced: bool = False,
+        most: int | None = None,
+    ) -> str:
+        """The expression as text or LaTeX. A shared sub-expression is written each time.
+
+        `numbers` stand in the place of names; `spaced` puts spaces around the dot of a product; of
+        a sum with more than `most` terms, or an op with more arguments, the first ones and the last
+        are written, and how many there are between them.
+        """
+        writer = _Writer(style, numbers or {}, spaced, most)
+        done: dict[int, _Written] = {}
+        for e in parts_first([self], writer.parts):
+            done[id(e)] = writer.write(e, done)
+        return done[id(self)][0]
+
+    def evaluate(
+        self, numbers: Mapping[str, float], extremes: list[Expression] | None = None
+    ) -> float:
+        """The value where names stand for `numbers`. A pole is infinite, as in a derivative.
+
+        `extremes` collects the sub-expressions that are not finite, or underflow: what contains
+        them may have another value if its factors are put in another order.
+        """
+        done: dict[int, float] = {}
+        for e in parts_first([self]):
+            if e.op is None:
+                done[id(e)] = numbers[e.name] if e.number is None else e.number
+                continue
+            xs = [done[id(part)] for part in e.operands]
+            try:
+                x = e.op.evaluate(xs)
+            except DomainError:
+                x = e.op.ieee(*xs)
+            if extremes is not None and not _is_tame(e.op, xs, x):
+                extremes.append(e)
+            done[id(e)] = x
+        return done[id(self)]
+
+    def __repr__(self) -> str:
+        return f"<Expression {self.text}>"
+
+
+def apply(op: Op, operands: Sequence[Expression]) -> Expression:
+    """`op` of the operands as it stands, not simplified."""
+    return Expression(op=op, operands=tuple(operands))
+
+
+def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
+    """The row's partials as expressions; None for one that is not written in the table's ops."""
+    result: list[Expression | None] = []
+    try:
+        if op.arity is None:
+            return [_expression(d) for d in op.partials[0](*operands, out)]
+    except Exception:  # a row of the user's may do anything with its arguments
+        return [None] * len(operands)
+    for partial in op.partials:
+        try:
+            result.append(_expression(partial(*operands, out)))
+        except Exception:
+            result.append(None)
+    return result
+
+
+def _expression(x: Any) -> Expression:
+    return x if isinstance(x, Expression) else Expression(number=number(x))
+
+
+def _chained(op: Op, parts: Iterable[Expression]) -> Expression:
+    return reduce(lambda x, y: apply(op, (x, y)), parts)
+
+
+def parts_first(
+    expressions: Iterable[Expression],
+    parts: Callable[[Expression], Iterable[Expression]] = lambda e: e.operands,
+) -> Iterator[Expression]:
+    """The expressions and what they consist of, each once, after its own `parts`.
+
+    It does not recur: an expression may be deeper than the stack.
+    """
+    done: set[int] = set()
+    stack = list(expressions)
+    while stack:
+        e = stack[-1]
+        missing = [part for part in parts(e) if id(part) not in done]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if id(e) not in done:
+            done.add(id(e))
+            yield e
+
+
+_ONE = Expression(number=1.0)
+_ZERO = Expression(number=0.0)
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def formula(
+    node: Value,
+    names: Mapping[Value, str | float],
+    *,
+    digits: int = 15,
+    spaced: bool = False,
+    most: int | None = None,
+) -> str:
+    """The node's operation on its operands, as text: a·b, tanh(v1), w·x + b. "" for a leaf.
+
+    `names` has the name of each operand, or the number that stands in its place. Numbers have so
+    many `digits`; `spaced` puts spaces around the dot of a product. A sum of more than `most`
+    products, or an operation with more arguments, is written with the first three and the last.
+
+    >>> a, b = Value(2.0), Value(-3.0)
+    >>> formula(a * b, {a: "a", b: "b"}), formula(a - 1.5, {a: a.data}, digits=4)
+    ('a·b', '2.0 - 1.5')
+    """
+
+    def spelled(operand: Value | float) -> _Written:
+        what = names[operand] if isinstance(operand, Value) else operand
+        if isinstance(what, str):
+            return what, binding_of(what)
+        return _written_number(what, "text", digits)
+
+    def few(texts: list[str]) -> list[str]:
+        return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
+
+    op, operands = node.op, node.operands
+    if op is None:
+        return ""
+    if op is ops.affine_row:
+        n = len(operands) // 2
+        pairs = zip(operands[:n], operands[n:-1], strict=True)
+        terms = few([write(ops.mul, list(map(spelled, pair)), spaced=spaced) for pair in pairs])
+        bias = operands[-1]
+        if isinstance(bias, Value) or bias or not terms:
+            terms.append(spelled(bias)[0])
+        return " + ".join(terms).replace(" + -", " - ")
+    written = list(map(spelled, operands))
+    if op.arity is None:
+        written = [(text, 9) for text in few([text for text, _ in written])]
+    return write(op, written, spaced=spaced)
+
+
+def write(
+    op: Op, operands: Sequence[_Written], style: Style = "text", *, spaced: bool = False
+) -> str:
+    """`op` written with the operands, each a text and how tightly it binds (see `Op.binding`).
+
+    >>> write(ops.mul, [("a", 9), ("-3.0", 3)]), write(ops.power, [("a + b", 1), ("2", 9)])
+    ('a·(-3.0)', '(a + b)²')
+    """
+    template = _template(op, style)
+    if spaced and style == "text":
+        template = template.replace("·", " · ")
+    if op.arity is None:
+        joined = ", ".join(text for text, _ in operands)
+        return _PLACEHOLDER.sub(lambda _: joined, template)
+    if op.arity == 2 and template != "@x - @y":
+        # A step H(x - y) is written as H(x) and H(-y) where the other is 0.
+        if operands[1][0] == "0":
+            template = template.replace("@x - @y", "@x")
+        elif operands[0][0] == "0":
+            template = template.replace("@x - @y", "-@y")
+    by_name = dict(zip(op.arguments, operands, strict=True))
+    pieces: list[str] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(template):
+        if match[1] not in by_name:
+            continue
+        text, binding = by_name[match[1]]
+        before, after = template[: match.start()].rstrip(), template[match.end() :].lstrip()
+        needed = max(_needed_after(before), _needed_before(after))
+        signed = text.startswith("-") and _needed_after(before) > 0
+        pieces.append(template[end : match.start()])
+        if style == "text" and before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text):
+            pieces[-1] = pieces[-1].rstrip("^")
+            pieces.append(superscript(text.removesuffix(".0")))
+        elif signed or binding < needed:
+            pieces.append(f"({text})" if style == "text" else rf"\left({text}\right)")
+        else:
+            pieces.append(text)
+        end = match.end()
+    return "".join(pieces) + template[end:]
+
+
+_PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
+
+
+def _template(op: Op, style: Style) -> str:
+    if style == "text":
+        return op.text
+    # \operatorname is among the macros that GitHub does not let through. What stands in it is the
+    # name of the row where its author has not said how it is written in LaTeX.
+    name = op.name.replace("_", r"\_")
+    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
+    return latex.replace(r"\operatorname", r"\mathrm")
+
+
+def _binding(op: Op, style: Style) -> float:
+    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
+    # a call: e^{x}.
+    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
+        return min(op.binding, 4)
+    if style == "text" and op.text.startswith("√"):
+        return 4
+    # As text a / b·c would be read in two ways.
+    return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
+
+
+def _needed_after(before: str) -> float:
+    """How tightly an operand must bind that follows `before` in a template, to go without ()."""
+    if not before or before[-1] in "([{|,>":
+        return 0
+    if before[-1] == "+":
+        return 1
+    if before[-1] == "-":
+        return 1.5 if before.rstrip("-") else 1.95
+    if before[-1] in "·t":  # ... \cdot
+        return 2
+    return 2.5 if before[-1] == "/" else 9
+
+
+def _needed_before(after: str) -> float:
+    """The same for what `after` follows."""
+    if not after or after[0] in ")]}|,>" or after.startswith(r"\right"):
+        return 0
+    if after[0] in "+-":
+        return 1
+    return 4.5 if after[0] in "^²" else 2
+
+
+def _written_number(x: float, style: Style, digits: int) -> _Written:
+    """The number; if it has 15 digits, as a fraction of small integers where it is one: 1 / 3."""
+    if digits == 15 and (fraction := _fraction(x)):
+        top, bottom = fraction
+        if style == "text":
+            return f"{top} / {bottom}", 1.95
+        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
+    if style == "text":
+        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    else:
+        text = latex_numeral(x, digits)
+    if text.startswith("-"):
+        return text, 3
+    return text, 2 if "cdot" in text else 4 if "^" in text else 9
+
+
+def _fraction(x: float) -> tuple[int, int] | None:
+    """Numerator and denominator of a number that is a fraction of small integers, but long.
+
+    1 / 3, and neither 0.25 nor π.
+    """
+    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
+        return None
+    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
+    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
+
+
+_GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
+
+
+class _Writer:
+    """How `Expression.written` writes one expression, when its parts have been written."""
+
+    def __init__(
+        self, style: Style, numbers: Mapping[str, float], spaced: bool, most: int | None
+    ) -> None:
+        self.style = style
+        self.numbers = numbers
+        self.spaced = spaced
+        self.most = math.inf if most is None else most
+
+    def parts(self, e: Expression) -> list[Expression]:
+        """What is written before it."""
+        return [term[1] for term in self._terms(e) if not isinstance(term, str)]
+
+    def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
+        """The operands, or the terms of a long sum, each with the op that joins it to the others.
+
+        Of too many these are the first three and the last, around how many are missing.
+        """
+        terms = [(e.op, part) for part in e.operands]
+        if e.op in _SUMS and e.size > self.most:
+            every: list[tuple[Op | None, Expression]] = []
+            while e.op in _SUMS:
+                every.append((e.op, e.operands[1]))
+                e = e.operands[0]
+            if len(every) >= self.most:
+                terms = [(ops.add, e), *reversed(every)]
+        return terms if len(terms) <= self.most else first_and_last(terms, _GAPS[self.style])
+
+    def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
+        """The expression, and how tightly it binds."""
+        if e.op is None:
+            return self._atom(e)
+        terms = self._terms(e)
+        parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
+        if e.op not in _SUMS:
+            return self._applied(e.op, parts)
+        written = parts[0]
+        for term, part in zip(terms[1:], parts[1:], strict=True):
+            op = ops.add if isinstance(term, str) or term[0] is None else term[0]
+            written = self._applied(op, [written, part])
+        return written
+
+    def _applied(self, op: Op, parts: list[_Written]) -> _Written:
+        return write(op, parts, self.style, spaced=self.spaced), _binding(op, self.style)
+
+    def _atom(self, e: Expression) -> _Written:
+        if e.number is not None:
+            return _written_number(e.number, self.style, 15)
+        if e.name in self.numbers:
+            return _written_number(self.numbers[e.name], self.style, 4)
+        text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
+        return text, e.binding or min(binding_of(e.name), 4 if "^" in text else 9)
+
+
+# --- simplification -------------------------------------------------------------------------------
+
+
+def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
+    """Whether the result is finite, and did not underflow."""
+    if out == 0.0:
+        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op in _TIMES)
+    return _TINY <= abs(out) < math.inf
+
+
+def _folded(op: Op, xs: Sequence[float]) -> float | None:
+    """The number that the op makes of numbers; None where it is better written out.
+
+    log(2) rather than 0.693147180559945, and log(-2) rather than NaN.
+    """
+    try:
+        out = op.evaluate(xs)
+    except MicrogradError:
+        return None
+    exact = abs(xs[-1]) == 1.0 or (op in _TIMES and abs(xs[0]) == 1.0)
+    if not _is_tame(op, xs, out) and not exact and all(map(math.isfinite, xs)):
+        return None
+    return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
+
+
+def _simplified(op: Op, operands: list[Expression]) -> Expression:
+    x, y = operands[0], operands[-1]
+    a, b = x.number, y.number
+    numbers = [e.number for e in operands if e.number is not None]
+    if len(numbers) == len(operands):
+        folded = _folded(op, numbers)
+        return apply(op, operands) if folded is None else Expression(number=folded)
+    if op is ops.affine_row:
+        return plain(op, operands)
+    if op is ops.add:
+        if a == 0.0 or b == 0.0:
+            return y if a == 0.0 else x
+        if x.key == y.key:
+            return _product(Expression(number=2.0), x)
+        if y.op is ops.neg or (b is not None and b < 0.0):
+            return x - -y
+    elif op is ops.sub:
+        if a == 0.0 or b == 0.0:
+            return -y if a == 0.0 else x
+        if y.op is ops.neg:
+            return x + -y
+    elif op is ops.neg:
+        if x.op is ops.neg:
+            return x.operands[0]
+        if x.op is ops.sub:
+            return x.operands[1] - x.operands[0]
+    elif op is ops.mul:
+        return _product(x, y)
+    elif op is ops.damp:
+        # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
+        if _is_constant(x) or b is not None:
+            return _product(x, y)
+        (c, bare), (d, other) = coefficient(x), coefficient(y)
+        if a is None and (c, d) != (1.0, 1.0):
+            return c * (d * ops.damp(bare, other))
+    elif op in _RATIOS:
+        if b == 1.0:
+            return x
+        if x.op is ops.neg or y.op is ops.neg:
+            return -(op(-x, y) if x.op is ops.neg else op(x, -y))
+    elif op in _POWERS:
+        if b == 1.0 or b == 0.0:
+            return x if b else _ONE
+    elif op is ops.pow_slope and b is not None:
+        return y * ops.ieee_pow(x, b - 1.0)
+    return apply(op, operands)
+
+
+def _is_constant(x: Expression) -> bool:
+    """Whether it is a finite number, written as one or as an operation on numbers: log(2)."""
+    if x.number is None and (x.op is None or any(e.number is None for e in x.operands)):
+        return False
+    return math.isfinite(x.evaluate({}))
+
+
+def coefficient(x: Expression) -> tuple[float, Expression]:
+    """`x` as a number times something that has neither a sign nor a number in front."""
+    factor = 1.0
+    if x.op is ops.neg:
+        factor, x = -1.0, x.operands[0]
+    if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
+        factor, x = factor * x.operands[0].number, x.operands[1]
+    return (factor, x) if x.number is None else (factor * x.number, _ONE)
+
+
+def _product(x: Expression, y: Expression) -> Expression:
+    """x·y with one number, in front, equal factors as powers, and one fraction at most."""
+    if x.number == 1.0 or y.number == 1.0:
+        return y if x.number == 1.0 else x
+    factor = 1.0
+    above: list[Expression] = []
+    below: list[Expression] = []
+    stack = [(y, above, below), (x, above, below)]
+    while stack:
+        e, same, other = stack.pop()
+        if e.op is ops.neg:
+            factor = -factor
+            stack.append((e.operands[0], same, other))
+        elif e.op is ops.mul:
+            stack += [(part, same, other) for part in reversed(e.operands)]
+        elif e.op in _RATIOS:
+            stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
+        elif e.number is None or (same is below and e.number == 0.0):
+            same.append(e)
+        else:
+            folded = _folded(ops.mul if same is above else ops.ieee_div, (factor, e.number))
+            if folded is None:
+                same.append(e)
+            else:
+                factor = folded
+    if factor == 0.0:
+        return _ZERO
+    if float(f"{factor:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
+        factor = math.copysign(1.0, factor)
+    top, bottom = _powers(above, below)
+    fraction = _fraction(abs(factor)) if top or bottom else None
+    if fraction:
+        factor = math.copysign(fraction[0], factor)
+        bottom.insert(0, Expression(number=float(fraction[1])))
+    if abs(factor) != 1.0 or not top:
+        top.insert(0, Expression(number=abs(factor)))
+    product = _chained(ops.mul, top)
+    if bottom:
+        product = apply(ops.ieee_div, (product, _chained(ops.mul, bottom)))
+    return -product if factor < 0.0 else product
+
+
+def _powers(
+    above: Iterable[Expression], below: Iterable[Expression]
+) -> tuple[list[Expression], list[Expression]]:
+    """The factors above and below a fraction bar, equal ones in one power."""
+    exponents: dict[object, float] = {}
+    bases: dict[object, Expression] = {}
+    for factors, sign in ((above, 1.0), (below, -1.0)):
+        for factor in factors:
+            base, exponent = factor, sign
+            if factor.op in _POWERS:
+                n = factor.operands[1].number
+                if n is not None and n > 0.0 and n.is_integer():
+                    base, exponent = factor.operands[0], sign * n
+            # Numbers are factors that would underflow in one.
+            key = base.key if base.number is None else ("number", len(bases))
+            bases.setdefault(key, base)
+            exponents[key] = exponents.get(key, 0.0) + exponent
+    result: tuple[list[Expression], list[Expression]] = ([], [])
+    for base, n in zip(bases.values(), exponents.values(), strict=True):
+        if n:
+            power = (base, Expression(number=abs(n)))
+            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.ieee_pow, power))
+    return result
+
+
+def total(terms: Sequence[Expression]) -> Expression:
+    """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
+    if len(terms) < 2:
+        return terms[0] if terms else _ZERO
+    counts: dict[object, float] = {}
+    found: dict[object, Expression] = {}
+    stack = [(1.0, term) for term in terms][::-1]
+    while stack:
+        count, term = stack.pop()
+        sign, bare = (-1.0, term.operands[0]) if term.op is ops.neg else (1.0, term)
+        if bare.op in _SUMS and bare.size <= _FLAT:
+            left, right = bare.operands
+            other = sign * count if bare.op is ops.add else -sign * count
+            stack += [(other, right), (sign * count, left)]
+            continue
+        factor, bare = coefficient(term)
+        found.setdefault(bare.key, bare)
+        counts[bare.key] = counts.get(bare.key, 0.0) + count * factor
+    products = [counts[key] * term for key, term in found.items()]
+    # b - a, rather than -a + b.
+    first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
+    return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
+
+
+# --- as it stands, but for numbers and signs ------------------------------------------------------
+
+
+def plain(op: Op, operands: Sequence[Expression]) -> Expression:
+    """The operation as it stands, but for x + 0, 1·x, x + -y and the like."""
+    if op is ops.affine_row:
+        n = len(operands) // 2
+        pairs = zip(operands[:n], operands[n:-1], strict=True)
+        return plain_sum([*(plain_product(w, x) for w, x in pairs), operands[-1]])
+    if op is ops.mul or op in _SUMS:
+        x, y = operands
+        unit = 1.0 if op is ops.mul else 0.0
+        if y.number == unit:
+            return x
+        if x.number == unit:
+            return -y if op is ops.sub else y
+    return _signed(op, *operands) if op in _SUMS else apply(op, operands)
+
+
+def plain_product(x: Expression, y: Expression) -> Expression:
+    """The product as it stands, but for numbers and signs."""
+    if any(e.number is not None or coefficient(e)[0] != 1.0 for e in (x, y)):
+        return x * y
+    factors = []
+    while y.op is ops.mul:  # a·(b·c) as a·b·c
+        y, last = y.operands
+        factors.append(last)
+    return _chained(ops.mul, [x, y, *reversed(factors)])
+
+
+def plain_sum(terms: Sequence[Expression]) -> Expression:
+    """The sum as it stands, but for signs, and for numbers, which are one."""
+    numbers = [term.number for term in terms if term.number is not None]
+    if len(numbers) > 1 or 0.0 in numbers:
+        first = next(i for i, term in enumerate(terms) if term.number is not None)
+        number = Expression(number=sum(numbers))
+        terms = [term for term in terms if term.number is None]
+        if number.number or not terms:
+            terms.insert(first, number)
+    return signed_sum(terms)
+
+
+def signed_sum(terms: Sequence[Expression]) -> Expression:
+    """The sum as it stands, but for signs: x - y for x + -y."""
+    return reduce(lambda x, y: _signed(ops.add, x, y), terms)
+
+
+def _signed(op: Op, x: Expression, y: Expression) -> Expression:
+    """The sum or difference: x - y for x + -y, and x + y for x - -y."""
+    if coefficient(y)[0] < 0.0:
+        op = ops.sub if op is ops.add else ops.add
+        y = -1.0 * y
+    return apply(op, (x, y))

@@ -1,0 +1,67 @@
+"""commands.py: a refusal is one line with exit status 2, whatever stdout can take."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from commandline import assert_refused
+
+BAD_OPTIONS = {
+    "no such data": (["train", "nothing"], "'nothing' is neither moons"),
+    "no such file": (["train", "nothing.csv"], "nothing.csv: No such file"),
+    "no data": (["train"], "DATA"),
+    "no such command": (["fly"], "fly"),
+    "no such option": (["train", "moons", "--fly"], "--fly"),
+    "epochs": (["train", "moons", "--epochs", "0"], "epochs"),
+    "epochs in words": (["train", "moons", "--epochs", "many"], "many"),
+    "batch size": (["train", "moons", "--batch-size", "-1"], "batch_size"),
+    "learning rate": (["train", "moons", "--lr", "-0.1"], "lr"),
+    "test fraction": (["train", "moons", "--test-fraction", "1"], "fraction"),
+    "hidden": (["train", "moons", "--hidden", "16,x"], "widths"),
+    "no hidden": (["train", "moons", "--hidden", "0"], "widths"),
+    "activation": (["train", "moons", "--activation", "magic"], "magic"),
+    "binary activation": (["train", "moons", "--activation", "add"], "more than one argument"),
+    "loss": (["train", "moons", "--loss", "magic"], "magic"),
+    "label": (["train", "moons", "--label", "x"], "--label is for CSV"),
+    "divergence": (["train", "moons", "--lr", "1e300", "--activation", "relu"], "epoch 1"),
+    "no model": (["predict", "nothing.json", "nothing.csv"], "nothing.json: No such file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_a_wrong_option_is_one_line_and_status_2_and_leaves_no_files(run, name):
+    argv, says = BAD_OPTIONS[name]
+    assert_refused(run(*argv), says, [])
+
+
+def test_python_m_micrograd_like_is_the_same_command(folder):
+    result = subprocess.run(
+        [sys.executable, "-m", "micrograd_like", "train", "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("micrograd-like: 'nothing' is neither")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["show", "train"])
+@pytest.mark.parametrize("stdout", ["ascii", "nobody reads"])
+def test_a_stdout_that_cannot_show_or_take_it_all_is_no_failure(command, stdout, folder):
+    argv = [] if command == "show" else ["train", "moons", "--epochs", "2", "--out", "here"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "micrograd_like", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    if stdout == "nobody reads":
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait()
+    else:
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert os.path.exists("here/model.json") == (command == "train")

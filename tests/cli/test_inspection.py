@@ -1,0 +1,287 @@
+"""inspection.py: eval, draw, step and derive, and errors that point at the place."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from commandline import assert_refused, files
+
+NEURON = ("tanh(w1*x1 + w2*x2 + b)", "w1=-3", "w2=1", "x1=2", "x2=0", "b=6.8813735870195432")
+
+
+def assert_refused_at(result, says, place):
+    """Three lines: the message, the expression, and a caret in the column of `place`."""
+    status, out, err = result
+    assert (status, out) == (2, "")
+    message, shown, caret = err.rstrip("\n").split("\n")
+    assert re.match(f"micrograd-like: .*{says}", message), err
+    assert shown[len(caret) - 1 :].startswith(place), err
+    assert caret.strip() == "^"
+    assert files() == []
+
+
+def test_eval_prints_every_node_and_ends_with_the_value(run):
+    status, out, err = run("eval", *NEURON)
+    assert (status, err) == (0, "")
+    header, *rows, last = out.splitlines()
+    assert header.split() == ["node", "formula", "value", "gradient"]
+    assert {len(row) for row in rows} == {len(header)}
+    cells = {row.split()[0]: row.split() for row in rows}
+    assert list(cells) == ["w1", "x1", "v1", "w2", "x2", "v2", "v3", "b", "v4", "v5"]
+    assert cells["v1"][1:3] == ["w1·x1", "-6.0"]
+    assert cells["v5"][1:2] == ["tanh(v4)"]
+    assert [float(cells[name][-1]) for name in ("w1", "w2", "x1", "x2", "b")] == pytest.approx(
+        [1.0, 0.0, -1.5, 0.5, 0.5]
+    )
+    assert last == f"value = {float(cells['v5'][2])!r}"
+
+
+def test_eval_of_numbers_alone_prints_the_value(run):
+    assert run("eval", "2+3") == (0, "value = 5.0\n", "")
+    assert json.loads(run("eval", "2+3", "--json")[1])["gradients"] == {}
+
+
+def test_eval_prints_strict_json(run):
+    status, out, err = run("eval", "--json", "exp(α) - 2*β", "α=1000", "β=0.5")
+    assert (status, err) == (0, "")
+    assert out.isascii()
+    report = json.loads(out, parse_constant=pytest.fail)
+    assert report["expression"] == "exp(α) - 2*β"
+    assert (report["value"], report["gradients"]) == ("inf", {"α": "inf", "β": -2.0})
+    assert [node["name"] for node in report["nodes"]] == ["α", "v1", "β", "v2", "v3"]
+    assert report["nodes"][2] == dict(
+        name="β", op=None, formula=None, value=0.5, gradient=-2.0, operands=[]
+    )
+    assert report["nodes"][3] == dict(
+        name="v2", op="mul", formula="2·β", value=1.0, gradient=-1.0, operands=[2.0, "β"]
+    )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-x*o", "x=3", "o=2"],
+        ["--", "-x*o", "x=3", "o=2"],
+        ["-o*x", "o=3", "x=2"],
+        ["-(o*x)", "--json", "o=3", "x=2"],
+        ["--json", "-x * o", "x=3", "o=2"],
+        ["-x*o", "x=3", "--json", "o=2"],
+        ["--json", "--", "-x*o", "x=3", "o=2"],
+        ["--2*-x*o/2", "x=3", "o=2"],
+    ],
+)
+def test_an_expression_may_begin_with_a_minus_and_options_may_stand_anywhere(run, argv):
+    status, out, err = run("eval", *argv)
+    assert (status, err) == (0, "")
+    value = json.loads(out)["value"] if "--json" in argv else float(out.split()[-1])
+    assert value == -6.0
+
+
+def test_an_expression_that_begins_like_an_option_is_not_computed_unless_it_follows_two_dashes(run):
+    _, out, err = run("eval", "-h*x", "h=3", "x=2")  # refused, or help, as the Python may be
+    assert "value =" not in out
+    assert "--help" in out + err
+    assert_refused_at(run("draw", "-o*x", "o=3", "x=2"), "not part of an expression", "=3")
+    assert run("eval", "--", "-h*x", "h=3", "x=2")[1].endswith("value = -6.0\n")
+    assert run("draw", "--", "-o*x", "o=3", "x=2")[1].startswith("<")
+    assert files() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "place"),
+    [
+        ("x ^ 2", r"use \*\* for powers", "^"),
+        ("x + * 2", "operand is missing", "* 2"),
+        ("2*tanhh(x)", "did you mean tanh", "tanhh"),
+        ("x - log(x - 5)", r"log is defined .*-3\.0", "log"),
+        ("α + 1/(x - x)", "div is defined", "/("),
+        ("9**9**9**9", "overflows", "**9**9"),
+        ("(" * 10_000 + "x" + ")" * 9_999, "never closed", "("),
+        ("__import__('os').system('true')", "not part", "'os'"),
+        ("x\n+1", "one line", "�"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "draw", "step"])
+def test_a_wrong_expression_has_a_caret_under_the_place(run, command, text, says, place):
+    variables = [f"{name}=2" for name in "αx" if name in text]
+    out = [] if command == "eval" else ["-o", "out.html"]
+    assert_refused_at(run(command, text, *variables, *out), says, place)
+
+
+def test_an_expression_may_be_nested_as_deeply_as_it_is_long(run):
+    parentheses = "(" * 49_000 + "x" + ")" * 49_000
+    assert run("eval", parentheses, "x=2")[1].endswith("value = 2.0\n")
+    signs = run("eval", "-" * 3_001 + "2*x", "x=2")[1].splitlines()
+    assert (len(signs), signs[-1]) == (4, "value = -4.0")
+    calls = "tanh(" * 3_000 + "x" + ")" * 3_000
+    for command, first in (("eval", "node"), ("step", "forward"), ("derive", "∂v3000/∂x = ")):
+        status, out, err = run(command, calls, "x=2")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1 if command == "derive" else 0].startswith(first)
+
+
+def test_of_a_long_expression_the_part_around_the_place_is_shown(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "x + " * 50 + "? + " + "x + " * 50
+    result = run("eval", text, "x=1")
+    assert_refused_at(result, "not part", "? +")
+    shown = result[2].splitlines()[1]
+    assert len(shown) == 40
+    assert shown.startswith("  …")
+    assert shown.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["w1*x + w2*x + b", "w1=1", "x=2"], "no value for w2, b: give w2=NUMBER b=NUMBER"),
+        (["x", "x=1", "y=2", "z=3"], "no y, z: it has only x"),
+        (["x", "x=1", "x=2"], "x is given twice"),
+        (["µ", "µ=1", "μ=2"], "μ is given twice"),
+        (["x", "x=one"], "'one' is not a number"),
+        (["x", "x="], "'' is not a number"),
+        (["x", "x=inf"], "x=inf: a finite number"),
+        (["x", "x=nan"], "x=nan: a finite number"),
+        (["x", "x=1e999"], "a finite number"),
+        (["x", "y"], "'y' is not name=NUMBER"),
+        (["x", "-x"], "'-x' is not name=NUMBER"),
+        (["x", "1=2"], "'1=2' is not name=NUMBER"),
+        (["x", "=2"], "'=2' is not name=NUMBER"),
+        (["x", "x=1", "--fly"], "unrecognized arguments: --fly"),
+        (["x", "x=1", "--", "--fly"], "'--fly' is not name=NUMBER"),
+        ([], "required: EXPRESSION "),
+    ],
+)
+def test_missing_unused_and_wrong_variables_are_named_in_one_line(run, argv, says):
+    assert_refused(run("eval", *argv), says, [])
+
+
+def test_draw_writes_a_picture_with_the_gradients_in_it(run):
+    status, out, err = run("draw", *NEURON, "-o", "neuron.svg")
+    assert (status, out, err) == (0, "wrote neuron.svg\n", "")
+    with open("neuron.svg", encoding="utf-8") as file:
+        svg = file.read()
+    assert "<svg" in svg
+    for word in ("w1", "x2", "tanh", "-1.5", "0.7071"):
+        assert word in svg
+    assert run("draw", *NEURON, "--direction", "TB")[1].startswith("<")
+    status, out, _ = run("draw", *NEURON, "--json", "--out", "neuron.dot")
+    assert json.loads(out)["written"] == "neuron.dot"
+    assert json.loads(out)["nodes"] == json.loads(run("eval", *NEURON, "--json")[1])["nodes"]
+    assert files() == ["neuron.dot", "neuron.svg"]
+    assert json.loads(run("draw", *NEURON, "--json")[1])["written"] is None
+
+
+def test_draw_without_a_file_prints_the_svg_alone(run):
+    status, out, err = run("draw", "α*x", "α=1", "x=2")
+    assert (status, err) == (0, "")
+    assert out.startswith(("<?xml", "<svg"))
+    assert out.endswith("</svg>\n")
+    assert "α" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["-o", "neuron.bmp"], "bmp"),
+        (["-o", "nowhere/neuron.dot"], "nowhere"),
+        (["-o"], "argument"),
+        (["--direction", "up"], "up"),
+    ],
+)
+def test_a_file_that_draw_cannot_write_is_one_line(run, argv, says):
+    assert_refused(run("draw", "x*x", "x=2", *argv), says, [])
+
+
+def test_step_prints_both_passes_or_writes_them_as_a_page(run):
+    status, out, err = run("step", "x*y", "x=2", "y=-3")
+    assert (status, err) == (0, "")
+    assert re.search(r"v1 = x·y = 2\.0 · \(-3\.0\) = -6\.0", out)
+    assert re.search(r"∂v1/∂x .*-3\.0", out)
+    assert run("step", "x*y", "x=2", "y=-3", "-o", "steps.html")[:2] == (0, "wrote steps.html\n")
+    with open("steps.html", encoding="utf-8") as file:
+        assert file.read().lower().startswith("<!doctype html>")
+    assert files() == ["steps.html"]
+
+
+def test_step_prints_its_events_as_strict_json(run):
+    status, out, err = run("step", "exp(x)", "x=1000", "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out, parse_constant=pytest.fail)
+    assert (report["value"], report["written"]) == ("inf", None)
+    assert [(s["phase"], s["name"], s["before"], s["after"]) for s in report["steps"]] == [
+        ("forward", "x", None, 1000.0),
+        ("forward", "v1", None, "inf"),
+        ("backward", "v1", 0.0, 1.0),
+        ("backward", "x", 0.0, "inf"),
+    ]
+    assert "exp(x)" in report["steps"][1]["formula"]
+
+
+@pytest.mark.parametrize("command", ["eval", "draw", "step", "derive"])
+def test_commands_on_expressions_survive_a_reader_who_has_gone(command, folder):
+    text = " + ".join(f"x*{i}" for i in range(60))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "micrograd_like", command, text, "x=1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    assert (process.wait(), err) == (0, b"")
+
+
+def test_derive_prints_the_derivation_in_symbols(run):
+    assert run("derive", "tanh(w1*x1 + w2*x2 + b)", "--wrt", "w1,w2") == (
+        0,
+        "v4 = w1 · x1 + w2 · x2 + b\n"
+        "v5 = tanh(v4)\n"
+        "δ4 = sech(v4)²\n"
+        "∂v5/∂w1 = δ4 · x1\n"
+        "∂v5/∂w2 = δ4 · x2\n",
+        "",
+    )
+    assert run("derive", "-x*2 + log(α)**2", "--wrt=α")[1].endswith("∂v5/∂α = 2 · v3 / α\n")
+    status, out, _ = run("derive", "x**2*y")
+    assert status == 0
+    assert out.splitlines()[-2:] == ["∂v2/∂x = 2 · y · x", "∂v2/∂y = v1"]
+
+
+def test_derive_puts_numbers_under_the_symbols_if_there_are_values(run):
+    status, out, err = run("derive", "tanh(w*x)", "w=-0.5", "x=2", "--wrt", "w")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2:] == [
+        "∂v2/∂w = sech(v1)² · x",
+        "∂v2/∂w = sech(-1.0)² · 2.0 = 0.8399",
+    ]
+
+
+def test_derive_writes_latex(run):
+    status, out, err = run("derive", "tanh(w1*x)", "--wrt", "w1", "--latex")
+    assert (status, err) == (0, "")
+    assert out.startswith("\\begin{aligned}\n")
+    assert out.endswith("&= \\mathrm{sech}\\left(v_{1}\\right)^{2} \\cdot x\n\\end{aligned}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["x*y", "--wrt", "z"], "'z' is not in the expression: it has x, y"),
+        (["x*y", "--wrt", "x,"], "'' is not in the expression"),
+        (["x*y", "--wrt"], "--wrt"),
+        (["2*3"], "no names"),
+        (["x*y", "x=1"], "y=NUMBER"),
+        (["log(x)", "x=-1"], "log is defined"),
+    ],
+)
+def test_derive_refuses_in_one_line(run, argv, says):
+    status, out, err = run("derive", *argv)
+    assert (status, out) == (2, "")
+    assert says in err.splitlines()[0]
+
+
+def test_no_argument_is_lost_after_an_option_with_a_value(run):
+    assert run("draw", "-o", "a.dot", "x*y", "x=2", "y=3")[:2] == (0, "wrote a.dot\n")
+    assert run("derive", "--wrt", "x", "x*y")[1].endswith("∂v1/∂x = y\n")

@@ -1,0 +1,277 @@
+"""learning.py: train, predict and the show: their files, and what they print."""
+
+import csv
+import itertools
+import json
+import os
+import re
+import sys
+
+import pytest
+from commandline import CSV, ROWS, assert_refused, files
+
+from micrograd_like import optim
+
+
+def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
+    pytest.importorskip("matplotlib")
+    status, out, err = run("train", "moons", "--epochs", "30", "--out", "here")
+    assert (status, err) == (0, "")
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"test accuracy \d+\.\d %", last)
+    assert float(last.split()[2]) > 85
+    names = ["boundary.png", "confusion.png", "history.csv", "loss.png", "model.json"]
+    assert files() == [os.path.join("here", name) for name in names]
+    for name in names:
+        if name.endswith("png"):
+            with open(os.path.join("here", name), "rb") as file:
+                assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open("here/history.csv", newline="", encoding="utf-8") as file:
+        history = list(csv.DictReader(file))
+    assert len(history) == 30
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "hinge", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
+)
+def test_every_loss_trains_and_its_model_predicts(run, loss):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    status, out, err = run("train", "data.csv", "--loss", loss, "--epochs", "80", "--hidden", "8",
+                           "--activation", "relu", "--lr", "0.03")  # fmt: skip
+    assert (status, err) == (0, "")
+    assert float(out.split()[-2]) >= 80.0
+    status, out, err = run("predict", "runs/data/model.json", "data.csv")
+    assert status == 0
+    table = list(csv.DictReader(out.splitlines()))
+    assert [int(row["row"]) for row in table] == list(range(2, len(ROWS) + 2))
+    right = sum(row["prediction"] == kind for row, (_, _, kind) in zip(table, ROWS, strict=True))
+    assert right / len(ROWS) > 0.85
+    assert err == f"accuracy {100 * right / len(ROWS):.1f} % of {len(ROWS)} labelled rows\n"
+
+
+def test_predict_finds_its_columns_by_name_and_needs_no_label(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "30", "--hidden", "8")
+    _, with_label, _ = run("predict", "runs/data/model.json", "data.csv")
+    with open("other.csv", "w", encoding="utf-8") as file:
+        file.write("note,y,x\n" + "".join(f"hello,{y},{x}\n" for x, y, _ in ROWS))
+    status, out, err = run("predict", "runs/data/model.json", "other.csv")
+    assert (status, out, err) == (0, with_label, "")
+
+
+def test_equal_seeds_write_equal_files(run):
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        run("train", "circles", "--epochs", "2", "--seed", seed, "--out", out)
+    models = [open(f"{out}/model.json", encoding="utf-8").read() for out in "abc"]
+    assert models[0] == models[1] != models[2]
+
+
+def test_without_matplotlib_training_says_which_extra_brings_the_pictures(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    status, out, err = run("train", "moons", "--epochs", "1", "--out", "here")
+    assert (status, err) == (0, "")
+    assert "micrograd_like[plots]" in out
+    assert files() == [os.path.join("here", "history.csv"), os.path.join("here", "model.json")]
+
+
+def test_without_a_command_it_trains_the_moons_and_says_what_to_try_next(run):
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    accuracies = [float(a) for a in re.findall(r"accuracy +(\d+\.\d) %", out)]
+    assert accuracies[-1] >= 98.0
+    assert "░" in out
+    assert "train digits" in out
+    assert files() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "empty"),
+        ("a,b\n1,x\n1\n", "row 3"),
+        ("a,b\n1,x\nfoo,y\n", "row 3, column 'a'"),
+        ("a,b\n,x\n1,y\n", "row 2, column 'a'"),
+        ("a,b\n1,x\n2,x\n", "column 'b'"),
+        ('a,b\n1,"x\ny"\nz,w\n', "row 4, column 'a'"),
+    ],
+)
+def test_a_wrong_csv_is_one_line_naming_row_and_column(run, content, says):
+    with open("data.csv", "w", encoding="utf-8", newline="") as file:
+        file.write(content)
+    assert_refused(run("train", "data.csv"), says, ["data.csv"])
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_the_work(run):
+    open("taken", "w", encoding="utf-8").close()
+    assert_refused(run("train", "moons", "--out", "taken"), "taken is a file", ["taken"])
+
+
+def test_a_loss_for_two_classes_refuses_more(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write("x,kind\n" + "1,a\n2,b\n3,c\n" * 4)
+    assert_refused(run("train", "data.csv", "--loss", "hinge"), "two classes", ["data.csv"])
+
+
+def test_predict_names_a_missing_column(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "1", "--out", "here")
+    with open("other.csv", "w", encoding="utf-8") as file:
+        file.write("x,z\n1,2\n")
+    result = run("predict", "here/model.json", "other.csv")
+    assert_refused(result, "no column 'y'", files())
+
+
+def test_digits_reach_95_percent(run):
+    pytest.importorskip("sklearn")
+    status, out, _ = run("train", "digits", "--epochs", "4", "--hidden", "24", "--out", "here")
+    assert status == 0
+    assert "64 features, 10 classes, 1438 examples to train on and 359 to test on" in out
+    assert float(out.split()[-2]) >= 95.0
+
+
+def test_predict_labels_rows_without_a_label_and_scores_the_others(run):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    run("train", "data.csv", "--epochs", "1", "--hidden", "2")
+    for blank, said in ((5, f" of {len(ROWS) - 5} labelled rows\n"), (len(ROWS), "")):
+        lines = CSV.splitlines()
+        lines[1 : blank + 1] = [line.rpartition(",")[0] + "," for line in lines[1 : blank + 1]]
+        with open("some.csv", "w", encoding="utf-8") as file:
+            file.write("\n".join(lines))
+        status, out, err = run("predict", "runs/data/model.json", "some.csv")
+        assert status == 0
+        assert out.count("\n") == len(ROWS) + 1
+        assert err.endswith(said) if said else err == ""
+
+
+def test_labels_and_columns_are_text_in_the_pictures_too(run):
+    pytest.importorskip("matplotlib")
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(
+            "$x_{,$y^^$,kind\n" + CSV.partition("\n")[2].replace("in", "_$\\frac{" + "日" * 99)
+        )
+    status, _out, err = run("train", "data.csv", "--epochs", "1", "--out", "here")
+    assert (status, err) == (0, "")
+    assert os.path.exists("here/boundary.png")
+
+
+def test_a_picture_of_an_earlier_run_does_not_stay(run):
+    pytest.importorskip("matplotlib")
+    for header, extra in (("x,y,kind", ""), ("x,y,z,kind", "1,")):
+        with open("data.csv", "w", encoding="utf-8") as file:
+            file.write(header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
+        assert run("train", "data.csv", "--epochs", "1", "--out", "here")[0] == 0
+        assert os.path.exists("here/boundary.png") == (not extra)
+
+
+# --- train --resume -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(run, monkeypatch):
+    """`train data.csv`, without pictures, which take longer than the training."""
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write(CSV)
+    return lambda *argv: run("train", "data.csv", "--hidden", "3", *argv)
+
+
+def written(folder):
+    return [open(f"{folder}/{name}", encoding="utf-8").read()
+            for name in ("model.json", "history.csv")]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_epochs_in_two_parts_write_what_they_write_in_one(train, engine):
+    if engine == "compiled":
+        pytest.importorskip("numpy")
+    assert train("--epochs", "5", "--engine", engine, "--out", "whole")[0] == 0
+    assert train("--epochs", "2", "--engine", engine, "--out", "parts")[0] == 0
+    assert written("parts") != written("whole")
+    status, out, err = train("--epochs", "5", "--engine", engine, "--out", "parts", "--resume")
+    assert (status, err) == (0, "")
+    assert written("parts") == written("whole")
+    assert train("--epochs", "5", "--engine", engine, "--out", "parts", "--resume")[1] == (
+        "".join(line for line in out.splitlines(True) if not line.startswith("epoch"))
+    )
+    assert written("parts") == written("whole")
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, monkeypatch):
+    train("--epochs", "4", "--out", "whole")
+    train("--epochs", "2", "--out", "two")
+    step, count = optim.Adam.step, itertools.count(1)
+
+    def cut(self):
+        step(self)
+        if next(count) == 5:  # of two an epoch
+            raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optim.Adam, "step", cut)
+        status, out, _ = train("--epochs", "4", "--out", "here")
+    if end is KeyboardInterrupt:
+        assert status == 0
+        assert "interrupted after 2 of 4 epochs" in out
+        accuracy = re.search("test accuracy .*", out)[0]
+        assert accuracy in train("--epochs", "2", "--out", "two", "--resume")[1]
+        assert written("here") == written("two")  # what it says is of the model that it wrote
+    assert files().count(os.path.join("here", "model.json")) == 1
+    assert not [name for name in files() if name.endswith(".tmp")]
+    assert written("two")[0] == open("here/model.json", encoding="utf-8").read()
+    train("--epochs", "4", "--out", "here", "--resume")
+    assert written("here") == written("whole")
+
+
+def test_an_interrupt_while_the_first_model_is_written_still_leaves_it(train, monkeypatch):
+    replace, calls = os.replace, []
+
+    def interrupted(*paths):
+        calls.append(paths)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    status, out, _ = train("--epochs", "3", "--out", "here")
+    assert status == 0
+    assert "interrupted after 1 of 3 epochs" in out
+    train("--epochs", "1", "--out", "one")
+    assert written("here") == written("one")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "nowhere"], "nowhere/model.json: No such file"),
+        (["--seed", "1"], "seed was 0, is 1"),
+        (["--hidden", "4"], r"widths was \[2, 3, 2\], is \[2, 4, 2\]"),
+        (["--activation", "relu"], "activation was 'tanh', is 'relu'"),
+        (["--lr", "0.02"], "lr was 0.01, is 0.02"),
+        (["--batch-size", "8"], "batch_size was 32, is 8"),
+        (["--epochs", "1"], "has 2 epochs"),
+        (["--test-fraction", "0.3"], "examples was 39, is 34"),
+        (["--loss", "hinge"], r"widths was \[2, 3, 2\], is \[2, 3, 1\]"),
+    ],
+)
+def test_resuming_something_else_is_refused_and_changes_no_file(train, options, says):
+    train("--epochs", "2", "--out", "here")
+    before, names = written("here"), files()
+    assert_refused(train("--out", "here", "--epochs", "4", "--resume", *options), says, names)
+    assert written("here") == before
+
+
+def test_resuming_a_file_of_a_model_alone_is_refused(train):
+    train("--epochs", "1", "--out", "here")
+    with open("here/model.json", encoding="utf-8") as file:
+        content = json.load(file)
+    del content["training"]
+    with open("here/model.json", "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    result = train("--out", "here", "--epochs", "4", "--resume")
+    assert_refused(result, "no training to go on from", files())
