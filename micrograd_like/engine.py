@@ -22,7 +22,7 @@ from .copying import Copies
 from .errors import DomainError, OperandError
 from .methods import Methods, check_constructor
 from .modes import innermost, open_blocks, silences, watches
-from .numerics import elementwise, has_axes, number, number_in
+from .numerics import number, number_in
 from .ops import Op
 
 
@@ -30,12 +30,11 @@ class Value(Methods["Value"], Copies["Value"]):
     """A scalar in a computation graph.
 
     `data` is its number, `grad` the gradient that `backward` left, `label` a name for people.
-    `op` is the operation that made it (None for a leaf), `parents` the Values it was made
-    from, in order and with repetition, and `local_grads` the derivative with respect to each,
-    recorded when the node was made. `operands` are the parents with the constants among them.
+    `op` is the operation that made it (None for a leaf), `parents` the Values it was made from, in
+    order and with repetition, `local_grads` the derivative with respect to each, recorded when the
+    node was made, and `operands` the parents with the constants, plain numbers, among them.
 
-    Plain numbers in an expression are constants. `==` and `hash` go by identity, `<` and its kin
-    compare data, `bool(v)` raises.
+    `==` and `hash` go by identity, `<` and its kin compare data, `bool(v)` raises.
 
     >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     >>> c = a * b + a**2
@@ -109,11 +108,6 @@ class Value(Methods["Value"], Copies["Value"]):
             return () if self._db is None else (self._db,)
         return (self._da,) if self._db is None else (self._da, self._db)
 
-    @property
-    def edges(self) -> tuple[tuple[Value, float], ...]:
-        """Each parent with the local derivative beside it."""
-        return tuple(zip(self.parents, self.local_grads, strict=True))
-
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
 
@@ -182,21 +176,12 @@ class Value(Methods["Value"], Copies["Value"]):
             return ops.power(self, c)
         return new_node(out, ops.power, self, c, ops.power.partials[0](x, c, out), None)
 
-    # fmt: off
-    def __rpow__(self, other: float) -> Value: return ops.power(other, self)
-    def __neg__(self) -> Value: return new_node(-self._data, ops.neg, self, None, -1.0, None)
-
-    def __lt__(self, other: Value | float) -> bool: return self._data < _datum(other)
-    def __le__(self, other: Value | float) -> bool: return self._data <= _datum(other)
-    def __gt__(self, other: Value | float) -> bool: return self._data > _datum(other)
-    def __ge__(self, other: Value | float) -> bool: return self._data >= _datum(other)
-    # fmt: on
+    def __neg__(self) -> Value:
+        return new_node(-self._data, ops.neg, self, None, -1.0, None)
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Value:
         """The node of `op` applied to Values and numbers, at least one of them a Value."""
-        if op.arity and any(map(has_axes, args)):
-            return elementwise(op, args)  # type: ignore[no-any-return]
         operands: list[Any] = [a if isinstance(a, Value) else number(a) for a in args]
         xs = numbers_of(operands)
         try:
@@ -314,10 +299,6 @@ def data_of(values: Iterable[Any]) -> list[float]:
 def numbers_of(operands: Iterable[Any]) -> list[float]:
     """The data of Values, and floats as they are."""
     return [x if x.__class__ is float else x._data for x in operands]
-
-
-def _datum(x: Any) -> float:
-    return x if x.__class__ is float else x._data if isinstance(x, Value) else number(x)
 
 
 def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Value]:

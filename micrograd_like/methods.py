@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
 from .errors import OperandError
+from .numerics import number
 from .ops import Op
 
 ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
@@ -49,7 +50,18 @@ class Methods(Generic[ValueT]):
     def __apply_unary__(self, op: Op) -> ValueT:
         raise NotImplementedError
 
+    @property
+    def edges(self: Any) -> tuple[tuple[ValueT, float], ...]:
+        """Each parent with the local derivative beside it."""
+        return tuple(zip(self.parents, self.local_grads, strict=True))
+
     # fmt: off
+    def __lt__(self, other: Any) -> bool: return bool(self.data < _datum(other))
+    def __le__(self, other: Any) -> bool: return bool(self.data <= _datum(other))
+    def __gt__(self, other: Any) -> bool: return bool(self.data > _datum(other))
+    def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
+
+    def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
     def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
     def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)
     def expm1(self) -> ValueT: return self.__apply_unary__(ops.expm1)
@@ -137,3 +149,7 @@ class Methods(Generic[ValueT]):
     def __repr__(self) -> str:
         label = f", label={self.label!r}" if self.label else ""
         return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
+
+
+def _datum(x: Any) -> float:
+    return x.data if isinstance(x, Methods) else number(x)

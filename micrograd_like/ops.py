@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from . import analytic, numerics
 from .errors import DomainError, InputError, MicrogradError
-from .numerics import INF, NAN, number
+from .numerics import INF, NAN, elementwise, has_axes, number
 
 
 class Operand(Protocol):
@@ -146,6 +146,8 @@ class Op:
         for arg in args:
             apply = getattr(arg, "__apply_op__", None)
             if apply is not None:
+                if self.arity and any(map(has_axes, args)):
+                    return elementwise(self, args)
                 return apply(self, args)
         return self.evaluate([number(arg) for arg in args])
 
