@@ -1,7 +1,8 @@
 """Numbers, and functions of floats that the math module lacks or refuses to answer.
 
 Each is accurate to a few ulp wherever its result is a normal float, with infinities and NaN where
-IEEE 754 has them. What is differentiable here is a row of `ops.py`.
+IEEE 754 has them. What is differentiable here is a row of `ops.py`. Compiled programs use most of
+these functions too, by their source: see `compiler/rows.py`.
 """
 
 from __future__ import annotations
@@ -159,12 +160,44 @@ def logsumexp(*xs: float) -> float:
     return largest + math.log1p(tail)
 
 
+def relu(x: float) -> float:
+    return 0.0 if x <= 0.0 else x
+
+
+def leaky_relu(x: float, slope: float) -> float:
+    return x if x > 0.0 else slope * x
+
+
+def elu(x: float, alpha: float) -> float:
+    return x if x > 0.0 else alpha * math.expm1(x)
+
+
 def normcdf(x: float) -> float:
     return 0.5 * math.erfc(x * -math.sqrt(0.5))
 
 
+def normpdf(x: float) -> float:
+    return math.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+
+
+def gelu(x: float) -> float:
+    return damp(x, normcdf(x))
+
+
+def gelu_slope(x: float) -> float:
+    return normcdf(x) + damp(x, normpdf(x))
+
+
+def silu(x: float) -> float:
+    return damp(x, sigmoid(x))
+
+
 def damp(x: float, w: float) -> float:
     return x * w if w else 0.0
+
+
+def one_minus_square(x: float) -> float:
+    return (1.0 - x) * (1.0 + x)
 
 
 def cosine(x: float, y: float) -> float:
@@ -172,9 +205,12 @@ def cosine(x: float, y: float) -> float:
     if h == 0.0:
         return 0.0
     if h == INF:
-        if x in (INF, -INF):
+        if math.isinf(x):
             return math.copysign(1.0, x) if math.isfinite(y) else NAN
-        return cosine(x * 0.25, y * 0.25) if math.isfinite(y) else 0.0 * x
+        if not math.isfinite(y):
+            return 0.0 * x
+        # Both are finite, and only their distance from the origin overflows.
+        return x * 0.25 / math.hypot(x * 0.25, y * 0.25)
     return x / h
 
 
@@ -192,6 +228,18 @@ def minimum(x: float, y: float) -> float:
 
 def sign(x: float) -> float:
     return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
+
+
+def step(x: float) -> float:
+    return 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN
+
+
+def greater(x: float, y: float) -> float:
+    return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN
+
+
+def where(condition: float, x: float, y: float) -> float:
+    return x if condition else y
 
 
 def affine(*operands: float) -> float:

@@ -350,26 +350,25 @@ softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x), kind="re
               array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)", numba="softplus(@x)",
               torch="Softplus(threshold=40.0)",  # PyTorch's own 20 cuts digits off
               analytic=analytic.softplus)
-relu = Op("relu", lambda x: x if x > 0.0 or x != x else 0.0, lambda x, out: step(x),
+relu = Op("relu", numerics.relu, lambda x, out: step(x),
           kink="relu'(0) = 0", kind="rectifier",
           array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)", numba="relu(@x)",
           torch="ReLU()", analytic=analytic.relu)
-leaky_relu = Op("leaky_relu", lambda x, slope: x if x > 0.0 else slope * x,
+leaky_relu = Op("leaky_relu", numerics.leaky_relu,
                 (lambda x, slope, out: where(step(x), 1.0, slope),
                  lambda x, slope, out: -relu(-x)),
                 defaults=(0.01,), kink="leaky_relu'(0) = the negative slope", kind="rectifier",
                 array="leaky_relu(@x, @slope)", numba="leaky_relu(@x, @slope)",
                 torch="LeakyReLU(0.01)", analytic=analytic.leaky_relu)
-elu = Op("elu", lambda x, alpha: x if x > 0.0 else alpha * math.expm1(x),
+elu = Op("elu", numerics.elu,
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
          defaults=(1.0,), kink="elu'(0) = alpha", kind="rectifier",
          array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch="ELU(1.0)",
          analytic=analytic.elu)
-gelu = Op("gelu", lambda x: numerics.damp(x, numerics.normcdf(x)), lambda x, out: gelu_slope(x),
-          kind="rectifier",
+gelu = Op("gelu", numerics.gelu, lambda x, out: gelu_slope(x), kind="rectifier",
           array="gelu(@x)", numba="gelu(@x)", torch="GELU()", analytic=analytic.gelu)
-silu = Op("silu", lambda x: numerics.damp(x, numerics.sigmoid(x)),
+silu = Op("silu", numerics.silu,
           lambda x, out: sigmoid(x) + damp(x, _square(0.5 * sech(0.5 * x))), kind="rectifier",
           array="silu(@x)", numba="silu(@x)", torch="SiLU()", analytic=analytic.silu)
 erf = Op("erf", math.erf, lambda x, out: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),
@@ -459,12 +458,12 @@ damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where 
               array="damp(@x, @w)", numba="damp(@x, @w)", analytic=operator.mul)
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
               array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
-gelu_slope: Op = Op("gelu_slope", lambda x: numerics.normcdf(x) + numerics.damp(x, _normpdf(x)),
+gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
                     lambda x, out: damp(_two_minus_square(x), _normpdf(x)),
                     text="Φ(@x) + @x·φ(@x)", binding=1, kind="internal",
                     latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)",
                     array="gelu_slope(@x)", numba="gelu_slope(@x)", analytic=analytic.gelu_slope)
-one_minus_square: Op = Op("one_minus_square", lambda x: (1.0 - x) * (1.0 + x),
+one_minus_square: Op = Op("one_minus_square", numerics.one_minus_square,
                           lambda x, out: -2.0 * x, kind="internal",
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",
                           array="one_minus_square(@x)", numba="one_minus_square(@x)",
@@ -481,19 +480,19 @@ inversion: Op = Op("inversion", numerics.inversion,  # x / (x² + y²), the real
                    text="@x / (@x² + @y²)", latex=r"\frac{@x}{@x^2 + @y^2}", binding=2,
                    kind="internal", array="inversion(@x, @y)", numba="inversion(@x, @y)",
                    analytic=analytic.inversion)
-step: Op = Op("step", lambda x: 1.0 if x > 0.0 else 0.0 if x <= 0.0 else NAN, lambda x, out: 0.0,
+step: Op = Op("step", numerics.step, lambda x, out: 0.0,
               text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0",
               kind="internal", array="xp.heaviside(@x, 0.0)", jax="step(@x)", numba="step(@x)",
               analytic=analytic.step)
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
               array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
-greater: Op = Op("greater", lambda x, y: 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN,
+greater: Op = Op("greater", numerics.greater,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),
                  text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie",
                  kind="internal", array="greater(@x, @y)", numba="greater(@x, @y)",
                  analytic=analytic.greater)
-where: Op = Op("where", lambda condition, x, y: x if condition else y,
+where: Op = Op("where", numerics.where,
                (lambda condition, x, y, out: 0.0,
                 lambda condition, x, y, out: condition,
                 lambda condition, x, y, out: where(condition, 0.0, 1.0)),

@@ -3,7 +3,7 @@
     pip install mutmut==3.8.1
     python tests/mutation.py ops engine
     python tests/mutation.py --sample 300 nn optim
-    python tests/mutation.py --sample 300 --under 0.6 lifting/tape lifting/lift
+    python tests/mutation.py --sample 300 --under 0.6 compiler/tape compiler/lift
 
 The operators are mutmut's. Its own runner takes only the bodies of undecorated functions, and the
 table of operations is lambdas and arguments at the level of a module; so every expression is taken
@@ -12,8 +12,8 @@ zip or the words of a `raise` alone (what these interpolate does count), and tho
 Python.
 
 A mutant is written into a copy of the tree and tested in a fork of this process, which has
-imported the packages that the tests need: first against the test file that mirrors its module and
-the module's doctests, then against others that use it. The last killers come first, then the fast
+imported the packages that the tests need: first against the test file that mirrors its module (or
+its room's) and the module's doctests, then against others that use it. The last killers come first, then the fast
 tests. Needs `os.fork`. tests/mutation.md has figures, and why what survives does.
 """
 
@@ -48,18 +48,18 @@ from mutmut.mutation.file_mutation import NEVER_MUTATE_FUNCTION_CALLS
 from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parent.parent
-MIRROR = {
-    "lifting/step": "step",
-    "lifting/loops": "loops",
-    "lifting/rows": "loops",
-    "lifting/xla": "xla",
-}
+# Tests beside those that mirror a module: by module or by room, as paths below tests/.
 OTHERS = {
-    "ops": "readme engine derivation transforms expressions losses lifting loops",
-    "engine": "ops transforms derivation stepping nn state expressions step anomaly",
-    "nn": "optim state step training losses cli",
-    "optim": "nn training step state cli",
-    "lifting": "lifting step loops xla",
+    "ops": "test_readme.py test_engine.py test_gradients.py test_losses.py views cli compiler",
+    "engine": "test_ops.py test_gradients.py test_nn.py test_state.py views checks compiler",
+    "gradients": "test_ops.py test_engine.py views checks compiler",
+    "nn": "test_optim.py test_state.py test_losses.py compiler training cli",
+    "optim": "test_nn.py test_state.py compiler training cli",
+    "views": "views test_documents.py",
+    "checks": "checks",
+    "compiler": "compiler",
+    "training": "training cli",
+    "cli": "cli",
 }
 OPTIONS = [
     "-x",
@@ -251,7 +251,7 @@ def examine(name: str, stages: dict[str, Tests], arguments: argparse.Namespace) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="+", help="such as ops or lifting/tape")
+    parser.add_argument("modules", nargs="+", help="such as ops or compiler/tape")
     parser.add_argument(
         "--sample", type=int, help="so many mutants of each module, drawn at random"
     )
@@ -280,18 +280,13 @@ def main() -> None:
         os.environ["MICROGRAD_LIKE_CACHE"] = str(Path(directory) / "cache")
         known: dict[tuple[str, ...], Tests] = {}
         for name in arguments.modules:
-            room, _, _ = name.partition("/")
-            mirror = MIRROR.get(name, room)
-            own = (
-                f"tests/test_{mirror}.py",
-                f"micrograd_like/{room if '/' in name else f'{name}.py'}",
-            )
+            room, _, leaf = name.rpartition("/")
+            mirror = Path("tests", room, f"test_{leaf}.py")
+            own = (str(mirror if mirror.exists() else mirror.parent), f"micrograd_like/{name}.py")
             stages = {"its own tests": own}
             if not arguments.own:
-                others = [
-                    f"tests/test_{other}.py" for other in OTHERS[room].split() if other != mirror
-                ]
-                stages["others"] = tuple(others)
+                others = [f"tests/{other}" for other in OTHERS.get(room or leaf, "").split()]
+                stages["others"] = tuple(others) or own
             for files in stages.values():
                 if files not in known:
                     sys.dont_write_bytecode = False

@@ -592,3 +592,9 @@ def check_gradient(root: Value, inputs: Sequence[Value], want: Sequence[float]) 
     for i, (got, true) in enumerate(zip(grad(root, inputs), want, strict=True)):
         allowed = 1e-9 * (1.0 + size[inputs[i]])
         assert abs(got - true) <= allowed, f"d/dx{i} is {got!r}, not {true!r} ± {allowed:.2g}"
+
+
+def labelled(value: Value, label: str) -> Value:
+    """The node itself, with that label."""
+    value.label = label
+    return value

@@ -30,7 +30,7 @@ def row(made_up: type[Op]) -> Op:
         mish_like,
         lambda x, out: (1.0 + (1.0 + 2.0 * x) * exp(-2.0 * x)) / (1.0 + exp(-2.0 * x)) ** 2.0,
         text="swash⟨@x⟩",
-        latex=r"\mathrm{swash}\langle@x\rangle",
+        latex=r"\mathrm{swash}\langle{@x}\rangle",
         kind="rectifier",
         array="@x / (1.0 + xp.exp(-2.0 * @x))",
         numba="(@x) / (1.0 + math.exp(-2.0 * (@x)))",
@@ -72,13 +72,15 @@ def test_it_is_seen(row: Op) -> None:
     assert "swash" in player(y).html
     derivation = derive(y, [x])
     assert "swash⟨x⟩" in derivation.text
-    assert r"\mathrm{swash}\langle x\rangle" in derivation.latex
+    assert r"\mathrm{swash}\langle{x}\rangle" in derivation.latex
 
 
 def test_it_is_explained(row: Op, capsys: pytest.CaptureFixture[str]) -> None:
     x = Value(X, label="x")
-    explain(x, row(x) * 2.0)
-    assert "swash⟨x⟩" in capsys.readouterr().out
+    y = row(x)
+    y.label = "y"
+    explain(x, y * y)
+    assert f"{SLOPE:.4g}" in capsys.readouterr().out
 
 
 def test_it_is_checked_by_its_complex_form(row: Op, made_up: type[Op]) -> None:
@@ -105,8 +107,9 @@ def test_it_compiles_in_the_words_that_it_has_for_each_target(row: Op, backend: 
     for x in xs[1:]:
         root = root + row(x)
     program = compile_graph(root, xs, xs, backend=backend)
-    words = {"numpy": "np.exp(-2.0 *", "jax": "jnp.exp(-2.0 *", "numba": "math.exp(-2.0 *"}
+    words = {"numpy": "np.exp(", "jax": "jnp.exp(", "numba": "math.exp("}
     assert words.get(backend, "swash") in program.source
+    assert ("swash" in program.source) == (backend == "python")
     points = [0.3 * i - 1.0 for i in range(8)]
     value, gradient = program(points)
     assert math.isclose(value, math.fsum(map(mish_like, points)), rel_tol=1e-12)
@@ -144,6 +147,8 @@ def test_no_other_file_knows_an_operation_by_its_name(name: str) -> None:
         and node.value.id == "ops"
         and isinstance(getattr(ops, node.attr, None), Op)
     }
+    if name == "cli.expressions":  # max and min, by the names that the package exports
+        named -= {"maximum", "minimum"}
     assert named - ARITHMETIC == set()
     source = (Path(ops.__file__).parent / f"{name.replace('.', '/')}.py").read_text("utf-8")
     for known in ops.BUILTIN - ARITHMETIC - {"abs", "max", "min", "pow", "affine"}:

@@ -294,7 +294,7 @@ def test_the_template_for_compiled_python_computes_what_the_row_computes(name: s
             source = written(row.numba, xs=f"[{', '.join(names)}]")
         else:
             source = written(row.numba, **dict(zip(row.arguments, names, strict=True)))
-        value = eval(source, {**vars(rows), "math": math}, dict(zip(names, xs, strict=True)))
+        value = eval(source, {**rows.FUNCTIONS, "math": math}, dict(zip(names, xs, strict=True)))
         assert math.isclose(value, row(*xs), rel_tol=2.0**-50)
 
 

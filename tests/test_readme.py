@@ -47,8 +47,11 @@ def test_the_table_of_conventions_is_that_of_the_rows():
 
 
 def test_the_files_that_the_readme_names_exist():
-    for name in re.findall(r"`((?:micrograd_like/|tests/)[\w/]+\.py)`", README):
+    contributing = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:micrograd_like/|tests/)[\w/]+\.py)\b", README + contributing):
         assert (ROOT / name).is_file(), name
+    for name in re.findall(r"`((?:views|compiler|training|checks|cli)/[\w/]+\.py)\b", contributing):
+        assert (ROOT / "micrograd_like" / name).is_file() or "NAME" in name, name
     for name in re.findall(r"\]\(([\w/.-]+)\)", README):
         assert (ROOT / name).is_file(), name
 

@@ -1,9 +1,23 @@
 """From scalars to matrices: `compile` lifts a graph of Values into a program on arrays.
 
-Three steps, each in a room of its own: `tape.py` (graph to simplified assignments), `lift.py`
-(assignments to operations on arrays), `emit.py` (operations to NumPy source; `straight.py` writes
-the tape itself, as Python). `program.py` has what users hold, and
-`step.py` training steps: one example traced, batches computed.
+Three steps, each alone in its files and testable alone. Read them in this order:
+
+1. `tape.py`: the graph, value and gradient, becomes a list of simplified assignments.
+2. `form.py` declares the lifted form (arrays, views, terms, statements), and `lift.py` makes it:
+   assignments that compute alike become one operation on arrays. `names.py` says what arrays are
+   called.
+3. One printer for each target walks the form: `numpy_source.py`, `jax_source.py` and `loops.py`
+   (loops that Numba compiles); `straight.py` prints the tape, as Python. The first two build the
+   trees of `expressions.py`, which `equations.py` writes as LaTeX; the others write sums with
+   `terms.py`. `arrays.py` and `rows.py` are the functions that the sources call, on arrays and on
+   floats.
+
+The loops are planned before they are printed: `nests.py` says which statements share a loop nest
+and what is stored, and `strides.py` how views move along the loops.
+
+What users hold is in `program.py`, and in `step.py` for training steps (one example traced, batches
+computed). `execution.py` runs sources over NumPy, `native.py` has loops compiled by Numba and kept
+on disk, and `xla.py` runs sources over JAX, on devices and in processes.
 """
 
 from .program import Program, Report, compile  # noqa: A004

@@ -1,8 +1,9 @@
-"""Rows of the table as functions of arrays, where libraries of arrays have none of their own.
+"""Operations as functions of arrays, where libraries of arrays have none of their own.
 
-They give what the rows give, NaN and infinities included, without the refusals. Each takes the
-library's namespace first (`xp`: NumPy, or jax.numpy), and is written so that JAX, which
-differentiates them itself where it is asked to, finds the table's derivatives at the kinks.
+The templates of `ops.py` (`Op.array`, `Op.jax`) call them by their names. They give what the table
+gives, NaN and infinities included, without the refusals. Each takes the library's namespace first
+(`xp`: NumPy, or jax.numpy), and is written so that JAX, which differentiates them itself where it
+is asked to, finds the table's derivatives at the kinks.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..ops import Op
-from .straight import unrefusing
+from .rows import unrefusing
 
 
-def logsumexp(xp: Any, x: Any) -> Any:
-    """The logarithm of Σ exp over the last axis, as `numerics.logsumexp` does it."""
+def logsumexp(xp: Any, *xs: Any) -> Any:
+    """Log Σ exp as `numerics.logsumexp` does it: of one array, over its last axis."""
+    x = xs[0] if len(xs) == 1 else xp.stack(xp.broadcast_arrays(*xs), -1)
     if xp is not np:
         from jax.nn import logsumexp as known
 
@@ -30,10 +31,6 @@ def logsumexp(xp: Any, x: Any) -> Any:
     if flat @ flat < np.inf:  # finite, as it nearly always is: four times faster than isfinite
         return result
     return np.where(np.isinf(largest), largest, result)[()]
-
-
-def logsumexp_of(xp: Any, *xs: Any) -> Any:
-    return logsumexp(xp, xp.stack(xp.broadcast_arrays(*xs), -1))
 
 
 def sigmoid(xp: Any, x: Any) -> Any:
@@ -79,12 +76,26 @@ def pow_slope(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(y == 0.0, 0.0, y * power(xp, x, y - 1.0))
 
 
+# NumPy has no error function; called element by element, math's are a tenth as fast as tanh.
+_erf = np.frompyfunc(math.erf, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
 def erf(xp: Any, x: Any) -> Any:
-    return _special(xp).erf(x)
+    if xp is not np:
+        from jax.scipy.special import erf as known
+
+        return known(x)
+    return np.asarray(_erf(x), dtype=float)
 
 
 def normcdf(xp: Any, x: Any) -> Any:
-    return 0.5 * _special(xp).erfc(x * -math.sqrt(0.5))
+    x = x * -math.sqrt(0.5)
+    if xp is not np:
+        from jax.scipy.special import erfc as known
+
+        return 0.5 * known(x)
+    return 0.5 * np.asarray(_erfc(x), dtype=float)
 
 
 def normpdf(xp: Any, x: Any) -> Any:
@@ -116,61 +127,50 @@ def inversion(xp: Any, x: Any, y: Any) -> Any:
     return xp.divide(cosine(xp, x, y), xp.hypot(x, y))
 
 
-class _ByElement:
-    # NumPy has no error function; called element by element, math's are a tenth as fast as tanh.
-    _erf = np.frompyfunc(math.erf, 1, 1)
-    _erfc = np.frompyfunc(math.erfc, 1, 1)
-
-    @classmethod
-    def erf(cls, x: Any) -> Any:
-        return np.asarray(cls._erf(x), dtype=float)
-
-    @classmethod
-    def erfc(cls, x: Any) -> Any:
-        return np.asarray(cls._erfc(x), dtype=float)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, pow_slope,
+        erf, gelu, gelu_slope, one_minus_square, cosine, inversion,
+    )
+}  # fmt: skip
 
 
-def _special(xp: Any) -> Any:
-    if xp is np:
-        return _ByElement
-    from jax.scipy import special
+def function(op: Op, template: str, library: str) -> Callable[..., Any]:
+    """The operation over a library, "np" or "jnp": the one above that its template calls.
 
-    return special
-
-
-FUNCTIONS: dict[Op, Callable[..., Any]] = {
-    ops.absolute: lambda xp, x: xp.abs(x),
-    ops.erf: erf,
-    ops.gelu: gelu,
-    ops.gelu_slope: gelu_slope,
-    ops.one_minus_square: one_minus_square,
-    ops.sigmoid: sigmoid,
-    ops.silu: silu,
-    ops.leaky_relu: leaky_relu,
-    ops.elu: elu,
-    ops.damp: damp,
-    ops.mul: lambda xp, x, y: xp.multiply(x, y),
-    ops.div: lambda xp, x, y: xp.divide(x, y),
-    ops.ieee_div: lambda xp, x, y: xp.divide(x, y),
-    ops.power: power,
-    ops.ieee_pow: power,
-    ops.pow_slope: pow_slope,
-    ops.step: step,
-    ops.where: where,
-    ops.greater: greater,
-    ops.logsumexp: logsumexp_of,
-    ops.cosine: cosine,
-    ops.inversion: inversion,
-}
-
-
-def function(op: Op, xp: Any) -> Callable[..., Any] | None:
-    """The row on arrays of a library; None if it is not known there, as a row of the user's."""
-    known = FUNCTIONS.get(op)
-    return None if known is None else lambda *xs: known(xp, *xs)[()]
+    Other operations, as those of the user's, are applied element by element.
+    """
+    known = FUNCTIONS.get(template.partition("(")[0])
+    if known is None:
+        return elementwise(op) if library == "np" else _called_back(elementwise(op))
+    xp: Any = np
+    if library != "np":
+        import jax.numpy as xp
+    return lambda *xs: known(xp, *xs)[()]
 
 
 def elementwise(op: Op) -> Callable[..., Any]:
-    """Any row over NumPy, one element at a time."""
+    """Any operation over NumPy, one element at a time."""
     vectorised = np.vectorize(unrefusing(op), otypes=[float])
     return lambda *xs: vectorised(*xs)[()]
+
+
+def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
+    """A row of the user's, computed by Python in the midst of XLA's program.
+
+    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def function(*xs: Any) -> Any:
+        xs = tuple(jnp.broadcast_arrays(*xs))
+        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
+
+        def computed(*xs: Any) -> Any:
+            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
+
+        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
+
+    return function

@@ -1,6 +1,6 @@
-"""A program's source as LaTeX, one equation a statement: Z_1 = X W_1^T + b_1.
+"""A program as LaTeX, one equation a statement: Z_1 = X W_1^T + b_1.
 
-The source is Python's; its syntax tree is written the way the documents on backpropagation write:
+The expressions that the printers make are written the way the documents on backpropagation write:
 a product of matrices without a sign, elementwise products with ⊙, masks as indicators.
 """
 
@@ -8,44 +8,54 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 
 from ..views.names import latex_numeral
+from . import expressions as ex
+from .expressions import Assignment, Expression
+from .tape import Sum, Tape, word
 
 _FUNCTIONS = {
     "tanh": r"\tanh", "exp": r"\exp", "log": r"\ln", "sin": r"\sin", "cos": r"\cos",
     "tan": r"\tan", "sinh": r"\sinh", "cosh": r"\cosh", "arctan": r"\arctan",
-    "arcsin": r"\arcsin", "arccos": r"\arccos", "minimum": r"\min", "sigmoid_": r"\sigma",
+    "arcsin": r"\arcsin", "arccos": r"\arccos", "minimum": r"\min", "sigmoid": r"\sigma",
 }  # fmt: skip
 _SYMBOLS = {"values": r"\theta", "gradient": r"\nabla_{\theta}"}
-_SKIPPED = {"reshape", "ravel"}
 
 
-def equations(source: str) -> str:
+def equations(assignments: Sequence[Assignment]) -> str:
     """An `aligned` environment: what the program computes, without its copying in and out."""
-    (function,) = ast.parse(source).body
-    assert isinstance(function, ast.FunctionDef)
-    lines = []
-    for statement in function.body:
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            continue
-        if _is_copy(statement.value):
-            continue
-        left, (right, _) = _name(statement.targets[0].id), _written(statement.value)
-        lines.append(f"{left} &= {right}")
-    rows = " \\\\\n".join(lines)
+    rows = " \\\\\n".join(
+        f"{_written(each.target)} &= {_written(each.value)}"
+        for each in assignments
+        if not each.moves
+    )
     return f"\\begin{{aligned}}\n{rows}\n\\end{{aligned}}"
 
 
-def _is_copy(value: ast.expr) -> bool:
-    """Whether it only takes numbers out of an argument, or makes room for results."""
-    names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
-    match value:
-        case ast.Dict():
-            return True
-        case ast.Call(func=ast.Attribute(attr="empty" | "ones" | "hstack" | "column_stack")):
-            return True
-    arithmetic = any(isinstance(node, ast.BinOp) for node in ast.walk(value))
-    return not arithmetic and bool(names & {"values", "examples"})
+def of_tape(tape: Tape, names: Sequence[str]) -> str:
+    """The assignments of the tape, over single numbers; `names` are those of the inputs."""
+    every = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
+
+    def operand(x: int | float) -> Expression:
+        return ex.name(every[x]) if isinstance(x, int) else ex.number(x)
+
+    def scaled(c: float, *numbers: int) -> Expression:
+        product = ex.product(*[ex.number(abs(c))] * (abs(c) != 1.0), *map(operand, numbers))
+        return ex.minus(product) if c < 0.0 else product
+
+    lines = []
+    for name, assignment in zip(every[tape.inputs :], tape.assignments, strict=True):
+        if isinstance(assignment, Sum):
+            terms = [scaled(c, a) for a, c in assignment.linear.items()]
+            terms += [scaled(c, *pair) for pair, c in assignment.products.items()]
+            if assignment.constant != 0.0 or not terms:
+                terms.append(operand(assignment.constant))
+            value = ex.total(terms)
+        else:
+            value = ex.call(word(assignment.op.name), *map(operand, assignment.args))
+        lines.append(Assignment(ex.name(name), value))
+    return equations(lines)
 
 
 def _name(name: str) -> str:
@@ -63,107 +73,92 @@ def _name(name: str) -> str:
     return f"{d}{letter}" + (f"_{{{index}}}" if index else "")
 
 
-# The written form, and whether it can be a factor as it is.
-_Written = tuple[str, bool]
+def _written(x: Expression) -> str:
+    match x:
+        case ast.Name(name):
+            return _name(name)
+        case ast.Constant(float() | int() as value):
+            return latex_numeral(float(value), 6)
+        case ast.UnaryOp(_, ast.BinOp(_, ast.Mult()) as operand):
+            return f"-{_written(operand)}"
+        case ast.UnaryOp(_, operand):
+            return f"-{_factor(operand)}"
+        case ast.BinOp(_, ast.Add() | ast.Sub()):
+            (_, first), *rest = ex.signed_terms(x)
+            signed = (f" - {_factor(t)}" if minus else f" + {_written(t)}" for minus, t in rest)
+            return _written(first) + "".join(signed)
+        case ast.BinOp(left, ast.MatMult(), right):
+            return _matrix_product(left, right)
+        case ast.BinOp(ast.UnaryOp(_, left), ast.Mult(), right):
+            return f"-{_product(left, right)}"
+        case ast.BinOp(left, ast.Mult(), right):
+            return _product(left, right)
+        case ast.BinOp(left, ast.Div(), right):
+            return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
+        case ast.Compare(left, _, (right,)):
+            return rf"\mathbf{{1}}[{_written(left)} > {_written(right)}]"
+        case ast.Attribute(array, "T") | ast.Call(ast.Attribute(array, "transpose")):
+            return f"{_factor(array)}^\\top"
+        case ast.Subscript(array) if ex.is_broadcast(x):
+            return _written(array)
+        case ast.Subscript(array):
+            return f"{_factor(array)}[{_plain(ex.index_text(x))}]"
+        case ast.Call(ast.Attribute(array, "sum")):
+            return rf"\textstyle\sum {_factor(array)}"
+        case ast.Call(ast.Attribute(array, "take"), (places,)):
+            return f"{_factor(array)}[{_written(places)}]"
+        case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
+            return _written(array)
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), arguments):
+            return _call(name.rstrip("_"), arguments)
+    return rf"\texttt{{{_plain(ex.text(x))}}}"
 
 
-def _written(node: ast.expr) -> _Written:
-    match node:
-        case ast.Name(id=name):
-            return _name(name), True
-        case ast.Constant(value=float() | int() as value):
-            return latex_numeral(float(value), 6), True
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return f"-{_factor(operand)}", False
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return f"{_written(left)[0]} + {_written(right)[0]}", False
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return f"{_written(left)[0]} - {_factor(right)}", False
-        case ast.BinOp(left=left, op=ast.MatMult(), right=right):
-            return _product(left, right), True
-        case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            if isinstance(left, ast.UnaryOp) and isinstance(left.operand, ast.Constant):
-                return f"-{_factor(left.operand)}\\,{_factor(right)}", False
-            if isinstance(left, ast.Constant):
-                return f"{_factor(left)}\\,{_factor(right)}", True
-            if _is_column(left):  # an outer product
-                return f"{_factor(left)}\\, {_factor(right)}^\\top", True
-            return rf"{_factor(left)} \odot {_factor(right)}", True
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return rf"\frac{{{_written(left)[0]}}}{{{_written(right)[0]}}}", True
-        case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
-            return rf"\mathbf{{1}}[{_written(left)[0]} > {_written(right)[0]}]", True
-        case ast.Attribute(value=value, attr="T"):
-            return f"{_factor(value)}^\\top", True
-        case ast.Subscript(value=value, slice=index):
-            return _subscript(value, index)
-        case ast.Call():
-            return _call(node)
-    return rf"\texttt{{{_plain(ast.unparse(node))}}}", True
+def _factor(x: Expression) -> str:
+    """What can stand beside a sign of multiplication: in parentheses if it is a sum."""
+    written = _written(x)
+    match x:
+        case ast.UnaryOp() | ast.BinOp(_, ast.Add() | ast.Sub()):
+            return rf"\left({written}\right)"
+        case ast.BinOp(ast.UnaryOp(), ast.Mult()) | ast.Call(ast.Attribute(_, "sum")):
+            return rf"\left({written}\right)"
+    return written
 
 
-def _product(left: ast.expr, right: ast.expr) -> str:
+def _product(left: Expression, right: Expression) -> str:
+    """A number before the rest; a column before a row for their outer product; else ⊙."""
+    x, y = _factor(left), _factor(right)
+    if isinstance(left, ast.Constant):
+        return f"{x}\\,{y}"
+    if ex.is_broadcast(left):
+        return f"{x}\\, {y}^\\top"
+    return rf"{x} \odot {y}"
+
+
+def _matrix_product(left: Expression, right: Expression) -> str:
     """A matrix product without a sign; with the vector of ones on its left, the column sums."""
     x, y = _factor(left), _factor(right)
     if "odot" in x and not x.startswith(r"\left("):
         x = rf"\left({x}\right)"
     if x == y:
         return rf"\lVert {x} \rVert^2"
-    if isinstance(left, ast.Name) and left.id.startswith("ones"):
+    if ex.has_name(left, "ones"):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
 
 
-def _is_column(node: ast.expr) -> bool:
-    """Whether it is v[:, None]."""
-    return (
-        isinstance(node, ast.Subscript)
-        and isinstance(node.slice, ast.Tuple)
-        and isinstance(node.slice.elts[-1], ast.Constant)
-        and node.slice.elts[-1].value is None
-    )
-
-
-def _factor(node: ast.expr) -> str:
-    text, is_factor = _written(node)
-    return text if is_factor and not text.startswith("-") else rf"\left({text}\right)"
-
-
-def _subscript(value: ast.expr, index: ast.expr) -> _Written:
-    parts = index.elts if isinstance(index, ast.Tuple) else [index]
-    if all((isinstance(p, ast.Slice) and p.lower is None and p.upper is None) or
-           (isinstance(p, ast.Constant) and p.value is None) for p in parts):  # fmt: skip
-        return _written(value)  # broadcasting
-    shown = ", ".join(_plain(ast.unparse(part)) for part in parts)
-    return f"{_factor(value)}[{shown}]", True
-
-
-def _call(node: ast.Call) -> _Written:
-    arguments = [_written(a)[0] for a in node.args]
-    match node.func:
-        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="maximum") if arguments[1:] == [
-            "0"
-        ]:
-            return rf"\max\left(0, {arguments[0]}\right)", True
-        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr="heaviside"):
-            return rf"\mathbf{{1}}[{arguments[0]} > 0]", True
-        case ast.Attribute(value=ast.Name(id="np" | "jnp"), attr=name):
-            pass
-        case ast.Attribute(value=ast.Attribute(value=ast.Name(id="jax")), attr=name):
-            name = {"sigmoid": "sigmoid_"}.get(name, name)
-        case ast.Attribute(value=value, attr="sum"):
-            return rf"\textstyle\sum {_factor(value)}", False
-        case ast.Attribute(value=value, attr=name) if name in _SKIPPED:
-            return _written(value)
-        case ast.Attribute(value=value, attr="take"):
-            return f"{_factor(value)}[{arguments[0]}]", True
-        case ast.Name(id=name):
-            pass
-        case _:
-            return rf"\texttt{{{_plain(ast.unparse(node))}}}", True
-    plain = name.rstrip("_").replace("_", r"\_")
-    symbol = _FUNCTIONS.get(name, rf"\mathrm{{{plain}}}")
-    return rf"{symbol}\left({', '.join(arguments)}\right)", True
+def _call(name: str, arguments: Sequence[Expression]) -> str:
+    if name == "ones":
+        return r"\mathbf{1}"
+    written = [_written(argument) for argument in arguments]
+    if name == "outer":
+        return rf"{_factor(arguments[0])}\, {written[1]}"
+    if name == "maximum" and written[1:] == ["0"]:
+        return rf"\max\left(0, {written[0]}\right)"
+    if name == "heaviside":
+        return rf"\mathbf{{1}}[{written[0]} > 0]"
+    symbol = _FUNCTIONS.get(name, rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}")
+    return rf"{symbol}\left({', '.join(written)}\right)"
 
 
 def _plain(text: str) -> str:

@@ -1,138 +1,52 @@
 """Second step: the tape's assignments become operations on arrays.
 
-Assignments of one *level* (the longest path from the inputs) and one *form* (the same row, or sums
-of as many terms, of operands from the same arrays) are one array. A group of m·n sums of products
-whose left operands take m distinct rows and whose right operands take n distinct rows, in all
-combinations, is a matrix product. The elements of each group are put in an order in which its
+Assignments of one *level* (the longest path from the inputs) and one *form* (the same operation, or
+sums of as many terms, of operands from the same arrays) are one array. A group of m·n sums of
+products whose left operands take m distinct rows and whose right operands take n distinct rows, in
+all combinations, is a matrix product. The elements of each group are put in an order in which its
 operands line up: as a whole array, its transpose, a slice, a row repeated along the other axis.
 What does not line up is an index gather.
 
-The lifted form is a list of `Statement`s, which print themselves. A `View` says, for every element,
-which element of which array it is; `emit.py` finds the words for that.
+What comes out is the lifted form: see `form.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import ops
+from ..engine import Value
 from ..ops import Op
+from .form import Array, Floats, Indices, Lifted, Statement, Term, View
+from .names import InputArray, ResultNames
 from .tape import Call, Sum, Tape
-
-Indices = NDArray[np.intp]
-Floats = NDArray[np.float64]
-
-
-class Array:
-    """An array of the program, of 0, 1 or 2 axes: an input, a constant, or what is computed.
-
-    `members` are the assignments in it, in the order of its elements; `data` a constant's numbers.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        shape: tuple[int, ...],
-        members: Sequence[int],
-        data: Floats | None,
-        name: str,
-    ) -> None:
-        self.number = number
-        self.shape = shape
-        self.members = members
-        self.data = data
-        self.name = name
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=int))
-
-
-class View:
-    """Elements of an array, at `places` (of its flat form), in the shape of `places`."""
-
-    def __init__(self, array: Array, places: Indices) -> None:
-        self.array = array
-        self.places = places
-
-
-class Term:
-    """coefficient · left · right, or coefficient · left, as part of a sum of arrays.
-
-    With `kind` "each" elementwise; with "total" summed over the last axis of the views; with
-    "matmul" left @ right.T, for views of shapes (m, k) and (n, k) (or (k,), for a product of a
-    matrix and a vector, or of two vectors). A coefficient is a number, or an array of them.
-    """
-
-    def __init__(
-        self, kind: str, coefficient: float | Array, left: View, right: View | None = None
-    ) -> None:
-        self.kind = kind
-        self.coefficient = coefficient
-        self.left = left
-        self.right = right
-
-
-class Statement:
-    """result = op(args), or result = constant + the terms. Arguments are views or numbers."""
-
-    def __init__(
-        self,
-        result: Array,
-        *,
-        op: Op | None = None,
-        args: Sequence[View | float | Array] = (),
-        constant: float | Array = 0.0,
-        terms: Sequence[Term] = (),
-    ) -> None:
-        self.result = result
-        self.op = op
-        self.args = args
-        self.constant = constant
-        self.terms = terms
-
-
-class Lifted:
-    """The arrays and statements of a program, and where its outputs are."""
-
-    def __init__(
-        self,
-        tape: Tape,
-        inputs: list[tuple[Array, Indices]],
-        statements: list[Statement],
-        array_of: list[Array],
-        place_of: Indices,
-    ) -> None:
-        self.tape: Final = tape
-        self.inputs: Final = inputs
-        self.statements: Final = statements
-        self.array_of: Final = array_of
-        self.place_of: Final = place_of
 
 
 def lift(
     tape: Tape,
-    inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]],
+    inputs: Sequence[InputArray],
     derivative_of: Mapping[int, int] | None = None,
+    adjoints: Mapping[Value, Value] | None = None,
 ) -> Lifted:
     """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
 
     `derivative_of` has the input that each output of a gradient belongs to: those of different
     arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
+    `adjoints` are the nodes that are derivatives with respect to nodes: arrays of them are called
+    dZ where those are called Z.
     """
-    return _Lifter(tape, inputs, derivative_of or {}).lifted()
+    return _Lifter(tape, inputs, derivative_of or {}, adjoints or {}).lifted()
 
 
 class _Lifter:
     def __init__(
         self,
         tape: Tape,
-        inputs: Sequence[tuple[str, tuple[int, ...], Sequence[int]]],
+        inputs: Sequence[InputArray],
         derivative_of: Mapping[int, int],
+        adjoints: Mapping[Value, Value],
     ) -> None:
         self.tape = tape
         total = tape.inputs + len(tape.assignments)
@@ -148,6 +62,7 @@ class _Lifter:
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
         self.belongs_to = {number: self.array_of[i] for number, i in derivative_of.items()}
+        self.names = ResultNames((name for name, _, _ in inputs), tape.number_of, adjoints)
 
     def _new(
         self,
@@ -243,6 +158,13 @@ class _Lifter:
             (*sorted([pair if pair[0] >= pair[1] else pair[::-1] for pair in pairs]),),
         )
 
+    def _state(self, shape: tuple[int, ...], members: Indices, **computed: Any) -> None:
+        """Add the statement whose result has this shape, and these members in this order."""
+        unnamed = Statement(Array(-1, shape, members.tolist(), None, ""), **computed)
+        name = self.names.of(unnamed, self._array_so_far)
+        result = self._new(shape, members, name=name)
+        self.statements.append(Statement(result, **computed))
+
     def _lift_group(self, members: list[int]) -> None:
         if isinstance(self.tape.assignments[members[0] - self.tape.inputs], Call):
             self._lift_calls(members)
@@ -266,11 +188,10 @@ class _Lifter:
             if (len(variable) == len(columns))
             else set()
         )
-        if op is ops.logsumexp and len(sources) == 1:  # one argument, with its terms along an axis
+        if op.arity is None and op.array and len(sources) == 1:  # all along an axis of one array
             stacked = np.stack([places[k][order] for k in variable], axis=-1)
             view = View(self._array(columns[0][0]), stacked.reshape(*shape, len(columns)))
-            result = self._new(shape, np.asarray(members)[order])
-            self.statements.append(Statement(result, op=op, args=[view]))
+            self._state(shape, np.asarray(members)[order], op=op, args=[view])
             return
         for k, column in enumerate(columns):
             if k in places:
@@ -278,11 +199,13 @@ class _Lifter:
                 args.append(View(source, places[k][order].reshape(shape)))
             else:
                 args.append(self._number(np.asarray(column, dtype=float)[order].reshape(shape)))
-        result = self._new(shape, np.asarray(members)[order])
-        self.statements.append(Statement(result, op=op, args=args))
+        self._state(shape, np.asarray(members)[order], op=op, args=args)
 
     def _array(self, number: int) -> Array:
         return self.arrays[self.array_of[number]]
+
+    def _array_so_far(self, number: int) -> Array | None:
+        return None if self.array_of[number] < 0 else self._array(number)
 
     def _number(self, data: Floats) -> float | Array:
         """One number if they are all the same, else an array of them."""
@@ -367,9 +290,8 @@ class _Lifter:
             terms.append(self._product(i, j, left, right, c, order, shape, grids.get((i, j))))
         for array, (places, c) in linear.items():
             terms.append(self._linear(array, places, c, order, shape))
-        result = self._new(shape, np.asarray(members)[order])
         number = self._number(constant[order].reshape(shape))
-        self.statements.append(Statement(result, constant=number, terms=terms))
+        self._state(shape, np.asarray(members)[order], constant=number, terms=terms)
 
     def _classes(
         self, sums: Sequence[Sum]

@@ -3,117 +3,26 @@
 from __future__ import annotations
 
 import html
-import keyword
 import re
-from collections.abc import Iterable, Sequence
-from contextvars import copy_context
-from functools import wraps
-from math import prod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..engine import Value, topological_order
-from ..errors import DomainError, InputError, MissingExtraError, OperandError
+from ..errors import DomainError, InputError, OperandError
 from ..gradients import adjoint_graphs, listed
 from ..modes import paused
 from ..numerics import number
-from .equations import equations
+from .equations import equations, of_tape
+from .execution import as_floats, check_backend, defined, over_numpy, require_numpy
+from .names import input_arrays, single_names
 from .straight import emit_straight
-from .tape import Tape, record, word
+from .tape import Tape, record
 
 if TYPE_CHECKING:
-    from .lift import Lifted
+    from .expressions import Source
 
 Backend = Literal["numpy", "python", "numba", "jax"]
-
-
-def input_arrays(labels: Sequence[str]) -> list[tuple[str, tuple[int, ...], list[int]]]:
-    """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
-
-    Labels that fill a grid of one or two indices make an array; all others are in arrays of their
-    own, and those without a label in one called x.
-    """
-    groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
-    for i, label in enumerate(labels):
-        stem, index = _split(label)
-        groups.setdefault(stem, []).append((index, i))
-    result: list[tuple[str, tuple[int, ...], list[int]]] = []
-    names: set[str] = set()
-    for stem, members in groups.items():
-        indices = [index for index, _ in members]
-        axes = len(indices[0])
-        alike = all(len(index) == axes for index in indices)
-        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes * alike))
-        grid = (
-            alike
-            and axes in (1, 2)
-            and min(indices) == (0,) * axes
-            and len(set(indices)) == len(indices) == prod(shape)
-        )
-        if grid:
-            numbers = [i for _, i in sorted(members)]
-            shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
-            result.append((_identifier(stem, names), shape, numbers))
-        elif stem == "":
-            numbers = [i for _, i in members]
-            shape = (len(numbers),) if len(numbers) > 1 else ()
-            result.append((_identifier("x", names), shape, numbers))
-        else:
-            for index, i in members:
-                label = "_".join([stem, *map(str, index)])
-                result.append((_identifier(label, names), (), [i]))
-    return result
-
-
-# The patterns below take time quadratic in a label's length.
-_LONGEST_PATH = 1000
-_INDEX = r"([0-9]{1,9})"
-
-
-def _split(label: str) -> tuple[str, tuple[int, ...]]:
-    """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
-    if not isinstance(label, str):
-        raise OperandError(f"a label is a str, got {label!r:.60}")
-    if len(label) > _LONGEST_PATH:
-        return label, ()
-    path = re.fullmatch(
-        rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
-        label,
-    )
-    if path:
-        above, layer, neuron, kind, _ = path.groups()
-        last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
-        stem = "W" if kind == "w" else kind
-        if layer is not None:
-            stem += str(int(layer) + 1)
-        if above is not None:
-            stem = f"{above}_{stem}"
-        return stem, (int(neuron), *map(int, last))
-    path = re.fullmatch(rf"(.*?)((?:\[{_INDEX}\])+)", label, re.DOTALL)
-    if path:
-        return path[1], tuple(map(int, re.findall(_INDEX, path[2])))
-    path = re.fullmatch(rf"(.*?)(?:_|(?<![0-9])){_INDEX}", label, re.DOTALL)
-    return (path[1], (int(path[2]),)) if path else (label, ())
-
-
-# Names that the sources use for other things: constants, functions, results.
-_RESERVED = re.compile(
-    r"np|jnp|jax|dtype|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
-)
-
-
-def _identifier(stem: str, names: set[str]) -> str:
-    """A name that Python accepts and that nothing else has."""
-    name = word(stem)
-    if not name.isidentifier() or keyword.iskeyword(name) or _RESERVED.fullmatch(name):
-        name = f"v_{name.strip('_')}"
-        if _RESERVED.fullmatch(name):
-            name = "v"
-    base, count = name, 1
-    while name in names:
-        count += 1
-        name = f"{base}_{count}"
-    names.add(name)
-    return name
 
 
 def compile(  # noqa: A001 - the name that users of compilers of arrays expect
@@ -137,7 +46,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
     which needs JAX's x64 (a call of the program enables it for itself alone), or in
     `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
-    the rounding of 1. A row of the user's is called back, which `jax.grad` and `jax.export` refuse.
+    the rounding of 1. An operation of the user's is called back, which `jax.grad` and `jax.export`
+    refuse.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
@@ -154,22 +64,6 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     check_backend(backend, get_args(Backend), dtype)
     with paused():
         return _compiled(outputs, roots, leaves, targets, backend, dtype)
-
-
-def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:
-    """Raises InputError for one that is not known, MissingExtraError for what is not installed."""
-    if backend not in known:
-        raise InputError(f"backend is {', '.join(known[:-1])} or {known[-1]}, not {backend!r:.60}")
-    if backend != "jax" and dtype != "float64":
-        raise InputError(f"{backend} computes in float64; dtype={dtype!r:.60} needs backend='jax'")
-    if backend != "python":
-        _numpy()
-    if backend == "numba":
-        _require_numba()
-    if backend == "jax":
-        from .xla import check
-
-        check(dtype)
 
 
 def _compiled(
@@ -210,9 +104,12 @@ class Program:
 
     `function` is what runs it, without a look at its arguments: from an array (a list, for
     "python") to the output, or the output and its gradient; for "jax" of JAX arrays, and pure.
-    `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has rows of the
-    user's or is too irregular to be compiled in seconds.
+    `backend` is the one in use: "numpy" where "numba" was asked for, and the graph has operations
+    that are not written for Numba (`Op.numba`), or is too irregular to be compiled in seconds.
     """
+
+    source: str
+    function: Callable[..., Any]
 
     def __init__(
         self,
@@ -233,45 +130,45 @@ class Program:
         self._blocks = blocks
         self._jacobian = jacobian
         self._tape = tape
-        self._arrays = input_arrays([leaf.label for leaf in inputs])
-        self._lifted: Any = None
-        self._exact: Any = None
-        self._batched: Any = None
         self._native: Any = None
-        self._np: Any = None
-        self._constants: dict[str, Any] = {}
+        self._printed: Source | None = None  # none of "python" and of "numba"
+        self._constants: Any
+        arrays = input_arrays([leaf.label for leaf in inputs])
         if backend == "python":
-            names = _input_names(self._arrays, tape.inputs)
-            self.source, constants = emit_straight(tape, names, blocks)
-        else:
-            self._np = _numpy()
-            from .emit import emit
-            from .lift import lift
+            self._names = single_names(arrays, tape.inputs)
+            self.source, self._constants = emit_straight(tape, self._names, blocks)
+            self.function = defined(self.source, self._constants)
+            return
+        from .lift import lift
 
-            self._lifted = lift(tape, self._arrays, derivative_of)
-            _name_arrays(self._lifted, adjoints)
-            if backend == "numba":
-                from .loops import native
+        self._np = require_numpy()
+        self._lifted = lift(tape, arrays, derivative_of, adjoints)
+        if backend == "numba":
+            from .native import native
 
-                self._native = native(self._lifted, blocks, jacobian)
-                if self._native is not None:
-                    self.source, self.function = self._native.source, self._native.single
-                    return
-                self.backend = "numpy"
-            if backend == "jax":
-                from . import xla
-
-                source = emit(self._lifted, blocks, exact=True, emitter=xla.XlaEmitter)
-                self.source, self._constants = source.text, source.constants
-                self.function = xla.pure(source, dtype, jacobian)
-                self._run = xla.compiled(self.function, dtype)
+            self._native = native(self._lifted, blocks, jacobian)
+            if self._native is not None:
+                self.source, self.function = self._native.source, self._native.single
+                self._constants = {}
                 return
-            source = emit(self._lifted, blocks)
-            self.source, constants = source.text, source.constants
-            self._masked = source.masked
-            constants["np"] = _numpy()
-        self._constants = constants
-        self.function = _executed(self.source, constants)
+            self.backend = "numpy"
+        if backend == "jax":
+            from . import xla
+            from .jax_source import JaxPrinter
+
+            self._printed = JaxPrinter(self._lifted).program(blocks)
+            self.function = xla.pure(self._printed, dtype, jacobian)
+            self._run = xla.compiled(self.function, dtype)
+        else:
+            self._printed = self._for_numpy(exact=False)
+            self.function = over_numpy(self._printed)
+            self._masked = self._printed.masked
+        self.source, self._constants = self._printed.text, self._printed.constants
+
+    def _for_numpy(self, **options: Any) -> Source:
+        from .numpy_source import NumpyPrinter
+
+        return NumpyPrinter(self._lifted, **options).program(self._blocks)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -293,7 +190,10 @@ class Program:
             values = as_floats(values)
         if values.shape != (self._tape.inputs,):
             if values.ndim == 2 and values.shape[1] == self._tape.inputs:
-                return self._run_batch(values, check)
+                if check:
+                    for row in values.tolist():
+                        self._check(row)
+                return self._run_batch(values)
             raise InputError(self._shape_problem(values.shape))
         if check:
             self._check(values.tolist())
@@ -303,7 +203,7 @@ class Program:
             return self._run(values)
         results = self.function(values)
         if self._masked and _is_nan(results, self._blocks):
-            results = self._exactly()(values)
+            results = self._exact(values)
         return self._shaped(results)
 
     def _run_python(self, values: Any, check: bool) -> Any:
@@ -325,33 +225,26 @@ class Program:
             return results[0], [flat[i * n : (i + 1) * n] for i in range(m)]
         return results
 
-    def _run_batch(self, values: Any, check: bool) -> Any:
-        np = _numpy()
-        if check:
-            for row in values.tolist():
-                self._check(row)
+    @cached_property
+    def _exact(self) -> Callable[[Any], Any]:
+        """What `function` does, but for NaN, which no mask hides."""
+        return over_numpy(self._for_numpy())
+
+    def _run_batch(self, values: Any) -> Any:
+        """The results for each row of an array of floats with two axes."""
         if self._native is not None:
-            return self._native.batch(np.require(values, requirements="CW"))
+            return self._native.batch(require_numpy().require(values, requirements="CW"))
         if self.backend == "jax":
-            if self._batched is None:
-                from . import xla
+            return self._batch(values)
+        return self._shaped(self._batch(values), len(values))
 
-                self._batched = xla.compiled(xla.batched(self.function), self.dtype)
-            return self._batched(values)
-        if self._batched is None:
-            from .emit import emit
+    @cached_property
+    def _batch(self) -> Callable[[Any], Any]:
+        if self.backend == "jax":
+            from . import xla
 
-            source = emit(self._lifted, self._blocks, batched=True, exact=True)
-            self._batched = _executed(source.text, {**source.constants, "np": np})
-        return self._shaped(self._batched(values), len(values))
-
-    def _exactly(self) -> Any:
-        if self._exact is None:
-            from .emit import emit
-
-            source = emit(self._lifted, self._blocks, exact=True)
-            self._exact = _executed(source.text, {**source.constants, "np": _numpy()})
-        return self._exact
+            return xla.compiled(self.function, self.dtype, batch=True)
+        return over_numpy(self._for_numpy(shared=0))
 
     def _shaped(self, results: Any, *batch: int) -> Any:
         if self._jacobian is None:
@@ -388,7 +281,9 @@ class Program:
         """
         if self._native is not None:
             raise InputError("loops are no equations: compile with backend='numpy' to get them")
-        return equations(self.source)
+        if self._printed is None:
+            return of_tape(self._tape, self._names)
+        return equations(self._printed.assignments)
 
     def _repr_html_(self) -> str:
         return highlighted(self.source)
@@ -405,20 +300,22 @@ class Report:
     """What became of the graph.
 
     `nodes` of the graph, with the gradient's, and `assignments` of its tape; `statements` of the
-    source, `matrix_products` and index `gathers` in it; `bytes` of its constants.
+    program, `matrix_products` and index `gathers` in them; `bytes` of the program's constants.
     """
 
     def __init__(self, program: Program) -> None:
         self.backend = program.backend
         self.nodes = program._tape.nodes
-        self.assignments = len(program._tape.assignments)
-        self.statements = len(program.source.splitlines()) - 2
-        self.matrix_products = len(re.findall(r" @ (?!ones|values)", program.source)) - len(
-            re.findall(r"ones\d* @ ", program.source)
-        )
-        self.gathers = len(re.findall(r"\[(?::, )?places\d+\]|take\(places\d+\)", program.source))
-        constants = {**program._constants, "np": None}  # NumPy 1 has an `nbytes` of its own
-        self.bytes = sum(getattr(x, "nbytes", 0) for x in constants.values())
+        self.assignments = self.statements = len(program._tape.assignments)
+        self.matrix_products = self.gathers = 0
+        if program._printed is not None:
+            self.statements = len(program._printed.assignments)
+            self.matrix_products = program._printed.matrix_products
+            self.gathers = program._printed.gathers
+        elif program.backend == "numba":
+            self.statements = len(program._lifted.statements)
+        # Of rows in Python it is none; NumPy 1 itself has an `nbytes`.
+        self.bytes = sum(getattr(x, "nbytes", 0) for x in program._constants.values())
 
     def __str__(self) -> str:
         return (
@@ -428,27 +325,6 @@ class Report:
         )
 
     __repr__ = __str__
-
-
-def _executed(source: str, constants: dict[str, Any]) -> Any:
-    """The function that the source defines. Over NumPy, it warns of nothing that eager does not."""
-    space = dict(constants)
-    exec(source, space)
-    function = space.pop("program")  # which holds the space: no cycle
-    if "np" not in space:
-        return function
-    np = space["np"]
-    if int(np.__version__.split(".")[0]) < 2:
-        return np.errstate(all="ignore")(function)
-    # NumPy 2 keeps what to warn of in the context: a copy of one takes a tenth of errstate's time.
-    quiet = copy_context()
-    quiet.run(np.seterr, all="ignore")
-
-    @wraps(function)
-    def quietly(*arrays: Any) -> Any:
-        return quiet.copy().run(function, *arrays)
-
-    return quietly
 
 
 def highlighted(source: str) -> str:
@@ -461,107 +337,6 @@ def highlighted(source: str) -> str:
     return f'<pre style="{style}">{text}</pre>'
 
 
-def _numpy() -> Any:
-    """Raises MissingExtraError."""
-    try:
-        import numpy
-    except ImportError:
-        raise MissingExtraError("numpy", "compile") from None
-    return numpy
-
-
-def _require_numba() -> None:
-    """Raises MissingExtraError."""
-    try:
-        import numba  # noqa: F401 - whether it is there
-    except ImportError:
-        raise MissingExtraError("numba", "native") from None
-
-
-def as_floats(values: Any) -> Any:
-    """The numbers as an array of floats.
-
-    NumPy would parse strings, drop imaginary parts and take None for NaN. Raises OperandError, and
-    InputError for integers beyond the floats and rows of unequal lengths.
-    """
-    np = _numpy()
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise InputError(f"rows of equal lengths are needed, got {values!r:.80}") from None
-    if array.dtype.kind == "O":
-        return np.array([number(x) for x in array.flat], dtype=float).reshape(array.shape)
-    if array.dtype.kind not in "biuf":
-        raise OperandError(f"a program takes numbers, not {values!r:.80}")
-    with np.errstate(over="ignore"):  # NumPy's longest floats have more range
-        return array.astype(float)
-
-
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:
     first = results if len(blocks) == 1 else results[0]
     return bool(first != first) if not blocks[0][1] else bool((first != first).any())
-
-
-def _input_names(arrays: Sequence[tuple[str, tuple[int, ...], list[int]]], count: int) -> list[str]:
-    """A name for each input: that of its array, with its place there."""
-    names = [""] * count
-    for name, shape, numbers in arrays:
-        for k, i in enumerate(numbers):
-            place: tuple[int, ...] = divmod(k, shape[1]) if len(shape) == 2 else (k,)
-            names[i] = "_".join([name, *map(str, place)]) if shape else name
-    taken: set[str] = set()
-    return [_identifier(name, taken) for name in names]
-
-
-def _numbered(names: set[str]) -> str:
-    name = f"t{len(names)}"
-    names.add(name)
-    return name
-
-
-def _name_arrays(lifted: Lifted, adjoints: dict[Value, Value]) -> None:
-    """Names from labels; Z for a layer's sums, A for its activations, d before what it is of."""
-    names = {array.name for array, _ in lifted.inputs}
-    number_of = lifted.tape.number_of
-    labels: dict[int, set[str]] = {}
-    adjoint_of: dict[int, dict[int, int]] = {}
-    for node, place in number_of.items():
-        if node.op is not None and node.label != "":
-            array = lifted.array_of[place]
-            stem, _ = _split(node.label)
-            label = stem if len(array.members) > 1 else node.label
-            labels.setdefault(array.number, set()).add(label)
-    for node, adjoint in adjoints.items():
-        if node in number_of and adjoint in number_of:
-            primal = lifted.array_of[number_of[node]].number
-            dual = lifted.array_of[number_of[adjoint]].number
-            counts = adjoint_of.setdefault(dual, {})
-            counts[primal] = counts.get(primal, 0) + 1
-    arrays = {array.number: array for array in lifted.array_of}
-    for statement in lifted.statements:
-        result = statement.result
-        name = ""
-        if len(stems := labels.get(result.number, set())) == 1:
-            name = next(iter(stems))
-        elif result.number in adjoint_of:
-            counts = adjoint_of[result.number]
-            primal = max(counts, key=lambda k: counts[k])
-            if counts[primal] == result.size and arrays[primal].name:
-                name = f"d{arrays[primal].name}"
-        if not name and statement.op is None:
-            weights = [
-                view.array.name
-                for term in statement.terms
-                if term.kind == "matmul"
-                for view in (term.left, term.right)
-                if view is not None and re.fullmatch(r"\w*W\d+", view.array.name)
-            ]
-            if len(weights) == 1:
-                name = weights[0].replace("W", "Z")
-                name = "" if name in names else name
-        if not name and statement.op is not None and len(statement.args) == 1:
-            (argument,) = statement.args
-            if hasattr(argument, "array") and argument.array.name.startswith("Z"):
-                name = argument.array.name.replace("Z", "A")
-                name = "" if name in names else name
-        result.name = _identifier(name, names) if name else _numbered(names)

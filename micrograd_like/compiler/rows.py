@@ -1,55 +1,57 @@
-"""Rows of the table as functions that Numba compiles too: `loops.py` copies their source.
+"""Operations as functions of floats that refuse nothing, and answer as IEEE 754 does instead.
 
-Each gives what the row of `ops.py`, or the function of `numerics.py`, gives, with infinities and
-NaN where those refuse. Compiled, nothing raises: to divide by zero, and to overflow, is as IEEE 754
-has it. A function may use the ones above it.
+`unrefusing` makes one of any operation. Numba compiles functions from their text, and `sources`
+gives it: that of `numerics.py`, and for some functions that of the twins below. Numba cannot
+compile the exceptions that those catch or the long argument lists that they take, and it need not:
+when compiled, nothing raises. The twin of the sigmoid has no branch, which compiled is faster.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from math import inf, nan
+from typing import Any, Final
+
+from .. import numerics
+from ..errors import DomainError
+from ..ops import BUILTIN, Op
 
 
-def relu(x: float) -> float:
-    return 0.0 if x <= 0.0 else x
+def unrefusing(op: Op) -> Callable[..., float]:
+    """The operation as a function of numbers which answers as IEEE 754 does outside its domain."""
+
+    def function(*args: float) -> float:
+        xs = [float(x) for x in args]
+        try:
+            return op.evaluate(xs)
+        except DomainError:
+            return op.ieee(*xs)
+        except ValueError:  # an operation of the user's
+            return nan
+
+    def builtin(*xs: float) -> float:
+        try:
+            return compute(*xs)
+        except (ArithmeticError, ValueError):
+            return function(*xs)
+
+    compute = op.compute
+    return builtin if op.name in BUILTIN else function
 
 
-def step(x: float) -> float:
-    return 1.0 if x > 0.0 else 0.0 if x <= 0.0 else nan
+# --- for Numba ------------------------------------------------------------------------------------
 
 
-def sign(x: float) -> float:
-    return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
+def divide(x: float, y: float) -> float:
+    return x / y
 
 
-def maximum(x: float, y: float) -> float:
-    return x if x >= y else y if y > x else nan
-
-
-def minimum(x: float, y: float) -> float:
-    return x if x <= y else y if y < x else nan
-
-
-def greater(x: float, y: float) -> float:
-    return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else nan
-
-
-def where(condition: float, x: float, y: float) -> float:
-    return x if condition != 0.0 else y
-
-
-def damp(x: float, w: float) -> float:
-    return x * w if w != 0.0 else 0.0
-
-
-def leaky_relu(x: float, slope: float) -> float:
-    return x if x > 0.0 else slope * x
-
-
-def elu(x: float, alpha: float) -> float:
-    return x if x > 0.0 else alpha * math.expm1(x)
+def pow(x: float, y: float) -> float:  # noqa: A001 - as in the math module
+    return math.pow(x, y)
 
 
 def sigmoid(x: float) -> float:
@@ -57,23 +59,9 @@ def sigmoid(x: float) -> float:
     return (1.0 if x >= 0.0 else e) / (1.0 + e)
 
 
-def silu(x: float) -> float:
-    return damp(x, sigmoid(x))
-
-
 def sech(x: float) -> float:
     c = math.cosh(x)
     return 1.0 / c if c != inf else 2.0 * math.exp(-abs(x))
-
-
-def softplus(x: float) -> float:
-    return (x if x > 0.0 else 0.0) + math.log1p(math.exp(-abs(x)))
-
-
-def logaddexp(x: float, y: float) -> float:
-    if x == y:
-        return x + 0.6931471805599453
-    return (x if x > y else y) + math.log1p(math.exp(-abs(x - y)))
 
 
 def logsumexp(xs: Sequence[float]) -> float:
@@ -93,47 +81,40 @@ def logsumexp(xs: Sequence[float]) -> float:
     return largest + math.log1p(tail)
 
 
-def normcdf(x: float) -> float:
-    return 0.5 * math.erfc(x * -0.7071067811865476)
+# What the templates of operations may call, beside the math module.
+FUNCTIONS: Final[dict[str, Any]] = {
+    **dict(inspect.getmembers(numerics, inspect.isfunction)),
+    **{function.__name__: function for function in (divide, pow, sigmoid, sech, logsumexp)},
+}
 
 
-def normpdf(x: float) -> float:
-    return math.exp(-0.5 * x * x) * 0.3989422804014327
+def sources(ops: Iterable[Op]) -> list[str]:
+    """The texts of the functions that these operations call, as they are written for Numba."""
+    called = set().union(*(_called(op.numba) for op in ops))
+    return [_text(name) for name in FUNCTIONS if name in called]
 
 
-def gelu(x: float) -> float:
-    return damp(x, normcdf(x))
+def is_vectorised(op: Op) -> bool:
+    """Whether SIMD has instructions for all that the operation does, as it is written for Numba.
+
+    A loop that calls a function of a module, other than the square root, is not vectorised.
+    """
+    return not any("." in name and name != "math.sqrt" for name in _called(op.numba))
 
 
-def gelu_slope(x: float) -> float:
-    return normcdf(x) + damp(x, normpdf(x))
+@cache
+def _called(template: str) -> frozenset[str]:
+    """The functions that a template for Numba calls, itself or through others of `FUNCTIONS`."""
+    called: set[str] = set()
+    texts = [template.replace("@", "")]
+    while texts:
+        calls = [node for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Call)]
+        new = {ast.unparse(call.func) for call in calls} - called
+        called |= new
+        texts += map(_text, new & FUNCTIONS.keys())
+    return frozenset(called)
 
 
-def one_minus_square(x: float) -> float:
-    return (1.0 - x) * (1.0 + x)
-
-
-def log(x: float) -> float:
-    return math.log(x) if x > 0.0 else -inf if x == 0.0 else nan
-
-
-def pow_slope(x: float, y: float) -> float:
-    return y * math.pow(x, y - 1.0) if y != 0.0 else 0.0
-
-
-def cosine(x: float, y: float) -> float:
-    h = math.hypot(x, y)
-    if h == 0.0:
-        return 0.0
-    if h == inf:
-        if math.isinf(x):
-            return math.copysign(1.0, x) if math.isfinite(y) else nan
-        if not math.isfinite(y):
-            return 0.0 * x
-        # Both are finite, and only their distance from the origin overflows.
-        return x * 0.25 / math.hypot(x * 0.25, y * 0.25)
-    return x / h
-
-
-def inversion(x: float, y: float) -> float:
-    return cosine(x, y) / math.hypot(x, y)
+@cache
+def _text(name: str) -> str:
+    return inspect.getsource(FUNCTIONS[name])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,28 @@ from ..nn import Module
 from ..numerics import number
 from ..sums import affine
 from .equations import equations
-from .program import (
-    _executed,
-    _name_arrays,
-    _numpy,
-    as_floats,
-    check_backend,
-    highlighted,
-    input_arrays,
-)
+from .execution import as_floats, check_backend, over_numpy, require_numpy
+from .names import InputArray, input_arrays
+from .program import highlighted
 from .tape import record
 
 if TYPE_CHECKING:
-    from .xla import Layout
+    from .expressions import Source
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What the functions made of one example.
+
+    `given` are the leaves that stand for it, of which the first `inputs` are the model's; `root` is
+    the loss and `logits` are what the model gave. `row` turns a target into numbers.
+    """
+
+    root: Value
+    logits: list[Value]
+    given: list[Value]
+    inputs: int
+    row: Callable[[Any], Sequence[float]]
 
 
 class Step:
@@ -43,23 +53,71 @@ class Step:
     def __init__(
         self,
         parameters: list[Value],
-        source: str,
-        function: Callable[..., Any],
-        run: Callable[..., Any],
-        forward: Callable[[], Callable[..., Any]],
-        row: Callable[[Any], Sequence[float]],
-        inputs: int,
-        layouts: tuple[Layout, Layout] | None,
+        labels: Sequence[str],
+        trace: _Trace,
+        backend: str,
+        dtype: str,
+        devices: int | None,
     ) -> None:
         self.parameters = parameters
-        self.inputs = inputs
-        self.source = source
         self.outputs: Any = None
-        self.function = function
-        self._run = run
-        self._make_forward = forward
-        self._row = row
-        self._layouts = layouts
+        self._trace = trace
+        self._jax = (dtype, devices) if backend == "jax" else None
+        weights = input_arrays(labels)
+        names = {name for name, _, _ in weights}
+        examples: list[InputArray] = []
+        for name, shape, numbers in input_arrays([leaf.label for leaf in trace.given]):
+            while name in names:
+                name += "_"
+            examples.append((name, shape, numbers))
+        self._layouts = weights, examples
+        objective, self._share = trace.root, []
+        if self._jax:
+            # The gradient is scaled where it begins, which is cheaper than where it ends.
+            share = "share"
+            while share in names | {name for name, _, _ in examples}:
+                share += "_"
+            self._share = [Value(1.0, share)]
+            objective = trace.root * self._share[0]
+        with paused():
+            swept = adjoint_graphs(objective, parameters)
+            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
+            zero = Value(0.0)
+            gradient = [adjoints.get(p, zero) for p in parameters]
+            self._printed, self.function, self._run = self._compiled(gradient, adjoints)
+        self.source = self._printed.text
+
+    def _compiled(
+        self, gradient: Sequence[Value], adjoints: Mapping[Value, Value]
+    ) -> tuple[Source, Callable[..., Any], Callable[..., Any]]:
+        """The program of the loss, the outputs and a gradient: printed, as a function, and run."""
+        from .lift import lift
+
+        trace, count = self._trace, len(self.parameters)
+        leaves = [*trace.given, *self._share]
+        tape = record([trace.root, *trace.logits, *gradient], [*self.parameters, *leaves])
+        derivatives = tape.outputs[1 + len(trace.logits) :]
+        own = {o: i for i, o in enumerate(derivatives) if isinstance(o, int) and o >= tape.inputs}
+        weights, examples = self._layouts
+        arrays = [*weights, *((n, shape, [count + i for i in of]) for n, shape, of in examples)]
+        arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
+        lifted = lift(tape, arrays, own, adjoints)
+        if self._jax:
+            from . import xla
+            from .jax_source import JaxPrinter
+
+            source = JaxPrinter(lifted, count).step(len(trace.logits))
+            function = xla.pure(source, self._jax[0])
+            return source, function, xla.sharded(function, *self._jax)
+        from .numpy_source import NumpyPrinter
+
+        source = NumpyPrinter(lifted, count).step(len(trace.logits))
+        function = over_numpy(source)
+        return source, function, function
+
+    @cached_property
+    def _forward(self) -> Callable[..., Any]:
+        return self._compiled([], {})[2]
 
     def __call__(self, X: Any, y: Any) -> float:
         """The mean loss over the rows of X, and its gradient in each parameter's `.grad`."""
@@ -68,17 +126,10 @@ class Step:
             parameter.grad = g
         return loss
 
-    def equations(self) -> str:
-        """The program as LaTeX, an `aligned` environment with one equation a statement."""
-        return equations(self.source)
-
-    def _repr_html_(self) -> str:
-        return highlighted(self.source)
-
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""
         loss, self.outputs, gradient = self._run(*self.arrays(X, y))
-        if self._layouts is not None:
+        if self._jax:
             from . import xla
 
             gradient = xla.flattened(gradient, self._layouts[0])
@@ -89,50 +140,36 @@ class Step:
         loss, self.outputs = self._forward(*self.arrays(X, y))
         return float(loss)
 
-    @cached_property
-    def _forward(self) -> Callable[..., Any]:
-        return self._make_forward()
-
     def arrays(self, X: Any, y: Any) -> tuple[Any, Any]:
         """What `function` takes: the parameters' numbers, and a row for each example.
 
         With backend "jax" both are dicts of arrays, named and shaped as in the source; those of the
         examples have the batch's axis in front.
         """
-        np = _numpy()
+        np = require_numpy()
         values = np.array([p.data for p in self.parameters])
-        targets = as_floats([self._row(t) for t in y])
+        targets = as_floats([self._trace.row(t) for t in y])
         inputs = as_floats(X)
         if inputs.ndim == 1:
             inputs = inputs[:, None]
-        if inputs.shape != (len(targets), self.inputs) or not len(targets):
+        if inputs.shape != (len(targets), self._trace.inputs) or not len(targets):
             raise InputError(
-                f"a step takes rows of {self.inputs} numbers and a target for each; got X of shape "
-                f"{inputs.shape} and {len(targets)} targets"
+                f"a step takes rows of {self._trace.inputs} numbers and a target for each; got X "
+                f"of shape {inputs.shape} and {len(targets)} targets"
             )
         examples = np.concatenate([inputs, targets], axis=1)
-        if self._layouts is None:
+        if not self._jax:
             return values, examples
         from . import xla
 
         return xla.named(values, self._layouts[0]), xla.named(examples, self._layouts[1])
 
+    def equations(self) -> str:
+        """The program as LaTeX, an `aligned` environment with one equation a statement."""
+        return equations(self._printed.assignments)
 
-def _single(target: Any) -> Sequence[float]:
-    return (number(target),)
-
-
-class _OneHot:
-    """A label as a row of zeros with a one."""
-
-    def __init__(self, count: int) -> None:
-        self.rows = [[float(i == k) for i in range(count)] for k in range(count)]
-
-    def __call__(self, label: Any) -> Sequence[float]:
-        if not 0 <= label < len(self.rows) or label != int(label):
-            last = len(self.rows) - 1
-            raise InputError(f"a label is an integer from 0 to {last}, got {label!r}")
-        return self.rows[int(label)]
+    def _repr_html_(self) -> str:
+        return highlighted(self.source)
 
 
 def compile_step(
@@ -160,9 +197,6 @@ def compile_step(
     check_backend(backend, ("numpy", "jax"), dtype)
     if backend != "jax" and devices is not None:
         raise InputError("devices are for backend='jax'")
-    from .emit import emit_step
-    from .lift import lift
-
     if parameters is None:
         if not isinstance(model, Module):
             raise InputError("compile_step needs a Module, or the parameters of the model")
@@ -170,15 +204,29 @@ def compile_step(
     parameters = list(parameters)
     if not parameters:
         raise InputError("compile_step needs parameters to differentiate by")
+    trace = _traced(model, loss, example)
+    labels = [p.label for p in parameters]
+    if isinstance(model, Module) and len(set(labels)) < len(labels):
+        paths = {p: path for path, p in model.named_parameters()}
+        labels = [paths.get(p, p.label) for p in parameters]
+    return Step(parameters, labels, trace, backend, dtype, devices)
+
+
+def _traced(
+    model: Callable[[Any], Any],
+    loss: Callable[[Any, Any], Value],
+    example: tuple[Sequence[float], Any],
+) -> _Trace:
+    """Raises TraceError, and InputError for an example without a number."""
     x, y = example
     inputs = [Value(xi, f"X[{i}]") for i, xi in enumerate(x)]
+    row: Callable[[Any], Sequence[float]]
     try:
         outputs = model(inputs)
         logits = outputs if isinstance(outputs, list) else [outputs]
         if loss is losses.cross_entropy:
             # The label as a row of zeros with a one.
             targets = [Value(float(k == int(y)), f"Y[{k}]") for k in range(len(logits))]
-            row: Callable[[Any], Sequence[float]]
             root = ops.logsumexp(*logits) - affine(targets, logits)
             row = _OneHot(len(logits))
         elif isinstance(y, (list, tuple)):
@@ -193,52 +241,23 @@ def compile_step(
         raise TraceError(f"the loss cannot be traced from one example: {error}") from error
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
-    given = [*inputs, *targets]
-    if not given:
+    if not inputs and not targets:
         raise InputError("an example has no number, neither an input nor a target")
-    labels = [p.label for p in parameters]
-    if isinstance(model, Module) and len(set(labels)) < len(labels):
-        paths = {p: path for path, p in model.named_parameters()}
-        labels = [paths.get(p, p.label) for p in parameters]
-    weights = input_arrays(labels)
-    count = len(parameters)
-    names = {name for name, _, _ in weights}
-    examples = []
-    for name, shape, numbers in input_arrays([leaf.label for leaf in given]):
-        while name in names:
-            name += "_"
-        examples.append((name, shape, numbers))
-    arrays = [*weights, *((n, shape, [count + i for i in of]) for n, shape, of in examples)]
-    objective = root
-    if backend == "jax":
-        # The gradient is scaled where it begins, which is cheaper than where it ends.
-        share = "share"
-        while share in names | {name for name, _, _ in examples}:
-            share += "_"
-        arrays.append((share, (), [count + len(given)]))
-        given.append(Value(1.0, share))
-        objective = root * given[-1]
+    return _Trace(root, logits, [*inputs, *targets], len(inputs), row)
 
-    def program(outputs: list[Value]) -> tuple[str, Callable[..., Any], Callable[..., Any]]:
-        tape = record([root, *logits, *outputs], [*parameters, *given])
-        gradients = tape.outputs[1 + len(logits) :]
-        own = {o: i for i, o in enumerate(gradients) if isinstance(o, int) and o >= tape.inputs}
-        lifted = lift(tape, arrays, own)
-        _name_arrays(lifted, adjoints)
-        if backend == "jax":
-            from . import xla
 
-            source = emit_step(lifted, count, len(logits), xla.XlaEmitter)
-            function = xla.pure(source, dtype)
-            return source.text, function, xla.sharded(function, dtype, devices)
-        source = emit_step(lifted, count, len(logits))
-        function = _executed(source.text, {**source.constants, "np": _numpy()})
-        return source.text, function, function
+def _single(target: Any) -> Sequence[float]:
+    return (number(target),)
 
-    with paused():
-        swept = adjoint_graphs(objective, parameters)
-        adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-        zero = Value(0.0)
-        text, function, run = program([adjoints.get(p, zero) for p in parameters])
-    layouts = (weights, examples) if backend == "jax" else None
-    return Step(parameters, text, function, run, lambda: program([])[2], row, len(inputs), layouts)
+
+class _OneHot:
+    """A label as a row of zeros with a one."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = [[float(i == k) for i in range(count)] for k in range(count)]
+
+    def __call__(self, label: Any) -> Sequence[float]:
+        if not 0 <= label < len(self.rows) or label != int(label):
+            last = len(self.rows) - 1
+            raise InputError(f"a label is an integer from 0 to {last}, got {label!r}")
+        return self.rows[int(label)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import builtins
+from collections.abc import Sequence
 from itertools import islice
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
-from ..errors import DomainError
 from ..ops import BUILTIN, Op
+from .rows import unrefusing
 from .tape import Call, Sum, Tape, word
+from .terms import Signed, joined, ordered, scaled, signed
 
 # Python's compiler recurses into expressions: longer sums are written in several lines.
 _MOST_TERMS = 100
@@ -18,41 +20,19 @@ _MOST_TERMS = 100
 def emit_straight(
     tape: Tape, names: Sequence[str], blocks: Sequence[tuple[str, int]]
 ) -> tuple[str, dict[str, Any]]:
-    """The source of `program(values)`, and the rows that it calls, by their names.
+    """The source of `program(values)`, and the operations that it calls, by their names there.
 
     `names` are those of the inputs; `blocks` as in `emit`, of which arrays become lists.
     """
-    return _Writer(tape, names).source(blocks)
+    return _Printer(tape, names).source(blocks)
 
 
-def unrefusing(op: Op) -> Callable[..., float]:
-    """The row as a function of numbers which answers as IEEE 754 does outside its domain."""
-
-    def function(*args: float) -> float:
-        xs = [float(x) for x in args]
-        try:
-            return op.evaluate(xs)
-        except DomainError:
-            return op.ieee(*xs)
-        except ValueError:  # a row of the user's
-            return nan
-
-    def builtin(*xs: float) -> float:
-        try:
-            return compute(*xs)
-        except (ArithmeticError, ValueError):
-            return function(*xs)
-
-    compute = op.compute
-    return builtin if op.name in BUILTIN else function
-
-
-class _Writer:
+class _Printer:
     def __init__(self, tape: Tape, names: Sequence[str]) -> None:
         self.tape = tape
         self.names = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
-        self.ops: dict[str, Op] = {}
-        self.rows: dict[str, Any] = {}
+        self.taken = set(self.names)
+        self.called: dict[Op, str] = {}
         self.lines: list[str] = []
 
     def source(self, blocks: Sequence[tuple[str, int]]) -> tuple[str, dict[str, Any]]:
@@ -64,58 +44,53 @@ class _Writer:
         for number, assignment in enumerate(self.tape.assignments, self.tape.inputs):
             name = self.names[number]
             if isinstance(assignment, Call):
-                self.lines.append(f"{name} = {self._call(assignment)}")
+                args = ", ".join(map(self._operand, assignment.args))
+                self.lines.append(f"{name} = {self._function(assignment.op)}({args})")
             else:
                 self._sum(name, assignment)
         results = []
-        outputs = map(self._name, self.tape.outputs)
+        outputs = map(self._operand, self.tape.outputs)
         for _, size in blocks:
             names = ", ".join(islice(outputs, size or 1))
             results.append(f"[{names}]" if size else names)
         self.lines.append(f"return {', '.join(results)}")
         body = "\n".join(f"    {line}" for line in self.lines)
-        return f"def program(values):\n{body}\n", self.rows
+        functions = {name: unrefusing(op) for op, name in self.called.items()}
+        return f"def program(values):\n{body}\n", functions
 
-    def _name(self, x: int | float) -> str:
-        return self.names[x] if isinstance(x, int) else _number(x)
+    def _operand(self, x: int | float) -> str:
+        return self.names[x] if isinstance(x, int) else "".join(_number(x))
 
-    def _call(self, call: Call) -> str:
-        args = ", ".join(map(self._name, call.args))
-        return f"{self._row(call.op)}({args})"
+    def _function(self, op: Op) -> str:
+        """What the operation is called: its name, or that with _ behind it where that is no other.
 
-    def _row(self, op: Op) -> str:
-        # Names of built-in functions, and of the user's rows, which may be any text, end in _.
-        name = op.name
-        if name in ("abs", "max", "min", "pow"):
-            name = f"{name}_"
-        elif name not in BUILTIN:
-            name = f"{'op_' * name[:1].isdigit()}{word(name)}_"
-        while name in self.names or self.ops.setdefault(name, op) is not op:
-            name += "_"
-        self.rows.setdefault(name, unrefusing(op))
-        return name
+        Python's own functions are others, and the name of a user's operation may be any text.
+        """
+        if op not in self.called:
+            name = op.name
+            if name not in BUILTIN:
+                name = f"{'op_' * name[:1].isdigit()}{word(name)}_"
+            elif hasattr(builtins, name):
+                name += "_"
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.called[op] = name
+        return self.called[op]
 
     def _sum(self, name: str, assignment: Sum) -> None:
-        terms = [_term(c, self._name(a)) for a, c in assignment.linear.items()]
+        terms = [scaled(c, self.names[a], _number) for a, c in assignment.linear.items()]
         terms += [
-            _term(c, f"{self._name(a)} * {self._name(b)}")
+            scaled(c, f"{self.names[a]} * {self.names[b]}", _number)
             for (a, b), c in assignment.products.items()
         ]
         if assignment.constant != 0.0 or not terms:
             terms.append(_number(assignment.constant))
-        leading = next((k for k, term in enumerate(terms) if not term.startswith("-")), 0)
-        terms = [terms[leading], *terms[:leading], *terms[leading + 1 :]]
+        terms = ordered(terms)
         for first in range(0, len(terms), _MOST_TERMS):
             part = terms[first : first + _MOST_TERMS]
-            text = " + ".join([name, *part] if first else part)
-            self.lines.append(f"{name} = {text}".replace("+ -", "- "))
+            self.lines.append(f"{name} = {joined([('', name), *part] if first else part)}")
 
 
-def _term(c: float, text: str) -> str:
-    if c == 1.0:
-        return text
-    return f"-{text}" if c == -1.0 else f"{_number(c)} * {text}"
-
-
-def _number(x: float) -> str:
-    return repr(x) if isfinite(x) else f'float("{x}")'
+def _number(x: float) -> Signed:
+    return signed(x) if isfinite(x) else ("", f'float("{x}")')

@@ -11,43 +11,39 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 from unicodedata import normalize
 
 from .. import ops
 from ..engine import Value, topological_order
-from ..errors import InputError, MicrogradError
+from ..errors import InputError
 from ..ops import Op
 
 
+@dataclass(slots=True)
 class Sum:
     """constant + Σ coefficient · a + Σ coefficient · a · b, over numbers of assignments.
 
     `linear` maps a to its coefficient, `products` the pair (a, b), a <= b, to its own.
     """
 
-    __slots__ = ("constant", "linear", "products")
-
-    def __init__(
-        self, constant: float, linear: dict[int, float], products: dict[tuple[int, int], float]
-    ) -> None:
-        self.constant = constant
-        self.linear = linear
-        self.products = products
+    constant: float
+    linear: dict[int, float]
+    products: dict[tuple[int, int], float]
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """A row of the table applied to assignments (their numbers) and constants (floats)."""
+    """An operation applied to assignments (their numbers) and constants (floats)."""
 
-    __slots__ = ("args", "op")
-
-    def __init__(self, op: Op, args: tuple[int | float, ...]) -> None:
-        self.op = op
-        self.args = args
+    op: Op
+    args: tuple[int | float, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class Tape:
     """Assignments by number: `inputs` of them are given, the others are `Sum` or `Call`.
 
@@ -55,19 +51,11 @@ class Tape:
     output does not depend on the inputs. `nodes` is how many nodes the graph had.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        assignments: list[Sum | Call],
-        outputs: list[int | float],
-        number_of: dict[Value, int],
-        nodes: int,
-    ) -> None:
-        self.inputs: Final = inputs
-        self.assignments: Final = assignments
-        self.outputs: Final = outputs
-        self.number_of: Final = number_of
-        self.nodes: Final = nodes
+    inputs: int
+    assignments: list[Sum | Call]
+    outputs: list[int | float]
+    number_of: dict[Value, int]
+    nodes: int
 
     def __str__(self) -> str:
         lines = [f"v{self.inputs + i} = {_text(a)}" for i, a in enumerate(self.assignments)]
@@ -131,24 +119,23 @@ class _Reader:
         # +1 and -1 would not look alike.
         self.scaled: set[int] = set()
 
-    def read(self, order: Iterable[Value], outputs: Iterable[Value]) -> None:
+    def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
         references, entries, known = self.references, self.entries, self.known
-        # `parents`, inlined (see `Value.__slots__`); that other things are counted does no harm.
-        uses = Counter[Any](outputs)
-        uses.update(map(attrgetter("_a"), order))
-        for parents in [key for key in uses if key.__class__ is tuple]:
-            uses.update(parents)
-        uses.update(map(attrgetter("_b"), order))
+        operands_of = [node.operands for node in order]
+        uses = Counter[Any](outputs)  # of numbers, too, which does no harm
+        uses.update(chain.from_iterable(operands_of))
         add, mul = ops.add, ops.mul
-        for node in order:
+        place: Callable[[Any, int], int] = references.get
+        for node, operands in zip(order, operands_of, strict=True):
             op = node.op
             if op is None:
                 if node not in references:
-                    self._refer(node, (node._data, _CONSTANT))
+                    self._refer(node, (node.data, _CONSTANT))
                 continue
             # Sums and products of two entries are nearly all there is: in short.
-            if (op is add or op is mul) and node._da is not None and node._db is not None:
-                i, j = references[node._a], references[node._b]
+            if op is add or op is mul:
+                x, y = operands
+                i, j = place(x, _CONSTANT), place(y, _CONSTANT)
                 if i >= 0 and j >= 0:
                     key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
                     if (number := known.get(key)) is None:
@@ -158,15 +145,12 @@ class _Reader:
                     continue
             reference = self._apply(
                 op,
-                [
-                    self.reference(a) if isinstance(a, Value) else (a, _CONSTANT)
-                    for a in node.operands
-                ],
+                [self.reference(a) if isinstance(a, Value) else (a, _CONSTANT) for a in operands],
             )
             c, entry = reference
             if c != 1.0 and c != -1.0 and entry >= 0 and uses[node] > 1:
                 # A multiple that several use is worth an assignment: δ, say, of an output layer.
-                reference = (1.0, self._entry((reference,), (reference,)))
+                reference = (1.0, self.entry((reference,), (reference,)))
             self._refer(node, reference)
 
     def reference(self, node: Value) -> _Reference:
@@ -181,7 +165,7 @@ class _Reader:
             self.references[node] = ~len(self.multiples)
             self.multiples.append(reference)
 
-    def _entry(self, key: object, entry: _Entry) -> int:
+    def entry(self, key: object, entry: _Entry) -> int:
         """The number of an entry, which is made unless there is an equal one."""
         number = self.known.setdefault(key, len(self.entries))
         if number == len(self.entries):
@@ -190,17 +174,18 @@ class _Reader:
 
     def _apply(self, op: Op, args: list[_Reference]) -> _Reference:
         if all(entry == _CONSTANT for _, entry in args):
+            numbers = [c for c, _ in args]
             try:
-                return (op.evaluate([c for c, _ in args]), _CONSTANT)
-            except MicrogradError:
-                pass  # it is refused, or infinite, when it is computed
-        elif (rule := _RULES.get(op)) is not None:
+                return (op.evaluate(numbers), _CONSTANT)
+            except ValueError:  # off its domain it is what programs give there: a pole, or NaN
+                return (op.ieee(*numbers), _CONSTANT)
+        if (rule := _RULES.get(op)) is not None:
             result = rule(self, args)
             if result is not None:
                 return result
         plain = tuple(self._plain(arg) for arg in args)
         key = (op, *(p if isinstance(p, int) else _bits(p) for p in plain))
-        return (1.0, self._entry(key, Call(op, plain)))
+        return (1.0, self.entry(key, Call(op, plain)))
 
     def _plain(self, reference: _Reference) -> int | float:
         """The reference as the argument of a call: without a coefficient."""
@@ -209,7 +194,7 @@ class _Reader:
             return c
         if c == 1.0:
             return entry
-        return self._entry((reference,), (reference,))
+        return self.entry((reference,), (reference,))
 
     def sum(self, terms: list[_Reference]) -> _Reference:
         """The sum of the terms as a reference."""
@@ -226,11 +211,11 @@ class _Reader:
             return rest[0]
         if constant != 0.0:
             key: object = ("sum", _bits(constant), *rest)
-            return (1.0, self._entry(key, ((constant, _CONSTANT), *rest)))
+            return (1.0, self.entry(key, ((constant, _CONSTANT), *rest)))
         entry: _Entry = tuple(rest)
         if len(rest) == 2 and rest[0][0] == rest[1][0] == 1.0:
             entry = ("+", rest[0][1], rest[1][1])
-        return (1.0, self._entry(entry, entry))
+        return (1.0, self.entry(entry, entry))
 
     def product(self, x: _Reference, y: _Reference) -> _Reference:
         (a, i), (b, j) = x, y
@@ -239,14 +224,14 @@ class _Reader:
             if entry != _CONSTANT and _is_sum(self.entries[entry]):
                 self.scaled.add(entry)
             c = a * b
-            if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
+            if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
                 return (c, entry)
             # Folded, the constants would overflow, or vanish.
             args = tuple(self._plain(x) for x in (x, y))
             key = (ops.mul, *(p if isinstance(p, int) else _bits(p) for p in args))
-            return (1.0, self._entry(key, Call(ops.mul, args)))
+            return (1.0, self.entry(key, Call(ops.mul, args)))
         pair = (i, j) if i <= j else (j, i)
-        return (a * b, self._entry(pair, pair))
+        return (a * b, self.entry(pair, pair))
 
     def tape(self, outputs: list[_Reference], nodes: int) -> Tape:
         """Drop what is not used, flatten the sums, and number the assignments anew."""
@@ -368,25 +353,7 @@ def _bits(x: float) -> object:
     return ("nan",) if math.isnan(x) else (x, math.copysign(1.0, x))
 
 
-# --- rows of the table that are sums, products, or simpler for a constant argument ----------------
-
-
-def _add(reader: _Reader, args: list[_Reference]) -> _Reference | None:
-    return reader.sum(args)
-
-
-def _sub(reader: _Reader, args: list[_Reference]) -> _Reference | None:
-    x, (b, j) = args
-    return reader.sum([x, (-b, j)])
-
-
-def _neg(reader: _Reader, args: list[_Reference]) -> _Reference | None:
-    ((a, i),) = args
-    return (-a, i)
-
-
-def _mul(reader: _Reader, args: list[_Reference]) -> _Reference | None:
-    return reader.product(*args)
+# --- operations that are sums, products, or simpler for a constant argument -----------------------
 
 
 def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
@@ -398,7 +365,7 @@ def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
         return None
     quotient = Call(ops.ieee_div, (i, j))
-    return (a / b, reader._entry((ops.ieee_div, i, j), quotient))
+    return (a / b, reader.entry((ops.ieee_div, i, j), quotient))
 
 
 def _pow(reader: _Reader, args: list[_Reference]) -> _Reference | None:
@@ -422,24 +389,27 @@ def _pow_slope(reader: _Reader, args: list[_Reference]) -> _Reference | None:
         return None
     if exponent == 0.0:
         return (0.0, _CONSTANT)
-    if exponent in (1.0, 2.0, 3.0, 4.0):
-        power = _pow(reader, [x, (exponent - 1.0, _CONSTANT)])
-        assert power is not None
-        return (exponent * power[0], power[1])
-    return None
+    power = _pow(reader, [x, (exponent - 1.0, _CONSTANT)])
+    return None if power is None else (exponent * power[0], power[1])
 
 
-def _affine(reader: _Reader, args: list[_Reference]) -> _Reference | None:
+def _affine(reader: _Reader, args: list[_Reference]) -> _Reference:
     n = len(args) // 2
     products = [reader.product(w, x) for w, x in zip(args[:n], args[n:-1], strict=True)]
     return reader.sum([args[-1], *products])
 
 
-_RULES = {
-    ops.add: _add,
-    ops.sub: _sub,
-    ops.neg: _neg,
-    ops.mul: _mul,
+def _minus(reference: _Reference) -> _Reference:
+    return (-reference[0], reference[1])
+
+
+# What an operation is as a reference; None where it stays a call.
+_Rule = Callable[["_Reader", list[_Reference]], _Reference | None]
+_RULES: dict[Op, _Rule] = {
+    ops.add: lambda reader, args: reader.sum(args),
+    ops.sub: lambda reader, args: reader.sum([args[0], _minus(args[1])]),
+    ops.neg: lambda reader, args: _minus(args[0]),
+    ops.mul: lambda reader, args: reader.product(*args),
     ops.div: _div,
     ops.ieee_div: _div,
     ops.power: _pow,

@@ -1,25 +1,21 @@
-"""Programs over jax.numpy, which XLA compiles, and how they run on devices and in processes.
+"""How programs over jax.numpy run: compiled by XLA, on devices and in processes.
 
-All that knows JAX is here. A lifted program is a function of arrays already: `XlaEmitter` prints it
-without assignments in place, `pure` makes a function of it that JAX's transformations take, and the
-sharding of a batch is a constraint on one array, from which XLA derives the collectives.
+`jax_source.py` prints a lifted program without assignments in place. Here `pure` makes a function
+of it that JAX's transformations take. The sharding of a batch is a constraint on its arrays, from
+which XLA derives the collectives.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..errors import InputError, MissingExtraError, OperandError, ProcessError
-from ..ops import Op
-from . import arrays
-from .emit import Emitter, Piece, Source, _factor, _is_whole, _number
-from .lift import Array, Indices, Lifted, Statement, Term, View
+from .expressions import Source
+from .names import InputArray
 
 DTYPES = ("float64", "float32")
 
@@ -32,179 +28,6 @@ def check(dtype: str = "float64") -> None:
         import jax  # noqa: F401 - whether it is there
     except ImportError:
         raise MissingExtraError("jax", "jax") from None
-
-
-class XlaEmitter(Emitter):
-    """Writes for jax.numpy: nothing is assigned in place, and sums are sums."""
-
-    rows: ClassVar[dict[Op, str]] = {
-        **{op: template for op, template in Emitter.rows.items() if op is not ops.step},
-        ops.absolute: "@x * np.sign(@x)",  # JAX has abs'(0) = 1
-        ops.relu: "jax.nn.relu(@x)",
-        ops.sigmoid: "jax.nn.sigmoid(@x)",
-        ops.softplus: "jax.nn.softplus(@x)",
-        ops.erf: "jax.lax.erf(@x)",
-    }
-
-    def __init__(self, lifted: Lifted, *arguments: Any) -> None:
-        self.share = lifted.tape.inputs - 1  # of a step: the last input
-        super().__init__(lifted, *arguments)
-        # The square of a sech beside the tanh of the same is written with that: cosh would take
-        # three times as long as all else.
-        self.squares: dict[int, str] = {}  # arrays of a sech: the names of their tanh
-        tanh_of = dict(_calls(lifted, ops.tanh))
-        for argument, sech in _calls(lifted, ops.sech):
-            if tanh := tanh_of.get(argument):
-                self.squares[sech.number] = tanh.name
-        for view in [v for s in self.lifted.statements for v in _unsquared(s)]:
-            self.squares.pop(view.array.number, None)
-        for output in self.lifted.tape.outputs:
-            if isinstance(output, int):
-                self.squares.pop(self.lifted.array_of[output].number, None)
-
-    def _finished(self, arguments: str) -> Source:
-        source = super()._finished(arguments)
-        source.text = re.sub(r"\bnp\.", "jnp.", source.text)
-        if self.parameters is not None:
-            given = next(array for array, _ in self.lifted.inputs if array.number in self.batched)
-            source.text = source.text.replace("len(examples)", f"len({given.name})")
-        return source
-
-    def _statement(self, statement: Statement) -> None:
-        if statement.result.number not in self.squares:
-            super()._statement(statement)
-
-    def _term(self, term: Term, shape: tuple[int, ...]) -> str:
-        if (name := self.squares.get(term.left.array.number)) is not None:
-            return self._scaled(term.coefficient, f"(1.0 - {name}) * (1.0 + {name})")
-        return super()._term(term, shape)
-
-    def _row_function(self, op: Op) -> Callable[..., Any]:
-        import jax.numpy as jnp
-
-        return arrays.function(op, jnp) or _called_back(arrays.elementwise(op))
-
-    def _logsumexp(self, text: str) -> str:
-        return f"jax.nn.logsumexp({text}, -1)"
-
-    def _new(self, kind: str, arguments: str) -> str:
-        return f"np.{kind}({arguments}, dtype)"
-
-    def _summed_along(self, text: str, count: int, axis: int = -1) -> str:
-        return f"{_factor(text)}.sum({axis})"
-
-    def _over_examples(self, text: str, axes: int, view: View | None = None) -> str:
-        return f"{_factor(text)}.sum(0)"
-
-    def _is_of_examples(self, number: int) -> bool:
-        return super()._is_of_examples(number) and number != self.share
-
-    def _take_input(self, array: Array, numbers: Indices, name: str, size: int) -> None:
-        if self.parameters is None:
-            super()._take_input(array, numbers, name, size)
-        elif numbers[0] == self.share:
-            self.lines.append(f"{array.name} = 1.0 / len(examples)")
-        else:
-            self.lines.append(f'{array.name} = {name}["{array.name}"]')
-
-    def _gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[int]
-    ) -> None:
-        """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
-        lines = ["gradient = {"]
-        for array, numbers in self.lifted.inputs:
-            if numbers[0] >= len(outputs):
-                continue
-            pieces = self._pieces([outputs[i] for i in numbers])
-            if len(pieces) == 1:
-                source, positions, places = pieces[0]
-                if source is not None:
-                    places = places[np.argsort(positions)]
-                piece = (source, positions, places)
-                text = self._part_of(piece, array.shape, ends)
-            else:
-                text = f"d_{array.name}_"
-                self._assemble(text, array.size, pieces, ends=ends)
-                if len(array.shape) != 1:
-                    text = f"{text}.reshape({array.shape})"
-            lines.append(f'    "{array.name}": {text},')
-        self.lines += [*lines, "}"]
-
-    def _assemble(
-        self,
-        name: str,
-        size: int,
-        pieces: Sequence[Piece],
-        decay: float | None = None,
-        ends: set[int] | None = None,
-    ) -> None:
-        parts = [
-            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), ends)
-            for piece in pieces
-        ]
-        stack = "column_stack" if self.batch else "hstack"
-        text = f"np.{stack}([{', '.join(parts)}])" if size == 1 or parts[1:] else parts[0]
-        order = np.concatenate([positions for _, positions, _ in pieces])
-        if not np.array_equal(order, np.arange(size)):
-            text = self._item(text, self.batch, self._constant("places", np.argsort(order)))
-        self.lines.append(f"{name} = {text}")
-        if decay is not None:
-            self.lines.append(f"{name} = {_number(decay)} * values + {name}")
-
-    def _part_of(self, piece: Piece, shape: tuple[int, ...], ends: set[int] | None) -> str:
-        """A piece as an array of this shape."""
-        array, _, places = piece
-        if array is None:
-            text = self._new("full", f"{shape}, {_number(places)}")
-        else:
-            text = self._exact(View(array, places.reshape(shape)))
-        batched = array is not None and array.number in self.batched
-        if self.batch and not batched:
-            axes = ", ".join([f"len({self.given})", *map(str, shape)])
-            return f"np.broadcast_to({text}, ({axes},))"
-        if ends is not None and not (array is not None and array.number in ends):
-            return self._totalled(text, array)
-        return text
-
-
-def _calls(lifted: Lifted, op: Op) -> Iterator[tuple[int, Array]]:
-    """The numbers of the arrays that a function is taken of as a whole, and its results."""
-    for statement in lifted.statements:
-        if statement.op is op:
-            view = statement.args[0]
-            if isinstance(view, View) and _is_whole(view):
-                yield view.array.number, statement.result
-
-
-def _unsquared(statement: Statement) -> list[View]:
-    """The views in a statement that are not, as a whole, multiplied by themselves."""
-    views = [a for a in statement.args if isinstance(a, View)]
-    for term in statement.terms:
-        both = [term.left] if term.right is None else [term.left, term.right]
-        square = both[0].array is both[-1].array and len(both) == 2
-        if not (term.kind == "each" and square and all(map(_is_whole, both))):
-            views += both
-    return views
-
-
-def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
-    """A row of the user's, computed by Python in the midst of XLA's program.
-
-    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    def function(*xs: Any) -> Any:
-        xs = tuple(jnp.broadcast_arrays(*xs))
-        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
-
-        def computed(*xs: Any) -> Any:
-            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
-
-        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
-
-    return function
 
 
 def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) -> Callable[..., Any]:
@@ -251,25 +74,17 @@ def _taken(x: Any, dtype: str) -> Any:
     return jnp.asarray(x, dtype)
 
 
-def compiled(function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
-    """The function compiled by XLA, from arrays of NumPy to arrays of NumPy."""
+def compiled(function: Callable[..., Any], dtype: str, batch: bool = False) -> Callable[..., Any]:
+    """The function compiled by XLA, from arrays of NumPy to arrays of NumPy; of a row, or many."""
     import jax
 
-    jitted = jax.jit(function)
+    jitted = jax.jit(jax.vmap(function) if batch else function)
 
     def run(*arguments: Any) -> Any:
         with jax.enable_x64(dtype == "float64"):
             return jax.tree.map(lambda x: np.asarray(x)[()], jitted(*arguments))
 
     return run
-
-
-def batched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of one row as a function of many."""
-    import jax
-
-    batch: Callable[..., Any] = jax.vmap(function)
-    return batch
 
 
 def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Callable[..., Any]:
@@ -310,11 +125,7 @@ def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Call
     return run
 
 
-# Arrays by name: their shapes, and where their numbers are in a flat one.
-Layout = Sequence[tuple[str, tuple[int, ...], Sequence[int]]]
-
-
-def named(flat: Any, layout: Layout) -> dict[str, Any]:
+def named(flat: Any, layout: Sequence[InputArray]) -> dict[str, Any]:
     """The arrays that the last axis of `flat` has in a row."""
     return {
         name: flat[..., _slice(numbers)].reshape((*flat.shape[:-1], *shape))
@@ -322,7 +133,7 @@ def named(flat: Any, layout: Layout) -> dict[str, Any]:
     }
 
 
-def flattened(arrays: Mapping[str, Any], layout: Layout) -> Any:
+def flattened(arrays: Mapping[str, Any], layout: Sequence[InputArray]) -> Any:
     """The arrays in a row: the inverse of `named`."""
     flat = np.empty(sum(x.size for x in arrays.values()), np.result_type(*arrays.values()))
     for name, _, numbers in layout:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, Final, Literal
 
 from .. import ops
@@ -32,8 +32,8 @@ _POWERS = (ops.power, ops.ieee_pow)
 _PRODUCTS = (*_TIMES, *_RATIOS, *_POWERS)
 _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
 _TINY = 2.0**-1022  # floats below it lose digits
-_FLAT = 40  # of a sum within a sum: longer ones stay as they are
-_SMALL = 12  # of an expression that is compared with others part by part
+_FLAT = 40  # a sum within a sum becomes part of it up to this size
+_SMALL = 12  # expressions are compared part by part up to this size
 
 
 class Expression:
@@ -56,7 +56,7 @@ class Expression:
     ) -> None:
         self.name: Final = name
         self.name_in_latex: Final = latex
-        self.binding: Final = binding  # how tightly a name does that does not look like one; see Op
+        self.binding: Final = binding  # of a symbol such as ∂y/∂x, as in Op; 0 for plain names
         self.number: Final = number
         self.op: Final = op
         self.operands: Final = operands
@@ -116,6 +116,8 @@ class Expression:
         are written, and how many there are between them.
         """
         writer = _Writer(style, numbers or {}, spaced, most)
+        if self.op is None:
+            return writer.write(self, {})[0]
         done: dict[int, _Written] = {}
         for e in parts_first([self], writer.parts):
             done[id(e)] = writer.write(e, done)
@@ -156,16 +158,12 @@ def apply(op: Op, operands: Sequence[Expression]) -> Expression:
 def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
     """The row's partials as expressions; None for one that is not written in the table's ops."""
     result: list[Expression | None] = []
-    try:
-        if op.arity is None:
-            return [_expression(d) for d in op.partials[0](*operands, out)]
-    except Exception:  # a row of the user's may do anything with its arguments
-        return [None] * len(operands)
     for partial in op.partials:
         try:
-            result.append(_expression(partial(*operands, out)))
-        except Exception:
-            result.append(None)
+            found = partial(*operands, out)
+            result += [_expression(d) for d in (found if op.arity is None else [found])]
+        except Exception:  # a row of the user's may do anything with its arguments
+            result += [None] * (len(operands) if op.arity is None else 1)
     return result
 
 
@@ -183,18 +181,17 @@ def parts_first(
 ) -> Iterator[Expression]:
     """The expressions and what they consist of, each once, after its own `parts`.
 
-    It does not recur: an expression may be deeper than the stack.
+    There is no recursion, since an expression may be deeper than the stack.
     """
     done: set[int] = set()
     stack = list(expressions)
     while stack:
         e = stack[-1]
-        missing = [part for part in parts(e) if id(part) not in done]
-        if missing:
+        if id(e) in done:
+            stack.pop()
+        elif missing := [part for part in parts(e) if id(part) not in done]:
             stack += missing
-            continue
-        stack.pop()
-        if id(e) not in done:
+        else:
             done.add(id(e))
             yield e
 
@@ -296,16 +293,18 @@ def write(
 _PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
 
 
+@cache
 def _template(op: Op, style: Style) -> str:
     if style == "text":
         return op.text
-    # \operatorname is among the macros that GitHub does not let through. What stands in it is the
-    # name of the row where its author has not said how it is written in LaTeX.
+    # Where the author of an operation has not said how it is written in LaTeX, its name stands in
+    # \operatorname, a macro that GitHub does not let through. The name may have any characters.
     name = op.name.replace("_", r"\_")
     latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
     return latex.replace(r"\operatorname", r"\mathrm")
 
 
+@cache
 def _binding(op: Op, style: Style) -> float:
     # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
     # a call: e^{x}.
@@ -340,7 +339,7 @@ def _needed_before(after: str) -> float:
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
-    """The number; if it has 15 digits, as a fraction of small integers where it is one: 1 / 3."""
+    """The number; with 15 digits it is a fraction where it is one of small integers: 1 / 3."""
     if digits == 15 and (fraction := _fraction(x)):
         top, bottom = fraction
         if style == "text":
@@ -380,17 +379,19 @@ class _Writer:
         self.spaced = spaced
         self.most = math.inf if most is None else most
 
-    def parts(self, e: Expression) -> list[Expression]:
+    def parts(self, e: Expression) -> Sequence[Expression]:
         """What is written before it."""
+        if e.size <= self.most:
+            return e.operands
         return [term[1] for term in self._terms(e) if not isinstance(term, str)]
 
     def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
-        """The operands, or the terms of a long sum, each with the op that joins it to the others.
+        """The operands, or the terms of a sum, each with the op that joins it to the others.
 
         Of too many these are the first three and the last, around how many are missing.
         """
         terms = [(e.op, part) for part in e.operands]
-        if e.op in _SUMS and e.size > self.most:
+        if e.op in _SUMS:
             every: list[tuple[Op | None, Expression]] = []
             while e.op in _SUMS:
                 every.append((e.op, e.operands[1]))
@@ -403,6 +404,8 @@ class _Writer:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
+        if e.size <= self.most:
+            return self._applied(e.op, [done[id(part)] for part in e.operands])
         terms = self._terms(e)
         parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
         if e.op not in _SUMS:
@@ -463,7 +466,7 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         if a == 0.0 or b == 0.0:
             return y if a == 0.0 else x
         if x.key == y.key:
-            return _product(Expression(number=2.0), x)
+            return 2.0 * x
         if y.op is ops.neg or (b is not None and b < 0.0):
             return x - -y
     elif op is ops.sub:
@@ -591,15 +594,14 @@ def total(terms: Sequence[Expression]) -> Expression:
     stack = [(1.0, term) for term in terms][::-1]
     while stack:
         count, term = stack.pop()
-        sign, bare = (-1.0, term.operands[0]) if term.op is ops.neg else (1.0, term)
-        if bare.op in _SUMS and bare.size <= _FLAT:
-            left, right = bare.operands
-            other = sign * count if bare.op is ops.add else -sign * count
-            stack += [(other, right), (sign * count, left)]
-            continue
         factor, bare = coefficient(term)
+        count *= factor
+        if bare.op in _SUMS and bare.size <= _FLAT and abs(factor) == 1.0:
+            left, right = bare.operands
+            stack += [(count if bare.op is ops.add else -count, right), (count, left)]
+            continue
         found.setdefault(bare.key, bare)
-        counts[bare.key] = counts.get(bare.key, 0.0) + count * factor
+        counts[bare.key] = counts.get(bare.key, 0.0) + count
     products = [counts[key] * term for key, term in found.items()]
     # b - a, rather than -a + b.
     first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,9 +27,9 @@ _READABLE_EDGES = 400
 _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
-_MODULE_PATH = re.compile(r"(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
+_MODULE_PATH = re.compile(r"^(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
 _NEURON = re.compile(r"neurons\[\d{1,9}\]$")
-_LONGEST_PATH = 1000  # the patterns take time quadratic in a label's length
+_LONGEST_PATH = 1000
 
 
 class Graph:
@@ -41,11 +41,7 @@ class Graph:
         self.index = {node: i for i, node in enumerate(self.order)}
         self.names = names(self.order)
         leaves = [node for node in self.order if node.op is None]
-        self.parameters = parameters | {
-            leaf
-            for leaf in leaves
-            if len(leaf.label) <= _LONGEST_PATH and _PARAMETER.search(leaf.label)
-        }
+        self.parameters = parameters | {leaf for leaf in leaves if _found(_PARAMETER, leaf.label)}
         self.uses = Counter(roots)
         for node in self.order:
             self.uses.update(node.parents)
@@ -57,12 +53,11 @@ class Graph:
         A neuron has the parameters that are labelled so, the sum of products with them (one node,
         or single ones), and the function that is applied to the sum, and to nothing else.
         """
-        result: dict[Value, str] = {}
-        for leaf in leaves:
-            if leaf in self.parameters and len(leaf.label) <= _LONGEST_PATH:
-                path = _MODULE_PATH.match(leaf.label)
-                if path:
-                    result[leaf] = path[1]
+        result = {
+            leaf: path[1]
+            for leaf in leaves
+            if leaf in self.parameters and (path := _found(_MODULE_PATH, leaf.label))
+        }
         sums: set[Value] = set()
         inner: set[Value] = set()  # those that are terms of a sum themselves
         applied: dict[str, list[Value]] = {}
@@ -70,17 +65,17 @@ class Graph:
             if node.op is None:
                 continue
             parents = node.parents
-            joins = False
-            owners: set[str | None] = set()
-            if node.op is ops.affine_row or node.op is ops.mul:  # w·x + b, but not w·w
-                mine = [p for p in parents if p.op is None and p in result]
-                owners = {result[p] for p in mine}
-                joins = len(mine) < len(node.operands)
-            elif node.op is ops.add:  # of a product, or b, but not of the outputs of two uses
-                owners = {result.get(p) for p in parents}
+            terms: Sequence[Value] = ()
+            if node.op is ops.affine_row or node.op is ops.mul:
+                terms = [p for p in parents if p.op is None and p in result]
+                if len(terms) == len(node.operands):  # w·x + b, but not w·w
+                    terms = ()
+            elif node.op is ops.add and len(parents) == 2:
+                # The sum with a product, or with b, but not of the outputs of two uses.
                 single = any(p.op is None or p.op is ops.mul for p in parents)
-                joins = len(parents) == 2 and single and not sums.isdisjoint(parents)
-            if joins and len(owners) == 1 and (owner := owners.pop()) is not None:
+                terms = parents if single and not sums.isdisjoint(parents) else ()
+            owners = {result.get(p) for p in terms}
+            if len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
                 sums.add(node)
                 inner.update(p for p in parents if result.get(p) == owner)
@@ -104,7 +99,12 @@ class Graph:
         return result
 
 
-@dataclass(eq=False)
+def _found(pattern: re.Pattern[str], label: str) -> re.Match[str] | None:
+    # The patterns take time quadratic in a label's length.
+    return pattern.search(label) if len(label) <= _LONGEST_PATH else None
+
+
+@dataclass(eq=False, slots=True)
 class Box:
     """What stands for a "node", or for those of a "module", for nodes "alike", or for "more"."""
 
@@ -112,7 +112,7 @@ class Box:
     kind: str
     title: str = ""  # the path of a module
     nodes: list[Value] = field(default_factory=list)
-    sources: Counter[Box] = field(default_factory=Counter)  # how many edges come from which boxes
+    sources: dict[Box, int] = field(default_factory=dict)  # how many edges come from which boxes
 
 
 def is_neuron(path: str) -> bool:
@@ -135,23 +135,23 @@ def grouped(graph: Graph, collapse: Collapse, max_nodes: int) -> Groups:
     """The finest groups that `collapse` allows and that make a readable picture."""
     few = min(_READABLE_BOXES, max_nodes)
     by_neuron: Groups = dict(graph.modules)
-    if collapse == "none" or (
-        collapse == "auto" and (not by_neuron or len(graph.order) <= few // 2)
-    ):
+    if collapse == "none":
         return {}
     if collapse == "auto":
+        if not by_neuron or len(graph.order) <= few // 2:
+            return {}
         used_once = all(graph.uses[p] == 1 for p in by_neuron if p.op is None)
-        if used_once and count(graph, by_neuron) <= few:
-            edges = sum(len(box.sources) for box in _boxes(graph, by_neuron))
+        if used_once and box_count(graph, by_neuron) <= few:
+            edges = sum(len(box.sources) for box in _all_boxes(graph, by_neuron))
             if edges <= _READABLE_EDGES:
                 return by_neuron
     groups = by_neuron
     if collapse != "neuron":
         groups = {node: layer_of(path) for node, path in graph.modules.items()}
-    return groups if count(graph, groups) <= few else groups | _alike(graph, groups)
+    return groups if box_count(graph, groups) <= few else groups | _alike(graph, groups)
 
 
-def count(graph: Graph, groups: Groups) -> int:
+def box_count(graph: Graph, groups: Groups) -> int:
     """How many boxes there are: one a group, and one for each node without one."""
     return len(graph.order) - len(groups) + len(set(groups.values()))
 
@@ -185,7 +185,7 @@ def _alike(graph: Graph, groups: Groups) -> Groups:
     return result
 
 
-def _boxes(graph: Graph, groups: Groups) -> list[Box]:
+def _all_boxes(graph: Graph, groups: Groups) -> list[Box]:
     """The boxes in the order of their first nodes."""
     by_group: dict[Any, Box] = {}
     box_of: dict[Value, Box] = {}
@@ -199,7 +199,7 @@ def _boxes(graph: Graph, groups: Groups) -> list[Box]:
         box.nodes.append(node)
         for parent in node.parents:
             if (source := box_of[parent]) is not box:
-                box.sources[source] += 1
+                box.sources[source] = box.sources.get(source, 0) + 1
     for box in by_group.values():
         if box.kind == "alike" and len(box.nodes) == 1:
             box.kind = "node"
@@ -208,9 +208,9 @@ def _boxes(graph: Graph, groups: Groups) -> list[Box]:
     return list(by_group.values())
 
 
-def boxes(graph: Graph, groups: Groups, limit: int) -> list[Box]:
+def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
     """The boxes; of more than `limit` those nearest to the roots, after one for all the others."""
-    every = _boxes(graph, groups)
+    every = _all_boxes(graph, groups)
     if len(every) <= limit:
         return every
     box_of = {node: box for box in every for node in box.nodes}
@@ -227,7 +227,8 @@ def boxes(graph: Graph, groups: Groups, limit: int) -> list[Box]:
         if box not in kept:
             rest.nodes += box.nodes
             continue
-        counts, box.sources = box.sources, Counter()
+        counts, box.sources = box.sources, {}
         for source, edges in counts.items():
-            box.sources[source if source in kept else rest] += edges
+            source = source if source in kept else rest
+            box.sources[source] = box.sources.get(source, 0) + edges
     return [rest, *(box for box in every if box in kept)]

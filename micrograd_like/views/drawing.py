@@ -29,7 +29,7 @@ from ..gradients import listed
 from ..numerics import is_count
 from ..state import write_atomically
 from .algebra import formula
-from .boxes import Box, Collapse, Graph, boxes, count, grouped, is_neuron, layer_of, stem
+from .boxes import Box, Collapse, Graph, box_count, grouped, is_neuron, layer_of, planned, stem
 from .names import numeral
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def draw(
     marked = _values("highlight", highlight)
 
     def drawn(limit: int) -> Drawing:
-        shown = boxes(graph, groups, limit)
-        source = _Picture(graph, shown, marked).source(direction, show_constants)
-        ids = {node: box.id for box in shown for node in box.nodes}
+        picture = _Picture(graph, planned(graph, groups, limit), marked)
+        source = picture.source(direction, show_constants)
+        ids = {node: box.id for node, box in picture.box_of.items()}
         return Drawing(source, ids, partial(drawn, limit // 2) if limit > 1 else None)
 
-    return drawn(min(max_nodes, count(graph, groups)))
+    return drawn(min(max_nodes, box_count(graph, groups)))
 
 
 def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
@@ -210,6 +210,7 @@ class _Picture:
     def __init__(self, graph: Graph, boxes: list[Box], highlight: set[Value]) -> None:
         self.graph = graph
         self.boxes = boxes
+        self.box_of = {node: box for box in boxes for node in box.nodes}
         self.highlight = highlight
         grads = [abs(node.grad) for node in graph.order if math.isfinite(node.grad)]
         self.largest_grad = max(grads, default=0.0)
@@ -245,25 +246,23 @@ class _Picture:
             tip = _tip(self._about(box))
             dot.node(box.id, f"<{label}>", id=box.id, tooltip=tip, **attributes)
         self._align_layers()
-        box_of = {node: box for box in self.boxes for node in box.nodes}
         for box in self.boxes:
             if box.kind == "node":
-                self._edges(box, box_of, show_constants)
+                self._edges(box, show_constants)
             else:
                 for source in box.sources:
                     self._edge_of_many(source, box)
         return str(dot.source)
 
-    def _edges(self, box: Box, box_of: dict[Value, Box], show_constants: bool) -> None:
+    def _edges(self, box: Box, show_constants: bool) -> None:
         """The edges to a node's box, and its constants."""
         (node,) = box.nodes
         graph, place = self.graph, self.graph.index[node]
         constants = [a for a in node.operands if not isinstance(a, Value)]
         many = len(constants) > _MANY_CONSTANTS
         if show_constants and many:
-            name = f"const-{place}"
-            about = f"{len(constants):,} numbers"
-            self._constant(box, name, name, about, repr(constants[:99]))
+            name, text = f"const-{place}", f"{len(constants):,} numbers"
+            self._constant(box, name, name, text, repr(constants[:99]))
         edges = iter(node.edges)
         drawn: set[Box] = set()
         for k, operand in enumerate(node.operands):
@@ -274,7 +273,7 @@ class _Picture:
                     self._constant(box, name, edge, numeral(operand), repr(operand))
                 continue
             parent, d = next(edges)
-            source = box_of[parent]
+            source = self.box_of[parent]
             if source.kind == "node" and box.sources[source] <= _MANY_OPERANDS:
                 tip = _tip(f"∂{graph.names[node]}/∂{graph.names[parent]} = {d!r}")
                 self.dot.edge(
@@ -432,11 +431,9 @@ class _Picture:
         modules = [box for box in self.boxes if box.kind == "module"]
         notes = []
         if modules:
-            of = self.graph.modules
-            layers = any(len({of[node] for node in box.nodes}) > 1 for box in modules)
-            kind = "layer" if layers else "module"
-            if all(is_neuron(box.title) for box in modules):
-                kind = "neuron"
+            neurons = [len({self.graph.modules[n] for n in box.nodes}) for box in modules]
+            kind = "layer" if max(neurons) > 1 else "module"
+            kind = "neuron" if all(is_neuron(box.title) for box in modules) else kind
             notes.append(f"each {kind} as one box")
         if any(box.kind == "alike" for box in self.boxes):
             notes.append("like operations together")
@@ -446,7 +443,7 @@ class _Picture:
 
 
 def _generic(node: Value) -> str:
-    """The operation as its row writes it: w·x + b, x - y, tanh(x)."""
+    """The operation in general terms: w·x + b, x - y, tanh(x)."""
     assert node.op is not None
     if node.op.arity is None and "@" in node.op.text:
         return f"{node.op.name}(…)"
@@ -503,10 +500,10 @@ def _tip(text: str) -> str:
 
 def renderer() -> str:
     """The path of `dot`, or of the program of the `svg` extra. Raises RendererError."""
-    found = shutil.which("dot") or shutil.which("graphviz-pure")
-    if found is None:  # an environment's programs need not be on PATH
-        for folder in (Path(sys.executable).parent, sysconfig.get_path("scripts")):
-            found = found or shutil.which("graphviz-pure", path=str(folder))
+    # An environment's programs need not be on PATH.
+    beside = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+    port = "graphviz-pure"
+    found = shutil.which("dot") or shutil.which(port) or shutil.which(port, path=beside)
     if found is None:
         raise RendererError(
             "drawing needs Graphviz: install it (apt install graphviz, brew install graphviz), "

@@ -25,11 +25,14 @@ _GREEK = {
     "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
     "Ω": "Omega",
 }  # fmt: skip
-_LATEX_ESCAPES = {
+_LATEX = {
     "\\": r"\backslash ", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"{\wedge}", "~": r"\sim ", "<": r"{<}", ">": r"{>}", " ": r"\ ",
     "∂": r"\partial ", "·": r"\cdot ", "×": r"\times ", "√": r"\surd ",
     "'": r"'", "`": r"{}`{}", '"': r"''",
+    **{letter: f"\\{name} " for letter, name in _GREEK.items()},
+    **{digit: f"{{}}^{{{i}}}" for i, digit in enumerate(_POWER)},
+    **{digit: f"{{}}_{{{i}}}" for i, digit in enumerate(_INDEX)},
 }  # fmt: skip
 _ACCENTS = {
     "\u0300": "grave", "\u0301": "acute", "\u0302": "hat", "\u0303": "tilde", "\u0304": "bar",
@@ -201,7 +204,7 @@ def superscript(number: str) -> str:
 def _normalized(form: Literal["NFKC", "NFD"], text: str) -> str:
     if text.isascii():
         return text
-    # Imported late, as in errors.py.
+    # Imported late, since most names are ASCII and its database takes long to load.
     from unicodedata import normalize
 
     return normalize(form, text)
@@ -224,7 +227,7 @@ def _accented(letter: str, marks: Iterable[str]) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Each letter with the marks that follow it; a mark that LaTeX has no accent for is a ?."""
+    """The characters as LaTeX, letters with their marks; a mark that has no accent is a ?."""
     return "".join(_escaped(*found.groups()) for found in _CLUSTER.finditer(text))
 
 
@@ -233,18 +236,12 @@ def _escaped(c: str, marks: str = "") -> str:
         if c.isalnum() and all(mark in _ACCENTS for mark in marks):
             return _accented(_escaped(c).rstrip(), marks)
         return _escaped(c) + "?" * len(marks)
-    if re.fullmatch(_MARK, c):
+    if c in _LATEX:
+        return _LATEX[c]
+    if not c.isprintable() or re.fullmatch(_MARK, c) or c == "\N{REPLACEMENT CHARACTER}":
         return "?"
-    if c in _POWER:
-        return f"{{}}^{{{c.translate(_DIGITS)}}}"
-    if c in _INDEX:
-        return f"{{}}_{{{_INDEX.index(c)}}}"
-    if c in _LATEX_ESCAPES:
-        return _LATEX_ESCAPES[c]
-    if c in _GREEK:
-        return f"\\{_GREEK[c]} "
-    if c.isascii() or not c.isprintable() or c == "\N{REPLACEMENT CHARACTER}":
-        return c if c.isascii() and c.isprintable() else "?"
+    if c.isascii():
+        return c
     letter, *accents = list(_normalized("NFD", c))
     if letter.isascii() and accents and all(mark in _ACCENTS for mark in accents):
         return _accented(letter, accents)

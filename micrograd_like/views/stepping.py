@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from typing import ClassVar, TypeVar
 
 from ..engine import Value, topological_order
@@ -19,7 +18,7 @@ from ..gradients import is_stale
 from ..numerics import number
 from ..words import first_and_last
 from .algebra import Expression, formula, partials
-from .names import looks_like_a_name, names, numeral, superscript
+from .names import factor, looks_like_a_name, names, numeral, superscript
 
 Piece = tuple[str, str] | tuple[str, str, str]
 """A piece of a line: its role, and a text, or what stands above and below the bar of a ratio.
@@ -34,29 +33,41 @@ T = TypeVar("T")
 _LONGEST_NAME = 40  # in a formula
 _MOST_TERMS = 5  # of a sum, of a call, and of the lines about one node
 _LONGEST_PASS = 40  # in a `repr`
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_RIGHT_TO_LEFT = re.compile(
+    "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc\U00010800-\U00010fff]"
+)
 
 
 @dataclass(eq=False, repr=False, slots=True)
-class Edge:
-    """`parent` at place `operand` among the operands of `child`, and the derivative recorded there.
+class Transfer:
+    """An edge, and what a node hands along it to a parent's adjoint: its own, times the local one.
 
-    `str` writes it: ∂d/∂a = b = -3.0. Where a node is an operand twice, as in x·x, ∂y/∂x⁽¹⁾ and
-    ∂y/∂x⁽²⁾ are the derivatives at its first and second place.
+    `parent` is the operand of `child` at place `operand`, `local` the derivative recorded there,
+    and `contribution` the product. `adjoint` is the child's, `before` and `after` the parent's.
     """
 
     child: Value
     operand: int
     parent: Value
     local: float
+    adjoint: float
+    contribution: float
+    before: float
+    after: float
     writer: Writer
 
     @property
     def ratio(self) -> tuple[str, str]:
-        """The local derivative's name, as what stands above and below: ∂d, ∂a."""
-        operands, name = self.child.operands, self.writer.atom(self.parent)
-        if sum(operand is self.parent for operand in operands) > 1:
-            place = 1 + sum(operand is self.parent for operand in operands[: self.operand])
-            name += f"⁽{superscript(str(place))}⁾"
+        """The local derivative's name, as what stands above and below: ∂d, ∂a.
+
+        Where a node is an operand twice, as in x·x, ∂y/∂x⁽¹⁾ and ∂y/∂x⁽²⁾ are the derivatives at
+        its first and second place.
+        """
+        name = self.writer.atom(self.parent)
+        places = [i for i, a in enumerate(self.child.operands) if a is self.parent]
+        if len(places) > 1:
+            name += f"⁽{superscript(str(1 + places.index(self.operand)))}⁾"
         return f"∂{self.writer.atom(self.child)}", f"∂{name}"
 
     @property
@@ -69,34 +80,9 @@ class Edge:
         """The local derivative with its name, in symbols and as a number: ∂d/∂a = b = -3.0."""
         return " = ".join(filter(None, ["/".join(self.ratio), self.symbols, numeral(self.local)]))
 
-    def __str__(self) -> str:
-        return self.partial
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self}>"
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class Transfer(Edge):
-    """What a node hands to the adjoint of one of its parents: its own, times the local derivative.
-
-    `adjoint` is the child's, `contribution` the product; `before` and `after` are the parent's.
-    """
-
-    adjoint: float
-    before: float
-
-    @property
-    def contribution(self) -> float:
-        return self.adjoint * self.local
-
-    @property
-    def after(self) -> float:
-        return self.before + self.contribution
-
     @property
     def pieces(self) -> list[Piece]:
-        """The chain rule along this edge."""
+        """The chain rule along this edge, in pieces."""
         ratio = self.writer.ratio
         return [
             ("", *ratio(self.parent)), ("", " += "),
@@ -113,6 +99,9 @@ class Transfer(Edge):
     def __str__(self) -> str:
         return self.formula
 
+    def __repr__(self) -> str:
+        return f"<Transfer {self.formula}>"
+
 
 @dataclass(eq=False, repr=False, slots=True)
 class Event:
@@ -120,6 +109,7 @@ class Event:
 
     `before` and `after` are the node's value (None before it is computed) in the forward pass and
     its `.grad` in the backward pass: a leaf's adds to what it held, any other starts at 0.
+    `edges` are those to its parents, the same ones in both passes.
     """
 
     phase: ClassVar[str]
@@ -128,7 +118,7 @@ class Event:
     node: Value
     before: float | None
     after: float
-    edges: Sequence[Edge]
+    edges: Sequence[Transfer]
     writer: Writer
 
     @property
@@ -137,16 +127,13 @@ class Event:
         return self.writer.name(self.node)
 
     @property
-    def symbols(self) -> str:
-        raise NotImplementedError
-
-    @property
     def lines(self) -> list[Line]:
         """The formula about the node, without its edges."""
         raise NotImplementedError
 
     @property
     def formula(self) -> str:
+        """The lines in one."""
         return _plain(self.lines)
 
     def __str__(self) -> str:
@@ -157,7 +144,7 @@ class Event:
 
 
 class Forward(Event):
-    """A leaf is given, or a node computed; `edges` are those from its parents."""
+    """A leaf is given, or a node computed."""
 
     __slots__ = ()
     phase = "forward"
@@ -192,12 +179,11 @@ class Forward(Event):
 class Backward(Event):
     """A node's adjoint is complete: it is handed on to its parents, or added to a leaf's `.grad`.
 
-    `adjoint` is the derivative of the root with respect to the node; `edges` are the transfers.
+    `adjoint` is the derivative of the root with respect to the node.
     """
 
     phase = "backward"
 
-    edges: Sequence[Transfer]
     adjoint: float
 
     @property
@@ -281,32 +267,30 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     """
     order = topological_order(root)
     writer = Writer(root, order)
-    index = count()
-    forward = []
-    for node in order:
-        edges = [Edge(node, *edge, writer) for edge in placed_edges(node)]
-        forward.append(Forward(next(index), node, None, node.data, edges, writer))
-    # This is a reverse sweep of its own, since the sums on the way are what it is about.
+    # The sweep of `backward`, once more: here each sum is kept as it is before and after each term.
     adjoint = dict.fromkeys(order, 0.0)
     adjoint[root] = number(seed)
-    backward = []
+    edges: dict[Value, list[Transfer]] = {}
     for node in reversed(order):
         g = adjoint[node]
-        transfers = []
-        for i, parent, d in placed_edges(node):
-            transfer = Transfer(node, i, parent, d, writer, g, adjoint[parent])
-            adjoint[parent] = transfer.after
-            transfers.append(transfer)
+        pairs = iter(node.edges)
+        edges[node] = transfers = []
+        for i, operand in enumerate(node.operands):
+            if isinstance(operand, Value):
+                parent, d = next(pairs)
+                before = adjoint[parent]
+                adjoint[parent] = after = before + g * d
+                transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
+    forward = [
+        Forward(i, node, None, node.data, edges[node], writer) for i, node in enumerate(order)
+    ]
+    backward = []
+    for i, node in enumerate(reversed(order), len(order)):
+        g = adjoint[node]
         before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
         after = g if node.op else g + before
-        backward.append(Backward(next(index), node, before, after, transfers, writer, g))
+        backward.append(Backward(i, node, before, after, edges[node], writer, g))
     return Steps(forward, backward)
-
-
-def placed_edges(node: Value) -> list[tuple[int, Value, float]]:
-    """The place of each parent among the operands, the parent, and the local derivative."""
-    places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
-    return [(i, parent, d) for i, (parent, d) in zip(places, node.edges, strict=True)]
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -324,22 +308,17 @@ class Writer:
     def _names(self) -> dict[Value, str]:
         return names(self._order)
 
+    @cached_property
+    def _texts(self) -> dict[Value, str]:
+        return {node: _inline(name) for node, name in self._names.items()}
+
     def name(self, node: Value) -> str:
+        """The node's label, or v1, v2, ... where it has none."""
         return self._names[node]
 
     def text(self, node: Value) -> str:
-        """The name as it stands in a line: short, without line ends, its direction kept inside."""
-        name = self.name(node)
-        if len(name) > _LONGEST_NAME:
-            name = f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"  # two names may differ at the end
-        name = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", name)
-        if re.search(
-            "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc\U00010800-\U00010fff]",
-            name,
-        ):
-            # Letters written from right to left would take the rest of the formula along.
-            name = f"\u2068{name}\u2069"
-        return name
+        """The name as it stands in a line."""
+        return self._texts[node]
 
     def atom(self, node: Value) -> str:
         """The name, in parentheses if it looks like more than a name: (x1·w1)."""
@@ -352,8 +331,7 @@ class Writer:
 
     def symbols(self, node: Value) -> str:
         """What the node is in terms of the names of its operands: d = a·b. A leaf's is its name."""
-        operands = {a: self.text(a) for a in node.operands if isinstance(a, Value)}
-        written = formula(node, operands, most=_MOST_TERMS)
+        written = formula(node, self._texts, most=_MOST_TERMS)
         return " = ".join(filter(None, [self.text(node), written]))
 
     def numbers(self, node: Value) -> str:
@@ -384,18 +362,21 @@ class Writer:
         return partials(node.op, operands, Expression(self.text(node)))
 
 
+def _inline(name: str) -> str:
+    """A name in a line: short, without line ends, its direction kept inside."""
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"  # two names may differ at the end
+    name = _CONTROLS.sub(" ", name)
+    # Letters written from right to left would take the rest of the formula along.
+    return f"\u2068{name}\u2069" if _RIGHT_TO_LEFT.search(name) else name
+
+
 def _plain(lines: Sequence[Line]) -> str:
     """Lines as text: a comma stands before one that begins anew, a space before any other."""
     return "".join(
         (" " if kind else ", ") + "".join("/".join(texts) for _, *texts in pieces)
         for kind, pieces in lines
     )[2:]
-
-
-def factor(x: float) -> str:
-    """A number as it stands in a product."""
-    text = numeral(x)
-    return f"({text})" if text.startswith("-") else text
 
 
 def few(items: Sequence[T]) -> Sequence[T | str]:

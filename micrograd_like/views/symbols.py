@@ -19,17 +19,17 @@ from . import algebra
 from .algebra import Expression
 from .names import latex_name, latex_names, latex_text, looks_like_a_name, names
 
-MOST_TERMS = 12  # of a sum; of longer ones a few are written
+MOST_TERMS = 12  # of a sum with more terms the first three and the last are written
 
 # What a node does with its first operand: leaky_relu with different slopes is different.
 _Function: TypeAlias = tuple[Op | None, tuple[Value | float, ...]]
 
 
 class SymbolicGraph:
-    """The nodes of root's graph as symbols, and of those between it and `wrt` the `edges`.
+    """The graph of `root`, with a symbol for each node.
 
-    These are a node's parents, once for each use, with the partial by each. `activation` is as in
-    `derive`.
+    `edges` has the nodes between `root` and `wrt`, parents first, and for each of them its parents
+    (once for each use) with the partial by that parent. `activation` is as in `derive`.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class SymbolicGraph:
         self._ratios: dict[tuple[Value, Value], Expression] = {}
         self._slopes: dict[object, Expression] = {}
         self._activations = _activations(activation, self.order)
-        # Negations without a name of their own are written out.
+        # Negations that have no label and are used once are written as -x where they are used.
         self._negations = {
             node
             for node in set(self.order).difference(wrt)
             if node.op is ops.neg and not node.label and self.uses[node] == 1
         }
-        # The nodes whose adjoints have these symbols.
+        # The node that each symbol of an adjoint belongs to.
         self.adjoints = {self.ratio(root, target).name: target for target in wrt}
         active = between(root, wrt)
         self.edges: dict[Value, list[tuple[Value, Expression]]] = {
@@ -70,11 +70,11 @@ class SymbolicGraph:
 
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, a number, or the negation of another."""
-        sign = 1.0
+        negative = False
         while isinstance(operand, Value) and operand in self._negations:
-            sign, operand = -sign, operand.operands[0]
+            negative, operand = not negative, operand.operands[0]
         bare = self.symbol(operand) if isinstance(operand, Value) else Expression(number=operand)
-        return sign * bare
+        return -bare if negative else bare
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""

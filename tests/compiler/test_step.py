@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CASES, check_step, random_model
-from test_lifting import tied_weights
+from samples import tied_weights
 
 from micrograd_like import Value, compile_step, grad, losses, nn, optim, tanh, training
 from micrograd_like.errors import DivergenceError, InputError, TraceError

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CASES, check_step, random_model
-from test_lifting import largest, random_graph, same
+from samples import largest, random_graph, same
 
 from micrograd_like import Value, compile, compile_step, exp, grad, losses, nn, ops, tanh, training
 from micrograd_like.errors import InputError, MissingExtraError, OperandError, ProcessError

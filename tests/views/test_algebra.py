@@ -32,6 +32,8 @@ def test_no_numbers_stand_side_by_side_in_latex() -> None:
         (x - 0, "x"),
         (x * 0, "0"),
         (x / 1, "x"),
+        (Expression(number=1.0) / 0.0, "1 / 0"),
+        (ops.affine_row(a, 2.0, x, y, 0.0), "a·x + 2·y"),
         (x**1, "x"),
         (x**0, "1"),
         (ops.neg(-x), "x"),

@@ -229,6 +229,12 @@ def test_parameters_inputs_constants_and_operations_have_different_shapes():
     assert "shape=plaintext" in by_id["const-3-1"]
 
 
+def test_labels_that_are_no_names_and_negative_numbers_stand_in_parentheses():
+    s = Value(2.0, label="a + b")
+    assert "= (a + b)·3.0<" in draw(s * 3.0).source
+    assert "= (-2.0)^(a + b)<" in draw((-2.0) ** s).source
+
+
 def test_parameters_can_be_named():
     theta = Value(1.0, label="slope")
     assert "shape=cds" in draw(theta * 2.0).source

@@ -7,16 +7,12 @@ import re
 from typing import Any
 
 import pytest
+from reference import labelled
 
 from micrograd_like import Value
 from micrograd_like.errors import OperandError
 from micrograd_like.views.explanation import explain
 from micrograd_like.views.names import numeral
-
-
-def labelled(value: Value, label: str) -> Value:
-    value.label = label
-    return value
 
 
 def explained(capsys: pytest.CaptureFixture[str], node: Value, root: Value) -> str:

@@ -304,6 +304,12 @@ def test_names_that_are_no_words_get_parentheses_and_unnamed_nodes_a_name() -> N
     )
 
 
+def test_a_name_that_stands_alone_in_a_local_derivative_needs_no_parentheses() -> None:
+    s = Value(2.0, label="a + b")
+    for node, want in [(s.sin(), "cos(a + b)"), (s * s, "a + b"), (s**3, "3·(a + b)²")]:
+        assert steps(node).backward[0].edges[0].symbols == want
+
+
 def test_a_label_never_breaks_a_line_nor_turns_it_round() -> None:
     for label in ["a\nb\r\u2028c", "\x1b[31m", "שלום", "\u202eevil", "x" * 10_000, "\x00"]:
         x = Value(2.0, label=label)

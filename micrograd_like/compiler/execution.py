@@ -1,0 +1,87 @@
+"""Running the sources: over NumPy, and without what NumPy would do to numbers unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, MissingExtraError, OperandError
+from ..numerics import number
+
+if TYPE_CHECKING:
+    from .expressions import Source
+
+
+def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:
+    """Raises InputError for one that is not known, MissingExtraError for what is not installed."""
+    if backend not in known:
+        raise InputError(f"backend is {', '.join(known[:-1])} or {known[-1]}, not {backend!r:.60}")
+    if backend != "jax" and dtype != "float64":
+        raise InputError(f"{backend} computes in float64; dtype={dtype!r:.60} needs backend='jax'")
+    if backend != "python":
+        require_numpy()
+    if backend == "numba":
+        try:
+            import numba  # noqa: F401 - whether it is there
+        except ImportError:
+            raise MissingExtraError("numba", "native") from None
+    if backend == "jax":
+        from .xla import check
+
+        check(dtype)
+
+
+def require_numpy() -> Any:
+    """NumPy. Raises MissingExtraError."""
+    try:
+        import numpy
+    except ImportError:
+        raise MissingExtraError("numpy", "compile") from None
+    return numpy
+
+
+def defined(source: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function `program` that the source defines."""
+    space = dict(constants)
+    exec(source, space)
+    function: Callable[..., Any] = space.pop("program")  # which holds the space: no cycle
+    return function
+
+
+def over_numpy(source: Source) -> Callable[..., Any]:
+    """The program; it warns of nothing that the eager engine does not warn of."""
+    np = require_numpy()
+    function = defined(source.text, {**source.constants, "np": np})
+    if int(np.__version__.split(".")[0]) < 2:
+        silent: Callable[..., Any] = np.errstate(all="ignore")(function)
+        return silent
+    # NumPy 2 keeps what to warn of in the context: a copy of one takes a tenth of errstate's time.
+    quiet = copy_context()
+    quiet.run(np.seterr, all="ignore")
+
+    @wraps(function)
+    def quietly(*arrays: Any) -> Any:
+        return quiet.copy().run(function, *arrays)
+
+    return quietly
+
+
+def as_floats(values: Any) -> Any:
+    """The numbers as an array of floats.
+
+    NumPy would parse strings, drop imaginary parts and take None for NaN. Raises OperandError, and
+    InputError for integers beyond the floats and rows of unequal lengths.
+    """
+    np = require_numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"rows of equal lengths are needed, got {values!r:.80}") from None
+    if array.dtype.kind == "O":
+        return np.array([number(x) for x in array.flat], dtype=float).reshape(array.shape)
+    if array.dtype.kind not in "biuf":
+        raise OperandError(f"a program takes numbers, not {values!r:.80}")
+    with np.errstate(over="ignore"):  # NumPy's longest floats have more range
+        return array.astype(float)

@@ -1,0 +1,163 @@
+"""The lifted form: a program on arrays, as data.
+
+`lift.py` makes it from the tape, and each target has a printer that walks it. It is declared here,
+once:
+
+- an `Array` is a vector, a matrix or a single number: an input, a constant, or a result;
+- a `View` takes elements of an array: all of it, a row, a block, its transpose, or any others;
+- a `Term` is coefficient · left · right, element by element or summed along an axis;
+- a `Statement` computes one array: an operation applied to views, or a constant plus terms;
+- the `Lifted` program has the statements in order, and knows where the outputs are.
+
+Nothing here is ever changed after it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ops import Op
+from .tape import Tape
+
+Indices = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Array:
+    """An array of the program, of 0, 1 or 2 axes: an input, a constant, or what is computed.
+
+    `members` are the assignments in it, in the order of its elements; `data` are the numbers of a
+    constant, which has no name: printers give it one.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    members: Sequence[int]
+    data: Floats | None
+    name: str
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Elements of an array, at `places` (of its flat form), in the shape of `places`."""
+
+    array: Array
+    places: Indices
+
+    @property
+    def is_single(self) -> bool:
+        """Whether all of its elements are the same one."""
+        return self.places.ndim == 0 or bool(np.all(self.places == self.places.flat[0]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the array, in its shape."""
+        return self.places.shape == self.array.shape and self.is_all
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it has all elements of the array in their order, in whatever shape."""
+        flat = self.places.reshape(-1)
+        return len(flat) == self.array.size and np.array_equal(flat, np.arange(len(flat)))
+
+    def index(self) -> tuple[int | slice, ...] | None:
+        """The index of a vector or matrix that takes these places; None if slices do not."""
+        places, shape = self.places, self.array.shape
+        if places.ndim == 0:
+            at = np.unravel_index(int(places), shape)
+            return tuple(map(int, at))
+        if len(shape) < 2:
+            part = progression(places) if places.ndim == 1 else None
+            return None if part is None else (part,)
+        if places.ndim > 2:
+            return None
+        p, q = shape
+        if places.ndim == 1:
+            rows, columns = places // q, places % q
+            if np.ptp(rows) == 0 and (part := progression(columns)) is not None:
+                return (int(rows[0]),) if len(places) == q else (int(rows[0]), part)
+            if np.ptp(columns) == 0 and (part := progression(rows)) is not None:
+                return (slice(None) if len(places) == p else part, int(columns[0]))
+            return None
+        rows, columns = places[:, 0] // q, places[0] % q
+        if not np.array_equal(places, rows[:, None] * q + columns):
+            return None
+        r, c = progression(rows), progression(columns)
+        if r is None or c is None:
+            return None
+        of_rows = slice(None) if len(rows) == p else r
+        if len(columns) < q:
+            return (of_rows, c)
+        return () if len(rows) == p else (of_rows,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """coefficient · left · right, or coefficient · left, as part of a sum of arrays.
+
+    With `kind` "each" elementwise; with "total" summed over the last axis of the views; with
+    "matmul" left @ right.T, for views of shapes (m, k) and (n, k) (or (k,), for a product of a
+    matrix and a vector, or of two vectors). A coefficient is a number, or an array of them.
+    """
+
+    kind: Literal["each", "total", "matmul"]
+    coefficient: float | Array
+    left: View
+    right: View | None = None
+
+    @property
+    def views(self) -> list[View]:
+        return [self.left] if self.right is None else [self.left, self.right]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """result = op(args), or result = constant + the terms. Arguments are views or numbers."""
+
+    result: Array
+    op: Op | None = None
+    args: Sequence[View | float | Array] = ()
+    constant: float | Array = 0.0
+    terms: Sequence[Term] = ()
+
+    @property
+    def views(self) -> list[View]:
+        """The views that it reads."""
+        views = [argument for argument in self.args if isinstance(argument, View)]
+        return views + [view for term in self.terms for view in term.views]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lifted:
+    """The program: its inputs, its statements in order, and where each number of the tape is.
+
+    Of an input there are the array and the numbers of the inputs in it. `array_of[number]` and
+    `place_of[number]` say which array has what the tape calls by this number, and at which place.
+    """
+
+    tape: Tape
+    inputs: Sequence[tuple[Array, Indices]]
+    statements: Sequence[Statement]
+    array_of: Sequence[Array]
+    place_of: Indices
+
+
+def progression(places: Indices) -> slice | None:
+    """The slice that takes these places, if one does."""
+    first = int(places[0])
+    if len(places) == 1:
+        return slice(first, first + 1, 1)
+    step = int(places[1]) - first
+    if step <= 0 or not np.array_equal(places, first + step * np.arange(len(places))):
+        return None
+    return slice(first, int(places[-1]) + 1, step)

@@ -1,0 +1,168 @@
+"""The lifted form as source over jax.numpy: nothing is assigned in place, and sums are sums.
+
+What is the same as over NumPy is in `numpy_source.py`. `xla.py` runs the programs.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from ..ops import Op
+from . import expressions as ex
+from .expressions import Expression
+from .form import Array, Indices, Lifted, Statement, Term, View
+from .numpy_source import NumpyPrinter, Piece
+
+
+class JaxPrinter(NumpyPrinter):
+    """Writes a program or a step as a pure function of JAX arrays.
+
+    A step takes its parameters and its examples as dicts of arrays, and returns the gradient as
+    one. Its last input is not given: it is the share of each example in the mean, by which the
+    loss that is differentiated is multiplied.
+    """
+
+    library: ClassVar[str] = "jnp"
+
+    def __init__(self, lifted: Lifted, shared: int | None = None) -> None:
+        self.share = lifted.tape.inputs - 1  # of a step
+        super().__init__(lifted, shared)
+        if shared is not None:
+            self.given = next(a.name for a, numbers in lifted.inputs if self.varies(numbers))
+        # The square of a sech beside the tanh of the same is written with that: cosh would take
+        # three times as long as all else.
+        tanh_of = dict(_calls(lifted, _TANH))
+        needed = {view.array for s in lifted.statements for view in _unsquared(s)}
+        needed |= {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
+        self.squares = {  # arrays of a sech, and the tanh of the same
+            sech: tanh_of[argument]
+            for argument, sech in _calls(lifted, _SECH)
+            if argument in tanh_of and sech not in needed
+        }
+
+    def varies(self, numbers: Indices) -> bool:
+        return super().varies(numbers) and int(numbers[0]) != self.share
+
+    def statement(self, statement: Statement) -> None:
+        if statement.result not in self.squares:
+            super().statement(statement)
+
+    def term(self, term: Term, shape: tuple[int, ...]) -> Expression:
+        if (beside := self.squares.get(term.left.array)) is not None:
+            one, tanh = ex.number(1.0), ex.name(beside.name)
+            square = ex.product(ex.total([one, ex.minus(tanh)]), ex.total([one, tanh]))
+            return self.scaled(term.coefficient, square)
+        return super().term(term, shape)
+
+    def template(self, op: Op) -> str:
+        return op.jax
+
+    def new(self, kind: str, *arguments: Expression) -> Expression:
+        return super().new(kind, *arguments, ex.name("dtype"))
+
+    def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
+        return ex.method(summed, "sum", ex.number(axis))
+
+    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+        return ex.method(summed, "sum", ex.number(0))
+
+    def input(self, array: Array, numbers: Indices) -> Expression:
+        if self.shared is None:
+            return super().input(array, numbers)
+        if numbers[0] == self.share:
+            return ex.quotient(ex.number(1.0), self.count())
+        where = "examples" if array in self.batched else "values"
+        return ex.item(ex.name(where), f'"{array.name}"')
+
+    def gradient(
+        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
+    ) -> None:
+        """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
+        entries: dict[str, Expression] = {}
+        for array, numbers in self.lifted.inputs:
+            if numbers[0] >= len(outputs):
+                continue
+            pieces = self.pieces([outputs[i] for i in numbers])
+            if len(pieces) == 1:
+                source, positions, places = pieces[0]
+                piece = (source, positions, places[np.argsort(positions)])
+                value = self._part_of(piece, array.shape, False, ends)
+            else:
+                value = ex.name(f"d_{array.name}_")
+                self.assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
+                if len(array.shape) != 1:
+                    value = ex.method(value, "reshape", ex.sizes(*array.shape))
+            entries[array.name] = value
+        self.assign(
+            "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
+        )
+
+    def assemble(
+        self,
+        name: str,
+        size: int,
+        pieces: Sequence[Piece],
+        many: bool,
+        decay: float | None = None,
+        ends: set[Array] | None = None,
+    ) -> None:
+        parts = [
+            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), many, ends)
+            for piece in pieces
+        ]
+        whole = parts[0]
+        stacked = size == 1 or len(parts) > 1
+        if stacked:
+            stack = "column_stack" if many else "hstack"
+            whole = ex.call(f"{self.library}.{stack}", ast.List(parts))
+        order = np.concatenate([positions for _, positions, _ in pieces])
+        if not np.array_equal(order, np.arange(size)):
+            whole = self.item(whole, many, self.constant("places", np.argsort(order)))
+        self.assign(name, whole, moves=stacked)
+        if decay is not None:
+            decayed = ex.product(self.number(decay), ex.name("values"))
+            self.assign(name, ex.total([decayed, ex.name(name)]))
+
+    def _part_of(
+        self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[Array] | None
+    ) -> Expression:
+        """A piece as an array of this shape."""
+        source, _, places = piece
+        if isinstance(source, Array):
+            part = self.exact(View(source, places.reshape(shape)))
+        else:
+            part = self.new("full", ex.sizes(*shape), self.number(source))
+        batched = isinstance(source, Array) and source in self.batched
+        if many and not batched:
+            rows = ex.sizes(self.count(), *shape)
+            return ex.call(f"{self.library}.broadcast_to", part, rows)
+        if ends is not None and source not in ends:
+            return self.totalled(part, source)
+        return part
+
+
+# How the table writes what has a square without cosh.
+_TANH, _SECH = "xp.tanh(@x)", "1.0 / xp.cosh(@x)"
+
+
+def _calls(lifted: Lifted, template: str) -> Iterator[tuple[Array, Array]]:
+    """The arrays that a function is taken of as a whole, and its results."""
+    for statement in lifted.statements:
+        if statement.op is not None and statement.op.jax == template:
+            view = statement.args[0]
+            if isinstance(view, View) and view.is_whole:
+                yield view.array, statement.result
+
+
+def _unsquared(statement: Statement) -> list[View]:
+    """The views in a statement that are not, as a whole, multiplied by themselves."""
+    views = [argument for argument in statement.args if isinstance(argument, View)]
+    for term in statement.terms:
+        square = len(term.views) == 2 and term.left.array is term.views[1].array
+        if not (term.kind == "each" and square and all(view.is_whole for view in term.views)):
+            views += term.views
+    return views

@@ -1,0 +1,142 @@
+"""The tape: a graph in its simplest form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from optional import np
+from samples import BACKENDS
+
+from micrograd_like import (
+    Value,
+    affine,
+    compile,
+    ops,
+)
+from micrograd_like.compiler.tape import record
+
+
+def test_constants_fold_and_equal_expressions_are_one():
+    x = Value(2.0, "x")
+    tape = record([(x * 2 * 3 + 0 * 1) * (6 * x) + Value(1.0) * 5], [x])
+    assert str(tape) == "v1 = 5.0 + 36.0·v0·v0\nreturn v1"
+
+
+def test_a_tape_prints_the_assignments_it_holds():
+    x, y = Value(2.0), Value(3.0)
+    root = 2.0 * x * y + ops.maximum(x, 0.5) - 3.0 * y + 1.0
+    assert str(record([root, Value(5.0)], [x, y])).splitlines() == [
+        "v2 = max(v0, 0.5)",
+        "v3 = 1.0 + 1.0·v2 + -3.0·v1 + 2.0·v0·v1",
+        "return v3, 5.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        # Coefficients move out of products and quotients, constants are folded.
+        (lambda x, y: x / y, "v2 = div(v0, v1); return v2"),
+        (lambda x, y: 2.0 * x / y, "v2 = ieee_div(v0, v1); v3 = 2.0·v2; return v3"),
+        (lambda x, y: x / (4.0 * y), "v2 = ieee_div(v0, v1); v3 = 0.25·v2; return v3"),
+        (lambda x, y: (2.0 * x) / (4.0 * y), "v2 = ieee_div(v0, v1); v3 = 0.5·v2; return v3"),
+        (lambda x, y: 2.0 / (4.0 * y), "v2 = 4.0·v1; v3 = div(2.0, v2); return v3"),
+        (lambda x, y: (3.0 * x) / 2.0, "v2 = 1.5·v0; return v2"),
+        (lambda x, y: Value(2.0) * 3.0 + Value(1.5), "return 7.5"),
+        # Not where this would overflow, vanish or divide by zero.
+        (lambda x, y: x / 1e-310, "v2 = div(v0, 1e-310); return v2"),
+        (lambda x, y: 1e300 * x / 1e-300, "v2 = 1e+300·v0; v3 = div(v2, 1e-300); return v3"),
+        (lambda x, y: 1e-300 * x / 1e300, "v2 = 1e-300·v0; v3 = div(v2, 1e+300); return v3"),
+        (lambda x, y: ops.ieee_div(x, 0.0), "v2 = ieee_div(v0, 0.0); return v2"),
+        (lambda x, y: x * 1e200 * 1e200, "v2 = 1e+200·v0; v3 = mul(v2, 1e+200); return v3"),
+        (lambda x, y: 1e-200 * (1e-200 * x), "v2 = 1e-200·v0; v3 = mul(1e-200, v2); return v3"),
+        (lambda x, y: x * 1e-200 * 0.0, "v2 = 0.0·v0; return v2"),
+        # Small powers are products.
+        (lambda x, y: ops.power(x, 0.0) + y, "v2 = 1.0 + 1.0·v1; return v2"),
+        (lambda x, y: x**1 + y, "v2 = 1.0·v0 + 1.0·v1; return v2"),
+        (lambda x, y: x**2 + y, "v2 = 1.0·v1 + 1.0·v0·v0; return v2"),
+        (lambda x, y: x**3, "v2 = 1.0·v0·v0; v3 = 1.0·v0·v2; return v3"),
+        (lambda x, y: x**4, "v2 = pow(v0, 4.0); return v2"),
+        (lambda x, y: x**y, "v2 = pow(v0, v1); return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 0.0) + y, "return v1"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 1.0) + y, "v2 = 1.0 + 1.0·v1; return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 2.0), "v2 = 6.0·v0; return v2"),
+        (lambda x, y: ops.pow_slope(3.0 * x, 3.0), "v2 = 27.0·v0·v0; return v2"),
+        (lambda x, y: ops.pow_slope(x, 4.0), "v2 = 1.0·v0·v0; v3 = 4.0·v0·v2; return v3"),
+        (lambda x, y: ops.pow_slope(x, 5.0), "v2 = pow_slope(v0, 5.0); return v2"),
+        (lambda x, y: ops.pow_slope(x, y), "v2 = pow_slope(v0, v1); return v2"),
+        # Equal expressions are one.
+        (lambda x, y: [x * y + 1.0, y * x + 1.0], "v2 = 1.0 + 1.0·v0·v1; return v2, v2"),
+        (lambda x, y: [x + y, y + x], "v2 = 1.0·v0 + 1.0·v1; return v2, v2"),
+        (
+            lambda x, y: [ops.maximum(x, c) for c in (0.0, -0.0, math.nan, -math.nan)],
+            "v2 = max(v0, 0.0); v3 = max(v0, -0.0); v4 = max(v0, nan); return v2, v3, v4, v4",
+        ),
+        # So are multiples that several use, and sums that are multiplied by constants.
+        (
+            lambda x, y: (d := 3.0 * x).tanh() + d.sin(),
+            "v2 = 3.0·v0; v3 = tanh(v2); v4 = sin(v2); v5 = 1.0·v3 + 1.0·v4; return v5",
+        ),
+        (lambda x, y: 2.0 * (x + y) - x, "v2 = 1.0·v0 + 1.0·v1; v3 = 2.0·v2 + -1.0·v0; return v3"),
+        # What is used once is taken up; 2x - x stays, which is NaN for an infinite x.
+        (lambda x, y: x - 2.0 * (x * y) + 1.5, "v2 = 1.5 + 1.0·v0 + -2.0·v0·v1; return v2"),
+        (lambda x, y: 2.0 * x + x, "v2 = 3.0·v0; return v2"),
+        (lambda x, y: 2.0 * x - x, "v2 = -1.0·v0; v3 = 2.0·v0 + 1.0·v2; return v3"),
+        (
+            lambda x, y: 3.0 * (x * y) - x * y * 2.0,
+            "v2 = 1.0·v0·v1; v3 = -2.0·v2; v4 = 3.0·v2 + 1.0·v3; return v4",
+        ),
+        (
+            lambda x, y: affine([x, y, 2.0], [y, 3.0, x], 1.5),
+            "v2 = 1.5 + 3.0·v1 + 2.0·v0 + 1.0·v0·v1; return v2",
+        ),
+        (
+            lambda x, y: x * (x + y + 1.0) - x * (x + (y + 1.0)),  # equal as soon as both are flat
+            "v2 = 1.0 + 1.0·v0 + 1.0·v1; v3 = -1.0·v0·v2; v4 = 1.0·v3 + 1.0·v0·v2; return v4",
+        ),
+        (lambda x, y: 0.0 * x + x, "v2 = 1.0·v0; v3 = 0.0·v0 + 1.0·v2; return v3"),
+        (
+            lambda x, y: affine([2.0, x], [3.0, y], 1.5) + x,
+            "v2 = 7.5 + 1.0·v0 + 1.0·v0·v1; return v2",
+        ),
+        (
+            lambda x, y: x.sin() * y + ops.power(x.exp(), 0.0),  # exp is dropped
+            "v2 = sin(v0); v3 = 1.0 + 1.0·v1·v2; return v3",
+        ),
+        (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
+        # A product in another order is the same.
+        (
+            lambda x, y: [x * y + 1.0, y * x + 2.0],
+            "v2 = 1.0·v0·v1; v3 = 1.0 + 1.0·v2; v4 = 2.0 + 1.0·v2; return v3, v4",
+        ),
+        (
+            lambda x, y: [affine([x], [y], 1.0), affine([y], [x], 2.0)],
+            "v2 = 1.0·v0·v1; v3 = 1.0 + 1.0·v2; v4 = 2.0 + 1.0·v2; return v3, v4",
+        ),
+        # Quotients of multiples, and constants that would overflow as one, are told apart.
+        (
+            lambda x, y: [(2.0 * x) / (4.0 * y), (2.0 * y) / (4.0 * x)],
+            "v2 = ieee_div(v0, v1); v3 = ieee_div(v1, v0); v4 = 0.5·v2; v5 = 0.5·v3; return v4, v5",
+        ),
+        (
+            lambda x, y: [1e200 * x * 1e200, 1e200 * y * 1e200, 1e200 * x * 1e200],
+            "v2 = 1e+200·v0; v3 = mul(v2, 1e+200); "
+            "v4 = 1e+200·v1; v5 = mul(v4, 1e+200); return v3, v5, v3",
+        ),
+    ],
+)
+def test_a_graph_is_recorded_in_its_simplest_form(outputs, text):
+    xs = [Value(2.0), Value(3.0)]
+    roots = outputs(*xs)
+    roots = [r if isinstance(r, Value) else Value(r) for r in np.atleast_1d(roots)]
+    assert str(record(roots, xs)).replace("\n", "; ") == text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_zero_stays_inside_a_quotient(backend):
+    x, y = Value(2.0), Value(3.0)
+    assert compile((0.0 * x) / y, [x, y], backend=backend)([1e308, 1e-308]) == 0.0
+    infinite = Value(math.inf)
+    program = compile(infinite / (0.0 * y), [infinite, y], backend=backend)
+    assert program([math.inf, 3.0]) == math.inf
