@@ -13,8 +13,8 @@ Python.
 
 A mutant is written into a copy of the tree and tested in a fork of this process, which has
 imported the packages that the tests need: first against the test file that mirrors its module (or
-its room's) and the module's doctests, then against others that use it. The last killers come first, then the fast
-tests. Needs `os.fork`. tests/mutation.md has figures, and why what survives does.
+its room's) and the module's doctests, then against others that use it. The last killers come first,
+then the fast tests. Needs `os.fork`. tests/mutation.md has figures, and why what survives does.
 """
 
 from __future__ import annotations
