@@ -14,7 +14,7 @@ from typing import Any
 from . import ops
 from .engine import Value
 from .errors import InputError
-from .numerics import number
+from .numerics import number, plain
 from .sums import affine
 
 
@@ -68,11 +68,9 @@ def cross_entropy(logits: Any, labels: Any) -> Value:
         raise InputError("cross_entropy needs a list of logits for each example, got a single one")
     if isinstance(labels, list):
         return mean([cross_entropy(row, label) for row, label in _pairs(logits, labels)])
-    label = int(labels) if number(labels).is_integer() else -1
     if len(logits) < 2:
         raise InputError(f"cross_entropy needs at least two logits, got {len(logits)}")
-    if isinstance(logits[0], (list, tuple)):
-        raise InputError("cross_entropy needs a label for each example of the batch, got one label")
+    label = int(labels) if number(labels).is_integer() else -1
     if not 0 <= label < len(logits):
         raise InputError(f"a label is an integer from 0 to {len(logits) - 1}, got {labels!r}")
     others = ops.logsumexp(*logits[:label], *logits[label + 1 :])
@@ -91,13 +89,12 @@ def hinge(scores: Any, targets: Any) -> Value:
     return _mean_of(loss, scores, targets)
 
 
-def _mean_of(loss: Callable[[Any, Any], Any], outputs: Any, targets: Any) -> Value:
+def _mean_of(loss: Callable[[Any, Any], Value], outputs: Any, targets: Any) -> Value:
     """The loss of one output, or the mean over a list of outputs, which may be lists in turn."""
     outputs, targets = _list(outputs), _list(targets)
     if isinstance(outputs, list):
         return mean([_mean_of(loss, output, target) for output, target in _pairs(outputs, targets)])
-    result: Value = loss(outputs, targets)
-    return result
+    return loss(outputs, targets)
 
 
 def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
@@ -113,18 +110,13 @@ def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
 
 def _list(x: Any) -> Any:
     """Arrays, tuples and ranges as lists; anything else as it is."""
-    if hasattr(x, "tolist"):
-        x = x.tolist()
+    x = plain(x)
     return list(x) if isinstance(x, (tuple, range)) else x
 
 
 def _pairs(outputs: list[Any], targets: Any) -> list[tuple[Any, Any]]:
-    if not isinstance(targets, list):
+    if not isinstance(targets, list) or len(targets) != len(outputs):
         raise InputError(
             f"{len(outputs)} outputs need a list of as many targets, got {targets!r:.60}"
         )
-    if len(outputs) != len(targets):
-        raise InputError(f"got {len(outputs)} outputs for {len(targets)} targets")
-    if not outputs:
-        raise InputError("the batch is empty: a mean needs at least one example")
     return list(zip(outputs, targets, strict=True))

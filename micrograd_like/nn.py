@@ -13,7 +13,7 @@ from typing import Any
 from . import ops, state
 from .engine import Value
 from .errors import InputError, warn
-from .numerics import is_count, number
+from .numerics import number, plain, whole
 from .ops import Op
 from .sums import affine
 from .words import several
@@ -69,8 +69,8 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a JSON file, atomically and with every float in full.
 
-        Raises StateError (a ValueError) if one of them is not finite, OSError if writing fails: the
-        old file is then as it was.
+        Raises StateError (a ValueError) if one is not finite, OSError if writing fails: the old
+        file is then as it was.
         """
         state.write_file(path, self.state_dict())
 
@@ -121,10 +121,9 @@ class Neuron(Module):
 
     `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
     neuron. `fused=False` builds the sum from single additions and multiplications.
-    Weights are drawn from `rng` (or from a generator seeded with `seed`), uniformly within
+    Weights are drawn from a generator, `seed` or one seeded with it, uniformly within
     ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
-    activations (Glorot and Bengio 2010), where `nout` is the width of the neuron's layer; the bias
-    is 0.
+    activations (Glorot and Bengio 2010), where `nout` is the width of the layer; the bias is 0.
     """
 
     def __init__(
@@ -133,14 +132,12 @@ class Neuron(Module):
         activation: Activation = "tanh",
         *,
         nout: int = 1,
-        seed: int | None = None,
-        rng: Random | None = None,
+        seed: int | Random | None = None,
         fused: bool = True,
     ) -> None:
-        _check_width("nin", nin)
+        nin, rng = whole("nin", nin), _generator(seed)
         self.activation = _activation(activation)
         self.fused = fused
-        rng = rng or _generator(seed)
         rectifies = isinstance(self.activation, Op) and self.activation.kind == "rectifier"
         bound = math.sqrt(6.0 / (nin if rectifies else nin + nout))
         self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
@@ -178,15 +175,12 @@ class Layer(Module):
         nout: int,
         activation: Activation = "tanh",
         *,
-        seed: int | None = None,
-        rng: Random | None = None,
+        seed: int | Random | None = None,
         fused: bool = True,
     ) -> None:
-        _check_width("nin", nin)
-        _check_width("nout", nout)
-        rng = rng or _generator(seed)
+        nout, rng = whole("nout", nout), _generator(seed)
         self.neurons = [
-            Neuron(nin, activation, nout=nout, rng=rng, fused=fused) for _ in range(nout)
+            Neuron(nin, activation, nout=nout, seed=rng, fused=fused) for _ in range(nout)
         ]
         self._label_parameters()
 
@@ -232,7 +226,7 @@ class MLP(Module):
         rng = _generator(seed)
         activations = [activation] * (len(widths) - 2) + [output_activation]
         self.layers = [
-            Layer(n, m, f, rng=rng, fused=fused)
+            Layer(n, m, f, seed=rng, fused=fused)
             for (n, m), f in zip(pairwise(widths), activations, strict=True)
         ]
         self._label_parameters()
@@ -280,8 +274,7 @@ def activation_name(activation: Callable[[Any], Any] | None) -> str:
     """The name by which `MLP` finds the activation again, if it is an `Op` or linear."""
     if activation is None:
         return "linear"
-    name = getattr(activation, "name", None) or getattr(activation, "__name__", None)
-    return str(name or "custom")
+    return str(getattr(activation, "name", getattr(activation, "__name__", "custom")))
 
 
 def architecture(model: Any) -> str:
@@ -289,21 +282,16 @@ def architecture(model: Any) -> str:
     return repr(model) if isinstance(model, (Neuron, Layer, MLP)) else type(model).__name__
 
 
-def _generator(seed: int | None) -> Random:
+def _generator(seed: int | Random | None) -> Random:
+    if isinstance(seed, Random):
+        return seed
     return Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
-
-
-def _check_width(name: str, width: Any) -> None:
-    if not is_count(width):
-        raise InputError(f"{name} is a number of neurons, at least 1, got {width!r:.60}")
 
 
 def _inputs(module: Module, x: Any, wanted: int) -> list[Value | float]:
     """`x` as a list of Values and floats. Raises InputError if there are not `wanted` of them."""
-    if hasattr(x, "tolist"):
-        x = x.tolist()
+    x = plain(x)
     x = list(x) if isinstance(x, Iterable) else [x]
     if len(x) != wanted:
-        kind = type(module).__name__
-        raise InputError(f"this {kind} takes {wanted} inputs, got {len(x)}")
+        raise InputError(f"this {type(module).__name__} takes {wanted} inputs, got {len(x)}")
     return [xi if isinstance(xi, (Value, float)) else number(xi) for xi in x]

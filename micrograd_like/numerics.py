@@ -88,6 +88,18 @@ def is_count(x: Any) -> bool:
     return isinstance(x, Integral) and _is_real(x) and not isinstance(x, bool) and x >= 1  # type: ignore[operator]
 
 
+def whole(name: str, x: Any) -> int:
+    """An integer of at least 1 as an int: NumPy's overflow, or add up to floats. Or InputError."""
+    if not is_count(x):
+        raise InputError(f"{name} is a whole number, at least 1, got {x!r:.60}")
+    return int(x)
+
+
+def plain(x: Any) -> Any:
+    """An array as lists of Python's numbers; anything else as it is."""
+    return x.tolist() if hasattr(x, "tolist") else x
+
+
 def _is_real(x: Any) -> bool:
     if isinstance(x, Real):
         # NumPy's time spans are integers by name, but cannot be used as such.

@@ -37,8 +37,8 @@ class Optimizer:
                 raise OperandError(f"parameters are Values, got {p!r:.60}")
         if len(set(self.params)) != len(self.params):
             raise InputError("a parameter is listed twice, and would be updated twice")
-        self.lr = _at_least_0("lr", lr)
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self.lr = _in_range("lr", lr)
+        self.weight_decay = _in_range("weight_decay", weight_decay)
         self._memory: Any = None
 
     def zero_grad(self) -> None:
@@ -108,11 +108,7 @@ class Optimizer:
         """`x`, if it is a list with a finite number for each parameter. Raises InputError."""
         if not isinstance(x, list) or len(x) != len(self.params):
             raise InputError(f"it is not for {len(self.params)} parameters")
-        numbers = [number(xi) for xi in x]
-        for xi in numbers:
-            if not (math.isfinite(xi) and xi >= least):
-                raise InputError(f"{xi!r} is out of range")
-        return numbers
+        return [_in_range("a number", xi, least) for xi in x]
 
     def _updated(self) -> Snapshot:
         raise NotImplementedError
@@ -136,7 +132,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr, weight_decay)
-        self.momentum = _at_least_0("momentum", momentum)
+        self.momentum = _in_range("momentum", momentum)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "momentum": self.momentum}
@@ -170,10 +166,8 @@ class Adam(Optimizer):
         super().__init__(params, lr, weight_decay)
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise InputError(f"betas is a pair of numbers, got {betas!r:.60}")
-        self.betas = (_at_least_0("betas[0]", betas[0]), _at_least_0("betas[1]", betas[1]))
-        if max(self.betas) >= 1.0:
-            raise InputError(f"betas are below 1, got {betas!r}")
-        self.eps = _at_least_0("eps", eps)
+        self.betas = tuple(_in_range(f"betas[{i}]", x, end=1.0) for i, x in enumerate(betas))
+        self.eps = _in_range("eps", eps)
         zeros = [0.0] * len(self.params)
         self._memory = {"steps": 0, "m": zeros, "v": zeros}
 
@@ -203,8 +197,8 @@ class Adam(Optimizer):
         return numbers, {"steps": t, "m": m, "v": v}
 
 
-def _at_least_0(name: str, x: float) -> float:
+def _in_range(name: str, x: float, least: float = 0.0, end: float = math.inf) -> float:
     x = number(x)
-    if not 0.0 <= x < math.inf:
-        raise InputError(f"{name} is a number of at least 0, got {x!r}")
+    if not (math.isfinite(x) and least <= x < end):
+        raise InputError(f"{name} is at least {least} and below {end}, got {x!r}")
     return x

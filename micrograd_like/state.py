@@ -6,12 +6,12 @@ whatever else the writer adds, such as the architecture (`model`) or the classes
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
@@ -31,34 +31,28 @@ def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str,
     `state` must have exactly the parameters' names, and a finite number for each.
     """
     parameters = dict(named_parameters)
-    missing = [name for name in parameters if name not in state]
-    extra = [name for name in state if name not in parameters]
+    missing = [f"{name!r:.80}" for name in parameters if name not in state]
+    extra = [f"{name!r:.80}" for name in state if name not in parameters]
     if missing or extra:
         raise StateError(
-            f"the state does not fit the model: it has {len(state)} numbers for "
-            f"{len(parameters)} parameters"
-            + (f"; it lacks {_quoted(missing)}" if missing else "")
-            + (f"; only it has {_quoted(extra)}" if extra else "")
+            f"the state does not fit the model: it has {len(state)} numbers for {len(parameters)} "
+            f"parameters; it lacks {several(missing) or 'none'}; only it has "
+            f"{several(extra) or 'none'}"
         )
     numbers = {}
     for name, value in state.items():
-        try:
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise OperandError  # before `number` would show what may be deep, or huge
-            numbers[name] = number(value)
-        except OperandError:
-            what = f"parameter {name!r:.80} needs a number, got {_shown(value)}"
-            raise StateError(what) from None
-        except InputError:  # too large
-            numbers[name] = math.inf
-        if not math.isfinite(numbers[name]):
+        x = math.nan
+        if isinstance(value, Real) and not isinstance(value, bool):
+            with suppress(InputError, OperandError):  # it is too large, or a time span of NumPy's
+                x = number(value)
+        if not math.isfinite(x):
             raise StateError(f"parameter {name!r:.80} needs a finite number, got {_shown(value)}")
-    assign(parameters.values(), [numbers[name] for name in parameters])
+        numbers[name] = x
+    assign(list(parameters.values()), [numbers[name] for name in parameters])
 
 
-def assign(parameters: Iterable[Value], numbers: Sequence[float]) -> None:
+def assign(parameters: Sequence[Value], numbers: Sequence[float]) -> None:
     """Give each parameter its number: all of them or, where it fails or Ctrl-C comes, none."""
-    parameters = list(parameters)
     before = [p.data for p in parameters]
     try:
         for p, x in zip(parameters, numbers, strict=True):
@@ -84,11 +78,8 @@ def write_file(path: str | os.PathLike[str], parameters: Mapping[str, float], **
     except (TypeError, ValueError) as error:
         raise StateError(f"only finite numbers and texts are saved: {error}") from None
     if len(text) > MOST_BYTES:
-        raise StateError(f"{path} would have {len(text):,} bytes: {_TOO_LARGE}")
+        raise StateError(f"{path} would have {len(text):,} bytes: at most {MOST_BYTES:,} are read")
     write_atomically(path, text)
-
-
-_TOO_LARGE = f"a model file has at most {MOST_BYTES:,}"
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -102,14 +93,12 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
 
     data = content.encode() if isinstance(content, str) else content
     path = Path(path)
-    if not path.name:
-        raise IsADirectoryError(errno.EISDIR, "a file name is needed", os.fspath(path))
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():
         target.write_bytes(data)
         return
     # Not named after the target, whose name may be as long as the file system allows.
-    temporary = target.with_name(f".micrograd_like-{os.urandom(4).hex()}.tmp")
+    temporary = target.parent / f".micrograd_like-{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -130,38 +119,25 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises StateError if it is none, OSError if it can't be read.
     """
-    from pathlib import Path
-
-    path = Path(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe or a device, say, may never end
-        raise StateError(f"{path} is not a model file: it is no file at all")
-    if status.st_size > MOST_BYTES:
-        raise StateError(
-            f"{path} is not a model file: it has {status.st_size:,} bytes, {_TOO_LARGE}"
-        )
-    with path.open("rb") as file:
-        data = file.read(MOST_BYTES)
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device, say, may never end
+            raise ValueError("it is no file at all")
+        if status.st_size > MOST_BYTES:
+            raise ValueError(f"it has {status.st_size:,} bytes, at most {MOST_BYTES:,} are read")
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES).decode("utf-8")
         content = json.loads(
-            data.decode("utf-8"),
-            parse_float=_finite,
-            parse_constant=_finite,
-            object_pairs_hook=_unique,
+            text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_unique
         )
+        if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
+            raise ValueError("it has no parameters")
+        if content.get("format") != FORMAT:
+            found = _shown(content.get("format"))
+            raise ValueError(f"its format is {found}, and this version reads {FORMAT!r}")
     except (ValueError, RecursionError) as error:
         raise StateError(f"{path} is not a model file: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
-        raise StateError(f"{path} is not a model file: it has no parameters")
-    if content.get("format") != FORMAT:
-        raise StateError(
-            f"{path} has the format {_shown(content.get('format'))}; this version reads {FORMAT!r}"
-        )
     return content
-
-
-def _quoted(names: list[str]) -> str:
-    return several([f"{name!r:.80}" for name in names])
 
 
 def _shown(x: Any) -> str:

@@ -3,13 +3,27 @@
 import functools
 import math
 import random
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optional import np
 
-from micrograd_like import MicrogradError, Op, Value, grad, nn, sin, tanh, topological_order
+from micrograd_like import (
+    MicrogradError,
+    Op,
+    Value,
+    grad,
+    nn,
+    sin,
+    sqrt,
+    tanh,
+    topological_order,
+)
+from micrograd_like.errors import MicrogradWarning
 
 
 def test_parameters_are_labelled_with_their_path():
@@ -176,7 +190,7 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone():
     assert random.getstate() == before
     for make in (lambda **o: nn.Neuron(2, **o), lambda **o: nn.Layer(2, 2, **o)):
         assert make(seed=3).state_dict() == make(seed=np.int64(3)).state_dict()
-        assert make(seed=3).state_dict() == make(rng=random.Random(3)).state_dict()
+        assert make(seed=3).state_dict() == make(seed=random.Random(3)).state_dict()
         assert make(seed=3).state_dict() != make(seed=4).state_dict()
 
 
@@ -257,3 +271,77 @@ def test_modules_in_a_circle_have_their_parameters_once():
     inner, outer = nn.Neuron(1, seed=0), nn.Module()
     outer.inner, outer.itself, inner.parent = inner, outer, outer
     assert [name for name, _ in outer.named_parameters()] == ["inner.w[0]", "inner.b"]
+
+
+# --- warnings -------------------------------------------------------------------------------------
+
+
+def warned(f: Callable[[], Any]) -> list[str]:
+    """The library's warnings during `f`, each of which points into this file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        f()
+    assert all(w.category is MicrogradWarning and w.filename == __file__ for w in caught)
+    return [str(w.message) for w in caught]
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        self.w = Value(2.0, label="w")
+        self.b = Value(0.0, label="b")
+
+    def __call__(self, x: Any) -> Value:
+        return self.w * x + self.b
+
+
+@pytest.mark.parametrize("look", [nn.Module.parameters, nn.Module.zero_grad])
+@pytest.mark.parametrize(
+    "update",
+    [
+        lambda w: w - 0.1 * w.grad,
+        lambda w: w + -0.1 * w.grad,
+        lambda w: 0.9 * w - 0.1 * w.grad,
+        lambda w: (w - 0.1 * w.grad) - 0.1 * w.grad,
+    ],
+)
+def test_a_parameter_rebound_to_a_node_warns(
+    look: Callable[[nn.Module], Any], update: Callable[[Value], Value]
+) -> None:
+    model = Line()
+    model(3.0).backward()
+    assert warned(lambda: look(model)) == []
+    model.w = update(model.w)
+    (message,) = warned(lambda: look(model))
+    assert "there is a computed node at w:" in message
+    network = nn.MLP(2, [3, 1], seed=0)
+    for neuron in network.layers[0].neurons:
+        neuron.w = [update(w) for w in neuron.w]
+    (message,) = warned(lambda: look(network))
+    assert "at layers[0].neurons[0].w[0], layers[0].neurons[0].w[1], " in message
+    assert "w[0] and 3 more:" in message
+
+
+def test_modules_may_keep_computed_values() -> None:
+    class Normed(Line):
+        """Weight normalisation, and what it saw last."""
+
+        def __call__(self, x: Any) -> Value:
+            self.scale = self.w * 2.0
+            self.shifted = self.b - 1.0
+            self.direction = self.w / sqrt(self.w**2 + 1.0)
+            self.state = tanh(x * self.direction)
+            self.margin = self.w * x + self.b - 1.0
+            self.doubled = x * 2.0
+            self.out = x + self.state
+            return self.out
+
+    model = Normed()
+
+    def run() -> None:
+        for _ in range(2):
+            model.zero_grad()
+            model(Value(1.0)).backward()
+            model.w.data -= 0.1 * model.w.grad
+        model.parameters()
+
+    assert warned(run) == []

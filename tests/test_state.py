@@ -118,10 +118,10 @@ BAD_FILES = {
     "no format": (json.dumps({"parameters": {}}), "None"),
     "a missing name": (changed(parameters={"b": 1.0}), "lacks 'w"),
     "another name": (changed(parameters={"w[0]": 1.0, "b": 1.0, "c": 0.0}), "only it has 'c'"),
-    "a text": (changed(parameters={"w[0]": "1", "b": 1.0}), "needs a number"),
-    "a bool": (changed(parameters={"w[0]": True, "b": 1.0}), "needs a number"),
-    "null": (changed(parameters={"w[0]": None, "b": 1.0}), "needs a number"),
-    "a list for a number": (changed(parameters={"w[0]": [1.0], "b": 1.0}), "needs a number"),
+    "a text": (changed(parameters={"w[0]": "1", "b": 1.0}), "needs a finite number"),
+    "a bool": (changed(parameters={"w[0]": True, "b": 1.0}), "needs a finite number"),
+    "null": (changed(parameters={"w[0]": None, "b": 1.0}), "needs a finite number"),
+    "a list for a number": (changed(parameters={"w[0]": [1.0], "b": 1.0}), "needs a finite number"),
     "NaN": (changed().replace("1.0", "NaN"), "NaN"),
     "Infinity": (changed().replace("1.0", "-Infinity"), "Infinity"),
     "an overflow": (changed().replace("1.0", "1e999"), "finite"),
@@ -179,7 +179,7 @@ def test_load_state_dict_takes_what_state_dict_gives():
     one, two = nn.Neuron(2, seed=0), nn.Neuron(2, seed=1)
     two.load_state_dict(one.state_dict())
     assert two.state_dict() == one.state_dict()
-    with pytest.raises(ValueError, match="needs a number"):
+    with pytest.raises(ValueError, match="needs a finite number"):
         two.load_state_dict({**one.state_dict(), "b": Value(1.0)})
 
 

@@ -1,4 +1,4 @@
-"""One node, measured: what its operation's own numbers say its local derivatives are.
+"""Derivatives read off the numbers of an operation, each with a bound on its error.
 
 An operation that has a complex form is measured by the complex step, any other by central
 differences. Neither looks at the table's partials, which are what is doubted.
@@ -7,200 +7,214 @@ differences. Neither looks at the table's partials, which are what is doubted.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
-from ..engine import Value
+from ..engine import Value, numbers_of
 from ..errors import InputError
-from ..numerics import number
 from ..ops import Op
-from .complex_step import complex_step
-from .differences import FAILURES, UNKNOWN, Slope, differences
 
+FAILURES = (ArithmeticError, ValueError)  # what a function raises where it has no value
 _SHARP = 1e-10  # of a local derivative: a thousand times what the complex step was off by
-_TOGETHER = 8  # operands that are measured one by one; of more, all along one direction
-_ROUNDINGS = 32.0  # that a derivative may be off by where it is the small difference of large terms
+_NEARBY = 2.0**-20  # of an operand, for seeing how a derivative changes
+_ROUNDINGS = 2.0**-47  # of an operand that a derivative may be off by: 32 ulp
 
 
 @dataclass(frozen=True)
-class Point:
-    """An operation and its operands' numbers; `moving` are the places of the Values among them."""
+class Slope:
+    """A derivative, right to within `bound`; at a kink, `sides` has those to the left and right.
 
+    `bound` is infinite where no numbers tell the derivative, as at the edge of a domain. `steps`
+    has, for each step h, h itself, the quotient, and what may be wrong with the quotient.
+    """
+
+    value: float
+    bound: float
+    sides: tuple[float, float] | None = None
+    steps: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the bound tells it from one that is wrong by a factor of 1.001."""
+        return self.bound <= max(1e-4 * abs(self.value), 1e-8)
+
+
+def differences(f: Callable[[float], float], x: float, size: float) -> Slope:
+    """The derivative of `f` at `x` by central differences, with the step that suits f there.
+
+    Steps grow by factors of 4 from far below `size`, that of x or of what is small if x is 0. The
+    error of a quotient at step h is truncation, which grows like h² and is read off neighbouring
+    steps, and rounding: noise / h, where the noise is what f changes by at first, or what has not
+    been proportional to h in a change since. Steps are believed for as long as their intervals meet
+    those of all the smaller ones (Lepski's rule), so that neither a wiggle nor a kink that a large
+    step jumps over can pass for a derivative. At a kink the even part of f around x grows like h.
+    """
+
+    def power_of_two(y: float) -> float:  # above it, and far enough from where floats end
+        return math.ldexp(1.0, math.frexp(min(max(y, 1e-290), 1e300))[1])
+
+    h, highest = power_of_two(size) * 2.0**-40, power_of_two(max(abs(x), 1.0)) * 0.25
+    hs, rises, falls = [], [], []  # the steps, and how f changes to the right and to the left
+    try:
+        middle = f(x)
+        while h <= highest * 1.001:
+            rise, fall = f(x + h) - middle, f(x - h) - middle
+            if not math.isfinite(rise - fall):
+                break
+            hs.append(h)
+            rises.append(rise)
+            falls.append(fall)
+            h *= 4.0
+    except FAILURES:
+        pass
+    if len(hs) < 4:
+        return Slope(math.nan, math.inf)
+    odd = [rise - fall for rise, fall in zip(rises, falls, strict=True)]
+    even = [rise + fall for rise, fall in zip(rises, falls, strict=True)]
+    central = [difference / (2.0 * h) for h, difference in zip(hs, odd, strict=True)]
+    floor = [
+        4.0 * math.ulp(abs(middle) + abs(rise) + abs(fall)) + math.ulp(x) * abs(slope)
+        for rise, fall, slope in zip(rises, falls, central, strict=True)
+    ]
+    start = next((k for k, e in enumerate(even) if abs(e) > 32.0 * floor[k]), len(even))
+    bends = even[start : start + 4]
+    if len(bends) == 4 and all(3.0 < b / a < 5.3 for a, b in pairwise(bends)):
+        k = start + 2
+        left, right = -falls[k] / hs[k], rises[k] / hs[k]
+        bound = abs(falls[k + 1] / hs[k + 1] + left) + abs(rises[k + 1] / hs[k + 1] - right)
+        return Slope(0.5 * (left + right), bound + 4.0 * floor[k] / hs[k], (left, right))
+    steps: list[tuple[float, float, float]] = []
+    best, low, high, noise = (math.nan, math.inf), -math.inf, math.inf, 0.0
+    for k in range(len(hs) - 2):
+        first = next((abs(d) for d in odd[: k + 11] if d), 0.0)
+        noise = max(noise, first, abs(odd[k + 1] - 4.0 * odd[k]))
+        rounding = (noise + floor[k]) / hs[k]
+        # Richardson's extrapolation takes the h² of the truncation out of two quotients.
+        fine, coarse = (central[j] + (central[j] - central[j + 1]) / 15.0 for j in (k, k + 1))
+        bound = abs(fine - coarse) + rounding
+        steps.append((hs[k], central[k], abs(fine - central[k]) + rounding))
+        if not (bound < math.inf and fine - bound <= high and fine + bound >= low):
+            break
+        low, high = max(low, fine - bound), min(high, fine + bound)
+        if bound < best[1]:
+            best = fine, bound
+    return Slope(*best, steps=tuple(steps))
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local derivative of a node, by the operand at `place`: `recorded`, and its real `slope`."""
+
+    node: Value
     op: Op
-    xs: tuple[float, ...]
-    out: float
-    moving: tuple[int, ...]
+    place: int
+    parent: Value
+    recorded: float
+    slope: Slope
 
-    @staticmethod
-    def of(node: Value) -> Point:
-        assert node.op is not None
-        operands = node.operands
-        moving = tuple(j for j, a in enumerate(operands) if isinstance(a, Value))
-        xs = tuple(a.data if isinstance(a, Value) else a for a in operands)
-        return Point(node.op, xs, node.data, moving)
 
-    def moved(self, direction: Sequence[float], t: float) -> Point:
-        """The operation at xs + t · direction. Raises what it raises where it is not defined."""
-        return self._with([x + t * v for x, v in zip(self.xs, direction, strict=True)])
+def measured(node: Value) -> list[Local]:
+    """The local derivatives of a node, one for each parent.
 
-    def at(self, moving: Sequence[float]) -> Point:
-        """The operation where the Values have these numbers. Raises like `moved`."""
-        xs = [*self.xs]
-        for place, x in zip(self.moving, moving, strict=True):
-            xs[place] = x
-        return self._with(xs)
+    What the node recorded is taken for the slope, with an infinite bound where numbers cannot tell,
+    and with the bound 0 at a kink if it lies between the slopes to both sides: a one-sided slope,
+    or any between the two, is as good as another (a subgradient).
+    """
+    op, operands = node.op, node.operands
+    if op is None:
+        return []
+    xs, records = numbers_of(operands), iter(node.local_grads)
+    return [
+        Local(node, op, place, a, d := next(records), _measured(op, xs, place, d))
+        for place, a in enumerate(operands)
+        if isinstance(a, Value)
+    ]
 
-    def _with(self, xs: Sequence[float]) -> Point:
-        return Point(self.op, tuple(xs), self.op.evaluate(xs), self.moving)
 
-    def direction(self, weights: Mapping[int, float]) -> list[float]:
-        """The direction with these weights at these places."""
-        return [weights.get(place, 0.0) for place in range(len(self.xs))]
+def _measured(op: Op, xs: Sequence[float], place: int, recorded: float) -> Slope:
+    """The slope of the operation, where its derivative was `recorded`."""
+    if not all(map(math.isfinite, xs)):
+        return Slope(recorded, math.inf)
+    slope = _at_kink(op, xs, place) or _slope(op, xs, place)
+    if slope.sides is not None:
+        low, high = min(slope.sides) - slope.bound, max(slope.sides) + slope.bound
+        if low <= recorded <= high or any(map(math.isnan, (*slope.sides, recorded))):
+            return Slope(recorded, 0.0, slope.sides)
+        return Slope(low if recorded < low else high, slope.bound, slope.sides)
+    known = slope.bound < math.inf
+    if not math.isfinite(recorded):  # which the library's operations mean, at their poles
+        known = slope.resolved and op.analytic is None
+    if not known:
+        return Slope(recorded, math.inf)
+    if not abs(recorded - slope.value) <= slope.bound:
+        # Where a derivative passes through 0 its terms cancel, and their roundings are left.
+        nearby = _slope(op, _moved(xs, place, xs[place] * (1.0 + _NEARBY)), place)
+        if nearby.bound < math.inf:
+            change = abs(nearby.value - slope.value) / _NEARBY
+            return Slope(slope.value, slope.bound + _ROUNDINGS * change)
+    return slope
 
-    def along(self, direction: Sequence[float]) -> Slope:
-        """The derivative of what the operation computes, along `direction`."""
-        if self.op.analytic is not None:
-            try:
-                value, slope, hidden = complex_step(self.op, self.xs, direction)
-            except InputError:
-                pass
-            else:
-                size = max(abs(x) for x in self.xs)
-                same = 1e-9 * (abs(self.out) + size * abs(slope)) + 1e-300
-                # An operation that computes something else than its complex form is measured as
-                # it is.
-                if abs(value - self.out) <= same:
-                    return Slope(slope, _SHARP * abs(slope) + hidden)
-        low, high, grain = self._range(direction)
-        return differences(lambda t: self.moved(direction, t).out, low, high, grain)
 
-    def _range(self, direction: Sequence[float]) -> tuple[float, float, float]:
-        """The smallest and largest step along `direction`, and the rounding of the argument."""
-        pairs = [(abs(x), abs(v)) for x, v in zip(self.xs, direction, strict=True) if v]
-        around = min([2.0**-70, *(abs(x) for x in self.xs if x)])  # of what is 0
-        scales = [x / v for x, v in pairs if x] or [around]
-        low = power_of_two(min(scales)) * 2.0**-40
-        high = power_of_two(max(max(x, 1.0) / v for x, v in pairs)) * 0.25
-        return low, high, max([math.ulp(x) / v for x, v in pairs if x], default=0.0)
+def _slope(op: Op, xs: Sequence[float], place: int) -> Slope:
+    """The derivative of what the operation computes by its operand at `place`."""
+    x = xs[place]
+    try:
+        value, slope, hidden = complex_step(op, xs, place)
+        out = op.evaluate(xs)
+    except FAILURES:
+        pass
+    else:
+        # If its value is another than that of its complex form, this says nothing about it.
+        if abs(value - out) <= 1e-9 * (abs(out) + max(map(abs, xs)) * abs(slope)) + 1e-300:
+            return Slope(slope, _SHARP * abs(slope) + hidden)
+    # An operand of 0 has no size of its own: it is taken for a small one.
+    size = abs(x) or min([2.0**-70, *(abs(other) for other in xs if other)])
+    return differences(lambda moved: op.evaluate(_moved(xs, place, moved)), x, size)
 
-    def rounding(self, place: int) -> float:
-        """How far the derivative by an operand moves when that operand does by a few roundings.
 
-        Where a derivative passes through 0, the terms that it is made of cancel, and their
-        roundings are all that is left of it, in the partial and in the complex form.
-        """
-        x, unit = self.xs[place], self.direction({place: 1.0})
+def _at_kink(op: Op, xs: Sequence[float], place: int) -> Slope | None:
+    """The slopes on both sides of a kink that the operation declares; None where there is none.
+
+    They are those at the neighbouring floats: NaN beyond an edge of the domain.
+    """
+    if not op.kink or op.analytic is None:
+        return None
+    x, sides, values = xs[place], [], []
+    gap = math.ulp(x) if x else 1e-100
+    for beside in (_moved(xs, place, x - gap), _moved(xs, place, x + gap)):
         try:
-            gap = 2.0**-20
-            nearby = self.moved(unit, gap * x).along(unit)
+            values.append(op.evaluate(beside))
+            sides.append(complex_step(op, beside, place)[1])
         except FAILURES:
-            return 0.0
-        return _ROUNDINGS * 2.0**-52 / gap * abs(nearby.value - self.along(unit).value)
-
-    def bend(self, place: int) -> tuple[float, float] | None:
-        """The slopes on both sides of a kink that the operation declares, in operand `place`.
-
-        They are those of the neighbouring floats: NaN beyond an edge of the domain. None where
-        there is no kink.
-        """
-        if not self.op.kink or self.op.analytic is None:
-            return None
-        x, unit = self.xs[place], self.direction({place: 1.0})
-        gap = math.ulp(x) if x else 1e-100
-        slopes, values = [], []
-        for step in (-gap, gap):
-            try:
-                beside = self.moved(unit, step)
-                slopes.append(complex_step(self.op, beside.xs, unit)[1])
-                values.append(beside.out)
-            except FAILURES:
-                slopes.append(math.nan)
-                values.append(math.nan)
-        left, right = slopes
-        same = abs(right - left) <= max(1e-6 * max(abs(left), abs(right)), 0.0 if x else 1e-50)
-        jump = abs(values[1] - values[0]) - 4.0 * math.ulp(self.out)
-        if same and not jump > 8.0 * gap * (abs(left) + abs(right)) + gap * gap:
-            return None
-        return left, right
-
-    def partial(self, place: int) -> float | None:
-        """What the table's partial by that operand says here; None if it fails."""
-        partials, args = self.op.partials, (*self.xs, self.out)
-        try:
-            said = partials[0](*args)[place] if self.op.arity is None else partials[place](*args)
-            return number(said)
-        except (*FAILURES, TypeError):
-            return None
+            sides.append(math.nan)
+    size = max(map(abs, sides))
+    near = (a == b or abs(b - a) <= 1e-6 * max(abs(a), abs(b)) + 1e-50 for a, b in (sides, values))
+    if all(near):
+        return None
+    return Slope(0.5 * sum(sides), 1e-9 * size, (sides[0], sides[1]))
 
 
-def power_of_two(x: float) -> float:
-    """The power of 2 above `x`, within the range in which steps can be taken."""
-    return math.ldexp(1.0, math.frexp(min(max(x, 1e-290), 1e300))[1])
+def complex_step(op: Op, xs: Sequence[float], place: int) -> tuple[float, float, float]:
+    """The value of the operation, its derivative by one operand, and what the step may hide.
 
-
-def measured(node: Value, rng: random.Random) -> list[Slope]:
-    """The numeric local derivatives of a node, one for each parent.
-
-    What the node recorded is given back, with an infinite bound where numbers cannot tell, and with
-    the bound 0 at a kink if it lies between the slopes to both sides: a one-sided slope, or any
-    between the two, is as good as another (a subgradient).
+    f'(x) = Im f(x + ih) / h. Nothing is subtracted in that quotient, so that h may be 1e-30 and the
+    derivative is right to a few ulp (Squire and Trapp, SIAM Review 40, 1998). Raises InputError for
+    an operation without a complex form, or one that fails at `xs`.
     """
-    point, recorded = Point.of(node), node.local_grads
-    if not all(map(math.isfinite, (*point.xs, point.out))):
-        return [Slope(d, math.inf) for d in recorded]
-    found: dict[int, Slope] = {}
-    groups: list[Sequence[int]] = [range(len(recorded))]
-    while groups:
-        group = groups.pop()
-        if len(group) <= _TOGETHER:
-            found.update({k: _measured(point, point.moving[k], recorded[k]) for k in group})
-        elif bounds := _bounds(point, {k: recorded[k] for k in group}, rng):
-            found.update({k: Slope(recorded[k], bound) for k, bound in bounds.items()})
-        else:
-            middle = len(group) // 2
-            groups += [group[middle:], group[:middle]]
-    return [found[k] for k in range(len(recorded))]
+    if op.analytic is None:
+        raise InputError(f"{op.name} has no complex form")
+    # Where the operand is 0, the others tell what is small.
+    size = min([1.0, *(abs(x) for x in ([xs[place]] if xs[place] else xs) if x)])
+    h = max(size * 2.0**-100, 2.0**-1020)
+    try:
+        out = op.analytic(*_moved(xs, place, complex(xs[place], h)))
+    except FAILURES as error:
+        raise InputError(f"the complex form of {op.name} fails at {xs}: {error}") from None
+    third = 0.0 if xs[place] else 4.0 * h * h  # which nothing else tells the size of
+    return out.real, out.imag / h, 2.0**-1070 / h + third
 
 
-def _measured(point: Point, place: int, recorded: float) -> Slope:
-    """The derivative by the operand at `place`, where the node recorded `recorded`."""
-    slope, sides = UNKNOWN, point.bend(place)
-    if sides is None:
-        slope = point.along(point.direction({place: 1.0}))
-        if slope.sides is None:
-            if not slope.bound < math.inf:
-                return Slope(recorded, math.inf)
-            if point.op.analytic is not None and not abs(recorded - slope.value) <= slope.bound:
-                return replace(slope, bound=slope.bound + point.rounding(place))
-            return slope
-        sides = slope.sides
-    allowed = slope.bound if slope.sides else 1e-9 * max(map(abs, sides))
-    said = point.partial(place)
-    if said is not None and abs(said - recorded) > 1e-9 * abs(said):
-        return Slope(said, 1e-9 * abs(said), sides=sides)
-    within = min(sides) - allowed <= recorded <= max(sides) + allowed
-    if within or any(map(math.isnan, (*sides, recorded))):
-        return Slope(recorded, 0.0, sides=sides)
-    return Slope(min(sides, key=lambda side: abs(side - recorded)), allowed, sides=sides)
-
-
-def _bounds(
-    point: Point, recorded: Mapping[int, float], rng: random.Random
-) -> dict[int, float] | None:
-    """Bounds on the errors of many records at once; None if they do not agree with the numbers.
-
-    All are compared along one random direction, in which none of them is small.
-    """
-    sizes = sorted(abs(d) for d in recorded.values() if d)
-    typical = sizes[len(sizes) // 2] if sizes else 1.0
-    weights = {
-        k: rng.choice((-1.0, 1.0)) * rng.uniform(0.5, 1.0) / max(abs(d), 1e-3 * typical)
-        for k, d in recorded.items()
-    }
-    slope = point.along(point.direction({point.moving[k]: w for k, w in weights.items()}))
-    terms = [w * recorded[k] for k, w in weights.items()]
-    allowed = slope.bound + 1e-12 * sum(map(abs, terms))
-    if slope.sides is None and abs(math.fsum(terms) - slope.value) <= allowed < 1e-5:
-        return {k: allowed / abs(w) for k, w in weights.items()}
-    return None
+def _moved(xs: Sequence[float], place: int, x: Any) -> list[Any]:
+    return [*xs[:place], x, *xs[place + 1 :]]

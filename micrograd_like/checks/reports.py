@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..views.names import numeral
-from .differences import Slope, differences
-from .measuring import power_of_two
-from .neighbourhood import Function
+from .function import Function
+from .measuring import Slope, differences
 
-_MOST_ROWS, _MOST_KINKS, _MOST_OPERANDS = 20, 10, 4  # in a text
+_MOST = 20  # rows of a table, and kinks, in a text
 
 
 @dataclass(frozen=True)
 class Kink:
-    """A node where an operation has no derivative, and the gradient uses `used`, a convention.
+    """A node where the gradient uses a convention, between the slopes on both sides.
 
-    `left` and `right` are the slopes on both sides; NaN beyond the edge of a domain.
+    These are NaN beyond the edge of a domain.
     """
 
     node: str
@@ -29,51 +28,36 @@ class Kink:
     used: float
 
     def __str__(self) -> str:
+        left, right, used = map(numeral, (self.left, self.right, self.used))
         edge = math.isnan(self.left) or math.isnan(self.right)
-        what = "edge of the domain" if edge else "kink"
-        node = f" (node {self.node})" if self.node else ""
         return (
-            f"{what} of {self.op} at {self.operand}{node}: slope "
-            f"{numeral(self.left)} to the left, {numeral(self.right)} to the right, "
-            f"{numeral(self.used)} used"
+            f"{'edge of the domain' if edge else 'kink'} of {self.op} at {self.operand} "
+            f"(node {self.node}): slope {left} to the left, {right} to the right, {used} used"
         )
 
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first node at which an operation has a wrong derivative.
+    """The first node whose operation has a wrong derivative by its operand named `operand`.
 
-    `recorded` is what its partial says, `slope` what its own numbers do. `order` is 2 where second
-    derivatives were checked. The node is one of the graph of f, or lies `within` a graph that was
-    made of it: the partial of a node, say.
+    `recorded` is what the node has, `numeric` ± `bound` what the operation's own numbers say.
+    `order` is 2 where second derivatives were checked.
     """
 
     node: str
     op: str
     operand: str
-    at: tuple[float, ...]
     recorded: float
-    slope: Slope
+    numeric: float
+    bound: float
     order: int = 1
-    within: str = ""
     remark: str = ""
 
-    @property
-    def numeric(self) -> float:
-        return self.slope.value
-
-    @property
-    def bound(self) -> float:
-        return self.slope.bound
-
     def __str__(self) -> str:
-        place = f"in {self.within}" if self.within else f"at node {self.node}"
-        what = f"d/d{self.operand}" if self.operand else "second derivative"
-        point = ", ".join(map(repr, self.at[:_MOST_OPERANDS]))
-        point += ", ..." if len(self.at) > _MOST_OPERANDS else ""
         return (
-            f"operation {self.op!r} is wrong {place}: its {what} at ({point}) is "
-            f"{self.recorded!r}, the numbers that it computes say {measurement(self)}{self.remark}"
+            f"operation {self.op!r} is wrong at node {self.node}: its d/d{self.operand} is "
+            f"{self.recorded!r}, the numbers that it computes say {self.numeric!r} "
+            f"± {self.bound:.1g}{self.remark}"
         )
 
 
@@ -85,32 +69,24 @@ class Row:
     gradient: float
     numeric: float
     bound: float
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        if self.gradient == self.numeric or self.numeric != self.numeric:
-            return True
-        return self.bound == math.inf or abs(self.gradient - self.numeric) <= self.bound
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the bound tells a derivative from one that is wrong by a factor of 1.001."""
-        return self.bound <= max(1e-4 * abs(self.numeric), 1e-8)
+    kink: bool = False
 
     @property
     def verdict(self) -> str:
+        """The last column: WRONG, kink, ok or, where a wrong one would pass too, not resolved."""
         if not self.ok:
             return "WRONG"
-        return self.note or ("ok" if self.resolved else "not resolved")
+        resolved = Slope(self.numeric, self.bound).resolved
+        return "kink" if self.kink else "ok" if resolved else "not resolved"
+
+    @property
+    def ok(self) -> bool:
+        if math.isnan(self.numeric) or not self.bound < math.inf:
+            return True  # nothing is known
+        return self.gradient == self.numeric or abs(self.gradient - self.numeric) <= self.bound
 
 
-def measurement(x: Culprit | Row) -> str:
-    """The number with its bound: 1.0 ± 1e-10."""
-    return f"{x.numeric!r} ± {x.bound:.1g}" if x.bound else repr(x.numeric)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Report:
     """What `gradcheck` found: true where the gradient is right.
 
@@ -119,12 +95,12 @@ class Report:
     and `culprit` the operation that is.
     """
 
-    rows: tuple[Row, ...]
+    function: Function = field(repr=False, compare=False)
+    rows: tuple[Row, ...] = ()
     second: tuple[Row, ...] = ()
     kinks: tuple[Kink, ...] = ()
     problem: str = ""
     culprit: Culprit | None = None
-    function: Function | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -134,76 +110,50 @@ class Report:
         return self.ok
 
     def __str__(self) -> str:
-        table = [("derivative", "gradient", "numeric", "± bound", "")]
+        table: list[tuple[str, ...]] = [("derivative", "gradient", "numeric", "± bound", "")]
         for rows in (self.rows, self.second):
-            shown = rows if len(rows) <= _MOST_ROWS else sorted(rows, key=lambda row: row.ok)
-            table += [
-                (
-                    row.name,
-                    f"{row.gradient:.10g}",
-                    f"{row.numeric:.10g}",
-                    f"{row.bound:.1g}",
-                    row.verdict,
-                )
-                for row in shown[:_MOST_ROWS]
-            ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            shown = sorted(rows, key=lambda row: row.ok) if len(rows) > _MOST else rows
+            for row in shown[:_MOST]:
+                numbers = f"{row.gradient:.10g}", f"{row.numeric:.10g}", f"{row.bound:.1g}"
+                table.append((row.name, *numbers, row.verdict))
+        width, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
         lines = [
-            f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  "
-            f"{line[3]:>{widths[3]}}  {line[4]}".rstrip()
-            for line in table
+            "  ".join([name.ljust(width), *map(str.rjust, numbers, widths), verdict]).rstrip()
+            for name, *numbers, verdict in table
         ]
-        if len(self.rows) > _MOST_ROWS:
-            lines.append(f"... {len(self.rows) - _MOST_ROWS} inputs more")
-        lines += map(str, self.kinks[:_MOST_KINKS])
-        unresolved = sum(row.verdict == "not resolved" for row in (*self.rows, *self.second))
-        if unresolved:
-            lines.append(f"{unresolved} derivatives could not be told from wrong ones by numbers")
-        return "\n".join([*lines, self.problem or "nothing is wrong"])
+        if len(self.rows) > _MOST:
+            lines.append(f"... {len(self.rows) - _MOST} inputs more")
+        kinks = map(str, self.kinks[:_MOST])
+        return "\n".join([*lines, *kinks, self.problem or "nothing is wrong"])
 
     def curve(self, i: int = 0) -> Curve:
-        """The central differences of f by input `i` (from 0) over the step: the U-curve.
+        """The U-curve of input `i`, from some forty calls of f. InputError if there is none."""
+        at = self.function.at
+        if not 0 <= i < len(at):
+            raise InputError(f"there are {len(at)} inputs, not one of index {i}")
 
-        It calls f some forty times. Raises InputError if there is no such input.
-        """
-        function = self.function
-        assert function is not None
-        if not -len(self.rows) <= i < len(self.rows):
-            raise InputError(f"there are {len(self.rows)} inputs, not one of index {i}")
-        x = function.at[i]
+        def along(x: float) -> float:
+            return self.function([*at[:i], x, *at[i + 1 :]])[1]
 
-        def along(t: float) -> float:
-            at = [*function.at]
-            at[i] = x + t
-            return function(at)[1]
-
-        scale = power_of_two(abs(x) or 1.0)
-        found = differences(along, scale * 2.0**-40, scale, math.ulp(x))
-        return Curve(self.rows[i].name, self.rows[i].gradient, found)
+        row, slope = self.rows[i], differences(along, at[i], abs(at[i]) or 1.0)
+        points = [(h, abs(quotient - row.gradient)) for h, quotient, _ in slope.steps]
+        model = [(h, allowed) for h, _, allowed in slope.steps]
+        step, _ = min(model, key=lambda pair: pair[1], default=(math.nan, 0.0))
+        return Curve(row.name, row.gradient, slope, points, model, step)
 
 
 @dataclass(frozen=True)
 class Curve:
     """Central differences over the step: truncation falls to the left, rounding rises.
 
-    `slope` is the derivative that extrapolation reads off them, to within its bound.
+    `points` are pairs of a step ε and the distance of the central difference from the gradient,
+    those of `model` have what the error model allows there: least at the ε of `step`. `slope` is
+    the derivative that extrapolation reads off them, to within its bound.
     """
 
     name: str
     gradient: float
     slope: Slope
-
-    @property
-    def points(self) -> list[tuple[float, float]]:
-        """Pairs of a step ε and the distance of the central difference from the gradient."""
-        return [(s.step, abs(s.quotient - self.gradient)) for s in self.slope.steps]
-
-    @property
-    def step(self) -> float:
-        """The ε at which the model allows the least."""
-        return min(self.model, key=lambda pair: pair[1], default=(math.nan, 0.0))[0]
-
-    @property
-    def model(self) -> list[tuple[float, float]]:
-        """Pairs of a step ε and what the error model allows there: truncation + rounding."""
-        return [(s.step, s.truncation + s.rounding) for s in self.slope.steps]
+    points: list[tuple[float, float]]
+    model: list[tuple[float, float]]
+    step: float

@@ -10,8 +10,7 @@ def stale(root: Value) -> list[Value]:
     """The nodes, parents first, whose record no longer fits the data of their operands.
 
     Data was assigned after they were made. `root.backward()` goes by the record: it is right for
-    the numbers that the graph was made with. Nodes further on are not listed, as they still fit
-    their operands. Raises OperandError (a TypeError) for what is not a Value.
+    the numbers that the graph was made with. Raises OperandError for what is not a Value.
 
     >>> x = Value(3.0)
     >>> y = x * x

@@ -1,10 +1,9 @@
 """The command `micrograd-like`: the library without a line of Python.
 
-Read `commands.py` first: the parser, and how every refusal ends in one line. Then a file for each
-group of commands: `inspection.py` (eval, draw, step, derive) with `expressions.py`, which makes
-graphs of text and executes nothing, and `learning.py` (train, predict, and the show without a
-command) with `classifier.py`, the network and its labels. `terminal.py` prints, and `processes.py`
-trains in several processes.
+Read `commands.py` first: the parser, and how every refusal ends in one line. Then
+`inspection.py` (eval, draw, step, derive) with `expressions.py`, which makes graphs of text and
+executes nothing, and `learning.py` (train, predict, and the show without a command) with
+`classifier.py`, the network and its labels. `terminal.py` prints, `processes.py` trains in several.
 """
 
 from .commands import main

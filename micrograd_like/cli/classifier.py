@@ -32,6 +32,7 @@ class Classifier:
     """A network for the columns `features` of a table, and the `classes` in its column `label`."""
 
     model: nn.MLP
+    activation: str
     loss: str
     label: str
     features: list[str]
@@ -44,81 +45,43 @@ class Classifier:
         cls, data: Dataset, hidden: list[int], activation: str, loss: str, seed: int
     ) -> Classifier:
         """One for the data, with hidden layers of these widths. Raises InputError."""
-        targets, output_activation = LOSSES[loss]
-        if targets is not None and len(data.classes) != 2:
-            raise InputError(
-                f"the loss {loss} is for two classes, and {data.name} has {len(data.classes)}: "
-                "use cross_entropy"
-            )
-        nouts = [*hidden, 1 if targets else len(data.classes)]
-        model = nn.MLP(len(data.features), nouts, activation, output_activation, seed)
-        return cls(model, loss, data.label, data.features, data.classes, data.shift, data.scale)
+        nouts = [*hidden, _outputs(loss, data.classes)]
+        model = nn.MLP(len(data.features), nouts, activation, LOSSES[loss][1], seed)
+        labels = (data.label, data.features, data.classes)
+        return cls(model, activation, loss, *labels, data.shift, data.scale)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Classifier:
         """The one in a file that `train` wrote. Raises StateError if it does not add up."""
         content = state.read_file(path)
-        parameters = content["parameters"]
         try:
-            widths = _list_of(int, content["model"]["widths"])
-            activation = content["model"]["activation"]
-            output_activation = content["model"]["output_activation"]
-            about = content["classifier"]
-            loss, label = _list_of(str, [about["loss"], about["label"]])
-            features, classes = [_list_of(str, about[key]) for key in ("features", "classes")]
-            shift, scale = [_list_of(float, about[key]) for key in ("shift", "scale")]
-        except (KeyError, TypeError):
+            parameters, about = content["parameters"], content["classifier"]
+            widths, activation = content["model"]["widths"], content["model"]["activation"]
+            loss, features, classes = about["loss"], about["features"], about["classes"]
+            (row,) = datasets.scale([about["shift"]], about["shift"], about["scale"])
+            # The counts must agree before a model of that size is built.
+            if (
+                min(widths) < 1
+                or (widths[0], widths[-1]) != (len(features), _outputs(loss, classes))
+                or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
+                or len(row) != widths[0]
+                or not all(isinstance(name, str) for name in [*features, *classes])
+            ):
+                raise InputError("its parts do not fit together")
+            model = nn.MLP(widths[0], widths[1:], activation, LOSSES[loss][1], seed=0)
+            model.load_state_dict(parameters)
+            return cls(model, activation, **about)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
             raise StateError(
-                f"{path} holds no classifier: predict needs a model.json that train wrote"
+                f"{path} holds no classifier whose parts fit together: "
+                "predict needs a model.json that train wrote"
             ) from None
-        # The counts must agree before a model of that size is built.
-        targets = LOSSES.get(loss, (None,))[0]
-        if (
-            loss not in LOSSES
-            or min(widths, default=0) < 1
-            or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
-            or not len(features) == len(shift) == len(scale) == widths[0]
-            or widths[-1] != (1 if targets else len(classes))
-            or (targets and len(classes) != 2)
-            or 0.0 in scale
-        ):
-            raise StateError(
-                f"{path}: its widths, features, classes and parameters do not fit together"
-            )
-        try:
-            model = nn.MLP(widths[0], widths[1:], activation, output_activation, seed=0)
-        except InputError as error:
-            raise StateError(f"{path}: {error}") from None
-        model.load_state_dict(parameters)
-        return cls(model, loss, label, features, classes, shift, scale)
 
     def about(self) -> dict[str, dict[str, Any]]:
         """What `load` finds in the file, besides the parameters."""
-        layers = self.model.layers
-        hidden, output = [nn.activation_name(layers[i].neurons[0].activation) for i in (0, -1)]
-        return {
-            "model": {
-                "widths": self.model.widths,
-                "activation": None if len(layers) == 1 else hidden,
-                "output_activation": output,
-            },
-            "classifier": {name: x for name, x in vars(self).items() if name != "model"},
-        }
-
-    def check_resumes(self, path: str | os.PathLike[str]) -> None:
-        """Raise StateError, naming what differs, for a file of another model or other classes.
-
-        Shift and scale follow from the seed and the data, which `fit` compares.
-        """
-        content = state.read_file(path)
-        for section, items in self.about().items():
-            before = content.get(section)
-            for name, value in items.items():
-                old = before.get(name) if isinstance(before, dict) else None
-                if old != value and name not in ("shift", "scale"):
-                    raise StateError(
-                        f"{path} cannot be resumed: {name} was {old!r:.60}, is {value!r:.60}"
-                    )
+        about = vars(self).copy()
+        model, activation = about.pop("model"), about.pop("activation")
+        return {"model": {"widths": model.widths, "activation": activation}, "classifier": about}
 
     @property
     def targets(self) -> Sequence[float]:
@@ -129,17 +92,16 @@ class Classifier:
         """The place in `classes` for each row of numbers as they stand in the table."""
         predict = training.LOSSES[self.loss].predict
         assert predict is not None
-        labels, targets = [], self.targets
         with no_grad():
-            for row in datasets.scale(rows, self.shift, self.scale):
-                out = self.model(row)
-                target = predict([v.data for v in out] if isinstance(out, list) else [out.data])
-                labels.append(targets.index(target))
-        return labels
+            outs = (self.model(row) for row in datasets.scale(rows, self.shift, self.scale))
+            lists = (out if isinstance(out, list) else [out] for out in outs)
+            return [self.targets.index(predict([v.data for v in out])) for out in lists]
 
 
-def _list_of(kind: type, x: Any) -> list[Any]:
-    """`x`, if it is a list of that kind and nothing else; TypeError otherwise."""
-    if not isinstance(x, list) or any(type(item) is not kind for item in x):
-        raise TypeError
-    return x
+def _outputs(loss: str, classes: Sequence[str]) -> int:
+    """The width of the last layer. Raises InputError for a loss that is not for such classes."""
+    if LOSSES[loss][0] is None:
+        return len(classes)
+    if len(classes) != 2:
+        raise InputError(f"{loss} is for two classes, not {len(classes)}: use cross_entropy")
+    return 1

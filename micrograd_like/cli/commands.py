@@ -1,16 +1,15 @@
 """The command line as a whole: its parser, and `main`, in which every refusal ends.
 
-A refusal is one line on stderr and exit status 2, and leaves no files. Below the refusal of an
-expression stand the expression and a caret under the place. Training or writing that fails late is
-refused in the same way, but files that were whole by then stay, such as the model of the last whole
-epoch. Neither files nor arguments can send control characters to a terminal: in messages, and in
-tables on a terminal, � stands for them.
+A refusal is one line on stderr and exit status 2. Below that of an expression stand the expression
+and a caret under the place. No files are left but those that were whole when training or writing
+failed, such as the model of the last whole epoch. Neither files nor arguments can send control
+characters to a terminal: in messages, and in tables on a terminal, � stands for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,11 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _run(sys.argv[1:] if argv is None else argv)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        drop(sys.stdout)
     except OSError as error:
         drop(sys.stdout)
-        status = status or refuse(f"stdout: {error.strerror or error}")
+        if not isinstance(error, BrokenPipeError):
+            status = status or refuse(f"stdout: {error.strerror or error}")
     return status
 
 
@@ -41,20 +39,19 @@ def _run(argv: Sequence[str]) -> int:
         arguments = _arguments(argv)
         if processes.is_wanted(arguments):
             return processes.supervise(argv, arguments)
-        return int(arguments.run(arguments))
+        arguments.run(arguments)
+        return 0
     except SystemExit as exit_:  # of --help, or of a refused option
         return int(exit_.code or 0)
     except ExpressionError as error:
         status = refuse(error.message)
-        complain(error.excerpt(shutil.get_terminal_size().columns))
+        complain(str(error).partition("\n")[2])
         return status
     except ProcessError as error:
-        refuse(str(error))
-        processes.leave()
+        os._exit(refuse(str(error)))  # at once: a lost process would be waited for at the door
     except MicrogradError as error:
         return refuse(str(error))
     except BrokenPipeError:
-        drop(sys.stdout)
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -15,27 +15,23 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from ..errors import InputError
 from .terminal import complain, refuse
 
-# The name of a variable in the environment of the child.
-_WORKER = "MICROGRAD_LIKE_WORKER"
+_WORKER = "MICROGRAD_LIKE_WORKER"  # a variable in the environment of the child
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command `train` that say which of how many processes this is."""
     group = parser.add_argument_group(
         "several processes", "with --engine jax, on one machine or many: the same command on each"
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     group.add_argument("--processes", type=int, metavar="N")
-    group.add_argument(
-        "--process-id", type=int, metavar="I", help="0 ... N - 1; 0 writes the files"
-    )
-    group.add_argument(
-        "--timeout", type=int, default=60, metavar="SECONDS", help="to wait for one another"
-    )
+    which, wait = "0 ... N - 1; 0 writes the files", "to wait for one another"
+    group.add_argument("--process-id", type=int, metavar="I", help=which)
+    group.add_argument("--timeout", type=int, default=60, metavar="SECONDS", help=wait)
 
 
 def is_wanted(arguments: argparse.Namespace) -> bool:
@@ -44,18 +40,17 @@ def is_wanted(arguments: argparse.Namespace) -> bool:
     Raises InputError for options that do not go together.
     """
     names = ("coordinator", "processes", "process_id")
-    given: list[Any] = [getattr(arguments, name, None) for name in names]
+    coordinator, count, process = given = [vars(arguments).get(name) for name in names]
     if given == [None, None, None]:
         return False
-    coordinator, count, process = given
-    if None in given or arguments.engine != "jax":
+    if coordinator is None or count is None or process is None or arguments.engine != "jax":
         raise InputError(
             "several processes need --engine jax, --coordinator, --processes and --process-id"
         )
-    host, _, port = str(coordinator).rpartition(":")
+    host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator is HOST:PORT, not {coordinator!r}")
-    if count < 1 or not 0 <= process < count:
+    if not 0 <= process < count:
         raise InputError(f"--process-id is one of 0 ... {count - 1}, not {process}")
     if arguments.timeout < 1:
         raise InputError(f"--timeout is at least 1, not {arguments.timeout}")
@@ -72,14 +67,7 @@ def join(arguments: argparse.Namespace) -> None:
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     count, process = arguments.processes, arguments.process_id
     xla.join(arguments.coordinator, count, process, arguments.timeout)
-    print(f"{_joined(arguments)} at {arguments.coordinator}", flush=True)
-
-
-def leave() -> NoReturn:
-    """End this process at once: a lost one would be waited for at the door."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(2)
+    print(f"process {process} of {count} joined at {arguments.coordinator}", flush=True)
 
 
 def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
@@ -96,38 +84,28 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
             errors="replace",
             start_new_session=True,  # Ctrl-C comes from here, once
         )
+        signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGINT))
         assert child.stdout is not None
-        lines = iter(child.stdout)
-        while True:
-            try:
-                for line in lines:
-                    joined = joined or line.startswith(_joined(arguments))
-                    if not line.startswith("[Gloo]"):
-                        print(line, end="", flush=True)
-                status = child.wait()
-                break
-            except KeyboardInterrupt:
-                child.send_signal(signal.SIGINT)
+        for line in child.stdout:
+            if not line.startswith("[Gloo]"):
+                joined = True  # which is the first that the child says
+                print(line, end="", flush=True)
+        status = child.wait()
         log.seek(0)
         logged = log.read().splitlines()
     said = [line for line in logged if line.startswith("micrograd-like: ")]
     if status and not said and any(line.startswith("Traceback") for line in logged):
         said = logged  # a failure of ours
-    elif status and not said:
-        who, where = f"process {arguments.process_id}", arguments.coordinator
-        if joined:
-            return refuse(f"{who} has lost the coordinator at {where}, or another process")
-        return refuse(
-            f"{who} waited {arguments.timeout} s for the coordinator at {where} and all "
-            f"{arguments.processes} processes: start process 0 there, and each other once"
-        )
     if said:
         complain("\n".join(said))
+    elif status:
+        lost = f"has lost the coordinator at {arguments.coordinator}, or another process"
+        missed = (
+            f"waited {arguments.timeout} s for the coordinator at {arguments.coordinator} and all "
+            f"{arguments.processes} processes: start process 0 there, and each other once"
+        )
+        return refuse(f"process {arguments.process_id} {lost if joined else missed}")
     return status
-
-
-def _joined(arguments: argparse.Namespace) -> str:
-    return f"process {arguments.process_id} of {arguments.processes} joined"
 
 
 def _end_with_supervisor() -> None:

@@ -78,11 +78,15 @@ _LONGEST_PATH = 1000
 _INDEX = r"([0-9]{1,9})"
 
 
-def _split(label: str) -> tuple[str, tuple[int, ...]]:
-    """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
+def _checked(label: str) -> str:
     if not isinstance(label, str):
         raise OperandError(f"a label is a str, got {label!r:.60}")
-    if len(label) > _LONGEST_PATH:
+    return label
+
+
+def _split(label: str) -> tuple[str, tuple[int, ...]]:
+    """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
+    if len(_checked(label)) > _LONGEST_PATH:
         return label, ()
     path = re.fullmatch(
         rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
@@ -138,7 +142,7 @@ class ResultNames:
         self.labels: dict[int, list[str]] = {}
         for node, number in number_of.items():
             if node.op is not None and node.label != "":
-                self.labels.setdefault(number, []).append(node.label)
+                self.labels.setdefault(number, []).append(_checked(node.label))
         # Of the number of a derivative, the numbers of what it is the derivative with respect to.
         self.primals: dict[int, list[tuple[int, int]]] = {}
         for order, (node, adjoint) in enumerate(adjoints.items()):

@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from ..errors import InputError, MissingExtraError
 from ..words import several
+
+# The place of a point of a class (0 or 1) at a turn from 0 to 1.
+Point = Callable[[float, int], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,30 @@ def scale(X: list[list[float]], shift: list[float], scale: list[float]) -> list[
 
 def moons(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two interleaving half circles of radius 1, n/2 points each, with Gaussian noise."""
-    random = Random(seed)
-    rows, labels = [], []
-    for i in range(n):
-        angle, label = math.pi * random.random(), i % 2
-        x, y = math.cos(angle), math.sin(angle)
-        if label:
-            x, y = 1.0 - x, 0.5 - y
-        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
-        labels.append(label)
-    return _plane("moons", rows, labels)
+
+    def point(turn: float, label: int) -> tuple[float, float]:
+        x, y = math.cos(math.pi * turn), math.sin(math.pi * turn)
+        return (1.0 - x, 0.5 - y) if label else (x, y)
+
+    return _plane("moons", point, n, noise, seed)
 
 
 def circles(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
     """Two circles around the origin, of radius 1 and 1/2, n/2 points each, with Gaussian noise."""
+
+    def point(turn: float, label: int) -> tuple[float, float]:
+        angle, radius = 2.0 * math.pi * turn, 0.5 if label else 1.0
+        return radius * math.cos(angle), radius * math.sin(angle)
+
+    return _plane("circles", point, n, noise, seed)
+
+
+def _plane(name: str, point: Point, n: int, noise: float, seed: int) -> Dataset:
     random = Random(seed)
-    rows, labels = [], []
-    for i in range(n):
-        angle, label = 2.0 * math.pi * random.random(), i % 2
-        radius = 0.5 if label else 1.0
-        x, y = radius * math.cos(angle), radius * math.sin(angle)
-        rows.append([x + random.gauss(0.0, noise), y + random.gauss(0.0, noise)])
-        labels.append(label)
-    return _plane("circles", rows, labels)
-
-
-def _plane(name: str, rows: list[list[float]], labels: list[int]) -> Dataset:
+    labels = [i % 2 for i in range(n)]
+    rows = [
+        [x + random.gauss(0.0, noise) for x in point(random.random(), label)] for label in labels
+    ]
     return Dataset(name, rows, labels, ["x1", "x2"], "label", ["0", "1"], [0.0] * 2, [1.0] * 2)
 
 
@@ -94,52 +93,34 @@ def digits() -> Dataset:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its column names, and its rows of cells, each with its line in the file."""
+    """A CSV file: the place of each column by its name, and the rows, each with its line."""
 
     path: str
-    columns: list[str]
+    columns: dict[str, int]
     rows: list[tuple[int, list[str]]]
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.columns)}
 
     def column(self, name: str) -> int:
         """The place of the column of that name. Raises InputError."""
-        if name not in self._places:
-            raise InputError(
-                f"{self.path}: there is no column {name!r:.80}; there are {_names(self.columns)}"
-            )
-        return self._places[name]
+        if name not in self.columns:
+            known = several([f"{name!r:.80}" for name in self.columns], 6)
+            raise InputError(f"{self.path}: there is no column {name!r:.80}; there are {known}")
+        return self.columns[name]
 
     def numbers(self, names: list[str]) -> list[list[float]]:
         """The numbers in these columns, row by row. Raises InputError naming row and column."""
-        return list(map(list, zip(*[self.read(name, _number) for name in names], strict=True)))
+        places = {name: self.column(name) for name in names}
+        return [
+            [self._number(cells[place], line, name) for name, place in places.items()]
+            for line, cells in self.rows
+        ]
 
-    def read(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
-        """What `convert`, which may raise a ValueError, makes of the cells of one column."""
-        place, found = self.column(name), []
-        for line, cells in self.rows:
-            try:
-                found.append(convert(cells[place].strip()))
-            except ValueError as error:
-                where = f"{self.path}: row {line}, column {name!r:.80}"
-                raise InputError(f"{where}: {error}") from None
-        return found
-
-
-def _text(cell: str) -> str:
-    if not cell:
-        raise ValueError("the cell is empty")
-    return cell
-
-
-def _number(cell: str) -> float:
-    # Python's float also reads 1_000 and the digits of other scripts.
-    with suppress(ValueError):
-        if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
-            return x
-    raise ValueError(f"{_text(cell)!r:.60} is not a finite number")
+    def _number(self, cell: str, line: int, name: str) -> float:
+        # Python's float also reads 1_000 and the digits of other scripts.
+        with suppress(ValueError):
+            if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
+                return x
+        problem = f"{cell!r:.60} is not a finite number" if cell else "the cell is empty"
+        raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
@@ -152,32 +133,22 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
-            columns = [name.strip() for name in next(reader, [])]
-            for cells in reader:
-                if not any(map(str.strip, cells)) and len(cells) < 2:  # a blank line
-                    continue
-                if len(cells) != len(columns):
-                    raise InputError(
-                        f"{path}: row {reader.line_num} has {len(cells)} cells, "
-                        f"the header has {len(columns)} columns ({_names(columns)})"
-                    )
-                rows.append((reader.line_num, cells))
+            # A blank line has no cells.
+            rows += [(reader.line_num, [x.strip() for x in cells]) for cells in reader if cells]
         except csv.Error as error:
             raise InputError(f"{path}: row {reader.line_num}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: row {reader.line_num + 1} or later is not UTF-8 text: {error.reason}"
-            ) from None
-    if not columns:
-        raise InputError(f"{path} is empty: a header and rows of numbers are needed")
-    seen: set[str] = set()
-    for i, name in enumerate(columns, 1):
-        if not name or name in seen:
-            problem = f"a second column {name!r:.80}" if name else f"no name for column {i}"
-            raise InputError(f"{path}: row 1: the header has {problem}")
-        seen.add(name)
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: row {reader.line_num + 1} or later is not UTF-8") from None
+    header = rows.pop(0)[1] if rows else []
+    columns = {name: place for place, name in enumerate(header)}
+    if "" in columns or len(columns) < len(header):
+        raise InputError(f"{path}: the header needs a name for each column, and none of them twice")
+    rows = [row for row in rows if row[1] != [""]]
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise InputError(f"{path}: row {line} has {len(cells)} cells, the header {len(header)}")
     if not rows:
-        raise InputError(f"{path} has a header but no rows")
+        raise InputError(f"{path} is empty: there are no rows below a header")
     return Table(os.fspath(path), columns, rows)
 
 
@@ -187,24 +158,18 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
     The other columns are numbers. Raises InputError (a ValueError) naming row and column.
     """
     table = read_table(path)
-    if len(table.columns) < 2:
-        raise InputError(
-            f"{path}: row 1: features and a label need at least two columns, separated by commas; "
-            f"there is one, {table.columns[0]!r:.60}"
-        )
-    label = table.columns[-1] if label is None else label
-    table.column(label)
+    label = list(table.columns)[-1] if label is None else label
+    place = table.column(label)
+    texts = [cells[place] for _, cells in table.rows]
+    if "" in texts:
+        line, _ = table.rows[texts.index("")]
+        raise InputError(f"{path}: row {line}, column {label!r:.80}: the cell is empty")
     features = [name for name in table.columns if name != label]
-    texts = table.read(label, _text)
     classes = sorted(set(texts), key=_natural)
-    if len(classes) < 2:
+    if not features or not 2 <= len(classes) <= max(2, len(texts) // 2):
         raise InputError(
-            f"{path}: column {label!r:.80} has the single class {classes[0]!r:.80}: two are needed"
-        )
-    if len(classes) > max(2, len(texts) // 2):
-        raise InputError(
-            f"{path}: column {label!r:.80} has {len(classes)} classes in {len(texts)} rows: "
-            "that looks like no label (--label names the column)"
+            f"{path}: column {label!r:.80} has {len(classes)} classes in {len(texts)} rows, beside "
+            f"{len(features)} other columns: that looks like no label (--label names the column)"
         )
     places = {name: i for i, name in enumerate(classes)}
     rows, labels = table.numbers(features), [places[text] for text in texts]
@@ -214,13 +179,10 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
 
 def standardise(X: list[list[float]]) -> tuple[list[float], list[float]]:
     """The mean and the standard deviation of each feature; 1 in place of a deviation of 0."""
-    shift, deviation = [], []
-    for column in zip(*X, strict=True):
-        mean = math.fsum(x / len(column) for x in column)
-        spread = math.hypot(*[x - mean for x in column]) / math.sqrt(len(column))
-        shift.append(mean)
-        deviation.append(spread or 1.0)
-    return shift, deviation
+    columns = list(zip(*X, strict=True))
+    shift = [math.fsum(x / len(X) for x in column) for column in columns]
+    spread = [math.hypot(*[x - m for x in xs]) for xs, m in zip(columns, shift, strict=True)]
+    return shift, [s / math.sqrt(len(X)) or 1.0 for s in spread]
 
 
 def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], list[int]]:
@@ -228,8 +190,6 @@ def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], l
 
     Both are shuffled with `seed`. Raises InputError if either would be empty.
     """
-    if not 0.0 < fraction < 1.0:
-        raise InputError(f"the test fraction is between 0 and 1, got {fraction!r}")
     random = Random(seed)
     by_class: dict[int, list[int]] = {}
     for i, label in enumerate(y):
@@ -237,15 +197,11 @@ def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], l
     train, test = [], []
     for places in by_class.values():
         random.shuffle(places)
-        count = round(fraction * len(places))
+        count = round(fraction * len(places)) if 0.0 < fraction < 1.0 else 0
         test += places[:count]
         train += places[count:]
     if not train or not test:
-        raise InputError(
-            f"a test fraction of {fraction!r} of {len(y)} examples leaves none to "
-            + ("train" if not train else "test")
-            + " on"
-        )
+        raise InputError(f"a test fraction of {fraction!r} leaves {len(y)} examples on one side")
     random.shuffle(train)
     random.shuffle(test)
     return train, test
@@ -253,12 +209,7 @@ def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], l
 
 def _natural(text: str) -> tuple[float, str]:
     """Numbers by size, before other texts by the alphabet."""
-    try:
+    x = math.inf
+    with suppress(ValueError):
         x = float(text)
-    except ValueError:
-        return (math.inf, text)
-    return (x, text) if math.isfinite(x) else (math.inf, text)
-
-
-def _names(names: list[str]) -> str:
-    return several([f"{name!r:.80}" for name in names], 6)
+    return (math.inf if math.isnan(x) else x, text)

@@ -1,29 +1,86 @@
-"""The two ways to compute a batch: node by node, or compiled to a program on arrays.
+"""How a batch is computed: by a loss, node by node, or compiled to a program on arrays.
 
-Both have the same two methods, so that the loop in `fit` need not know which it has:
-`differentiate(inputs, targets)` leaves the gradient of the mean loss in the parameters, and
-`evaluate(inputs, targets)` does without. Each returns the mean loss over the batch and the number
-of right labels.
+`Eager` has the methods of a compiled `Step`, so that the loop in `fit` need not know which it has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value
-from ..errors import DomainError, TraceError, warn
+from ..errors import DomainError, InputError, TraceError, warn
 from ..modes import no_grad
+from ..numerics import plain
 from ..optim import Optimizer
-from .batches import Batch
-from .named import Loss
+from .batches import Batch, Check
 
 if TYPE_CHECKING:
     from ..compiler import Step
 
 ENGINES = ("eager", "compiled", "jax")
+
+Engine: TypeAlias = "Eager | Step"
+
+
+class Loss(NamedTuple):
+    """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
+
+    of: Callable[[Any, Any], Value]
+    predict: Callable[[list[float]], float] | None
+
+    def right(self, outputs: Any, targets: Sequence[Any]) -> int:
+        """How many outputs, lists of floats or rows of an array, are taken for their targets."""
+        if self.predict is None:
+            return 0
+        return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
+
+    def target_check(self, model: Callable[[Any], Any]) -> Check:
+        """A function that lets a named loss see targets, on numbers, before any step is made."""
+        outputs: list[Any] = []  # one, for all targets
+
+        @no_grad()
+        def check(inputs: list[Any], targets: list[Any], places: Iterable[int]) -> None:
+            if not outputs:
+                outputs.append(model(inputs[0]))
+            for place, target in zip(places, targets, strict=True):
+                try:
+                    self.of(outputs[0], target)
+                except DomainError:  # of a probability of 0 or 1, which the model may not give
+                    pass
+                except InputError as error:
+                    raise InputError(f"y[{place}]: {error}") from None
+
+        return check if self in LOSSES.values() else lambda inputs, targets, places: None
+
+
+LOSSES = {
+    "mse": Loss(losses.mse, None),
+    "cross_entropy": Loss(losses.cross_entropy, lambda out: float(out.index(max(out)))),
+    "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
+    "binary_cross_entropy_with_logits": Loss(
+        losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
+    ),
+    "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
+}
+
+
+def check_name(kind: str, name: str, names: Collection[str]) -> None:
+    """Raises InputError, with the names that there are."""
+    if name not in names:
+        raise InputError(f"there is no {kind} {name!r:.60}; there are {', '.join(names)}")
+
+
+def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
+    """The loss of that name, or a function as a loss. Raises InputError."""
+    if isinstance(loss, str):
+        check_name("loss", loss, LOSSES)
+        return LOSSES[loss]
+    if not callable(loss):
+        raise InputError(f"a loss is a name or a function of output and target, got {loss!r:.60}")
+    return next((known for known in LOSSES.values() if known.of is loss), Loss(loss, None))
 
 
 class Eager:
@@ -33,103 +90,51 @@ class Eager:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.outputs: list[list[float]] = []  # what the model gave for the latest batch
 
-    def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        """Nothing is differentiated where the loss is not finite."""
-        mean, right = _computed(self.model, inputs, targets, self.loss)
+    def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss. If it is finite, its gradient is left in the parameters."""
+        mean = self._mean(inputs, targets)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
-        return mean.data, right
+        return mean.data
 
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return evaluate(self.model, inputs, targets, self.loss)
+    def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss, without its gradient."""
+        with no_grad():
+            return self._mean(inputs, targets).data
 
-
-class Compiled:
-    """Runs a compiled step on arrays."""
-
-    def __init__(self, step: Step, loss: Loss) -> None:
-        self.step = step
-        self.loss = loss
-
-    def differentiate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step(inputs, targets), self.loss.right(self.step.outputs, targets)
-
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> tuple[float, int]:
-        return self.step.evaluate(inputs, targets), self.loss.right(self.step.outputs, targets)
+    def _mean(self, inputs: list[Any], targets: list[Any]) -> Value:
+        outputs = [self.model(x) for x in inputs]
+        mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
+        self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
+        return mean
 
 
-Engine = Eager | Compiled
-
-
-def evaluate(
-    model: Callable[[Any], Any], inputs: list[Any], targets: list[Any], rule: Loss
-) -> tuple[float, int]:
-    """The mean loss over all examples, without gradients, and the number of right labels."""
-    with no_grad():
-        mean, right = _computed(model, inputs, targets, rule)
-    return mean.data, right
-
-
-def _computed(
-    model: Callable[[Any], Any], inputs: list[Any], targets: list[Any], loss: Loss
-) -> tuple[Value, int]:
-    outputs = [model(x) for x in inputs]
-    mean = losses.mean([loss.of(out, t) for out, t in zip(outputs, targets, strict=True)])
-    numbers = ([v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs)
-    return mean, loss.right(numbers, targets)
-
-
-def agree(parts: Mapping[str, object]) -> None:
-    """Raises InputError where another process has other parts, MissingExtraError without JAX."""
-    from ..compiler import xla
-
-    xla.check()
-    xla.agree(parts)
-
-
-def make(
-    name: str,
-    model: Callable[[Any], Any],
-    loss: Loss,
-    optimizer: Optimizer,
-    sample: Batch,
-    devices: int | None,
-) -> Engine:
+def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     """The engine of that name.
 
     Where the model cannot be compiled, or would give other numbers, it is the eager one, with a
     warning. `sample` has examples to trace and to compare on.
     """
-    eager = Eager(model, loss, optimizer)
     if name == "eager":
         return eager
     from ..compiler import compile_step
 
     inputs, targets = sample
+    backend = "jax" if name == "jax" else "numpy"
+    example, parameters = (inputs[0], targets[0]), eager.optimizer.params
     try:
         step = compile_step(
-            model,
-            loss.of,
-            (inputs[0], targets[0]),
-            optimizer.params,
-            backend="jax" if name == "jax" else "numpy",
-            devices=devices,
+            eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
         )
-    except TraceError as error:
-        warn(f"not compiled, the eager engine goes on: {error}")
-        return eager
-    # A branch on .data shows itself in examples that take the other side. Not in all: see the docs.
-    mean = step.evaluate(inputs, targets)
-    try:
-        expected, _ = eager.evaluate(inputs, targets)
-    except DomainError:  # the epoch will meet it, and say where
-        return Compiled(step, loss)
-    if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
-        return Compiled(step, loss)
-    warn(
-        f"not compiled, the eager engine goes on: other examples have another loss ({mean!r}) than "
-        f"the engine's ({expected!r}): the model or the loss branches on data"
-    )
+        mean, expected = step.evaluate(inputs, targets), eager.evaluate(inputs, targets)
+        if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
+            return step
+        # A branch on .data shows itself in examples that take the other side, if not in all.
+        problem = f"it branches on data: other examples have the loss {expected!r}, not {mean!r}"
+    except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
+        problem = str(error)
+    warn(f"not compiled, the eager engine goes on: {problem}")
     return eager

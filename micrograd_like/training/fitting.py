@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from numbers import Integral
 from random import Random
 from typing import Any
@@ -13,16 +14,20 @@ from typing import Any
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
 from ..modes import no_grad, paused
-from ..nn import architecture
-from ..numerics import is_count
-from ..optim import Optimizer
-from . import checkpoints, engines
+from ..nn import Module, architecture
+from ..numerics import whole
+from ..optim import SGD, Adam, Optimizer
+from . import engines
 from .batches import Batch, Batches, Examples, held_out
-from .engines import Engine
-from .history import History
-from .named import check_name, find_loss, find_optimizer
+from .engines import Eager, Engine, check_name, find_loss
+from .history import History, Saved
 
 BATCH_SIZE = 32
+
+OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
+    "sgd": partial(SGD, lr=0.1),
+    "adam": partial(Adam, lr=0.01),
+}
 
 
 def fit(
@@ -53,8 +58,8 @@ def fit(
     `loss` is a name from `LOSSES`, or a function of one example's output and target that returns a
     Value; each step descends on the mean over a batch. `optimizer` is "sgd", "adam", or one made
     for the model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
-    `validation` is a pair (X, y), the fraction of the examples to hold out, or batches (no list of
-    them, which could be a pair). Shuffling and holding out depend on `seed` alone.
+    `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
+    holding out depend on `seed` alone.
 
     `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
     extra `compile`): the weights are the same to rounding, and come much faster. Where model and
@@ -63,29 +68,27 @@ def fit(
     don't say, or with several processes, joined by `jax.distributed`, all that there are.
 
     After each epoch every callback is called with the model and the history; one that returns True
-    ends the training. So does Ctrl-C: the history has the epochs that were finished, model and
-    optimizer are as the latest whole step left them, and garbage collection and gradients, which
-    may be switched off meanwhile, are on again. `progress` shows a bar where tqdm is installed.
-    `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer and history
-    become those of its last epoch, and the epochs after it, up to `epochs` in all, give what they
-    would have given without the break, to the bit. Everything else must be as it was.
+    ends the training. So does Ctrl-C: the history has the epochs that were finished, and model and
+    optimizer are as the latest whole step left them. `progress` shows a bar where tqdm is
+    installed. `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer
+    and history become those of its last epoch, and the epochs after it, up to `epochs` in all, give
+    what they would have given without the break, to the bit. All else must be as it was.
 
-    Raises InputError (a ValueError) for data that does not fit, before anything changes, or where
-    it is read late, after the batches before it; StateError (a ValueError) for a file that cannot
-    be resumed with these arguments, before anything changes; and DivergenceError (a ValueError)
-    with epoch and batch when a loss is not finite or leaves its domain: model and optimizer are
-    then as they were at the last batch whose loss was finite. Within `detect_anomaly` the eager
-    engine raises AnomalyError earlier, where a number stops being finite, and leaves the parameters
-    at which it did.
+    Raises, all of them ValueErrors, InputError for data that does not fit, before anything changes,
+    or where it is read late, after the batches before it; StateError for a file that cannot be
+    resumed with these arguments, before anything changes; and DivergenceError with epoch and batch
+    when a loss is not finite or leaves its domain: model and optimizer are then as they were at the
+    last batch whose loss was finite. Within `detect_anomaly` the eager engine raises AnomalyError
+    earlier, where a number stops being finite, and leaves the parameters at which it did.
     """
     check_name("engine", engine, engines.ENGINES)
     if devices is not None and engine != "jax":
         raise InputError("devices are for engine='jax'")
-    epochs = _whole("epochs", epochs)
+    epochs = whole("epochs", epochs)
     if batch_size is not None:
-        batch_size = _whole("batch_size", batch_size)
+        batch_size = whole("batch_size", batch_size)
     rule = find_loss(loss)
-    saved = None if resume is None else checkpoints.read(resume, epochs)
+    saved = None if resume is None else Saved(resume, epochs)
     history = History() if saved is None else saved.history
     finished = len(history)
     if seed is None:
@@ -93,17 +96,17 @@ def fit(
     elif isinstance(seed, Integral):
         seed = int(seed)  # NumPy's integers too
     random = Random(seed)
-    descent = find_optimizer(optimizer, model)
+    descent = _optimizer(optimizer, model)
     if y is None and batch_size != BATCH_SIZE:
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
     silenced = no_grad.open_here()
     try:
         check = rule.target_check(model)
-        left = epochs - finished
-        source = Batches(X, left, check) if y is None else Examples(X, y, check)
-        held = held_out(validation, source, left, check, random)
+        source = Batches(X, epochs - finished, check) if y is None else Examples(X, y, check)
+        held = held_out(validation, source, check, random)
         size = None if isinstance(source, Batches) else batch_size or source.count
+        kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
         run = {
             "seed": seed,
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),
@@ -114,27 +117,33 @@ def fit(
             "batch_size": size,
             "data": source.digest(),
             "validation": None if held is None else held.count,
-            "columns": _columns(rule.predict is not None, held is not None),
+            "columns": [*kinds, *(f"validation_{kind}" for kind in kinds if held is not None)],
         }
         if engine == "jax":
+            from ..compiler import xla
+
+            xla.check()
             weights = [p.data for p in descent.params] if saved is None else saved.parameters
-            engines.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
-        way = engines.make(engine, model, rule, descent, source.sample(16), devices)
+            xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
+        eager = Eager(model, rule, descent)
+        way = engines.make(engine, eager, source.sample(), devices)
         if saved is not None:
             saved.restore(model, descent, run)
             for _ in range(finished):
                 source.shuffle(random)
+        learner = _Learner(way, eager)
         history.run, history.optimizer = run, descent
-        learner = _Learner(way, descent)
-        with paused(), _progress(history, epochs, progress) as show:
+        with paused(), _bar(history, epochs, progress) as bar:
             for epoch in range(finished + 1, epochs + 1):
                 history.begin_epoch()
                 source.shuffle(random)
                 measured = learner.learn(source.batches(size), epoch)
                 if held is not None:
-                    measured |= _validate(way, held)
+                    measured |= learner.validate(held.batches())
                 history.end_epoch({name: measured[name] for name in run["columns"]})
-                show(history)
+                if bar is not None:
+                    bar.update()
+                    bar.set_postfix({name: f"{measured[name]:.4g}" for name in run["columns"]})
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
                     history.interrupted = True
@@ -148,85 +157,73 @@ def fit(
 class _Learner:
     """Descends on batches, in whole steps, the latest of which can be undone."""
 
-    def __init__(self, engine: Engine, optimizer: Optimizer) -> None:
+    def __init__(self, engine: Engine, eager: Eager) -> None:
         self.engine = engine
-        self.optimizer = optimizer
-        self.before = optimizer.snapshot()  # the latest step: these numbers gave a finite loss
+        self.loss = eager.loss
+        self.optimizer = eager.optimizer
+        self.before = self.optimizer.snapshot()  # these numbers gave a finite loss
 
     def learn(self, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
         """The mean loss of an epoch, and the share of right labels. Raises DivergenceError."""
         total, hits, seen = 0.0, 0, 0
         for batch, (inputs, targets) in enumerate(batches, 1):
+            cause = None
             try:
-                mean, right = self.engine.differentiate(inputs, targets)
+                mean = self.engine(inputs, targets)
+                problem = self._step() if math.isfinite(mean) else f"the loss is {mean!r}"
             except DomainError as error:
-                raise self._diverged(str(error), epoch, batch) from error
-            if not math.isfinite(mean):
-                raise self._diverged(f"the loss is {mean!r}", epoch, batch)
-            self.before = self.optimizer.snapshot()
-            try:
-                self.optimizer.step()
-                if not all(math.isfinite(p.data) for p in self.optimizer.params):
-                    what = "the step led to a parameter that is not finite"
-                    raise self._diverged(what, epoch, batch)
-            except BaseException:  # Ctrl-C, say, in a rule of the user's
+                problem, cause = str(error), error
+            if problem:
                 self.optimizer.restore(self.before)
-                raise
+                what = f"{problem} in batch {batch} of epoch {epoch}; the model is back at its last"
+                advice = "good state: try a smaller learning rate"
+                raise DivergenceError(f"{what} {advice}", epoch, batch) from cause
             total += mean * len(inputs)
-            hits += right
+            hits += self.loss.right(self.engine.outputs, targets)
             seen += len(inputs)
         return {"loss": total / seen, "accuracy": hits / seen}
 
-    def _diverged(self, what: str, epoch: int, batch: int) -> DivergenceError:
-        """The error to raise, once the latest step is undone."""
-        self.optimizer.restore(self.before)
-        return DivergenceError(
-            f"{what} in batch {batch} of epoch {epoch}; the model is back at its last good state: "
-            "try a smaller learning rate",
-            epoch,
-            batch,
-        )
-
-
-def _validate(engine: Engine, held: Examples | Batches) -> dict[str, float]:
-    """The mean loss and the share of right labels over the examples in `held`."""
-    mean, hits, seen = 0.0, 0, 0
-    for inputs, targets in held.batches():
-        loss, right = engine.evaluate(inputs, targets)
-        seen += len(inputs)
-        mean += (loss - mean) * (len(inputs) / seen)
-        hits += right
-    return {"validation_loss": mean, "validation_accuracy": hits / seen}
-
-
-def _columns(labelled: bool, validated: bool) -> list[str]:
-    """The names of the history's lists that get numbers."""
-    kinds = ["loss", "accuracy"] if labelled else ["loss"]
-    return [*kinds, *(f"validation_{kind}" for kind in kinds if validated)]
-
-
-def _whole(name: str, count: Any) -> int:
-    """The count as an int: NumPy's integers overflow, or add up to floats. Raises InputError."""
-    if not is_count(count):
-        raise InputError(f"{name} is a whole number, at least 1, got {count!r:.60}")
-    return int(count)
-
-
-@contextmanager
-def _progress(history: History, epochs: int, wanted: bool) -> Iterator[Callable[[History], None]]:
-    """A function to call after each epoch, which moves a bar if one is wanted and tqdm is there."""
-    if wanted:
+    def _step(self) -> str:
+        """Make a step, and say what is wrong with it."""
+        self.before = self.optimizer.snapshot()
         try:
+            self.optimizer.step()
+            finite = all(math.isfinite(p.data) for p in self.optimizer.params)
+            return "" if finite else "the step led to a parameter that is not finite"
+        except BaseException:  # Ctrl-C, say, in a rule of the user's
+            self.optimizer.restore(self.before)
+            raise
+
+    def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
+        """The mean loss, and the share of right labels, without a step."""
+        mean, hits, seen = 0.0, 0, 0
+        for inputs, targets in batches:
+            loss = self.engine.evaluate(inputs, targets)
+            seen += len(inputs)
+            mean += (loss - mean) * (len(inputs) / seen)
+            hits += self.loss.right(self.engine.outputs, targets)
+        return {"validation_loss": mean, "validation_accuracy": hits / seen}
+
+
+def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:
+    """One of that name for the model's parameters, or one that was made. Raises InputError."""
+    if isinstance(optimizer, str):
+        check_name("optimizer", optimizer, OPTIMIZERS)
+        if not isinstance(model, Module):
+            raise InputError("an optimizer by name needs a Module: make one of your parameters")
+        return OPTIMIZERS[optimizer](model.parameters())
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"an optimizer is a name or made for parameters, got {optimizer!r:.60}")
+    if isinstance(model, Module) and not set(optimizer.params) <= set(model.parameters()):
+        raise InputError("the optimizer was made for parameters that are not this model's")
+    return optimizer
+
+
+def _bar(history: History, epochs: int, wanted: bool) -> AbstractContextManager[Any]:
+    """A bar of tqdm, or None where none is wanted or tqdm is not installed."""
+    if wanted:
+        with suppress(ImportError):
             from tqdm import tqdm
-        except ImportError:
-            wanted = False
-    if not wanted:
-        yield lambda history: None
-        return
-    with tqdm(total=epochs, initial=len(history), unit="epoch") as bar:
 
-        def show(history: History) -> None:
-            bar.update()
-            bar.set_postfix({k: f"{v:.4g}" for k, v in history.rows()[-1].items() if k != "epoch"})
-
-        yield show
+            return tqdm(total=epochs, initial=len(history), unit="epoch")  # type: ignore[no-any-return]
+    return nullcontext()

@@ -20,7 +20,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f
 BLUE, VERMILION = PALETTE[:2]
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, **labels: str) -> tuple[Any, Any]:
     """A figure outside of pyplot's state, with its axes. Raises MissingExtraError."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,7 +29,9 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
         raise MissingExtraError("matplotlib", "plots") from None
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    axes = figure.subplots()
+    axes.set(**labels)
+    return figure, axes
 
 
 def _shown(name: str) -> str:
@@ -39,7 +41,7 @@ def _shown(name: str) -> str:
 
 def loss_curve(history: History) -> Any:
     """A matplotlib Figure of the losses over the epochs."""
-    figure, axes = _figure(6, 4)
+    figure, axes = _figure(6, 4, xlabel="epoch", ylabel="mean loss", title="Loss")
     epochs = range(1, len(history) + 1)
     axes.plot(epochs, history.loss, color=BLUE, label="training")
     if history.validation_loss:
@@ -47,7 +49,6 @@ def loss_curve(history: History) -> Any:
         axes.legend(frameon=False)
     if all(loss > 0.0 for loss in history.loss + history.validation_loss):
         axes.set_yscale("log")
-    axes.set(xlabel="epoch", ylabel="mean loss", title="Loss")
     axes.grid(alpha=0.3)
     return figure
 
@@ -58,19 +59,17 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
     for label, guess in zip(labels, predicted, strict=True):
         counts[label][guess] += 1
     size = 2.5 + 0.45 * min(len(classes), 30)
-    figure, axes = _figure(size, size)
+    figure, axes = _figure(size, size, xlabel="predicted", ylabel="true", title="Confusion matrix")
     axes.imshow(counts, cmap="Blues", vmin=0)
-    if len(classes) <= 30:
-        half = max(map(max, counts)) / 2
+    if len(classes) <= 30:  # beyond, they would not be legible
+        most = max(map(max, counts))
         for i, row in enumerate(counts):
             for j, count in enumerate(row):
-                if count:
-                    color = "white" if count > half else "black"
-                    axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=9)
+                color = "white" if 2 * count > most else "black"
+                axes.text(j, i, count or "", ha="center", va="center", color=color, fontsize=9)
         names = [_shown(name) for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
         axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
     return figure
 
 
@@ -82,14 +81,14 @@ def decision_boundary(
     classes: list[str],
     resolution: int = 80,
 ) -> Any:
-    """A Figure of the plane, coloured by the class that `predict` gives each point, and of X."""
-    figure, axes = _figure(6, 5)
+    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X."""
+    x1, x2 = map(_shown, features)
+    figure, axes = _figure(6, 5, xlabel=x1, ylabel=x2, title="Decision boundary")
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    xs, ys = zip(*X, strict=True)
     bounds = []
-    for values in (xs, ys):
+    for values in zip(*X, strict=True):
         margin = 0.1 * ((max(values) - min(values)) or 1.0)
         bounds.append((min(values) - margin, max(values) + margin))
     (left, right), (bottom, top) = bounds
@@ -97,38 +96,30 @@ def decision_boundary(
     grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
     labels = predict(grid)
     rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
-    palette: list[Any] = list(PALETTE)
-    if len(classes) > len(palette):
-        palette = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
-    colors = ListedColormap(palette[: len(classes)])
-    limits = {"cmap": colors, "vmin": -0.5, "vmax": len(classes) - 0.5}
+    colors: list[Any] = list(PALETTE[: len(classes)])
+    if len(classes) > len(PALETTE):
+        colors = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
+    limits = {"cmap": ListedColormap(colors), "vmin": -0.5, "vmax": len(classes) - 0.5}
     box = (left, right, bottom, top)
     axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)
-    markers = "os^Dv<>"
-    shown = []
-    for k, name in enumerate(classes):
-        points = [point for point, label in zip(X, y, strict=True) if label == k]
-        if points and len(classes) <= len(palette):
-            dots = axes.scatter(*zip(*points, strict=True), s=18, marker=markers[k % len(markers)],
-                                color=palette[k], edgecolors="white", linewidths=0.5)  # fmt: skip
-            shown.append((dots, _shown(name)))
-    if shown:  # as a list: matplotlib leaves out labels that start with an underscore
-        axes.legend(*zip(*shown, strict=True), title="class", framealpha=0.9)
-    axes.set(xlabel=_shown(features[0]), ylabel=_shown(features[1]), title="Decision boundary")
+    points = tuple(zip(*X, strict=True))
+    dots = axes.scatter(*points, s=18, c=y, edgecolors="white", linewidths=0.5, **limits)
+    handles, _ = dots.legend_elements(num=None)
+    names = [_shown(classes[k]) for k in sorted(set(y))]
+    axes.legend(handles, names, title="class", framealpha=0.9)
     return figure
 
 
 def u_curve(curve: Curve) -> Any:
     """A Figure of the error of central differences over the step, with what the model allows."""
-    figure, axes = _figure(6, 4)
+    title = rf"Central differences of f, {_shown(curve.name)}"
+    figure, axes = _figure(6, 4, xlabel="step ε", ylabel="error", title=title)
     steps, allowed = zip(*curve.model, strict=True)
-    axes.plot(steps, allowed, "--", color=VERMILION, label="truncation + rounding, as modelled")
+    axes.loglog(steps, allowed, "--", color=VERMILION, label="truncation + rounding, as modelled")
     off = [(step, error) for step, error in curve.points if error > 0.0]  # on logarithmic axes
     axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color=BLUE,
               label="|central difference - gradient|")  # fmt: skip
     axes.axvline(curve.step, color="#999999", lw=1.0, label="step chosen")
-    axes.set(xscale="log", yscale="log", xlabel="step ε", ylabel="error",
-             title=rf"Central differences of f, {_shown(curve.name)}")  # fmt: skip
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     return figure

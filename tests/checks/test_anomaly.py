@@ -10,7 +10,6 @@ import math
 import pickle
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +47,6 @@ from micrograd_like import (
     value_and_grad,
 )
 from micrograd_like.checks.anomaly import AnomalyError
-from micrograd_like.errors import MicrogradWarning
 
 INF, NAN = math.inf, math.nan
 ANY = st.sampled_from(
@@ -388,7 +386,7 @@ def test_a_node_of_many_operands_shows_the_largest() -> None:
     ws[33].data = -1e300
     message = str(anomaly(lambda: affine(ws, [1e300] * 50)))
     assert "operands: w33 = -1e+300, the number 1e+300, w49 = 49.0" in message
-    assert "smaller ones" in message
+    assert " more" in message
     assert max(map(len, message.splitlines())) < 300
     message = str(anomaly(lambda: affine(ws, [1.0] * 20 + [NAN] + [1.0] * 29)))
     assert "operands: the number nan, w33 = -1e+300" in message
@@ -522,6 +520,7 @@ def test_the_error_is_an_arithmetic_error_and_travels() -> None:
     error = anomaly(overflow)
     assert isinstance(error, FloatingPointError)
     assert isinstance(error, errors.MicrogradError)
+    assert type(error) is errors.AnomalyError
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert (again.node.data, again.made_at) == (INF, error.made_at)
@@ -550,80 +549,6 @@ def test_fit_raises_where_the_number_begins_and_keeps_the_parameters() -> None:
         model = nn.MLP(1, [2, 1], seed=0)
         history = training.fit(model, [[2.0], [1.0]], [1.0, 0.0], loss=losses.mse, epochs=2)
     assert len(history) == 2
-
-
-# --- warnings -------------------------------------------------------------------------------------
-
-
-def warned(f: Callable[[], Any]) -> list[str]:
-    """The library's warnings during `f`, each of which points into this file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        f()
-    assert all(w.category is MicrogradWarning and w.filename == __file__ for w in caught)
-    return [str(w.message) for w in caught]
-
-
-class Line(nn.Module):
-    def __init__(self) -> None:
-        self.w = Value(2.0, label="w")
-        self.b = Value(0.0, label="b")
-
-    def __call__(self, x: Any) -> Value:
-        return self.w * x + self.b
-
-
-@pytest.mark.parametrize("look", [nn.Module.parameters, nn.Module.zero_grad])
-@pytest.mark.parametrize(
-    "update",
-    [
-        lambda w: w - 0.1 * w.grad,
-        lambda w: w + -0.1 * w.grad,
-        lambda w: 0.9 * w - 0.1 * w.grad,
-        lambda w: (w - 0.1 * w.grad) - 0.1 * w.grad,
-    ],
-)
-def test_a_parameter_rebound_to_a_node_warns(
-    look: Callable[[nn.Module], Any], update: Callable[[Value], Value]
-) -> None:
-    model = Line()
-    model(3.0).backward()
-    assert warned(lambda: look(model)) == []
-    model.w = update(model.w)
-    (message,) = warned(lambda: look(model))
-    assert "there is a computed node at w:" in message
-    network = nn.MLP(2, [3, 1], seed=0)
-    for neuron in network.layers[0].neurons:
-        neuron.w = [update(w) for w in neuron.w]
-    (message,) = warned(lambda: look(network))
-    assert "at layers[0].neurons[0].w[0], layers[0].neurons[0].w[1], " in message
-    assert "w[0] and 3 more:" in message
-
-
-def test_modules_may_keep_computed_values() -> None:
-    class Normed(Line):
-        """Weight normalisation, and what it saw last."""
-
-        def __call__(self, x: Any) -> Value:
-            self.scale = self.w * 2.0
-            self.shifted = self.b - 1.0
-            self.direction = self.w / sqrt(self.w**2 + 1.0)
-            self.state = tanh(x * self.direction)
-            self.margin = self.w * x + self.b - 1.0
-            self.doubled = x * 2.0
-            self.out = x + self.state
-            return self.out
-
-    model = Normed()
-
-    def run() -> None:
-        for _ in range(2):
-            model.zero_grad()
-            model(Value(1.0)).backward()
-            model.w.data -= 0.1 * model.w.grad
-        model.parameters()
-
-    assert warned(run) == []
 
 
 def test_a_graph_kept_alive_across_steps_is_freed_once_it_is_let_go() -> None:

@@ -19,7 +19,7 @@ BAD_OPTIONS = {
     "learning rate": (["train", "moons", "--lr", "-0.1"], "lr"),
     "test fraction": (["train", "moons", "--test-fraction", "1"], "fraction"),
     "hidden": (["train", "moons", "--hidden", "16,x"], "widths"),
-    "no hidden": (["train", "moons", "--hidden", "0"], "widths"),
+    "no hidden": (["train", "moons", "--hidden", "0"], "at least 1"),
     "activation": (["train", "moons", "--activation", "magic"], "magic"),
     "binary activation": (["train", "moons", "--activation", "add"], "more than one argument"),
     "loss": (["train", "moons", "--loss", "magic"], "magic"),

@@ -99,7 +99,7 @@ def test_an_expression_that_begins_like_an_option_is_not_computed_unless_it_foll
         ("α + 1/(x - x)", "div is defined", "/("),
         ("9**9**9**9", "overflows", "**9**9"),
         ("(" * 10_000 + "x" + ")" * 9_999, "never closed", "("),
-        ("__import__('os').system('true')", "not part", "'os'"),
+        ("__import__('os').system('true')", "no function", "__import__"),
         ("x\n+1", "one line", "�"),
     ],
 )
@@ -122,17 +122,6 @@ def test_an_expression_may_be_nested_as_deeply_as_it_is_long(run):
         assert out.splitlines()[-1 if command == "derive" else 0].startswith(first)
 
 
-def test_of_a_long_expression_the_part_around_the_place_is_shown(run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    text = "x + " * 50 + "? + " + "x + " * 50
-    result = run("eval", text, "x=1")
-    assert_refused_at(result, "not part", "? +")
-    shown = result[2].splitlines()[1]
-    assert len(shown) == 40
-    assert shown.startswith("  …")
-    assert shown.endswith("…")
-
-
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
@@ -140,8 +129,8 @@ def test_of_a_long_expression_the_part_around_the_place_is_shown(run, monkeypatc
         (["x", "x=1", "y=2", "z=3"], "no y, z: it has only x"),
         (["x", "x=1", "x=2"], "x is given twice"),
         (["µ", "µ=1", "μ=2"], "μ is given twice"),
-        (["x", "x=one"], "'one' is not a number"),
-        (["x", "x="], "'' is not a number"),
+        (["x", "x=one"], "x=one: a finite number"),
+        (["x", "x="], "x=: a finite number"),
         (["x", "x=inf"], "x=inf: a finite number"),
         (["x", "x=nan"], "x=nan: a finite number"),
         (["x", "x=1e999"], "a finite number"),
@@ -167,11 +156,8 @@ def test_draw_writes_a_picture_with_the_gradients_in_it(run):
     for word in ("w1", "x2", "tanh", "-1.5", "0.7071"):
         assert word in svg
     assert run("draw", *NEURON, "--direction", "TB")[1].startswith("<")
-    status, out, _ = run("draw", *NEURON, "--json", "--out", "neuron.dot")
-    assert json.loads(out)["written"] == "neuron.dot"
-    assert json.loads(out)["nodes"] == json.loads(run("eval", *NEURON, "--json")[1])["nodes"]
+    assert run("draw", *NEURON, "--out", "neuron.dot")[1] == "wrote neuron.dot\n"
     assert files() == ["neuron.dot", "neuron.svg"]
-    assert json.loads(run("draw", *NEURON, "--json")[1])["written"] is None
 
 
 def test_draw_without_a_file_prints_the_svg_alone(run):
@@ -179,7 +165,7 @@ def test_draw_without_a_file_prints_the_svg_alone(run):
     assert (status, err) == (0, "")
     assert out.startswith(("<?xml", "<svg"))
     assert out.endswith("</svg>\n")
-    assert "α" in out
+    assert "&#945;" in out
 
 
 @pytest.mark.parametrize(
@@ -210,7 +196,7 @@ def test_step_prints_its_events_as_strict_json(run):
     status, out, err = run("step", "exp(x)", "x=1000", "--json")
     assert (status, err) == (0, "")
     report = json.loads(out, parse_constant=pytest.fail)
-    assert (report["value"], report["written"]) == ("inf", None)
+    assert (report["expression"], report["value"]) == ("exp(x)", "inf")
     assert [(s["phase"], s["name"], s["before"], s["after"]) for s in report["steps"]] == [
         ("forward", "x", None, 1000.0),
         ("forward", "v1", None, "inf"),
@@ -218,6 +204,7 @@ def test_step_prints_its_events_as_strict_json(run):
         ("backward", "x", 0.0, "inf"),
     ]
     assert "exp(x)" in report["steps"][1]["formula"]
+    assert_refused(run("step", "exp(x)", "x=1", "--json", "-o", "steps.html"), "not allowed", [])
 
 
 @pytest.mark.parametrize("command", ["eval", "draw", "step", "derive"])

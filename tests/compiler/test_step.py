@@ -147,8 +147,8 @@ def test_gradients_of_different_arrays_stay_apart_though_they_are_of_one_form():
 def test_layers_in_attributes_of_a_module_are_matrices_of_their_names():
     class Two(nn.Module):
         def __init__(self):
-            self.first = nn.Layer(3, 5, activation="tanh", rng=random.Random(0))
-            self.second = nn.Layer(5, 4, activation=None, rng=random.Random(1))
+            self.first = nn.Layer(3, 5, activation="tanh", seed=0)
+            self.second = nn.Layer(5, 4, activation=None, seed=1)
 
         def __call__(self, x):
             return self.second(self.first(x))

@@ -8,16 +8,7 @@ import pytest
 
 from micrograd_like import MicrogradError, Op, Value, exp, nn, ops
 
-# Where a row is defined on one side only, the bias leads there.
-INTO_THE_DOMAIN = {"log": 30.0, "sqrt": 30.0, "acosh": 30.0, "log1p": 30.0}
-NARROW = {"asin", "acos", "atanh"}
-
-# What has an equal in PyTorch: what says so, the functions of one argument, and the sign.
-EQUALS = [
-    op.name
-    for op in map(ops.find, sorted(ops.BUILTIN))
-    if op.torch or op is ops.sign or (op.arity == 1 and op.kind != "internal")
-]
+EQUALS = [name for name in sorted(ops.BUILTIN) if ops.find(name).torch]
 
 
 def gradients(model, outputs):
@@ -55,11 +46,8 @@ def assert_equal(model, torch, X):
 def test_outputs_and_gradients_are_those_of_the_network_of_values(name):
     torch = pytest.importorskip("torch")
     model = nn.MLP(3, [4, 2], activation=name, output_activation=name, seed=1)
-    for layer in model.layers:
-        for neuron in layer.neurons:
-            neuron.b.data = INTO_THE_DOMAIN.get(name, 0.1)
-            for w in neuron.w:
-                w.data *= 0.1 if name in NARROW else 1.0
+    for neuron in (neuron for layer in model.layers for neuron in layer.neurons):
+        neuron.b.data = 0.1
     rng = random.Random(2)
     assert_equal(model, torch, [[rng.uniform(-1, 1) for _ in range(3)] for _ in range(5)])
 
@@ -76,16 +64,15 @@ def test_the_tails_and_kinks_are_the_rows_too(name, x):
 def test_layers_have_activations_of_their_own_and_the_last_is_linear():
     torch = pytest.importorskip("torch")
     model = nn.MLP(2, [5, 4, 1], activation="relu", seed=0)
-    model.layers[1] = nn.Layer(5, 4, "sin", seed=1)
+    model.layers[1] = nn.Layer(5, 4, "elu", seed=1)
     assert_equal(model, torch, [[0.3, -0.2], [2.0, 1.0]])
     kinds = [type(m).__name__ for m in model.to_torch()]
-    assert kinds == ["Linear", "ReLU", "Linear", "Function", "Linear"]
-    assert "(3): Function(sin)" in repr(model.to_torch())
+    assert kinds == ["Linear", "ReLU", "Linear", "ELU", "Linear"]
 
 
 def test_the_parameters_are_copies_and_the_network_can_be_pickled():
     torch = pytest.importorskip("torch")
-    model = nn.MLP(2, [2, 1], activation="sin", seed=0)
+    model = nn.MLP(2, [2, 1], activation="tanh", seed=0)
     before = model.state_dict()
     network = model.to_torch()
     with torch.no_grad():
@@ -102,29 +89,27 @@ def test_the_parameters_are_copies_and_the_network_can_be_pickled():
     [
         (lambda v: v * v, "<lambda>"),
         (Value.tanh, "tanh"),
-        ("sech", "sech"),
+        ("sin", "sin"),
         ("gelu_slope", "gelu_slope"),
     ],
 )
 def test_an_activation_without_an_equal_is_named(activation, says):
     pytest.importorskip("torch")
     model = nn.MLP(2, [3, 1], activation=activation, seed=0)
-    with pytest.raises(ValueError, match=rf"layers\[0\].*{says}.*no equal") as caught:
+    with pytest.raises(ValueError, match=rf"layers\[0\].*{says}.*no module") as caught:
         model.to_torch()
     assert isinstance(caught.value, MicrogradError)
 
 
 def test_a_row_of_ones_own_and_a_layer_of_several_activations_are_named(made_up):
     pytest.importorskip("torch")
-    # PyTorch has a function of the name `square`, which may be another one.
-    for name in ("bump", "square"):
-        row = made_up(name, lambda x: exp(-x * x), lambda x, out: -2 * x * out)
-        assert isinstance(row, Op)
-        with pytest.raises(ValueError, match=name):
-            nn.MLP(2, [1], output_activation=row).to_torch()
+    row = made_up("bump", lambda x: exp(-x * x), lambda x, out: -2 * x * out)
+    assert isinstance(row, Op)
+    with pytest.raises(ValueError, match="bump"):
+        nn.MLP(2, [1], output_activation=row).to_torch()
     model = nn.MLP(2, [2])
     model.layers[0].neurons[1].activation = ops.tanh
-    with pytest.raises(ValueError, match=r"layers\[0\] has neurons of several activations"):
+    with pytest.raises(ValueError, match=r"layers\[0\] has several activations"):
         model.to_torch()
 
 

@@ -1,13 +1,14 @@
-"""engines.py: two ways to compute a batch, with the same two methods and the same answers."""
+"""engines.py: losses by name, and two ways to compute a batch with the same answers."""
 
 import math
 
 import pytest
 
-from micrograd_like import Value, nn, optim, training
+from micrograd_like import MicrogradError, Value, losses, nn, optim, training
 from micrograd_like.datasets import moons
 from micrograd_like.errors import MicrogradWarning
 from micrograd_like.training import engines
+from micrograd_like.training.engines import find_loss
 
 DATA = moons(12)
 
@@ -18,7 +19,8 @@ def made(name, loss="cross_entropy", model=None):
     model = model or nn.MLP(2, [3, 2 if loss == "cross_entropy" else 1], seed=0)
     descent = optim.SGD(model.parameters())
     sample = DATA.X[:4], DATA.y[:4]
-    return model, engines.make(name, model, training.LOSSES[loss], descent, sample, None)
+    eager = engines.Eager(model, training.LOSSES[loss], descent)
+    return model, engines.make(name, eager, sample, None)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -26,10 +28,12 @@ def test_both_give_the_mean_loss_its_gradient_and_the_number_of_right_labels(los
     answers = []
     for name in ("eager", "compiled"):
         model, engine = made(name, loss)
-        mean, right = engine.differentiate(DATA.X, DATA.y)
-        assert engine.evaluate(DATA.X, DATA.y) == (pytest.approx(mean, rel=1e-14), right)
+        mean = engine(DATA.X, DATA.y)
+        right = training.LOSSES[loss].right(engine.outputs, DATA.y)
+        assert engine.evaluate(DATA.X, DATA.y) == pytest.approx(mean, rel=1e-14)
+        assert training.LOSSES[loss].right(engine.outputs, DATA.y) == right
         answers.append([mean, right, *(p.grad for p in model.parameters())])
-    assert type(engine) is engines.Compiled
+    assert type(engine) is not engines.Eager
     assert answers[0] == pytest.approx(answers[1], rel=1e-12, abs=1e-15)
     assert any(answers[0][2:])
     assert 0 <= answers[0][1] <= (12 if loss == "cross_entropy" else 0)
@@ -38,24 +42,18 @@ def test_both_give_the_mean_loss_its_gradient_and_the_number_of_right_labels(los
 @pytest.mark.parametrize("name", ["eager", "compiled"])
 def test_a_batch_does_away_with_the_gradients_before_it_and_evaluation_leaves_them(name):
     model, engine = made(name)
-    engine.differentiate(DATA.X, DATA.y)
+    engine(DATA.X, DATA.y)
     before = [p.grad for p in model.parameters()]
     engine.evaluate(DATA.X[:5], DATA.y[:5])
     assert [p.grad for p in model.parameters()] == before
-    engine.differentiate(DATA.X, DATA.y)
+    engine(DATA.X, DATA.y)
     assert [p.grad for p in model.parameters()] == before
-
-
-def test_evaluating_is_what_the_public_function_does():
-    model, engine = made("eager")
-    rule = training.LOSSES["cross_entropy"]
-    assert training.evaluate(model, DATA.X, DATA.y, rule) == engine.evaluate(DATA.X, DATA.y)
 
 
 def test_a_loss_that_is_not_finite_is_not_differentiated():
     model, engine = made("eager", "mse")
     model.layers[-1].neurons[0].b.data = 1e200
-    assert engine.differentiate(DATA.X, DATA.y)[0] == math.inf
+    assert engine(DATA.X, DATA.y) == math.inf
     assert not any(p.grad for p in model.parameters())
 
 
@@ -80,3 +78,55 @@ def test_what_cannot_be_compiled_goes_on_eagerly_with_a_warning(kind):
     with pytest.warns(MicrogradWarning, match="not compiled, the eager engine goes on"):
         _, engine = made("compiled", "mse", kind())
     assert type(engine) is engines.Eager
+
+
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_a_loss_is_the_same_by_its_name_and_by_its_function(name):
+    assert find_loss(name) is find_loss(getattr(losses, name)) is training.LOSSES[name]
+
+
+def test_a_function_is_a_loss_without_labels():
+    rule = find_loss(abs)
+    assert rule == (abs, None)
+    assert rule.right([[1.0]], [1.0]) == 0
+    rule.target_check(None)([[0.0]], ["anything"], [0])  # it may take any target
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "labels"),
+    [
+        ("cross_entropy", [[0.0, 2.0, 1.0], [3.0, 3.0, 3.0]], [1, 0]),
+        ("binary_cross_entropy", [[0.4], [0.5], [0.6]], [0, 0, 1]),
+        ("binary_cross_entropy_with_logits", [[-0.1], [0.0], [0.1]], [0, 0, 1]),
+        ("hinge", [[-0.1], [0.0], [0.1]], [-1, -1, 1]),
+    ],
+)
+def test_outputs_are_taken_for_labels(name, outputs, labels):
+    rule = training.LOSSES[name]
+    assert rule.right(outputs, labels) == len(labels)
+    assert rule.right(outputs, [7, *labels[1:]]) == len(labels) - 1
+
+
+def test_a_named_loss_sees_targets_before_any_step_and_names_the_place():
+    model = nn.MLP(1, [2], seed=0)
+    check = training.LOSSES["cross_entropy"].target_check(model)
+    check([[0.5], [1.5]], [0, 1], [0, 1])
+    with pytest.raises(ValueError, match=r"^y\[7\]: a label is .* from 0 to 1, got 2") as caught:
+        check([[0.5], [1.5]], [0, 2], [3, 7])
+    assert isinstance(caught.value, MicrogradError)
+    narrow = training.LOSSES["mse"].target_check(model)
+    with pytest.raises(ValueError, match=r"^this MLP takes 1 inputs, got 2"):
+        narrow([[0.5, 1.0]], [0.0], [0])
+
+
+def test_where_the_examples_leave_a_domain_the_epoch_says_so():
+    model = nn.MLP(2, [1], output_activation="log", seed=0)
+    model.parameters()[-1].data = -30.0
+    descent = optim.SGD(model.parameters())
+    with (
+        pytest.warns(MicrogradWarning, match="eager engine goes on: .*log is defined"),
+        pytest.raises(ValueError, match="in batch 1 of epoch 1"),
+    ):
+        training.fit(
+            model, DATA.X, DATA.y, loss=lambda out, t: out, optimizer=descent, engine="compiled"
+        )

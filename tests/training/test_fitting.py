@@ -350,3 +350,17 @@ def test_control_c_between_steps_keeps_the_latest_step():
     )
     assert history.interrupted
     assert [model.state_dict()] == seen
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_an_optimizer_by_name_has_its_rate(name):
+    kind, rate = {"sgd": (optim.SGD, 0.1), "adam": (optim.Adam, 0.01)}[name]
+    weights = []
+    for by_name in (True, False):
+        model = nn.MLP(2, [1], seed=0)
+        rule = name if by_name else kind(model.parameters(), lr=rate)
+        training.fit(model, XOR, [0, 1, 1, 0], loss="mse", optimizer=rule, epochs=2)
+        weights.append(model.state_dict())
+    assert weights[0] == weights[1]
+    with pytest.raises(ValueError, match="needs a Module"):
+        training.fit(lambda x: x[0], XOR, [0, 1, 1, 0], optimizer=name)

@@ -1,0 +1,110 @@
+"""The function that is checked, called at its inputs, and beside them compared with its graph.
+
+What it computes from `.data`, or from something detached, is missing in the graph, whose derivative
+is then not that of the function, though every operation is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
+
+from ..engine import Value
+from ..errors import InputError, OperandError
+from ..numerics import number
+from .measuring import FAILURES
+
+_STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
+
+
+class Function:
+    """f and its inputs, which are moved and put back.
+
+    Inputs are numbers or Values, or lists of them, nested. Leaves stay the Values that they are;
+    for anything else there is a leaf of its own. Raises OperandError and InputError.
+    """
+
+    def __init__(self, f: Callable[..., Any], inputs: Any) -> None:
+        if not callable(f):
+            raise OperandError(f"gradcheck needs a function, got {f!r:.60}: gradcheck(f, inputs)")
+        self.f = f
+        self.leaves: list[Value] = []
+        several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
+        self.arguments = self._adopted(list(inputs) if several else [inputs])
+        if not self.leaves:
+            raise InputError("gradcheck needs one input or more")
+        if len(self.arguments) > 1:
+            try:
+                signature(f).bind(*self.arguments)
+            except TypeError:  # f takes them all as one list
+                self.arguments = [self.arguments]
+            except ValueError:  # a builtin, which has no signature
+                pass
+        self.at = [leaf.data for leaf in self.leaves]
+        # How far inputs move together: no two alike, so that what they change does not cancel.
+        self.scale = [(abs(x) or 1.0) / (1.0 + i / len(self.at)) for i, x in enumerate(self.at)]
+
+    def _adopted(self, x: Any) -> Any:
+        if hasattr(x, "tolist"):
+            x = x.tolist()
+        if isinstance(x, (list, tuple)):
+            return [self._adopted(item) for item in x]
+        if not isinstance(x, Value):
+            x = Value(number(x), f"x{len(self.leaves)}")
+        elif x.op is not None or x in self.leaves:
+            x = Value(x.data, x.label)
+        self.leaves.append(x)
+        return x
+
+    def __call__(self, at: Sequence[float]) -> tuple[Value, float]:
+        """The result and its number (which moves back with the inputs if it is one of them)."""
+        try:
+            for leaf, x in zip(self.leaves, at, strict=True):
+                leaf.data = x
+            out = self.f(*self.arguments)
+            if isinstance(out, (list, tuple)) or hasattr(out, "tolist"):
+                raise InputError("gradcheck needs a function with one result: check one at a time")
+            root = out if isinstance(out, Value) else Value(out)
+            return root, root.data
+        finally:
+            for leaf, x in zip(self.leaves, self.at, strict=True):
+                leaf.data = x
+
+    def departure(
+        self, order: Sequence[Value], measure: Callable[[Value, float], tuple[float, float]]
+    ) -> tuple[int, float] | None:
+        """The first input by which the graph of the nodes `order` lacks a slope, and this slope.
+
+        Of the result of f and its number, `measure` makes what the graph should give, and how far
+        rounding may move it. All inputs are moved together; then half of those that matter.
+        """
+
+        def lacking(group: range, t: float) -> float:
+            moved = [x + t * self.scale[i] * (i in group) for i, x in enumerate(self.at)]
+            data = dict(zip(self.leaves, moved, strict=True))
+            try:
+                wanted, rounding = measure(*self(moved))
+                for node in order:
+                    if node.op is None:
+                        data.setdefault(node, node.data)
+                    else:
+                        xs = [data[a] if isinstance(a, Value) else a for a in node.operands]
+                        data[node] = node.op.evaluate(xs)
+            except FAILURES:
+                return 0.0
+            off = wanted - data[order[-1]]
+            return off / t if abs(off) > rounding else 0.0
+
+        def slope(group: range) -> float:
+            """At a branch of f there is another slope on one side alone, or far away alone."""
+            found = [lacking(group, t * _STEP) for t in (-0.25, 0.25, -1.0, 1.0)]
+            return found[0] if all(found) and all(0.5 < s / found[0] < 2.0 for s in found) else 0.0
+
+        group = range(len(self.at))
+        if not slope(group):
+            return None
+        while len(group) > 1:
+            middle = len(group) // 2
+            group = group[:middle] if slope(group[:middle]) else group[middle:]
+        return group[0], slope(group) / self.scale[group[0]]
