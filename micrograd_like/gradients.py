@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from math import nan
 from typing import Any, Literal, overload
 
-from .engine import Value, adjoints, numbers_of, topological_order
+from .engine import Value, adjoints, numbers_of, operands_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .modes import innermost, watches
 from .numerics import number
@@ -328,8 +328,8 @@ def between(root: Value, wrt: Iterable[Value]) -> dict[Value, tuple[Value | floa
     """
     active = set(wrt)
     result = {}
-    for node in topological_order(root):
-        operands = node.operands
+    order = topological_order(root)
+    for node, operands in zip(order, operands_of(order), strict=True):
         if node in active:
             result[node] = operands
         elif operands and not active.isdisjoint(operands):

@@ -246,7 +246,7 @@ class MLP(Module):
 
         It maps a tensor of shape (m, nin) to one of shape (m, nout). Outside an activation's
         domain it gives NaN, as PyTorch does. Raises MissingExtraError (an ImportError) without
-        PyTorch, and InputError for an activation that PyTorch has no equal of.
+        PyTorch, and InputError for an activation that PyTorch has no module of.
         """
         from .training.conversion import to_torch
 

@@ -83,14 +83,10 @@ def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     return numpy.frompyfunc(f, len(args), 1)(*arrays)
 
 
-def is_count(x: Any) -> bool:
-    """Whether it is an integer of at least 1, of any type but bool."""
-    return isinstance(x, Integral) and _is_real(x) and not isinstance(x, bool) and x >= 1  # type: ignore[operator]
-
-
 def whole(name: str, x: Any) -> int:
     """An integer of at least 1 as an int: NumPy's overflow, or add up to floats. Or InputError."""
-    if not is_count(x):
+    integer = isinstance(x, Integral) and _is_real(x) and not isinstance(x, bool)
+    if not integer or x < 1:
         raise InputError(f"{name} is a whole number, at least 1, got {x!r:.60}")
     return int(x)
 

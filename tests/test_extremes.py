@@ -154,9 +154,9 @@ REFUSALS: dict[str, tuple[type[MicrogradError], str]] = {
     "data": (OperandError, "use its .data, or .detach()"),
     "program": (OperandError, "a program takes numbers, not"),
     "shape": (InputError, "in the order of its inputs; got shape"),
-    "range": (InputError, "is a number of at least 0"),
+    "range": (InputError, "is at least 0"),
     "finite": (ValueError, "finite number"),  # type: ignore[dict-item]
-    "state": (StateError, "needs a number"),
+    "state": (StateError, "needs a finite number"),
     "count": (InputError, "targets"),
     "width": (InputError, "at least 1, got"),
     "Value": (OperandError, "Value"),
@@ -514,7 +514,6 @@ def test_parallel_edges_are_one_where_there_are_many() -> None:
     assert draw(few).source.count('"node-0" -> ') == 6
     source = draw(many).source
     assert source.count('"node-0" -> ') == 1
-    assert "80 edges" in source
     assert source.count('"node-1" -> ') == 2
 
 

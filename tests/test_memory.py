@@ -122,7 +122,7 @@ def compiled(backend: Any, root: Callable[[], Value] = loss) -> Callable[[], Non
         with contextlib.suppress(MicrogradError):
             program([1.0])
         program.report()
-        if backend != "numba":
+        if backend in ("numpy", "jax"):
             program.equations()
 
     return run

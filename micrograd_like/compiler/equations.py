@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from ..views.names import latex_numeral
 from . import expressions as ex
 from .expressions import Assignment, Expression
-from .tape import Sum, Tape, word
 
 _FUNCTIONS = {
     "tanh": r"\tanh", "exp": r"\exp", "log": r"\ln", "sin": r"\sin", "cos": r"\cos",
@@ -31,31 +30,6 @@ def equations(assignments: Sequence[Assignment]) -> str:
         if not each.moves
     )
     return f"\\begin{{aligned}}\n{rows}\n\\end{{aligned}}"
-
-
-def of_tape(tape: Tape, names: Sequence[str]) -> str:
-    """The assignments of the tape, over single numbers; `names` are those of the inputs."""
-    every = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
-
-    def operand(x: int | float) -> Expression:
-        return ex.name(every[x]) if isinstance(x, int) else ex.number(x)
-
-    def scaled(c: float, *numbers: int) -> Expression:
-        product = ex.product(*[ex.number(abs(c))] * (abs(c) != 1.0), *map(operand, numbers))
-        return ex.minus(product) if c < 0.0 else product
-
-    lines = []
-    for name, assignment in zip(every[tape.inputs :], tape.assignments, strict=True):
-        if isinstance(assignment, Sum):
-            terms = [scaled(c, a) for a, c in assignment.linear.items()]
-            terms += [scaled(c, *pair) for pair, c in assignment.products.items()]
-            if assignment.constant != 0.0 or not terms:
-                terms.append(operand(assignment.constant))
-            value = ex.total(terms)
-        else:
-            value = ex.call(word(assignment.op.name), *map(operand, assignment.args))
-        lines.append(Assignment(ex.name(name), value))
-    return equations(lines)
 
 
 def _name(name: str) -> str:

@@ -252,37 +252,31 @@ def _negated(x: Expression) -> str:
 # --- templates of the table of operations ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """How an operation is written: `arguments` are put in, and functions are what `named` says.
+def filled(
+    template: str, arguments: Mapping[str, Sequence[Expression]], named: Callable[[str], str]
+) -> Expression:
+    """The template with its arguments put in, and its functions called what `named` says.
 
     An argument of a variadic operation is all that there are.
     """
 
-    arguments: Mapping[str, Sequence[Expression]]
-    named: Callable[[str], str]
-
-    def filled(self, template: str) -> Expression:
-        return self._put(_parsed(template))
-
-    def _put(self, x: Expression) -> Expression:
+    def put(x: Expression) -> Expression:
         match x:
             case ast.Name():
-                (only,) = self._all(x)
+                (only,) = arguments[x.id.removeprefix(_ARGUMENT)]
                 return only
+            case ast.Call(function, [ast.Name(name)]):
+                every = arguments[name.removeprefix(_ARGUMENT)]
+                return call(named(ast.unparse(function)), *every)
             case ast.Call(function, given):
-                every = [part for argument in given for part in self._all(argument)]
-                return call(self.named(ast.unparse(function)), *every)
+                return call(named(ast.unparse(function)), *map(put, given))
             case ast.BinOp(left, op, right):
-                return ast.BinOp(self._put(left), op, self._put(right))
+                return ast.BinOp(put(left), op, put(right))
             case ast.UnaryOp(op, operand):
-                return ast.UnaryOp(op, self._put(operand))
+                return ast.UnaryOp(op, put(operand))
         return x
 
-    def _all(self, x: Expression) -> Sequence[Expression]:
-        if isinstance(x, ast.Name):
-            return self.arguments[x.id.removeprefix(_ARGUMENT)]
-        return [self._put(x)]
+    return put(_parsed(template))
 
 
 _ARGUMENT = "argument_"

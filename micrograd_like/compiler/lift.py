@@ -13,7 +13,8 @@ What comes out is the lifted form: see `form.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,20 +124,12 @@ class _Lifter:
         level = [0] * (first + len(self.tape.assignments))
         levels: list[list[int]] = []
         for number, assignment in enumerate(self.tape.assignments, first):
-            highest = 0
+            operands: Iterable[Any]
             if isinstance(assignment, Call):
-                for a in assignment.args:
-                    if isinstance(a, int) and level[a] > highest:
-                        highest = level[a]
+                operands = [a for a in assignment.args if isinstance(a, int)]
             else:
-                for a in assignment.linear:
-                    if level[a] > highest:
-                        highest = level[a]
-                for a, b in assignment.products:
-                    if level[a] > highest:
-                        highest = level[a]
-                    if level[b] > highest:
-                        highest = level[b]
+                operands = chain(assignment.linear, *assignment.products)
+            highest = max([level[a] for a in operands], default=0)
             level[number] = highest + 1
             while len(levels) <= highest:
                 levels.append([])
@@ -210,6 +203,8 @@ class _Lifter:
     def _number(self, data: Floats) -> float | Array:
         """One number if they are all the same, else an array of them."""
         first = float(data.flat[0])
+        if data.size == 1:
+            return first
         same = np.all(data == first) and np.all(np.signbit(data) == np.signbit(first))
         if same or np.all(np.isnan(data)):
             return first
@@ -219,171 +214,139 @@ class _Lifter:
         self, columns: list[tuple[Array, Indices]], count: int
     ) -> tuple[Indices, tuple[int, ...]]:
         """An order of `count` elements in which the columns line up best, and their shape."""
-        if not columns:
+        if count == 1 or not columns:
             return np.arange(count), _without_ones(count)
         distinct = [len(np.unique(places)) for _, places in columns]
         primary = int(np.argmax(distinct))
         source, places = columns[primary]
         others = [p for k, (_, p) in enumerate(columns) if k != primary]
         order = np.lexsort((*reversed(others), places))
-        if count == 1:
-            return order, ()
         return order, _shape_of(source, places[order])
 
     # --- sums ---
 
     def _lift_sums(self, members: list[int]) -> None:
         sums: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in members]
-        count = len(sums)
-        linear, products = self._classes(sums)
-        constant = np.asarray([s.constant for s in sums])
-
+        classes = self._classes(sums)
         # Terms with coefficients of their own, more than one an element, are products with rows
         # of numbers: x·w for data x.
-        for array, (places, coefficients) in list(linear.items()):
-            if places.shape[1] > 1 and not np.all(coefficients == coefficients[:, :1]):
+        for key, (operands, coefficients) in list(classes.items()):
+            if len(key) == 1 and not np.all(coefficients == coefficients[:, :1]):
                 rows, row_of = _distinct(coefficients)
                 table, of_table = self._table(rows)
-                numbers = of_table[row_of]
-                ones = np.ones_like(coefficients)
-                if array in self.of_inputs:
-                    products[table.number, array] = (numbers, places, ones)
-                else:
-                    products[array, table.number] = (places, numbers, ones)
-                del linear[array]
+                factors = [(key[0], operands[0]), (table.number, of_table[row_of])]
+                if key[0] in self.of_inputs:
+                    factors.reverse()
+                (left, right), places = zip(*factors, strict=True)
+                del classes[key]
+                classes[left, right] = (places, np.ones_like(coefficients))
 
-        grids = {
+        grids: dict[_Key, _Grid] = {
             key: grid
-            for key, (left, right, c) in products.items()
-            if (grid := _grid(left, right, c)) is not None
+            for key, (operands, c) in classes.items()
+            if len(key) == 2 and (grid := _grid(operands[0], operands[1], c)) is not None
         }
+
+        def length(key: _Key) -> int:
+            return int(classes[key][1].shape[1])
+
         order: Indices
         shape: tuple[int, ...]
-        chosen = max(
-            grids,
-            key=lambda key: (products[key][0].shape[1] > 1, products[key][0].shape[1]),
-            default=None,
-        )
+        chosen = max(grids, key=length, default=None)
         if chosen is not None:
-            _, _, at_left, at_right, (m, n) = grids[chosen]
-            order = np.lexsort((at_right, at_left))
-            shape = _without_ones(m, n)
+            order, shape = grids[chosen].order, grids[chosen].shape
         else:
             columns = [
                 (self.arrays[array], places[:, 0])
-                for array, (places, _) in linear.items()
-                if places.shape[1] == 1
+                for key, (operands, _) in classes.items()
+                if length(key) == 1
+                for array, places in zip(key, operands, strict=True)
             ]
-            for (i, j), (left, right, _) in products.items():
-                if left.shape[1] == 1:
-                    columns += [(self.arrays[i], left[:, 0]), (self.arrays[j], right[:, 0])]
             if columns:
-                order, shape = self._aligned(columns, count)
+                order, shape = self._aligned(columns, len(sums))
             else:
-                operands = [places for places, _ in linear.values()]
-                operands += [left for left, _, _ in products.values()]
+                operands, _ = next(iter(classes.values()))
                 order = np.argsort(operands[0][:, 0], kind="stable")
-                shape = _without_ones(count)
+                shape = _without_ones(len(sums))
 
         terms = []
-        for (i, j), (left, right, c) in products.items():
-            terms.append(self._product(i, j, left, right, c, order, shape, grids.get((i, j))))
-        for array, (places, c) in linear.items():
-            terms.append(self._linear(array, places, c, order, shape))
+        for key in sorted(classes, key=len, reverse=True):  # products first
+            grid = grids.get(key)
+            if grid and grid.shape == shape and np.array_equal(grid.order, order):
+                terms.append(self._product(key, grid, classes[key][1]))
+            else:
+                terms.append(self._term(key, *classes[key], order, shape))
+        constant = np.asarray([s.constant for s in sums])
         number = self._number(constant[order].reshape(shape))
         self._state(shape, np.asarray(members)[order], constant=number, terms=terms)
 
-    def _classes(
-        self, sums: Sequence[Sum]
-    ) -> tuple[
-        dict[int, tuple[Indices, Floats]],
-        dict[tuple[int, int], tuple[Indices, Indices, Floats]],
-    ]:
-        """The terms of the sums by the arrays of their operands, a row for each sum.
+    def _classes(self, sums: Sequence[Sum]) -> dict[_Key, tuple[Sequence[Indices], Floats]]:
+        """The terms of the sums by the arrays of their operands: places, and coefficients.
 
-        Of products the later array is on the left; the terms of a sum are sorted by their places.
+        Both have a row for each sum, sorted by places. Of products the later array is on the left.
         """
         count = len(sums)
-        linear: dict[int, tuple[Indices, Floats]] = {}
-        numbers = np.asarray([a for s in sums for a in s.linear], dtype=np.intp)
-        coefficients = np.asarray([c for s in sums for c in s.linear.values()])
-        owner = np.repeat(np.arange(count), [len(s.linear) for s in sums])
-        sources = self.array_number[numbers]
-        for source in np.unique(sources):
-            of = sources == source
-            places = self.place[numbers[of]]
-            order = np.lexsort((places, owner[of]))
-            linear[int(source)] = (
-                places[order].reshape(count, -1),
-                coefficients[of][order].reshape(count, -1),
-            )
-        products: dict[tuple[int, int], tuple[Indices, Indices, Floats]] = {}
-        pairs = np.asarray([p for s in sums for p in s.products], dtype=np.intp).reshape(-1, 2)
-        coefficients = np.asarray([c for s in sums for c in s.products.values()])
-        owner = np.repeat(np.arange(count), [len(s.products) for s in sums])
-        a, b = pairs[:, 0], pairs[:, 1]
-        swap = self.array_number[a] < self.array_number[b]
-        a, b = np.where(swap, b, a), np.where(swap, a, b)
-        kinds = self.array_number[a] * len(self.arrays) + self.array_number[b]
-        for kind in np.unique(kinds):
-            of = kinds == kind
-            left, right = self.place[a[of]], self.place[b[of]]
-            order = np.lexsort((right, left, owner[of]))
-            key = (int(kind) // len(self.arrays), int(kind) % len(self.arrays))
-            products[key] = (
-                left[order].reshape(count, -1),
-                right[order].reshape(count, -1),
-                coefficients[of][order].reshape(count, -1),
-            )
-        return linear, products
+        classes: dict[_Key, tuple[Sequence[Indices], Floats]] = {}
+        every: list[list[dict[Any, float]]]
+        every = [[s.linear for s in sums], [s.products for s in sums]]
+        for axes, terms in enumerate(every, 1):
+            of_terms = np.asarray([a for each in terms for a in each], dtype=np.intp)
+            if not of_terms.size:
+                continue
+            numbers = of_terms.reshape(-1, axes).T
+            sources = self.array_number[numbers]
+            if axes == 2:
+                swap = sources[0] < sources[1]
+                numbers = np.where(swap, numbers[::-1], numbers)
+                sources = np.where(swap, sources[::-1], sources)
+            coefficients = np.asarray([c for each in terms for c in each.values()])
+            owner = np.repeat(np.arange(count), [len(each) for each in terms])
+            kinds = sources[0] * len(self.arrays) + sources[-1]
+            for kind in np.unique(kinds):
+                of = kinds == kind
+                places = self.place[numbers[:, of]]
+                order = np.lexsort((*places[::-1], owner[of]))
+                key = tuple(sources[:, of][:, 0].tolist())
+                classes[key] = (
+                    [column[order].reshape(count, -1) for column in places],
+                    coefficients[of][order].reshape(count, -1),
+                )
+        return classes
 
-    def _product(
+    def _product(self, key: _Key, grid: _Grid, c: Floats) -> Term:
+        """A product of matrices, or an outer one, by broadcasting."""
+        rows, columns = grid.rows, grid.columns
+        a, b = self.arrays[key[0]], self.arrays[key[1]]
+        if c.shape[1] == 1:  # there are several rows and several columns
+            return Term("each", float(c.flat[0]), View(a, rows), View(b, columns[:, 0]))
+        x = View(a, rows if len(rows) > 1 else rows[0])
+        y = View(b, columns if len(columns) > 1 else columns[0])
+        return Term("matmul", float(c.flat[0]), x, y)
+
+    def _term(
         self,
-        i: int,
-        j: int,
-        left: Indices,
-        right: Indices,
+        key: _Key,
+        operands: Sequence[Indices],
         c: Floats,
         order: Indices,
         shape: tuple[int, ...],
-        grid: _Grid | None,
     ) -> Term:
-        a, b = self.arrays[i], self.arrays[j]
-        k = left.shape[1]
-        if grid is not None:
-            rows, columns, at_left, at_right, (m, n) = grid
-            same_order = np.array_equal(np.lexsort((at_right, at_left)), order)
-            if same_order and _without_ones(m, n) == shape:
-                x, y = View(a, rows), View(b, columns)
-                if m == 1:
-                    x = View(a, rows[0])
-                if n == 1:
-                    y = View(b, columns[0])
-                if k > 1:
-                    return Term("matmul", float(c.flat[0]), x, y)
-                # An outer product, by broadcasting: there are several rows and several columns.
-                return Term("each", float(c.flat[0]), x, View(b, columns[:, 0]))
-        if k == 1:
-            return Term(
-                "each",
-                self._number(c[order, 0].reshape(shape)),
-                View(a, left[order, 0].reshape(shape)),
-                View(b, right[order, 0].reshape(shape)),
-            )
-        coefficient = self._number(c[order].reshape(*shape, k))
-        x = View(a, left[order].reshape(*shape, k))
-        y = View(b, right[order].reshape(*shape, k))
-        return Term("total", coefficient, x, y)
-
-    def _linear(
-        self, array: int, places: Indices, c: Floats, order: Indices, shape: tuple[int, ...]
-    ) -> Term:
-        source, k = self.arrays[array], places.shape[1]
-        if k == 1:
+        k = c.shape[1]
+        each = k == 1
+        if each or len(key) == 1:  # coefficients are the same along the last axis
             coefficient = self._number(c[order, 0].reshape(shape))
-            return Term("each", coefficient, View(source, places[order, 0].reshape(shape)))
-        coefficient = self._number(c[order, :1].reshape(shape))  # the same along the last axis
-        return Term("total", coefficient, View(source, places[order].reshape(*shape, k)))
+        else:
+            coefficient = self._number(c[order].reshape(*shape, k))
+        axes = shape if each else (*shape, k)
+        views = [
+            View(self.arrays[array], places[order].reshape(axes))
+            for array, places in zip(key, operands, strict=True)
+        ]
+        return Term("each" if each else "total", coefficient, *views)
+
+
+# The arrays that a term is of: one, or two.
+_Key = tuple[int, ...]
 
 
 def _key(data: Floats) -> bytes:
@@ -397,24 +360,37 @@ def _distinct(rows: Floats) -> tuple[Floats, Indices]:
     return rows[first[order]], np.argsort(order)[inverse.ravel()]
 
 
-# Distinct left and right rows, which of them each element has, and how many there are.
-_Grid = tuple[Indices, Indices, Indices, Indices, tuple[int, int]]
+class _Grid(NamedTuple):
+    """Distinct left and right rows, and the order and shape in which elements combine them."""
+
+    rows: Indices
+    columns: Indices
+    order: Indices
+    shape: tuple[int, ...]
 
 
 def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
     """All combinations of m left and n right rows, where the elements are just those."""
     count, k = left.shape
-    if not np.all(c == c[0, 0]):
+    if (count == 1 and k == 1) or not np.all(c == c[0, 0]):
         return None
-    rows, at_left = np.unique(left, axis=0, return_inverse=True)
-    columns, at_right = np.unique(right, axis=0, return_inverse=True)
+    rows, at_left = _sorted_rows(left)
+    columns, at_right = _sorted_rows(right)
     m, n = len(rows), len(columns)
-    at_left, at_right = at_left.ravel(), at_right.ravel()  # NumPy 2.0 has two axes here
     if m * n != count or (k == 1 and (m == 1 or n == 1)):
         return None
     if len(np.unique(at_left * n + at_right)) != count:
         return None
-    return rows, columns, at_left, at_right, (m, n)
+    return _Grid(rows, columns, np.lexsort((at_right, at_left)), _without_ones(m, n))
+
+
+def _sorted_rows(rows: Indices) -> tuple[Indices, Indices]:
+    """The distinct rows in order, and which of them each row is."""
+    if rows.shape[1] == 1:  # several times faster than what follows
+        distinct, inverse = np.unique(rows[:, 0], return_inverse=True)
+        return distinct[:, None], inverse
+    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, inverse.ravel()  # NumPy 2.0 has two axes here
 
 
 def _without_ones(*shape: int) -> tuple[int, ...]:

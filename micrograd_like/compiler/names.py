@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 InputArray = tuple[str, tuple[int, ...], Sequence[int]]
 
 
-def input_arrays(labels: Sequence[str]) -> list[InputArray]:
+def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[InputArray]:
     """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
 
     Labels that fill a grid of one or two indices make an array; all others are in arrays of their
-    own, and those without a label in one called x.
+    own, and those without a label in one called x. None gets a name that is in `names`, to which
+    theirs are added.
     """
+    names = set() if names is None else names
     groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
     for i, label in enumerate(labels):
         stem, index = _split(label)
         groups.setdefault(stem, []).append((index, i))
     result: list[InputArray] = []
-    names: set[str] = set()
     for stem, members in groups.items():
         indices = [index for index, _ in members]
         axes = len(indices[0])
@@ -146,9 +147,9 @@ class ResultNames:
         # Of the number of a derivative, the numbers of what it is the derivative with respect to.
         self.primals: dict[int, list[tuple[int, int]]] = {}
         for order, (node, adjoint) in enumerate(adjoints.items()):
-            if node in number_of and adjoint in number_of:
-                pair = (order, number_of[node])
-                self.primals.setdefault(number_of[adjoint], []).append(pair)
+            at, primal = number_of.get(adjoint), number_of.get(node)
+            if at is not None and primal is not None:
+                self.primals.setdefault(at, []).append((order, primal))
 
     def of(self, statement: Statement, array: Callable[[int], Array | None]) -> str:
         """The name of a statement's result.

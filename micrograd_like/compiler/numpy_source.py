@@ -61,11 +61,13 @@ class NumpyPrinter:
 
     # --- the whole ---
 
-    def program(self, blocks: Sequence[tuple[str, int]]) -> Source:
+    def program(
+        self, blocks: Sequence[tuple[str, int]], jacobian: tuple[int, int] | None = None
+    ) -> Source:
         """`program(values)`, which returns its outputs in blocks: a name and a size each.
 
-        The first may be a single number, of size 0; the others are arrays. A batch of examples has
-        a row of values for each.
+        The first may be a single number, of size 0; the others are arrays, the last one of the
+        shape of the Jacobian, if there is one. A batch of examples has a row of values for each.
         """
         many = self.shared == 0
         self._take_inputs()
@@ -85,6 +87,8 @@ class NumpyPrinter:
             self.assemble(name, size, pieces, many, decay)
         number = self.lifted.tape.outputs[0]
         results = [ex.name(name) if size else self._output(number, many) for name, size in blocks]
+        if jacobian:
+            results[-1] = self._reshaped(results[-1], many, jacobian)
         return self._source("values", results)
 
     def step(self, outputs: int) -> Source:
@@ -155,11 +159,15 @@ class NumpyPrinter:
         batched = array in self.batched
         if batched and self.shared:
             name, first, size = "examples", self.shared, self.lifted.tape.inputs - self.shared
-        part = self._part(name, size, numbers - first, array.shape, batched)
-        if part is not None:
-            return part
-        taken = self.item(ex.name(name), batched, self.constant("places", numbers - first))
-        return self._reshaped(taken, batched, array.shape) if len(array.shape) > 1 else taken
+        flat = self._flat(name, size, batched)
+        return self.exact(View(flat, (numbers - first).reshape(array.shape)))
+
+    def _flat(self, name: str, size: int, batched: bool) -> Array:
+        """The numbers that come in, or go out, in a row."""
+        flat = Array(-1, (size,), (), None, name)
+        if batched:
+            self.batched.add(flat)
+        return flat
 
     # --- sums over the examples ---
 
@@ -273,21 +281,15 @@ class NumpyPrinter:
         if isinstance(source, Array):
             if len(positions) == 1:
                 shape = ()
-            elif (
-                View(source, places).is_all
-                and progression(positions) is None
-                and self._part(target, size, positions, source.shape, many) is not None
-            ):
+            elif View(source, places).is_all and progression(positions) is None:
                 shape = source.shape
             value = self.exact(View(source, places.reshape(shape)))
         else:
             value = self.number(source)
         if summed:
             value = self.totalled(value, source)
-        where = self._part(target, size, positions, shape, many)
-        if where is None:
-            where = self.item(ex.name(target), many, self.constant("places", positions))
-        elif ex.text(where) == target:
+        where = self.exact(View(self._flat(target, size, many), positions.reshape(shape)))
+        if ex.has_name(where, target):
             where = ex.item(where, slice(None))
         self.assign(where, value, sign, moves=True)
 
@@ -307,35 +309,34 @@ class NumpyPrinter:
         if len(outputs) != self.lifted.tape.inputs:
             return None
         found: list[Term] = []
-        statements: dict[Array | float, Statement]
         statements = {s.result: s for s in self.lifted.statements}
         used = self._uses()
         tape = self.lifted.tape
         given_out = Counter(self.lifted.array_of[o] for o in tape.outputs if isinstance(o, int))
-        for array, positions, places in pieces:
-            statement = statements.get(array)
-            if statement is None or not isinstance(array, Array) or used[array]:
+        for array, positions, _ in pieces:
+            if not isinstance(array, Array) or array not in statements or used[array]:
                 return None
-            if given_out[array] != len(positions) or len(places) != array.size:
+            if not given_out[array] == len(positions) == array.size:
                 return None
-            own = [
-                term
-                for term in statement.terms
-                if term.kind == "each"
-                and term.right is None
-                and not isinstance(term.coefficient, Array)
-                and (numbers := self._numbers(term.left)) is not None
-                and np.array_equal(numbers.reshape(-1), positions)
-                and any(_fills(t, array.size) for t in statement.terms if t is not term)
-            ]
-            if not own:
+            terms = statements[array].terms
+            for term in terms:
+                numbers = self._numbers(term.left)
+                if (
+                    (term.kind, term.right) == ("each", None)
+                    and not isinstance(term.coefficient, Array)
+                    and numbers is not None
+                    and np.array_equal(numbers.reshape(-1), positions)
+                    and any(_fills(other, array.size) for other in terms if other is not term)
+                ):
+                    found.append(term)
+                    break
+            else:
                 return None
-            found.append(own[0])
         coefficients = {term.coefficient for term in found}
         if len(coefficients) != 1:
             return None
         self.said_once = set(found)
-        return float(next(iter(coefficients)))  # type: ignore[arg-type]
+        return float(coefficients.pop())  # type: ignore[arg-type]
 
     def _norm(self, terms: list[Term]) -> float:
         """c, where c times the sum of the squares of all inputs is among the terms; or 0."""
@@ -392,22 +393,21 @@ class NumpyPrinter:
             and s.args[0].array in rectified
             and s.args[0].is_whole
         }
+        outputs = self.lifted.tape.outputs
+        other = {self.lifted.array_of[o] for o in outputs if isinstance(o, int)}
         for statement in statements:
+            other.update(a.array for a in statement.args if isinstance(a, View))
             for term in statement.terms:
                 # Among masks alone, * and + and - would be those of booleans.
                 alone = term.coefficient in (1.0, -1.0) and all(
-                    view.array in masks for view in term.views
+                    view.array in masks and view.array not in other for view in term.views
                 )
-                for view in term.views:
-                    if term.kind != "each" or not view.is_whole or alone:
-                        masks.pop(view.array, None)
-            for argument in statement.args:
-                if isinstance(argument, View):
-                    masks.pop(argument.array, None)
-        for output in self.lifted.tape.outputs:
-            if isinstance(output, int):
-                masks.pop(self.lifted.array_of[output], None)
-        return masks
+                other.update(
+                    view.array
+                    for view in term.views
+                    if term.kind != "each" or not view.is_whole or alone
+                )
+        return {array: masks[array] for array in masks if array not in other}
 
     # --- statements ---
 
@@ -455,7 +455,7 @@ class NumpyPrinter:
         by_name = {name: [x] for name, x in zip(op.arguments, args, strict=False)}
         if op.arity is None:
             by_name = {op.arguments[0]: args}
-        return ex.Template(by_name, lambda name: self._named(op, name)).filled(template)
+        return ex.filled(template, by_name, lambda name: self._named(op, name))
 
     def template(self, op: Op) -> str:
         return op.array
@@ -602,28 +602,6 @@ class NumpyPrinter:
         axes = map(ex.number, [-1] * batched + [*shape])
         return ex.method(array, "reshape", *axes)
 
-    def _part(
-        self, name: str, size: int, positions: Indices, shape: tuple[int, ...], batched: bool
-    ) -> Expression | None:
-        """Elements of a flat array as a view of a shape; None if they are not regular."""
-        if shape == ():
-            return self.item(ex.name(name), batched, int(positions[0]))
-        part = progression(positions)
-        if part is not None:
-            whole = part == slice(0, size, 1)
-            taken = ex.name(name) if whole else self.item(ex.name(name), batched, part)
-            return taken if len(shape) == 1 else self._reshaped(taken, batched, shape)
-        if len(shape) == 2:
-            m, n = shape
-            base, stride = int(positions[0]), int(positions[n] - positions[0]) if m > 1 else n
-            regular = base + stride * np.arange(m)[:, None] + np.arange(n)
-            stop = base + m * stride
-            if n < stride and stop <= size and np.array_equal(positions, regular.reshape(-1)):
-                block = self.item(ex.name(name), batched, slice(base, stop, 1))
-                block = self._reshaped(block, batched, (m, stride))
-                return self.item(block, batched, slice(None), slice(0, n, 1))
-        return None
-
     def _each(self, view: View, axes: int, among: bool = False) -> Expression:
         """The view as an operand of an elementwise operation whose result has so many axes."""
         array, places = view.array, view.places
@@ -689,12 +667,28 @@ class NumpyPrinter:
             block = self.item(name, batched, *index) if index else name
             turned = map(ex.number, (0, 2, 1))
             return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
+        if len(array.shape) == 1 and (rows := self._block(array, places, batched)) is not None:
+            return rows
         where = self.constant("places", places)
         if len(array.shape) == 1:
             return self.item(name, batched, where)
         if not batched:
             return ex.method(name, "take", ex.name(where))
         return self.item(self._reshaped(name, True, (array.size,)), True, where)
+
+    def _block(self, array: Array, places: Indices, batched: bool) -> Expression | None:
+        """Equally long rows of a vector, at equal distances, as a matrix; None if they are not."""
+        if places.ndim != 2:
+            return None
+        m, n = places.shape
+        base, stride = int(places[0, 0]), int(places[1, 0] - places[0, 0]) if m > 1 else n
+        stop = base + m * stride
+        regular = base + stride * np.arange(m)[:, None] + np.arange(n)
+        if not n <= stride or stop > array.size or not np.array_equal(places, regular):
+            return None
+        rows = self.item(self._array(array), batched, slice(base, stop, 1))
+        rows = self._reshaped(rows, batched, (m, stride))
+        return rows if n == stride else self.item(rows, batched, slice(None), slice(0, n, 1))
 
 
 # How the table writes over NumPy what `_masks` looks for.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +11,7 @@ from ..errors import DomainError, InputError, OperandError
 from ..gradients import adjoint_graphs, listed
 from ..modes import paused
 from ..numerics import number
-from .equations import equations, of_tape
+from .equations import equations
 from .execution import as_floats, check_backend, defined, over_numpy, require_numpy
 from .names import input_arrays, single_names
 from .straight import emit_straight
@@ -63,40 +61,32 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         raise InputError("wrt is empty: leave it out for a program without gradients")
     check_backend(backend, get_args(Backend), dtype)
     with paused():
-        return _compiled(outputs, roots, leaves, targets, backend, dtype)
-
-
-def _compiled(
-    outputs: Any,
-    roots: list[Value],
-    leaves: list[Value],
-    targets: list[Value] | None,
-    backend: Backend,
-    dtype: str,
-) -> Program:
-    gradients: list[Value] = []
-    adjoints: dict[Value, Value] = {}
-    for root in roots if targets is not None else ():
-        swept = adjoint_graphs(root, targets or ())
-        for target in targets or ():
-            d = swept.get(target, 0.0)
-            gradients.append(d if isinstance(d, Value) else Value(d))
-        if len(roots) == 1:
-            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-    tape = record([*roots, *gradients], leaves)
-    blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
-    if targets is not None:
-        blocks.append(("gradient", len(gradients)))
-    place = {leaf: i for i, leaf in enumerate(leaves)}
-    derivative_of = {
-        output: place[target]
-        for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
-        if isinstance(output, int) and target in place and output >= len(leaves)
-    }
-    shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    program = Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
-    tape.number_of.clear()  # all is named: the gradient's graph need not be kept
-    return program
+        gradients: list[Value] = []
+        adjoints: dict[Value, Value] = {}
+        for root in roots if targets else ():
+            swept = adjoint_graphs(root, targets or ())
+            derivatives = [swept.get(target, 0.0) for target in targets or ()]
+            gradients += [d if isinstance(d, Value) else Value(d) for d in derivatives]
+            if len(roots) == 1:
+                adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
+        tape = record([*roots, *gradients], leaves)
+        blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
+        if targets is not None:
+            blocks.append(("gradient", len(gradients)))
+        place = {leaf: i for i, leaf in enumerate(leaves)}
+        derivative_of = {
+            output: place[target]
+            for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
+            if isinstance(output, int) and target in place and output >= len(leaves)
+        }
+        shape = (
+            None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
+        )
+        program = Program(
+            tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype
+        )
+        tape.number_of.clear()  # all is named: the gradient's graph need not be kept
+        return program
 
 
 class Program:
@@ -135,8 +125,8 @@ class Program:
         self._constants: Any
         arrays = input_arrays([leaf.label for leaf in inputs])
         if backend == "python":
-            self._names = single_names(arrays, tape.inputs)
-            self.source, self._constants = emit_straight(tape, self._names, blocks)
+            names = single_names(arrays, tape.inputs)
+            self.source, self._constants = emit_straight(tape, names, blocks)
             self.function = defined(self.source, self._constants)
             return
         from .lift import lift
@@ -156,8 +146,8 @@ class Program:
             from . import xla
             from .jax_source import JaxPrinter
 
-            self._printed = JaxPrinter(self._lifted).program(blocks)
-            self.function = xla.pure(self._printed, dtype, jacobian)
+            self._printed = JaxPrinter(self._lifted).program(blocks, jacobian)
+            self.function = xla.pure(self._printed, dtype)
             self._run = xla.compiled(self.function, dtype)
         else:
             self._printed = self._for_numpy(exact=False)
@@ -168,7 +158,7 @@ class Program:
     def _for_numpy(self, **options: Any) -> Source:
         from .numpy_source import NumpyPrinter
 
-        return NumpyPrinter(self._lifted, **options).program(self._blocks)
+        return NumpyPrinter(self._lifted, **options).program(self._blocks, self._jacobian)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -188,23 +178,22 @@ class Program:
         np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:
             values = as_floats(values)
-        if values.shape != (self._tape.inputs,):
-            if values.ndim == 2 and values.shape[1] == self._tape.inputs:
-                if check:
-                    for row in values.tolist():
-                        self._check(row)
-                return self._run_batch(values)
+        if values.ndim > 2 or values.shape[-1:] != (self._tape.inputs,):
             raise InputError(self._shape_problem(values.shape))
         if check:
-            self._check(values.tolist())
+            for row in np.atleast_2d(values).tolist():
+                self._check(row)
         if self._native is not None:
-            return self.function(np.require(values, requirements="CW"))
+            values = np.require(values, requirements="CW")
+            return self.function(values) if values.ndim == 1 else self._native.batch(values)
+        if values.ndim == 2:
+            return self._batch(values)
         if self.backend == "jax":
             return self._run(values)
         results = self.function(values)
         if self._masked and _is_nan(results, self._blocks):
             results = self._exact(values)
-        return self._shaped(results)
+        return results
 
     def _run_python(self, values: Any, check: bool) -> Any:
         values = listed(values.tolist() if hasattr(values, "tolist") else values)
@@ -230,26 +219,14 @@ class Program:
         """What `function` does, but for NaN, which no mask hides."""
         return over_numpy(self._for_numpy())
 
-    def _run_batch(self, values: Any) -> Any:
-        """The results for each row of an array of floats with two axes."""
-        if self._native is not None:
-            return self._native.batch(require_numpy().require(values, requirements="CW"))
-        if self.backend == "jax":
-            return self._batch(values)
-        return self._shaped(self._batch(values), len(values))
-
     @cached_property
     def _batch(self) -> Callable[[Any], Any]:
+        """The program for an array of floats with two axes, a row for each example."""
         if self.backend == "jax":
             from . import xla
 
             return xla.compiled(self.function, self.dtype, batch=True)
         return over_numpy(self._for_numpy(shared=0))
-
-    def _shaped(self, results: Any, *batch: int) -> Any:
-        if self._jacobian is None:
-            return results
-        return results[0], results[1].reshape(*batch, *self._jacobian)
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str:
         n = self._tape.inputs
@@ -277,16 +254,11 @@ class Program:
     def equations(self) -> str:
         """The program as LaTeX, an `aligned` environment with one equation a statement.
 
-        Raises InputError for the loops of Numba.
+        Raises InputError for loops and for single numbers.
         """
-        if self._native is not None:
-            raise InputError("loops are no equations: compile with backend='numpy' to get them")
         if self._printed is None:
-            return of_tape(self._tape, self._names)
+            raise InputError("this is no program of equations: compile it with backend='numpy'")
         return equations(self._printed.assignments)
-
-    def _repr_html_(self) -> str:
-        return highlighted(self.source)
 
     def report(self) -> Report:
         """How the graph was lifted, in numbers."""
@@ -325,16 +297,6 @@ class Report:
         )
 
     __repr__ = __str__
-
-
-def highlighted(source: str) -> str:
-    """The source as HTML that shows everywhere, with names of functions and numbers set off."""
-    text = html.escape(source, quote=False)
-    text = re.sub(r"\b(def|return)\b", r'<b style="color:#8250df">\1</b>', text)
-    text = re.sub(r"\b(j?np\.\w+|jax(?:\.\w+)+)", r'<span style="color:#0550ae">\1</span>', text)
-    text = re.sub(r" (@) ", r' <b style="color:#bc4c00">\1</b> ', text)
-    style = "font-family:monospace;line-height:1.35;overflow-x:auto"
-    return f'<pre style="{style}">{text}</pre>'
 
 
 def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from .. import losses, ops
@@ -17,8 +17,7 @@ from ..numerics import number
 from ..sums import affine
 from .equations import equations
 from .execution import as_floats, check_backend, over_numpy, require_numpy
-from .names import InputArray, input_arrays
-from .program import highlighted
+from .names import identifier, input_arrays
 from .tape import record
 
 if TYPE_CHECKING:
@@ -63,21 +62,13 @@ class Step:
         self.outputs: Any = None
         self._trace = trace
         self._jax = (dtype, devices) if backend == "jax" else None
-        weights = input_arrays(labels)
-        names = {name for name, _, _ in weights}
-        examples: list[InputArray] = []
-        for name, shape, numbers in input_arrays([leaf.label for leaf in trace.given]):
-            while name in names:
-                name += "_"
-            examples.append((name, shape, numbers))
-        self._layouts = weights, examples
+        names: set[str] = set()
+        weights = input_arrays(labels, names)
+        self._layouts = weights, input_arrays([leaf.label for leaf in trace.given], names)
         objective, self._share = trace.root, []
         if self._jax:
             # The gradient is scaled where it begins, which is cheaper than where it ends.
-            share = "share"
-            while share in names | {name for name, _, _ in examples}:
-                share += "_"
-            self._share = [Value(1.0, share)]
+            self._share = [Value(1.0, identifier("share", names))]
             objective = trace.root * self._share[0]
         with paused():
             swept = adjoint_graphs(objective, parameters)
@@ -168,9 +159,6 @@ class Step:
         """The program as LaTeX, an `aligned` environment with one equation a statement."""
         return equations(self._printed.assignments)
 
-    def _repr_html_(self) -> str:
-        return highlighted(self.source)
-
 
 def compile_step(
     model: Callable[[Any], Any],
@@ -225,18 +213,17 @@ def _traced(
         outputs = model(inputs)
         logits = outputs if isinstance(outputs, list) else [outputs]
         if loss is losses.cross_entropy:
-            # The label as a row of zeros with a one.
-            targets = [Value(float(k == int(y)), f"Y[{k}]") for k in range(len(logits))]
+            row = partial(_one_hot, count=len(logits))
+            targets = [Value(t, f"Y[{k}]") for k, t in enumerate(row(y))]
             root = ops.logsumexp(*logits) - affine(targets, logits)
-            row = _OneHot(len(logits))
         elif isinstance(y, (list, tuple)):
+            row = list
             targets = [Value(t, f"Y[{k}]") for k, t in enumerate(y)]
             root = loss(outputs, targets)
-            row = list
         else:
+            row = _single
             targets = [Value(y, "Y")]
             root = loss(outputs, targets[0])
-            row = _single
     except (TypeError, ValueError, AttributeError, MicrogradError) as error:
         raise TraceError(f"the loss cannot be traced from one example: {error}") from error
     if not isinstance(root, Value):
@@ -250,14 +237,8 @@ def _single(target: Any) -> Sequence[float]:
     return (number(target),)
 
 
-class _OneHot:
-    """A label as a row of zeros with a one."""
-
-    def __init__(self, count: int) -> None:
-        self.rows = [[float(i == k) for i in range(count)] for k in range(count)]
-
-    def __call__(self, label: Any) -> Sequence[float]:
-        if not 0 <= label < len(self.rows) or label != int(label):
-            last = len(self.rows) - 1
-            raise InputError(f"a label is an integer from 0 to {last}, got {label!r}")
-        return self.rows[int(label)]
+def _one_hot(label: Any, count: int) -> Sequence[float]:
+    """A label as a row of zeros with a one. Raises InputError for what is none."""
+    if not 0 <= label < count or label != int(label):
+        raise InputError(f"a label is an integer from 0 to {count - 1}, got {label!r}")
+    return [float(k == label) for k in range(count)]

@@ -18,7 +18,7 @@ from typing import Any
 from unicodedata import normalize
 
 from .. import ops
-from ..engine import Value, topological_order
+from ..engine import Value, operands_of, topological_order
 from ..errors import InputError
 from ..ops import Op
 
@@ -57,28 +57,10 @@ class Tape:
     number_of: dict[Value, int]
     nodes: int
 
-    def __str__(self) -> str:
-        lines = [f"v{self.inputs + i} = {_text(a)}" for i, a in enumerate(self.assignments)]
-        outputs = ", ".join(_name(o) for o in self.outputs)
-        return "\n".join([*lines, f"return {outputs}"])
-
 
 def word(text: str) -> str:
     """The text as part of a Python name: what cannot be in one is replaced, so it is never code."""
     return "".join(c if f"a{c}".isidentifier() else "_" for c in normalize("NFKC", text))
-
-
-def _name(x: int | float) -> str:
-    return repr(x) if isinstance(x, float) else f"v{x}"
-
-
-def _text(assignment: Sum | Call) -> str:
-    if isinstance(assignment, Call):
-        return f"{assignment.op.name}({', '.join(map(_name, assignment.args))})"
-    terms = [repr(assignment.constant)] if assignment.constant != 0.0 else []
-    terms += [f"{c!r}·v{a}" for a, c in assignment.linear.items()]
-    terms += [f"{c!r}·v{a}·v{b}" for (a, b), c in assignment.products.items()]
-    return " + ".join(terms)
 
 
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
@@ -121,12 +103,12 @@ class _Reader:
 
     def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
         references, entries, known = self.references, self.entries, self.known
-        operands_of = [node.operands for node in order]
-        uses = Counter[Any](outputs)  # of numbers, too, which does no harm
-        uses.update(chain.from_iterable(operands_of))
+        every_operands = operands_of(order)
+        uses = Counter[Any](outputs)  # constants are counted, too, which does no harm
+        uses.update(chain.from_iterable(every_operands))
         add, mul = ops.add, ops.mul
         place: Callable[[Any, int], int] = references.get
-        for node, operands in zip(order, operands_of, strict=True):
+        for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
                 if node not in references:
@@ -183,9 +165,11 @@ class _Reader:
             result = rule(self, args)
             if result is not None:
                 return result
-        plain = tuple(self._plain(arg) for arg in args)
-        key = (op, *(p if isinstance(p, int) else _bits(p) for p in plain))
-        return (1.0, self.entry(key, Call(op, plain)))
+        return (1.0, self.call(op, tuple([self._plain(arg) for arg in args])))
+
+    def call(self, op: Op, args: tuple[int | float, ...]) -> int:
+        """The number of an operation applied to entries and constants."""
+        return self.entry(_key(op, args), Call(op, args))
 
     def _plain(self, reference: _Reference) -> int | float:
         """The reference as the argument of a call: without a coefficient."""
@@ -227,9 +211,7 @@ class _Reader:
             if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
                 return (c, entry)
             # Folded, the constants would overflow, or vanish.
-            args = tuple(self._plain(x) for x in (x, y))
-            key = (ops.mul, *(p if isinstance(p, int) else _bits(p) for p in args))
-            return (1.0, self.entry(key, Call(ops.mul, args)))
+            return (1.0, self.call(ops.mul, (self._plain(x), self._plain(y))))
         pair = (i, j) if i <= j else (j, i)
         return (a * b, self.entry(pair, pair))
 
@@ -275,7 +257,7 @@ class _Reader:
                 made = Call(
                     entry.op, tuple([new[a] if a.__class__ is int else a for a in entry.args])
                 )
-                key: object = (made.op, *(a if isinstance(a, int) else _bits(a) for a in made.args))
+                key: object = _key(made.op, made.args)
             elif uses[number] > 1:
                 made = self._flat(entry, uses, new, assignments)
                 key = (
@@ -348,6 +330,10 @@ def _is_sum(entry: Any) -> bool:
     return entry.__class__ is tuple and entry[0].__class__ is not int
 
 
+def _key(op: Op, args: tuple[int | float, ...]) -> object:
+    return (op, *[a if a.__class__ is int else _bits(a) for a in args])
+
+
 def _bits(x: float) -> object:
     """What tells constants apart: 0.0 from -0.0, and NaN from itself not at all."""
     return ("nan",) if math.isnan(x) else (x, math.copysign(1.0, x))
@@ -364,8 +350,7 @@ def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
         return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
         return None
-    quotient = Call(ops.ieee_div, (i, j))
-    return (a / b, reader.entry((ops.ieee_div, i, j), quotient))
+    return (a / b, reader.call(ops.ieee_div, (i, j)))
 
 
 def _pow(reader: _Reader, args: list[_Reference]) -> _Reference | None:

@@ -30,7 +30,7 @@ def check(dtype: str = "float64") -> None:
         raise MissingExtraError("jax", "jax") from None
 
 
-def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) -> Callable[..., Any]:
+def pure(source: Source, dtype: str) -> Callable[..., Any]:
     """The program as a pure function of JAX arrays, in one dtype, for any transformation of JAX.
 
     Raises InputError where JAX would round the numbers: see `compile`.
@@ -48,8 +48,6 @@ def pure(source: Source, dtype: str, jacobian: tuple[int, int] | None = None) ->
 
     def function(*arguments: Any) -> Any:
         results = program(*jax.tree.map(lambda x: _taken(x, dtype), arguments))
-        if jacobian is not None:
-            results = (results[0], results[1].reshape(jacobian))
         return jax.tree.map(lambda x: jnp.asarray(x, dtype), results)
 
     return function

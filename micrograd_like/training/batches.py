@@ -197,10 +197,16 @@ def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Ba
             j = [math.isfinite(x) for x in row].index(False)
             raise InputError(f"X[{i}][{j}] is {row[j]!r}: inputs are finite numbers")
         for t in target if isinstance(target, list) else [target]:
-            # What is no float is left to the loss, which may be the user's.
-            if isinstance(t, float) and not math.isfinite(t):
+            if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
+
+
+def _is_finite(target: Any) -> bool:
+    try:
+        return math.isfinite(number(target))
+    except OperandError:  # what is no number is left to the loss, which may be the user's
+        return True
 
 
 def _check_lengths(X: Sequence[Any], y: Sequence[Any]) -> None:

@@ -8,9 +8,10 @@ follow from what stands beside a placeholder there.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import Any, Final, Literal
 
@@ -20,19 +21,17 @@ from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last
-from .names import binding_of, latex_name, latex_numeral, latex_text, numeral, superscript
+from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
 Style = Literal["text", "latex"]
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
 
 _SUMS = (ops.add, ops.sub)
-_TIMES = (ops.mul, ops.damp)
-_RATIOS = (ops.div, ops.ieee_div)
-_POWERS = (ops.power, ops.ieee_pow)
-_PRODUCTS = (*_TIMES, *_RATIOS, *_POWERS)
+_PRODUCTS = (ops.mul, ops.div, ops.power)
 _ARITHMETIC = (*_SUMS, ops.neg, *_PRODUCTS, ops.pow_slope)
+# What differs from these at infinity alone, where a derivation takes the numbers of the engine.
+_ON_REALS = {ops.damp: ops.mul, ops.ieee_div: ops.div, ops.ieee_pow: ops.power}
 _TINY = 2.0**-1022  # floats below it lose digits
-_FLAT = 40  # a sum within a sum becomes part of it up to this size
 _SMALL = 12  # expressions are compared part by part up to this size
 
 
@@ -116,8 +115,6 @@ class Expression:
         are written, and how many there are between them.
         """
         writer = _Writer(style, numbers or {}, spaced, most)
-        if self.op is None:
-            return writer.write(self, {})[0]
         done: dict[int, _Written] = {}
         for e in parts_first([self], writer.parts):
             done[id(e)] = writer.write(e, done)
@@ -196,8 +193,8 @@ def parts_first(
             yield e
 
 
-_ONE = Expression(number=1.0)
-_ZERO = Expression(number=0.0)
+ONE = Expression(number=1.0)
+ZERO = Expression(number=0.0)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -225,7 +222,7 @@ def formula(
     def spelled(operand: Value | float) -> _Written:
         what = names[operand] if isinstance(operand, Value) else operand
         if isinstance(what, str):
-            return what, binding_of(what)
+            return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits)
 
     def few(texts: list[str]) -> list[str]:
@@ -262,35 +259,26 @@ def write(
     if op.arity is None:
         joined = ", ".join(text for text, _ in operands)
         return _PLACEHOLDER.sub(lambda _: joined, template)
-    if op.arity == 2 and template != "@x - @y":
-        # A step H(x - y) is written as H(x) and H(-y) where the other is 0.
-        if operands[1][0] == "0":
-            template = template.replace("@x - @y", "@x")
-        elif operands[0][0] == "0":
-            template = template.replace("@x - @y", "-@y")
     by_name = dict(zip(op.arguments, operands, strict=True))
-    pieces: list[str] = []
-    end = 0
-    for match in _PLACEHOLDER.finditer(template):
-        if match[1] not in by_name:
-            continue
-        text, binding = by_name[match[1]]
-        before, after = template[: match.start()].rstrip(), template[match.end() :].lstrip()
-        needed = max(_needed_after(before), _needed_before(after))
-        signed = text.startswith("-") and _needed_after(before) > 0
-        pieces.append(template[end : match.start()])
-        if style == "text" and before.endswith("^") and re.fullmatch(r"-?\d+(\.0)?", text):
-            pieces[-1] = pieces[-1].rstrip("^")
-            pieces.append(superscript(text.removesuffix(".0")))
-        elif signed or binding < needed:
-            pieces.append(f"({text})" if style == "text" else rf"\left({text}\right)")
-        else:
-            pieces.append(text)
-        end = match.end()
-    return "".join(pieces) + template[end:]
+
+    def placed(match: re.Match[str]) -> str:
+        caret, name = match.groups()
+        if name not in by_name:
+            return match[0]
+        text, binding = by_name[name]
+        if style == "text" and caret and re.fullmatch(r"-?\d+(\.0)?", text):
+            return superscript(text.removesuffix(".0"))
+        after = _needed_after(template[: match.end(1)].rstrip())
+        rest = template[match.end() :].lstrip()
+        before = 0.0 if rest.startswith(r"\right") else _BEFORE.get(rest[:1], 2.0)
+        if (text.startswith("-") and after > 0) or binding < max(after, before):
+            text = f"({text})" if style == "text" else rf"\left({text}\right)"
+        return caret + text
+
+    return _PLACEHOLDER.sub(placed, template)
 
 
-_PLACEHOLDER = re.compile(r"@([A-Za-z_]\w*)", re.ASCII)
+_PLACEHOLDER = re.compile(r"(\^?)@([A-Za-z_]\w*)", re.ASCII)
 
 
 @cache
@@ -316,103 +304,71 @@ def _binding(op: Op, style: Style) -> float:
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
+# How tightly an operand must bind after and before what stands in a template, to go without ().
+_AFTER = dict.fromkeys(["", *"([{|,>"], 0.0) | {"+": 1.0, "·": 2.0, "t": 2.0, "/": 2.5}  # \cdot
+_BEFORE = dict.fromkeys(["", *")]}|,>"], 0.0) | {"+": 1.0, "-": 1.0, "^": 4.5, "²": 4.5}
+
+
 def _needed_after(before: str) -> float:
-    """How tightly an operand must bind that follows `before` in a template, to go without ()."""
-    if not before or before[-1] in "([{|,>":
-        return 0
-    if before[-1] == "+":
-        return 1
-    if before[-1] == "-":
+    if before.endswith("-"):
         return 1.5 if before.rstrip("-") else 1.95
-    if before[-1] in "·t":  # ... \cdot
-        return 2
-    return 2.5 if before[-1] == "/" else 9
-
-
-def _needed_before(after: str) -> float:
-    """The same for what `after` follows."""
-    if not after or after[0] in ")]}|,>" or after.startswith(r"\right"):
-        return 0
-    if after[0] in "+-":
-        return 1
-    return 4.5 if after[0] in "^²" else 2
+    return _AFTER.get(before[-1:], 9.0)
 
 
 def _written_number(x: float, style: Style, digits: int) -> _Written:
-    """The number; with 15 digits it is a fraction where it is one of small integers: 1 / 3."""
-    if digits == 15 and (fraction := _fraction(x)):
-        top, bottom = fraction
-        if style == "text":
-            return f"{top} / {bottom}", 1.95
-        return rf"{'-' * (top < 0)}\frac{{{abs(top)}}}{{{bottom}}}", 3 if top < 0 else 4
-    if style == "text":
-        text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
-    else:
+    text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+    if style == "latex":
         text = latex_numeral(x, digits)
     if text.startswith("-"):
         return text, 3
     return text, 2 if "cdot" in text else 4 if "^" in text else 9
 
 
-def _fraction(x: float) -> tuple[int, int] | None:
-    """Numerator and denominator of a number that is a fraction of small integers, but long.
-
-    1 / 3, and neither 0.25 nor π.
-    """
-    if not 1e-3 <= abs(x) < 1e3 or len(f"{x:.15g}") < 10:
-        return None
-    top, bottom = Fraction(x).limit_denominator(1000).as_integer_ratio()
-    return (top, bottom) if abs(top / bottom - x) <= 3e-16 * abs(x) else None
-
-
 _GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
 
 
+@dataclass
 class _Writer:
     """How `Expression.written` writes one expression, when its parts have been written."""
 
-    def __init__(
-        self, style: Style, numbers: Mapping[str, float], spaced: bool, most: int | None
-    ) -> None:
-        self.style = style
-        self.numbers = numbers
-        self.spaced = spaced
-        self.most = math.inf if most is None else most
+    style: Style
+    numbers: Mapping[str, float]
+    spaced: bool
+    most: int | None
+    terms: dict[int, list[tuple[Op, Expression]]] = field(default_factory=dict)
 
-    def parts(self, e: Expression) -> Sequence[Expression]:
+    def parts(self, e: Expression) -> list[Expression]:
         """What is written before it."""
-        if e.size <= self.most:
-            return e.operands
-        return [term[1] for term in self._terms(e) if not isinstance(term, str)]
+        if id(e) not in self.terms:
+            self.terms[id(e)] = self._terms(e)
+        return [part for _, part in self.terms[id(e)]]
 
-    def _terms(self, e: Expression) -> Sequence[tuple[Op | None, Expression] | str]:
+    def _terms(self, e: Expression) -> list[tuple[Op, Expression]]:
         """The operands, or the terms of a sum, each with the op that joins it to the others.
 
         Of too many these are the first three and the last, around how many are missing.
         """
-        terms = [(e.op, part) for part in e.operands]
-        if e.op in _SUMS:
-            every: list[tuple[Op | None, Expression]] = []
-            while e.op in _SUMS:
-                every.append((e.op, e.operands[1]))
-                e = e.operands[0]
-            if len(every) >= self.most:
-                terms = [(ops.add, e), *reversed(every)]
-        return terms if len(terms) <= self.most else first_and_last(terms, _GAPS[self.style])
+        terms = []
+        while e.op in _SUMS:
+            terms.append((e.op, e.operands[1]))
+            e = e.operands[0]
+        terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
+        if self.most is None or len(terms) <= self.most:
+            return terms
+        return [
+            (ops.add, Expression(term, latex=term, binding=9.0)) if isinstance(term, str) else term
+            for term in first_and_last(terms, _GAPS[self.style])
+        ]
 
     def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
         """The expression, and how tightly it binds."""
         if e.op is None:
             return self._atom(e)
-        if e.size <= self.most:
-            return self._applied(e.op, [done[id(part)] for part in e.operands])
-        terms = self._terms(e)
-        parts = [(term, 9.0) if isinstance(term, str) else done[id(term[1])] for term in terms]
+        terms = [(op, done[id(part)]) for op, part in self.terms[id(e)]]
         if e.op not in _SUMS:
-            return self._applied(e.op, parts)
-        written = parts[0]
-        for term, part in zip(terms[1:], parts[1:], strict=True):
-            op = ops.add if isinstance(term, str) or term[0] is None else term[0]
+            return self._applied(e.op, [part for _, part in terms])
+        written = terms[0][1]
+        for op, part in terms[1:]:
             written = self._applied(op, [written, part])
         return written
 
@@ -425,7 +381,7 @@ class _Writer:
         if e.name in self.numbers:
             return _written_number(self.numbers[e.name], self.style, 4)
         text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-        return text, e.binding or min(binding_of(e.name), 4 if "^" in text else 9)
+        return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
 
 
 # --- simplification -------------------------------------------------------------------------------
@@ -434,7 +390,7 @@ class _Writer:
 def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
     """Whether the result is finite, and did not underflow."""
     if out == 0.0:
-        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op in _TIMES)
+        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op is ops.mul)
     return _TINY <= abs(out) < math.inf
 
 
@@ -447,13 +403,12 @@ def _folded(op: Op, xs: Sequence[float]) -> float | None:
         out = op.evaluate(xs)
     except MicrogradError:
         return None
-    exact = abs(xs[-1]) == 1.0 or (op in _TIMES and abs(xs[0]) == 1.0)
-    if not _is_tame(op, xs, out) and not exact and all(map(math.isfinite, xs)):
-        return None
-    return out if op in _ARITHMETIC or len(f"{out:.15g}") < 10 else None
+    short = op in _ARITHMETIC or len(f"{out:.15g}") < 10
+    return out if short and _is_tame(op, xs, out) else None
 
 
 def _simplified(op: Op, operands: list[Expression]) -> Expression:
+    op = _ON_REALS.get(op, op)
     x, y = operands[0], operands[-1]
     a, b = x.number, y.number
     numbers = [e.number for e in operands if e.number is not None]
@@ -461,12 +416,11 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         folded = _folded(op, numbers)
         return apply(op, operands) if folded is None else Expression(number=folded)
     if op is ops.affine_row:
-        return plain(op, operands)
+        n = len(operands) // 2
+        return sum(map(operator.mul, operands[:n], operands[n:-1]), ZERO) + y
     if op is ops.add:
         if a == 0.0 or b == 0.0:
             return y if a == 0.0 else x
-        if x.key == y.key:
-            return 2.0 * x
         if y.op is ops.neg or (b is not None and b < 0.0):
             return x - -y
     elif op is ops.sub:
@@ -481,34 +435,16 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
             return x.operands[1] - x.operands[0]
     elif op is ops.mul:
         return _product(x, y)
-    elif op is ops.damp:
-        # Where neither is a number it stays: of infinity and 0 it is 0, and their product NaN.
-        if _is_constant(x) or b is not None:
-            return _product(x, y)
-        (c, bare), (d, other) = coefficient(x), coefficient(y)
-        if a is None and (c, d) != (1.0, 1.0):
-            return c * (d * ops.damp(bare, other))
-    elif op in _RATIOS:
-        if b == 1.0:
-            return x
-        if x.op is ops.neg or y.op is ops.neg:
-            return -(op(-x, y) if x.op is ops.neg else op(x, -y))
-    elif op in _POWERS:
-        if b == 1.0 or b == 0.0:
-            return x if b else _ONE
+    elif op in (ops.div, ops.power) and b == 1.0:
+        return x
+    elif op is ops.power and b == 0.0:
+        return ONE
     elif op is ops.pow_slope and b is not None:
-        return y * ops.ieee_pow(x, b - 1.0)
+        return y * x ** (b - 1.0)
     elif op is ops.pow_partial and b is not None and operands[3].number == 0.0:
         order = operands[2].number or 0.0
-        return math.prod(b - k for k in range(int(order))) * ops.ieee_pow(x, b - order)
+        return math.prod(b - k for k in range(int(order))) * x ** (b - order)
     return apply(op, operands)
-
-
-def _is_constant(x: Expression) -> bool:
-    """Whether it is a finite number, written as one or as an operation on numbers: log(2)."""
-    if x.number is None and (x.op is None or any(e.number is None for e in x.operands)):
-        return False
-    return math.isfinite(x.evaluate({}))
 
 
 def coefficient(x: Expression) -> tuple[float, Expression]:
@@ -518,13 +454,11 @@ def coefficient(x: Expression) -> tuple[float, Expression]:
         factor, x = -1.0, x.operands[0]
     if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
         factor, x = factor * x.operands[0].number, x.operands[1]
-    return (factor, x) if x.number is None else (factor * x.number, _ONE)
+    return (factor, x) if x.number is None else (factor * x.number, ONE)
 
 
 def _product(x: Expression, y: Expression) -> Expression:
     """x·y with one number, in front, equal factors as powers, and one fraction at most."""
-    if x.number == 1.0 or y.number == 1.0:
-        return y if x.number == 1.0 else x
     factor = 1.0
     above: list[Expression] = []
     below: list[Expression] = []
@@ -536,30 +470,24 @@ def _product(x: Expression, y: Expression) -> Expression:
             stack.append((e.operands[0], same, other))
         elif e.op is ops.mul:
             stack += [(part, same, other) for part in reversed(e.operands)]
-        elif e.op in _RATIOS:
+        elif e.op is ops.div:
             stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
         elif e.number is None or (same is below and e.number == 0.0):
             same.append(e)
         else:
-            folded = _folded(ops.mul if same is above else ops.ieee_div, (factor, e.number))
+            folded = _folded(ops.mul if same is above else ops.div, (factor, e.number))
             if folded is None:
                 same.append(e)
             else:
                 factor = folded
     if factor == 0.0:
-        return _ZERO
-    if float(f"{factor:.15g}") in (1.0, -1.0):  # as it would be written: 1.1 · (1 / 1.1), say
-        factor = math.copysign(1.0, factor)
+        return ZERO
     top, bottom = _powers(above, below)
-    fraction = _fraction(abs(factor)) if top or bottom else None
-    if fraction:
-        factor = math.copysign(fraction[0], factor)
-        bottom.insert(0, Expression(number=float(fraction[1])))
     if abs(factor) != 1.0 or not top:
         top.insert(0, Expression(number=abs(factor)))
     product = _chained(ops.mul, top)
     if bottom:
-        product = apply(ops.ieee_div, (product, _chained(ops.mul, bottom)))
+        product = apply(ops.div, (product, _chained(ops.mul, bottom)))
     return -product if factor < 0.0 else product
 
 
@@ -572,7 +500,7 @@ def _powers(
     for factors, sign in ((above, 1.0), (below, -1.0)):
         for factor in factors:
             base, exponent = factor, sign
-            if factor.op in _POWERS:
+            if factor.op is ops.power:
                 n = factor.operands[1].number
                 if n is not None and n > 0.0 and n.is_integer():
                     base, exponent = factor.operands[0], sign * n
@@ -584,83 +512,21 @@ def _powers(
     for base, n in zip(bases.values(), exponents.values(), strict=True):
         if n:
             power = (base, Expression(number=abs(n)))
-            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.ieee_pow, power))
+            result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.power, power))
     return result
 
 
 def total(terms: Sequence[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
     if len(terms) < 2:
-        return terms[0] if terms else _ZERO
+        return terms[0] if terms else ZERO
     counts: dict[object, float] = {}
     found: dict[object, Expression] = {}
-    stack = [(1.0, term) for term in terms][::-1]
-    while stack:
-        count, term = stack.pop()
-        factor, bare = coefficient(term)
-        count *= factor
-        if bare.op in _SUMS and bare.size <= _FLAT and abs(factor) == 1.0:
-            left, right = bare.operands
-            stack += [(count if bare.op is ops.add else -count, right), (count, left)]
-            continue
+    for term in terms:
+        count, bare = coefficient(term)
         found.setdefault(bare.key, bare)
         counts[bare.key] = counts.get(bare.key, 0.0) + count
     products = [counts[key] * term for key, term in found.items()]
     # b - a, rather than -a + b.
     first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
-    return sum([products[first], *products[:first], *products[first + 1 :]], _ZERO)
-
-
-# --- as it stands, but for numbers and signs ------------------------------------------------------
-
-
-def plain(op: Op, operands: Sequence[Expression]) -> Expression:
-    """The operation as it stands, but for x + 0, 1·x, x + -y and the like."""
-    if op is ops.affine_row:
-        n = len(operands) // 2
-        pairs = zip(operands[:n], operands[n:-1], strict=True)
-        return plain_sum([*(plain_product(w, x) for w, x in pairs), operands[-1]])
-    if op is ops.mul or op in _SUMS:
-        x, y = operands
-        unit = 1.0 if op is ops.mul else 0.0
-        if y.number == unit:
-            return x
-        if x.number == unit:
-            return -y if op is ops.sub else y
-    return _signed(op, *operands) if op in _SUMS else apply(op, operands)
-
-
-def plain_product(x: Expression, y: Expression) -> Expression:
-    """The product as it stands, but for numbers and signs."""
-    if any(e.number is not None or coefficient(e)[0] != 1.0 for e in (x, y)):
-        return x * y
-    factors = []
-    while y.op is ops.mul:  # a·(b·c) as a·b·c
-        y, last = y.operands
-        factors.append(last)
-    return _chained(ops.mul, [x, y, *reversed(factors)])
-
-
-def plain_sum(terms: Sequence[Expression]) -> Expression:
-    """The sum as it stands, but for signs, and for numbers, which are one."""
-    numbers = [term.number for term in terms if term.number is not None]
-    if len(numbers) > 1 or 0.0 in numbers:
-        first = next(i for i, term in enumerate(terms) if term.number is not None)
-        number = Expression(number=sum(numbers))
-        terms = [term for term in terms if term.number is None]
-        if number.number or not terms:
-            terms.insert(first, number)
-    return signed_sum(terms)
-
-
-def signed_sum(terms: Sequence[Expression]) -> Expression:
-    """The sum as it stands, but for signs: x - y for x + -y."""
-    return reduce(lambda x, y: _signed(ops.add, x, y), terms)
-
-
-def _signed(op: Op, x: Expression, y: Expression) -> Expression:
-    """The sum or difference: x - y for x + -y, and x + y for x - -y."""
-    if coefficient(y)[0] < 0.0:
-        op = ops.sub if op is ops.add else ops.add
-        y = -1.0 * y
-    return apply(op, (x, y))
+    return sum([products[first], *products[:first], *products[first + 1 :]], ZERO)

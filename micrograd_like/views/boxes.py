@@ -11,6 +11,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from .. import ops
@@ -28,7 +29,7 @@ _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
 _MODULE_PATH = re.compile(r"^(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
-_NEURON = re.compile(r"neurons\[\d{1,9}\]$")
+_NEURON = re.compile(r"neurons\[\d+\]")
 _LONGEST_PATH = 1000
 
 
@@ -58,44 +59,24 @@ class Graph:
             for leaf in leaves
             if leaf in self.parameters and (path := _found(_MODULE_PATH, leaf.label))
         }
-        sums: set[Value] = set()
-        inner: set[Value] = set()  # those that are terms of a sum themselves
-        applied: dict[str, list[Value]] = {}
         for node in self.order:
-            if node.op is None:
-                continue
-            parents = node.parents
+            op, parents = node.op, node.parents
             terms: Sequence[Value] = ()
-            if node.op is ops.affine_row or node.op is ops.mul:
+            if op is ops.affine_row or op is ops.mul:
                 terms = [p for p in parents if p.op is None and p in result]
                 if len(terms) == len(node.operands):  # w·x + b, but not w·w
                     terms = ()
-            elif node.op is ops.add and len(parents) == 2:
+            elif op is ops.add:
                 # The sum with a product, or with b, but not of the outputs of two uses.
                 single = any(p.op is None or p.op is ops.mul for p in parents)
-                terms = parents if single and not sums.isdisjoint(parents) else ()
+                terms = parents if single and any(p.op for p in parents) else ()
+            elif op and op.binding >= 9 and len(parents) == 1 and not node.label:
+                # A function written as a call, and not the products and sums of a loss.
+                applied = parents[0].op is ops.affine_row or parents[0].op is ops.add
+                terms = parents if applied and self.uses[parents[0]] == 1 else ()
             owners = {result.get(p) for p in terms}
             if len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
-                sums.add(node)
-                inner.update(p for p in parents if result.get(p) == owner)
-            elif (
-                # A function written as a call, and not the products and sums of a loss.
-                node.op.binding >= 9
-                and len(parents) == 1
-                and parents[0] in sums
-                and parents[0].op is not ops.mul
-                and self.uses[parents[0]] == 1
-                and not node.label
-            ):
-                result[node] = result[parents[0]]
-                applied.setdefault(result[node], []).append(node)
-        outputs = Counter(result[node] for node in sums - inner)
-        for owner, nodes in applied.items():
-            # A neuron has one function, and applies it every time; else it is part of a loss.
-            if len({node.op for node in nodes}) > 1 or len(nodes) < outputs[owner]:
-                for node in nodes:
-                    del result[node]
         return result
 
 
@@ -112,12 +93,7 @@ class Box:
     kind: str
     title: str = ""  # the path of a module
     nodes: list[Value] = field(default_factory=list)
-    sources: dict[Box, int] = field(default_factory=dict)  # how many edges come from which boxes
-
-
-def is_neuron(path: str) -> bool:
-    """Whether the path of a module is that of a neuron in a list."""
-    return _NEURON.search(path) is not None
+    sources: Counter[Box] = field(default_factory=Counter)  # how many edges come from which boxes
 
 
 def layer_of(path: str) -> str:
@@ -134,18 +110,16 @@ def stem(label: str) -> str:
 def grouped(graph: Graph, collapse: Collapse, max_nodes: int) -> Groups:
     """The finest groups that `collapse` allows and that make a readable picture."""
     few = min(_READABLE_BOXES, max_nodes)
-    by_neuron: Groups = dict(graph.modules)
+    groups: Groups = dict(graph.modules)
     if collapse == "none":
         return {}
     if collapse == "auto":
-        if not by_neuron or len(graph.order) <= few // 2:
+        if not groups or len(graph.order) <= few // 2:
             return {}
-        used_once = all(graph.uses[p] == 1 for p in by_neuron if p.op is None)
-        if used_once and box_count(graph, by_neuron) <= few:
-            edges = sum(len(box.sources) for box in _all_boxes(graph, by_neuron))
-            if edges <= _READABLE_EDGES:
-                return by_neuron
-    groups = by_neuron
+        weights = [node for node in groups if node.op is None]  # an edge each, if used once
+        used_once = all(graph.uses[p] == 1 for p in weights)
+        if used_once and len(weights) <= _READABLE_EDGES and box_count(graph, groups) <= few:
+            return groups
     if collapse != "neuron":
         groups = {node: layer_of(path) for node, path in graph.modules.items()}
     return groups if box_count(graph, groups) <= few else groups | _alike(graph, groups)
@@ -163,72 +137,52 @@ def _alike(graph: Graph, groups: Groups) -> Groups:
     for node in graph.order:
         if node in groups or node in graph.roots:
             continue
-        key: tuple[Any, ...]
-        if node.op is None:
-            key = ("leaf", node in graph.parameters, stem(node.label))
-        else:
+        inner = [p for p in node.parents if p.op is ops.add and graph.uses[p] == 1 and p in result]
+        if node.op is ops.add and inner:
             # A sum of many terms is one group, however it was added up.
-            terms = [
-                p
-                for p in node.parents
-                if node.op is ops.add and p.op is ops.add and graph.uses[p] == 1 and p in result
-            ]
-            if terms:
-                result[node] = result[terms[0]]
-                continue
+            result[node] = result[inner[0]]
+            continue
+        key: tuple[Any, ...] = ("leaf", node in graph.parameters, stem(node.label))
+        if node.op is not None:
             sources = [
                 groups.get(a) or result.get(a) or graph.index[a] if isinstance(a, Value) else None
                 for a in node.operands
             ]
             key = (node.op.name, stem(node.label), *sources)
         result[node] = ("alike", keys.setdefault(key, len(keys)))
-    return result
-
-
-def _all_boxes(graph: Graph, groups: Groups) -> list[Box]:
-    """The boxes in the order of their first nodes."""
-    by_group: dict[Any, Box] = {}
-    box_of: dict[Value, Box] = {}
-    for i, node in enumerate(graph.order):
-        group = groups.get(node, node)
-        box = by_group.get(group)
-        if box is None:
-            kind = "node" if group is node else "module" if isinstance(group, str) else "alike"
-            box = by_group[group] = Box(f"node-{i}", kind, group if kind == "module" else "")
-        box_of[node] = box
-        box.nodes.append(node)
-        for parent in node.parents:
-            if (source := box_of[parent]) is not box:
-                box.sources[source] = box.sources.get(source, 0) + 1
-    for box in by_group.values():
-        if box.kind == "alike" and len(box.nodes) == 1:
-            box.kind = "node"
-        elif box.kind != "node":
-            box.id = box.id.replace("node", "box")
-    return list(by_group.values())
+    counts = Counter(result.values())
+    return {node: group for node, group in result.items() if counts[group] > 1}
 
 
 def planned(graph: Graph, groups: Groups, limit: int) -> list[Box]:
     """The boxes; of more than `limit` those nearest to the roots, after one for all the others."""
-    every = _all_boxes(graph, groups)
-    if len(every) <= limit:
-        return every
-    box_of = {node: box for box in every for node in box.nodes}
-    met = dict.fromkeys(box_of[root] for root in graph.roots)
-    queue = deque(met)
-    kept: set[Box] = set()
-    while queue and len(kept) < limit:
-        box = queue.popleft()
-        kept.add(box)
-        queue.extend(source for source in box.sources if source not in met)
-        met |= dict.fromkeys(box.sources)
+    is_cut = box_count(graph, groups) > limit
+    met = dict.fromkeys(graph.roots)
+    queue = deque(met if is_cut else ())
+    while queue:
+        parents = dict.fromkeys(queue.popleft().parents)
+        queue.extend(parent for parent in parents if parent not in met)
+        met |= parents
+    nearest = dict.fromkeys(groups.get(node, node) for node in met)
+    kept = set(islice(nearest, limit))
     rest = Box("more", "more")
-    for box in every:
-        if box not in kept:
-            rest.nodes += box.nodes
-            continue
-        counts, box.sources = box.sources, {}
-        for source, edges in counts.items():
-            source = source if source in kept else rest
-            box.sources[source] = box.sources.get(source, 0) + edges
-    return [rest, *(box for box in every if box in kept)]
+    by_group: dict[Any, Box] = {}
+    box_of: dict[Value, Box] = {}
+    for i, node in enumerate(graph.order):
+        group = groups.get(node, node)
+        if is_cut and group not in kept:
+            box = rest
+        elif group in by_group:
+            box = by_group[group]
+        elif group is node:
+            box = by_group[group] = Box(f"node-{i}", "node")
+        elif isinstance(group, str):
+            box = by_group[group] = Box(f"box-{i}", "module", group)
+        else:
+            box = by_group[group] = Box(f"box-{i}", "alike")
+        box_of[node] = box
+        box.nodes.append(node)
+        for parent in node.parents if box is not rest else ():
+            if (source := box_of[parent]) is not box:
+                box.sources[source] += 1
+    return [box for box in (rest, *by_group.values()) if box.nodes]

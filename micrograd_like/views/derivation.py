@@ -9,24 +9,15 @@ A derivation in one variable is written from the outside inwards, as one does by
 
 >>> from micrograd_like import Value
 >>> w, x = Value(0.5, label="w"), Value(2.0, label="x")
->>> z = w * x
->>> z.label = "z"
->>> y = z.tanh()
+>>> y = (w * x).tanh()
 >>> y.label = "y"
 >>> print(derive(y, w, activation="α"))
-z = w · x
-y = α(z)
-∂y/∂w = ∂y/∂z · ∂z/∂w
-∂y/∂w = α'(z) · x
+v1 = w · x
+y = α(v1)
+∂y/∂w = ∂y/∂v1 · ∂v1/∂w
+∂y/∂w = α'(v1) · x
 
-One in several variables names the adjoints that its results share, δ with the index of the node:
-
->>> print(derive(y, [w, x]))
-z = w · x
-y = tanh(z)
-δ_z = sech(z)²
-∂y/∂w = δ_z · x
-∂y/∂x = δ_z · w
+One in several variables names the adjoints that its results share, δ with the index of the node.
 """
 
 from __future__ import annotations
@@ -44,7 +35,8 @@ from .names import latex_numeral, numeral
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
 
-_MOST_LINES = 400  # of definitions, of adjoints and of results, each
+_MOST_LINES = 200  # at the start and at the end of definitions, of adjoints and of results
+_GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
 
 
 class Derivation:
@@ -54,8 +46,6 @@ class Derivation:
     computed. `text` and `latex` are the derivation for people, and so is its display in a
     notebook; `str` is the text.
     """
-
-    equations: Final[tuple[Equation, ...]]
 
     def __init__(
         self,
@@ -67,16 +57,15 @@ class Derivation:
     ) -> None:
         self._wrt = list(wrt)
         self._single = single
-        self._numbers = numbers
         graph = self._graph = SymbolicGraph(root, wrt, activation)
         inline = in_one_line(graph) if len(graph.targets) == 1 else None
-        self.equations = (inline,) if inline else tuple(by_adjoints(graph))
+        self.equations: Final = (inline,) if inline else tuple(by_adjoints(graph))
         self._inlined = inlined(graph, self.equations)
-        self._chain, self._chain_values = (
-            in_ratios(graph, self._inlined, inline) if inline else ([], [])
-        )
+        self._chain = in_ratios(graph, self._inlined, inline) if inline else []
+        self._numbers: Mapping[str, float] | None = None
         if numbers:
             graph.check_fresh(graph.order)
+            self._numbers = self._values()
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -87,10 +76,7 @@ class Derivation:
         derivative is computed on its own, from the root, adding at each node before going on, but
         with nothing stored for a second use; `shared`: if the adjoint of each node is computed
         once, as in `backward`. A local derivative counts as one factor, and multiplying with 1 or
-        -1 as nothing.
-
-        On a chain of n diamonds the first three grow like 2^n, `shared` like n. They are found
-        by going through the graph once.
+        -1 as nothing. On a chain of n diamonds the first three grow like 2^n, `shared` like n.
         """
         return counts(self._graph)
 
@@ -111,7 +97,7 @@ class Derivation:
 
     def _values(self) -> dict[str, float]:
         graph = self._graph
-        values = graph.values()
+        values = {name: node.data for node, name in graph.names.items()} | graph.recorded
         extremes: list[Expression] = []
         for symbol, expression in self.equations:
             values[symbol.name] = expression.evaluate(values, extremes)
@@ -142,35 +128,45 @@ class Derivation:
         return f"$$\n{self.latex}\n$$"
 
     def _lines(self, style: Style) -> Iterator[str]:
-        values = None
-        if self._numbers:
-            self._graph.check_fresh(self._graph.order)
-            values = self._values()
-            for symbol, d in self._chain_values:
-                values.setdefault(symbol.name, d.evaluate(values))
         n = len(self.equations) - len(self._graph.targets)
-        named, results = self.equations[:n], self.equations[n:]
-        for equations in (self._definitions(), named, [*self._chain, *results]):
-            yield from _written(equations, style, values)
+        results = [*self._chain, *self.equations[n:]]
+        for equations in (self._definitions(), self.equations[:n], results):
+            before = ""
+            for equation in first_and_last(equations, _GAPS[style], _MOST_LINES, _MOST_LINES):
+                if isinstance(equation, str):
+                    yield equation
+                else:
+                    yield from self._written(equation, style, equation.symbol.text == before)
+                    before = equation.symbol.text
+
+    def _written(self, equation: Equation, style: Style, again: bool) -> Iterator[str]:
+        """The equation, followed by itself in numbers where these are asked for.
+
+        In LaTeX the left side is not repeated if the line before has it already.
+        """
+        symbol, expression = equation
+        left = f"{symbol.text} = " if style == "text" else f"{symbol.latex} &= "
+        repeated = left if style == "text" else "&= "
+        symbols = expression.written(style, spaced=True, most=MOST_TERMS)
+        yield (repeated if again else left) + symbols
+        if self._numbers is None or equation in self._chain:
+            return
+        numbers = expression.written(style, numbers=self._numbers, spaced=True, most=MOST_TERMS)
+        value = self._numbers[symbol.name]
+        if numbers != symbols or expression.number not in (None, value):
+            result = numeral(value) if style == "text" else latex_numeral(value)
+            yield repeated + (result if numbers in (symbols, result) else f"{numbers} = {result}")
 
     def _definitions(self) -> list[Equation]:
-        """The nodes that the equations refer to, in terms of one another, parents first."""
+        """The nodes in terms of one another, parents first."""
         graph = self._graph
-        equations = [*self.equations, *self._chain]
-        inside = {graph.root, *graph.mentioned(e for _, e in equations)}
-        for node in reversed(graph.order):
-            if node in inside:
-                inside.update(node.parents)
         written: dict[Value, Expression] = {}
         result = []
         for node in graph.order:
-            if node.op is None or node not in inside:
-                continue
-            operation = graph.operation(node, written)
             if node in self._inlined:
-                written[node] = operation
-            else:
-                result.append(Equation(Expression(graph.names[node]), operation))
+                written[node] = graph.operation(node, written)
+            elif node.op is not None:
+                result.append(Equation(graph.symbols[node], graph.operation(node, written)))
         return result
 
 
@@ -185,18 +181,16 @@ def derive(
 
     `activation` leaves the activation functions of the graph unspecified and gives the name they
     are written with, or one name for each operation: {"tanh": "α", "sigmoid": "σ"}. A single name
-    for different functions gets their names as indices. With `numbers` each line is followed by
-    itself with numbers for the symbols.
+    for different functions gets their names as indices. With `numbers` each line, but for the chain
+    rule in ratios, is followed by itself with numbers for the symbols.
 
     In the derivatives of `max` and `min`, H is the Heaviside step with H(0) = 1/2: a tie splits in
-    halves. 1(x > 0), in that of relu, is 0 at 0. A negation that has no label and is used once has
-    no line of its own.
+    halves. 1(x > 0), in that of relu, is 0 at 0.
 
     The result is symbols: what data the nodes hold does not matter to it, except where numbers are
     asked for. Raises OperandError (a TypeError) for what is not a Value; InputError (a ValueError)
-    for an empty `wrt`, and for an `activation` that is no name, or the same one for two functions
-    of the graph; with `numbers`, StaleGraphError (a ValueError) if data was changed after the
-    forward pass.
+    for an empty `wrt`, and for an `activation` that is no name; with `numbers`, StaleGraphError (a
+    ValueError) if data was changed after the forward pass.
     """
     targets = listed(wrt)
     for target in targets:
@@ -205,38 +199,3 @@ def derive(
     if not targets:
         raise InputError("derive needs at least one Value to derive with respect to")
     return Derivation(y, targets, activation, numbers, isinstance(wrt, Value))
-
-
-_GAPS = {"text": "⋮ ({} more)", "latex": r"&\ \ \vdots\quad\text{{({} more)}}"}
-
-
-def _written(
-    equations: Sequence[Equation], style: Style, values: Mapping[str, float] | None
-) -> Iterator[str]:
-    """The equations, each followed by itself in numbers if there are `values`.
-
-    In LaTeX the left side is not repeated where it is that of the line before.
-    """
-    before = ""
-    for equation in first_and_last(equations, _GAPS[style], _MOST_LINES // 2, _MOST_LINES // 2):
-        if isinstance(equation, str):
-            before = ""
-            yield equation
-            continue
-        symbol, expression = equation
-        if style == "text":
-            left = f"{symbol.text} = "
-        else:
-            left = "&= " if symbol.text == before else f"{symbol.latex} &= "
-            before = symbol.text
-        symbols = expression.written(style, spaced=True, most=MOST_TERMS)
-        yield left + symbols
-        if values is None:
-            continue
-        numbers = expression.written(style, numbers=values, spaced=True, most=MOST_TERMS)
-        value = values[symbol.name]
-        if numbers == symbols and expression.number in (None, value):
-            continue
-        result = numeral(value) if style == "text" else latex_numeral(value)
-        left = left if style == "text" else "&= "
-        yield left + (result if numbers in (symbols, result) else f"{numbers} = {result}")

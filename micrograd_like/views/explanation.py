@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 
 from ..engine import Value
 from ..errors import OperandError
 from ..gradients import grad
 from ..words import first_and_last
-from . import algebra
 from .algebra import Expression
 from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
 
-_ONE_LINE = 97  # longer equations have a line for each side
 _WIDTH = 100
 
 
@@ -45,56 +43,54 @@ def explain(node: Value, root: Value) -> None:
     elif not users:
         print(f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}")
     else:
-        left, *sides = _sides(graph, node, users)
-        line = " = ".join([left, *sides])
-        if len(line) > _ONE_LINE:
-            indent = " " * len(left)
-            line = f"\n{indent} = ".join(_broken(side, len(left) + 3) for side in sides)
-            line = f"{left} = {line}"
+        sides = _sides(graph, node, users)
+        line = " = ".join([left, *map(_sum, sides)])
+        if len(line) > _WIDTH - len(" = "):  # a line for each side
+            indent = len(left) + len(" = ")
+            broken = f"\n{'= ':>{indent}}".join(_sum(side, indent) for side in sides)
+            line = f"{left} = {broken}"
         print(line)
 
 
-def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[str]:
-    """The sides of the equation: the derivative, ratios, partials, numbers and the result."""
+def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[str]]:
+    """The terms of each side of the equation: ratios, partials, numbers and the result."""
     chain: list[Expression] = []
     symbols: list[Expression] = []
     figures: list[str] = []
     *adjoints, result = grad(graph.root, [*users, node])
     for user, adjoint in zip(users, adjoints, strict=True):
-        places = [i for i, parent in enumerate(user.parents) if parent is node]
-        partials = graph.partials(user)
-        partials = [partials[i] for i in places]
+        edges = zip(user.edges, graph.partials(user), strict=True)
+        partials = [d for (parent, _), d in edges if parent is node]
         if user is graph.root:
-            chain.append(algebra.total(partials))
+            chain += partials
             symbols += partials
         else:
             outer = graph.ratio(graph.root, user)
-            chain.append(algebra.plain_product(outer, graph.ratio(user, node)))
-            symbols += [algebra.plain_product(outer, d) for d in partials]
-        figures += [f"{factor(adjoint)} · {factor(user.local_grads[i])}" for i in places]
-    left = graph.ratio(graph.root, node)
-    written = [
-        side.written("text", spaced=True, most=MOST_TERMS)
-        for side in (left, algebra.signed_sum(chain), algebra.signed_sum(symbols))
+            chain.append(outer * graph.ratio(user, node))
+            symbols += [outer * d for d in partials]
+        locals_here = [local for parent, local in user.edges if parent is node]
+        figures += [f"{factor(adjoint)} · {factor(local)}" for local in locals_here]
+    sides = [_written(chain), _written(symbols), _written(figures)]
+    if sides[0] == sides[1]:
+        del sides[0]
+    return [*sides, [numeral(result)]]
+
+
+def _written(terms: Sequence[Expression | str]) -> list[str]:
+    """The terms as text; of many the first three and the last."""
+    few = first_and_last(terms, "… {} more …") if len(terms) > MOST_TERMS else terms
+    return [
+        e if isinstance(e, str) else e.written("text", spaced=True, most=MOST_TERMS) for e in few
     ]
-    if len(figures) > MOST_TERMS:
-        figures = first_and_last(figures, "… {} more …")
-    return [*dict.fromkeys(written), " + ".join(figures), numeral(result)]
 
 
-def _broken(side: str, indent: int) -> str:
-    """The sum with line ends before terms that would not fit, each line after `indent` spaces."""
-    starts = [0]
-    depth = 0
-    for i, c in enumerate(side):
-        depth += (c in "([") - (c in ")]")
-        if depth == 0 and side[i : i + 3] in (" + ", " - "):
-            starts.append(i)
-    lines = [""]
-    for start, end in pairwise([*starts, len(side)]):
-        term = side[start:end]
-        if start and indent + len(lines[-1]) + len(term) > _WIDTH:
-            lines.append(term.lstrip())
+def _sum(terms: list[str], indent: int | None = None) -> str:
+    """The terms added up; with an `indent` there are line ends before terms that would not fit."""
+    lines = [terms[0]]
+    for term in terms[1:]:
+        term = f"- {term[1:]}" if term.startswith("-") else f"+ {term}"
+        if indent is not None and indent + len(lines[-1]) + 1 + len(term) > _WIDTH:
+            lines.append(term)
         else:
-            lines[-1] += term
-    return f"\n{' ' * indent}".join(lines)
+            lines[-1] += f" {term}"
+    return f"\n{' ' * (indent or 0)}".join(lines)

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..engine import Value, topological_order
 from ..errors import InputError
+from ..gradients import listed
 from ..state import write_atomically
 from .drawing import draw
 from .names import numeral
-from .stepping import Backward, Event, Line, few, steps
+from .stepping import Event, Line, few, steps
 
 MOST_STEPS = 20_000  # browsers lay out tables of 10,000 rows, but not of 100,000
 
@@ -26,10 +27,9 @@ class Player:
     `html` is the whole page, which needs nothing but itself.
     """
 
-    def __init__(self, page: str, svg: str, title: str, alt: str) -> None:
+    def __init__(self, page: str, svg: str, alt: str) -> None:
         self.html = page
         self._svg = svg
-        self._title = title
         self._alt = alt
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -48,13 +48,13 @@ class Player:
             '<div class="micrograd-player" style="position:relative;width:100%;height:640px">'
             f'<img alt="{html.escape(self._alt)}" src="data:image/svg+xml;base64,{picture}" '
             'style="max-width:100%;max-height:100%;background:#fff">'
-            f'<iframe title="{html.escape(self._title)}" sandbox="allow-scripts" '
+            f'<iframe title="{html.escape(self._alt)}, step by step" sandbox="allow-scripts" '
             f'srcdoc="{html.escape(self.html)}" style="position:absolute;left:0;top:0;width:100%;'
             'height:100%;border:0;background:#fff"></iframe></div>'
         )
 
     def __repr__(self) -> str:
-        return f"<Player {self._title!r}: save('steps.html') writes the page>"
+        return f"<Player: {self._alt}; save('steps.html') writes the page>"
 
 
 def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
@@ -77,18 +77,17 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     for twin, event in zip(twins[::-1], passes.backward, strict=True):
         twin.grad = event.after
     for option in ("highlight", "parameters"):
-        nodes = drawing.get(option, ())
+        nodes = listed(drawing.get(option, ()))
         drawing[option] = [twins[place[node]] if node in place else node for node in nodes]
     drawn = draw(twins[-1], **drawing)
     svg = drawn.svg  # before the boxes are asked for: drawing may have to merge some
     name = passes.backward[0].name
-    name = name if len(name) <= 200 else f"{name[:200]}…"
-    title, alt = f"{name}, step by step", f"Graph of {name}: {len(twins)} nodes"
+    alt = f"Graph of {name}: {len(twins)} nodes"
     data = {
         "nodes": [
             (
-                event.writer.text(event.node),
                 event.name,
+                event.node.label or event.name,
                 drawn.box(twin),
                 [edge.operand for edge in event.edges],
             )
@@ -97,43 +96,41 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
         "events": [_row(event, place) for event in passes],
     }
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(f"{name}, step by step"),
         "alt": html.escape(alt),
         "svg": svg[max(0, svg.find("<svg")) :],  # without the XML declaration
         "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
     }
     template = files(__package__).joinpath("player.html").read_text(encoding="utf-8")
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-    return Player(page.encode("utf-8", "replace").decode(), svg, title, alt)
+    return Player(page.encode("utf-8", "replace").decode(), svg, alt)
 
 
 def _row(event: Event, place: dict[Value, int]) -> tuple[Any, ...]:
     """The event for the page's script: phase, node, caption, lines, parents, changed cells."""
     k = place[event.node]
     parents = [place[edge.parent] for edge in event.edges]
-    lines = event.lines
-    column, cells = 0, [(k, event.after)]
-    if isinstance(event, Backward):
-        column = 1
-        lines = lines + _chains(event)
-        if event.edges:
-            cells = [(k, event.adjoint), *((place[e.parent], e.after) for e in event.edges)]
+    cells = [(k, event.after)]
+    if event.adjoint is not None and event.edges:
+        cells = [(k, event.adjoint), *((place[e.parent], e.after) for e in event.edges)]
+    column = int(event.phase == "backward")
+    lines = event.lines + (_chains(event) if column else [])
     changes = [(node, column, (numeral(x), repr(x))) for node, x in cells]
     return column, k, _caption(event), lines, parents, changes
 
 
 def _caption(event: Event) -> str:
-    name = event.writer.text(event.node)
-    if not isinstance(event, Backward):
+    name = event.name
+    if event.adjoint is None:
         return f"{name} is {'computed' if event.node.op else 'given'}"
     if not event.node.op:
         return f"The gradient of {name} is complete"
-    parents = dict.fromkeys(edge.parent for edge in event.edges)
-    *others, last = few([event.writer.text(parent) for parent in parents])
+    parents = dict.fromkeys(event.writer.text(edge.parent) for edge in event.edges)
+    *others, last = few(list(parents))
     return f"{name} hands its gradient on to {', '.join(others)}{' and ' if others else ''}{last}"
 
 
-def _chains(event: Backward) -> list[Line]:
+def _chains(event: Event) -> list[Line]:
     """A line for each edge of a backward step: the chain rule, and below it what it leads to."""
     lines: list[Line] = []
     for edge in few(event.edges):

@@ -8,7 +8,6 @@ on, with names for the adjoints that are used more than once.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,15 +16,12 @@ from typing import NamedTuple
 from .. import ops
 from ..engine import Value
 from . import algebra
-from .algebra import Expression
+from .algebra import ONE, ZERO, Expression
 from .symbols import MOST_TERMS, SymbolicGraph, as_factor
 
 # Sizes are numbers of names and functions, as in `Expression.size`.
 _INLINE = 60  # a result in one variable is one line up to this size
 _LONG = 32  # an adjoint that is larger gets a name, even if it is used only once
-
-_ONE = Expression(number=1.0)
-_ZERO = Expression(number=0.0)
 
 
 class Equation(NamedTuple):
@@ -43,13 +39,13 @@ def in_one_line(graph: SymbolicGraph) -> Equation | None:
     (target,) = graph.targets
     left = graph.ratio(graph.root, target)
     if not graph.edges:
-        return Equation(left, _ZERO)
+        return Equation(left, ZERO)
     links = (
         (node, {parent: algebra.total(ds) for parent, ds in _grouped(edges).items()})
         for node, edges in graph.edges.items()
         if node is not target
     )
-    result = _nested(links, _branching(graph), target, operator.mul, algebra.total)
+    result = _nested(links, _branching(graph), target, algebra.total)
     return None if result is None else Equation(left, result)
 
 
@@ -57,7 +53,6 @@ def _nested(
     links: Iterable[tuple[Value, Mapping[Value, Expression]]],
     branching: set[Value],
     target: Value,
-    times: Callable[[Expression, Expression], Expression],
     plus: Callable[[Sequence[Expression]], Expression],
 ) -> Expression | None:
     """The derivative of the last node by `target`, from the partials of each by the ones before it.
@@ -66,7 +61,7 @@ def _nested(
     (a·b + c·d)·e, and not a·b·e + c·d·e. None if it is long.
     """
     factors: dict[Value, dict[Value, Expression]] = {}
-    result = {target: _ONE}
+    result = {target: ONE}
     node = target
     for node, by_parent in links:
         parts: list[tuple[Value, Expression]] = []
@@ -74,9 +69,9 @@ def _nested(
             if parent is target or parent in branching:
                 parts.append((parent, d))
             else:
-                parts += [(base, times(d, factor)) for base, factor in factors[parent].items()]
+                parts += [(base, d * factor) for base, factor in factors[parent].items()]
         factors[node] = {base: plus(ds) for base, ds in _grouped(parts).items()}
-        result[node] = plus([times(d, result[base]) for base, d in factors[node].items()])
+        result[node] = plus([d * result[base] for base, d in factors[node].items()])
         if result[node].size > _INLINE:
             return None
     return result[node]
@@ -95,22 +90,18 @@ def _branching(graph: SymbolicGraph) -> set[Value]:
     return {node for node, count in users.items() if count > 1}
 
 
-def in_ratios(
-    graph: SymbolicGraph, hidden: set[Value], result: Equation
-) -> tuple[list[Equation], list[Equation]]:
+def in_ratios(graph: SymbolicGraph, hidden: set[Value], result: Equation) -> list[Equation]:
     """The chain rule in ratios, and with the partials that the ratios are, where these differ.
 
-    The nodes in `hidden` have no line of their own, and no ratio. The second list says what each
-    ratio is.
+    The nodes in `hidden` have no line of their own, and no ratio.
     """
     if not graph.edges:
-        return [], []
+        return []
     (target,) = graph.targets
     # The partials of each node by those below it that have a line of their own, and the ratios
     # that these partials are.
     local: dict[Value, dict[Value, Expression]] = {}
     ratios: dict[Value, dict[Value, Expression]] = {}
-    values: list[Equation] = []
     below: dict[Value, set[Value]] = {target: {target}}
     for node, edges in graph.edges.items():
         if node is target:
@@ -118,10 +109,10 @@ def in_ratios(
         terms: list[tuple[Value, Expression]] = []
         for parent, d in edges:
             if parent in hidden:
-                terms += [(p, algebra.plain_product(d, e)) for p, e in local[parent].items()]
+                terms += [(p, d * e) for p, e in local[parent].items()]
             else:
                 terms.append((parent, d))
-        local[node] = {p: algebra.plain_sum(ds) for p, ds in _grouped(terms).items()}
+        local[node] = {p: sum(ds, ZERO) for p, ds in _grouped(terms).items()}
         if node in hidden:
             continue
         below[node] = {node}.union(*(below[p] for p in local[node]))
@@ -130,20 +121,17 @@ def in_ratios(
             ratios[node][p] = d
             # Beside other ways from the node to p, ∂node/∂p would not mean this one alone.
             if not any(p in below[q] for q in local[node] if q is not p):
-                ratio = graph.ratio(node, p)
-                values.append(Equation(ratio, d))
-                if ratio.name not in graph.recorded:
-                    ratios[node][p] = ratio
+                ratios[node][p] = graph.ratio(node, p)
     branching = _branching(graph)
     partials = {node: local[node] for node in ratios}
     seen = {_letters(result.symbol), _letters(result.expression)}
     lines = []
     for links in (ratios, partials):
-        side = _nested(links.items(), branching, target, algebra.plain_product, algebra.plain_sum)
+        side = _nested(links.items(), branching, target, lambda terms: sum(terms, ZERO))
         if side is not None and _letters(side) not in seen:
             lines.append(Equation(result.symbol, side))
             seen.add(_letters(side))
-    return lines, values
+    return lines
 
 
 def _letters(e: Expression) -> str:
@@ -157,11 +145,9 @@ def _letters(e: Expression) -> str:
 def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
     """The adjoints used more than once, from the root on, then the derivatives."""
     symbols = _adjoint_symbols(graph)
-    # The term of a sum has the adjoint of the sum. If it has no label, the sum gives it its name.
-    namesake: dict[Value, Value] = {}
     # For each node: by adjoint of the nodes that use it, the sum of the partials.
     pending: dict[Value, dict[object, tuple[Expression, list[Expression]]]] = {
-        graph.root: {"": (_ONE, [_ONE])}
+        graph.root: {"": (ONE, [ONE])}
     }
     equations: list[Equation] = []
     derivatives: dict[Value, Expression] = {}
@@ -170,7 +156,7 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
         adjoint = algebra.total([g * algebra.total(ds[::-1]) for g, ds in groups])
         shared = len(edges) + (node in graph.targets) > 1
         if edges and not _is_atom(graph, adjoint) and (shared or adjoint.size > _LONG):
-            symbol = graph.fresh(symbols[namesake.get(node, node)])
+            symbol = graph.fresh(symbols[node])
             graph.adjoints[symbol.name] = node
             equations.append(Equation(symbol, adjoint))
             adjoint = symbol
@@ -179,32 +165,28 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
         for parent, d in edges:
             group = pending.setdefault(parent, {}).setdefault(adjoint.key, (adjoint, []))
             group[1].append(d)
-            is_term = not parent.label and d.number == 1.0
-            namesake[parent] = namesake.get(node, node) if is_term else parent
+            if d.number == 1.0 and not parent.label and graph.uses[parent] == 1:
+                symbols[parent] = symbols[node]  # a term without a name has the adjoint of its sum
     return equations + [
-        Equation(graph.ratio(graph.root, target), derivatives.get(target, _ZERO))
+        Equation(graph.ratio(graph.root, target), derivatives.get(target, ZERO))
         for target in graph.targets
     ]
 
 
 def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     """δ20 for the adjoint of z20, and δ_x for one whose index is missing, or not its own."""
-    # An adjoint that is used once seldom needs a name, so that others may have its index.
-    by_index: dict[bool, dict[str, list[Value]]] = {True: {}, False: {}}
-    for node, edges in graph.edges.items():
-        indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
-        if indexed:
-            used_once = len(edges) + (node in graph.targets) == 1
-            by_index[used_once].setdefault(indexed[1], []).append(node)
+    by_index: dict[str, list[Value]] = {}
     symbols: dict[Value, Expression] = {}
-    for index, nodes in {**by_index[True], **by_index[False]}.items():
-        linear = [node for node in nodes if graph.names[node].startswith("z")]
+    for node, edges in graph.edges.items():
+        text, latex = as_factor(graph.symbols[node])
+        symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
+        indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
+        if indexed and edges:
+            by_index.setdefault(indexed[1], []).append(node)
+    for index, nodes in by_index.items():
+        linear = [node for node in nodes if graph.names[node][0] in "zZ"]
         if len(linear) == 1 or len(nodes) == 1:
             symbols[(linear or nodes)[0]] = Expression(f"δ{index}")
-    for node in graph.edges:
-        if node not in symbols:
-            text, latex = as_factor(graph.symbol(node))
-            symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
     return symbols
 
 

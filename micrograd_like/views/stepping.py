@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from ..engine import Value, topological_order
 from ..gradients import is_stale
 from ..numerics import number
-from ..words import first_and_last
+from ..words import first_and_last, printable
 from .algebra import Expression, formula, partials
 from .names import factor, looks_like_a_name, names, numeral, superscript
 
@@ -32,11 +31,7 @@ T = TypeVar("T")
 
 _LONGEST_NAME = 40  # in a formula
 _MOST_TERMS = 5  # of a sum, of a call, and of the lines about one node
-_LONGEST_PASS = 40  # in a `repr`
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_RIGHT_TO_LEFT = re.compile(
-    "[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc\U00010800-\U00010fff]"
-)
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufefc\U00010800-\U00010fff]")
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -73,7 +68,8 @@ class Transfer:
     @property
     def symbols(self) -> str:
         """The local derivative in symbols; "" where it is just a number, or data was changed."""
-        return self.writer.partial(self.child, self.operand)
+        found = self.writer.partials(self.child)[self.operand]
+        return "" if found is None or found.number is not None else found.text
 
     @property
     def partial(self) -> str:
@@ -96,149 +92,91 @@ class Transfer:
         """The chain rule along this edge: ∂L/∂a += ∂L/∂d · ∂d/∂a = 4.0 · (-3.0) = -12.0."""
         return _plain([("", self.pieces)])
 
-    def __str__(self) -> str:
-        return self.formula
-
     def __repr__(self) -> str:
-        return f"<Transfer {self.formula}>"
+        return self.formula
 
 
 @dataclass(eq=False, repr=False, slots=True)
 class Event:
     """One node's turn in one of the passes: number `index` of all the steps, counted from 0.
 
-    `before` and `after` are the node's value (None before it is computed) in the forward pass and
-    its `.grad` in the backward pass: a leaf's adds to what it held, any other starts at 0.
-    `edges` are those to its parents, the same ones in both passes.
+    In the forward pass a leaf is given or a node computed: `before` is None, `after` its value and
+    `adjoint` None. In the backward pass `adjoint`, the derivative of the root with respect to the
+    node, is complete: it is handed on to the parents, or added to a leaf's `.grad`. There `before`
+    and `after` are the `.grad`: a leaf's adds to what it held, any other starts at 0.
+    `edges` are those to the parents, the same ones in both passes.
     """
-
-    phase: ClassVar[str]
 
     index: int
     node: Value
     before: float | None
     after: float
+    adjoint: float | None
     edges: Sequence[Transfer]
     writer: Writer
 
     @property
+    def phase(self) -> str:
+        """Either "forward" or "backward"."""
+        return "forward" if self.adjoint is None else "backward"
+
+    @property
     def name(self) -> str:
-        """The node's label, or v1, v2, ... where it has none; unique in the graph."""
-        return self.writer.name(self.node)
+        """The node's label in one short line, or v1, v2, ...; unique in the graph."""
+        return self.writer.text(self.node)
 
     @property
     def lines(self) -> list[Line]:
-        """The formula about the node, without its edges."""
-        raise NotImplementedError
+        """The formula about the node, without its edges: the operation, or the adjoint."""
+        writer, node, is_leaf = self.writer, self.node, not self.node.op
+        result: Piece = ("result", numeral(self.after))
+        if self.adjoint is not None:
+            adjoint: Piece = ("adjoint", *writer.ratio(node))
+            role = "result" if is_leaf else "adjoint"
+            lines: list[Line] = [("", [adjoint, ("", " = "), (role, numeral(self.adjoint))])]
+            if is_leaf and self.before:  # the leaf held a gradient
+                lines.append(("", [("", f"{writer.atom(node)}.grad += "), adjoint]))
+                numbers = f"= {factor(self.before)} + {factor(self.adjoint)} = "
+                lines.append(("more", [("", numbers), result]))
+            return lines
+        if is_leaf:
+            return [("", [("", f"{self.name} = "), result])]
+        lines = [("", [("", writer.symbols(node))])]
+        if numbers := writer.numbers(node):
+            return [*lines, ("more", [("", f"= {numbers}")]), ("more", [("", "= "), result])]
+        note = "(as recorded: data was changed since)"
+        return [*lines, ("more", [("", "= "), result]), ("note", [("", note)])]
 
     @property
     def formula(self) -> str:
-        """The lines in one."""
-        return _plain(self.lines)
-
-    def __str__(self) -> str:
-        return self.formula
+        """The lines in one, and in the backward pass one for each edge (see `few`)."""
+        edges = [] if self.adjoint is None else few(self.edges)
+        return "\n".join([_plain(self.lines), *(f"  {edge}" for edge in edges)])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.index}: {self.formula}>"
-
-
-class Forward(Event):
-    """A leaf is given, or a node computed."""
-
-    __slots__ = ()
-    phase = "forward"
-
-    @property
-    def symbols(self) -> str:
-        """What the node is in terms of its operands: d = a·b. A leaf's is its name."""
-        return self.writer.symbols(self.node)
-
-    @property
-    def numbers(self) -> str:
-        """The same with numbers for names; "" for a leaf, and where data was changed since."""
-        return self.writer.numbers(self.node)
-
-    @property
-    def lines(self) -> list[Line]:
-        """Symbols, numbers and result: d = a·b = 2.0 · (-3.0) = -6.0."""
-        result: Piece = ("result", numeral(self.after))
-        if not self.node.op:
-            return [("", [("", f"{self.symbols} = "), result])]
-        numbers = self.numbers
-        lines: list[Line] = [("", [("", self.symbols)])]
-        if numbers:
-            lines.append(("more", [("", f"= {numbers}")]))
-        lines.append(("more", [("", "= "), result]))
-        if not numbers:
-            lines.append(("note", [("", "(as recorded: data was changed since)")]))
-        return lines
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class Backward(Event):
-    """A node's adjoint is complete: it is handed on to its parents, or added to a leaf's `.grad`.
-
-    `adjoint` is the derivative of the root with respect to the node.
-    """
-
-    phase = "backward"
-
-    adjoint: float
-
-    @property
-    def symbols(self) -> str:
-        """The adjoint's name: ∂L/∂a."""
-        return "/".join(self.writer.ratio(self.node))
-
-    @property
-    def lines(self) -> list[Line]:
-        """The node's adjoint, and what becomes of the `.grad` of a leaf that held something."""
-        adjoint: Piece = ("adjoint", *self.writer.ratio(self.node))
-        role = "adjoint" if self.node.op else "result"
-        lines: list[Line] = [("", [adjoint, ("", " = "), (role, numeral(self.adjoint))])]
-        if not self.node.op and self.before:
-            grad = f"{self.writer.atom(self.node)}.grad += "
-            numbers = f"= {factor(self.before)} + {factor(self.adjoint)} = "
-            lines.append(("", [("", grad), adjoint]))
-            lines.append(("more", [("", numbers), ("result", numeral(self.after))]))
-        return lines
-
-    @property
-    def formula(self) -> str:
-        """The adjoint, and a line for each edge; of many edges the first three and the last."""
-        return "\n".join([_plain(self.lines), *(f"  {edge}" for edge in few(self.edges))])
+        return self.formula
 
 
 class Steps(list[Event]):
     """All the events in order of execution; `forward` and `backward` are the two passes."""
 
-    def __init__(self, forward: Sequence[Forward], backward: Sequence[Backward]) -> None:
+    def __init__(self, forward: Sequence[Event], backward: Sequence[Event]) -> None:
         super().__init__([*forward, *backward])
         self.forward = forward
         self.backward = backward
 
-    def _text(self, longest: int) -> str:
-        """A line for each formula; of longer passes the first and the last ones."""
+    def __str__(self) -> str:
+        """A line for each formula."""
         width = len(str(len(self)))
         indent = "\n" + " " * (width + 2)
-        gap = "... {} more; print(steps) shows all"
         lines: list[str] = []
         for events in (self.forward, self.backward):
-            shown = events if len(events) <= longest else first_and_last(events, gap, 20, 10)
             lines.append(events[0].phase)
-            lines += [
-                e if isinstance(e, str) else f"{e.index + 1:{width}}  {e}".replace("\n", indent)
-                for e in shown
-            ]
+            lines += [f"{e.index + 1:{width}}  {e}".replace("\n", indent) for e in events]
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self._text(len(self))
-
     def __repr__(self) -> str:
-        """The text, of which a long pass shows the first and the last lines."""
-        return self._text(_LONGEST_PASS)
+        return f"<{len(self)} steps: print(steps) shows them>"
 
 
 def steps(root: Value, seed: float = 1.0) -> Steps:
@@ -250,7 +188,7 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     >>> L = (a * b).tanh()
     >>> L.label = "L"
-    >>> steps(L)
+    >>> print(steps(L))
     forward
     1  a = 2.0
     2  b = -3.0
@@ -271,7 +209,8 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     adjoint = dict.fromkeys(order, 0.0)
     adjoint[root] = number(seed)
     edges: dict[Value, list[Transfer]] = {}
-    for node in reversed(order):
+    backward = []
+    for index, node in enumerate(reversed(order), len(order)):
         g = adjoint[node]
         pairs = iter(node.edges)
         edges[node] = transfers = []
@@ -281,15 +220,12 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
                 before = adjoint[parent]
                 adjoint[parent] = after = before + g * d
                 transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
-    forward = [
-        Forward(i, node, None, node.data, edges[node], writer) for i, node in enumerate(order)
-    ]
-    backward = []
-    for i, node in enumerate(reversed(order), len(order)):
-        g = adjoint[node]
         before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
         after = g if node.op else g + before
-        backward.append(Backward(i, node, before, after, edges[node], writer, g))
+        backward.append(Event(index, node, before, after, g, transfers, writer))
+    forward = [
+        Event(i, node, None, node.data, None, edges[node], writer) for i, node in enumerate(order)
+    ]
     return Steps(forward, backward)
 
 
@@ -297,28 +233,15 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
 
 
 class Writer:
-    """What the events of one graph share to write themselves: the names, made at the first use."""
+    """What the events of one graph share to write themselves: the names of its nodes."""
 
     def __init__(self, root: Value, order: list[Value]) -> None:
         self._root = root
-        self._order = order
-        self._last: tuple[Value, Sequence[Expression | None]] | None = None
-
-    @cached_property
-    def _names(self) -> dict[Value, str]:
-        return names(self._order)
-
-    @cached_property
-    def _texts(self) -> dict[Value, str]:
-        return {node: _inline(name) for node, name in self._names.items()}
-
-    def name(self, node: Value) -> str:
-        """The node's label, or v1, v2, ... where it has none."""
-        return self._names[node]
+        self._names = names(order, _inline)
 
     def text(self, node: Value) -> str:
-        """The name as it stands in a line."""
-        return self._texts[node]
+        """The node's name as it stands in a line: its label, or v1, v2, ... where it has none."""
+        return self._names[node]
 
     def atom(self, node: Value) -> str:
         """The name, in parentheses if it looks like more than a name: (x1·w1)."""
@@ -331,7 +254,7 @@ class Writer:
 
     def symbols(self, node: Value) -> str:
         """What the node is in terms of the names of its operands: d = a·b. A leaf's is its name."""
-        written = formula(node, self._texts, most=_MOST_TERMS)
+        written = formula(node, self._names, most=_MOST_TERMS)
         return " = ".join(filter(None, [self.text(node), written]))
 
     def numbers(self, node: Value) -> str:
@@ -341,17 +264,8 @@ class Writer:
         operands = {a: a.data for a in node.operands if isinstance(a, Value)}
         return formula(node, operands, digits=4, spaced=True, most=_MOST_TERMS)
 
-    def partial(self, node: Value, i: int) -> str:
-        """The local derivative by operand i in symbols, "" if it is a number or data has changed.
-
-        The last node's are kept: each of a thousand edges into a sum would make all of them.
-        """
-        if self._last is None or self._last[0] is not node:
-            self._last = node, self._partials(node)
-        partial = self._last[1][i]
-        return "" if partial is None or partial.number is not None else partial.text
-
-    def _partials(self, node: Value) -> Sequence[Expression | None]:
+    def partials(self, node: Value) -> Sequence[Expression | None]:
+        """The local derivative by each operand in symbols; None where data has changed."""
         assert node.op is not None
         if is_stale(node):
             return [None] * len(node.operands)
@@ -366,7 +280,7 @@ def _inline(name: str) -> str:
     """A name in a line: short, without line ends, its direction kept inside."""
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 13]}…{name[-12:]}"  # two names may differ at the end
-    name = _CONTROLS.sub(" ", name)
+    name = printable(name)
     # Letters written from right to left would take the rest of the formula along.
     return f"\u2068{name}\u2069" if _RIGHT_TO_LEFT.search(name) else name
 

@@ -474,7 +474,7 @@ def written(name):
         native = emit_loops(program._lifted, program._blocks)
         arrays = [f"{array} = {numbers.tolist()}" for array, numbers in native.arrays.items()]
         return [*native.source.partition("def program")[2].splitlines(), *arrays]
-    batch = NumpyPrinter(program._lifted, shared=0).program(program._blocks)
+    batch = NumpyPrinter(program._lifted, shared=0).program(program._blocks, program._jacobian)
     straight = compile(root, inputs, wrt, backend="python")
     texts = [program.source, batch.text, program.equations()]
     if len(inputs) < 6:

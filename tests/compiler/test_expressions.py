@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from micrograd_like.compiler import expressions as ex
-from micrograd_like.compiler.expressions import Assignment, Source, Template, text
+from micrograd_like.compiler.expressions import Assignment, Source, text
 
 x, y, z = map(ex.name, "xyz")
 half = ex.number(0.5)
@@ -87,5 +87,5 @@ def test_a_template_takes_arguments_and_names_of_functions(template, written):
     a, b = ex.name("a"), ex.item(ex.name("b"), 0)
     arguments = {"x": [a], "y": [b], "xs": [a, b, a]}
     names = {"power": "own", "logsumexp": "own"}
-    filled = Template(arguments, lambda name: names.get(name, name.replace("xp", "np")))
-    assert text(filled.filled(template)) == written
+    tree = ex.filled(template, arguments, lambda name: names.get(name, name.replace("xp", "np")))
+    assert text(tree) == written

@@ -42,7 +42,6 @@ from micrograd_like import (
     ops,
     tanh,
 )
-from micrograd_like.compiler.program import highlighted
 from micrograd_like.errors import DomainError, InputError, OperandError
 
 
@@ -300,16 +299,6 @@ def test_what_is_no_leaf_no_value_or_given_twice_is_refused():
         compile(y, [x], backend="fortran")
     with pytest.raises(InputError, match="output"):
         compile([], [x])
-
-
-def test_functions_products_and_keywords_are_set_off_in_html():
-    assert highlighted('def program(values):\n    return np.exp(x < y) @ "z"\n') == (
-        '<pre style="font-family:monospace;line-height:1.35;overflow-x:auto">'
-        '<b style="color:#8250df">def</b> program(values):\n'
-        '    <b style="color:#8250df">return</b> <span style="color:#0550ae">np.exp</span>'
-        "(x &lt; y)"
-        ' <b style="color:#bc4c00">@</b> "z"\n</pre>'
-    )
 
 
 def test_a_batch_in_python_refuses_what_its_rows_refuse():

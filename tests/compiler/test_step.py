@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import random
 import re
@@ -284,11 +283,10 @@ def test_the_source_has_one_line_a_matrix_equation():
     assert ".T @ X" in source
 
 
-def test_a_step_is_shown_as_its_equations_and_its_source():
+def test_a_step_has_equations():
     model, X, y = problem("cross_entropy")
     step = compile_step(model, losses.cross_entropy, (X[0], y[0]))
     assert r"Z_{1} &= X\, W_{1}^\top + b_{1}" in step.equations()
-    assert re.sub(r"<[^>]*>", "", step._repr_html_()) == html.escape(step.source, quote=False)
 
 
 def test_a_loss_that_is_no_value_is_refused():

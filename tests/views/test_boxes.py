@@ -12,7 +12,6 @@ from micrograd_like.views.boxes import (
     Graph,
     box_count,
     grouped,
-    is_neuron,
     layer_of,
     planned,
     stem,
@@ -77,17 +76,17 @@ def test_the_boxes_that_are_kept_are_the_nearest_to_the_roots() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "neuron", "layer"),
+    ("path", "layer"),
     [
-        ("layers[0].neurons[12]", True, "layers[0]"),
-        ("neurons[1]", True, "layer"),
-        ("encoder.layers[0].neurons[1]", True, "encoder.layers[0]"),
-        ("layers[0]", False, "layers[0]"),
-        ("norm", False, "norm"),
+        ("layers[0].neurons[12]", "layers[0]"),
+        ("neurons[1]", "layer"),
+        ("encoder.layers[0].neurons[1]", "encoder.layers[0]"),
+        ("layers[0]", "layers[0]"),
+        ("norm", "norm"),
     ],
 )
-def test_the_path_of_a_neuron_names_its_layer(path: str, neuron: bool, layer: str) -> None:
-    assert (is_neuron(path), layer_of(path)) == (neuron, layer)
+def test_the_path_of_a_neuron_names_its_layer(path: str, layer: str) -> None:
+    assert layer_of(path) == layer
 
 
 def test_numbered_labels_have_a_stem_in_common() -> None:

@@ -2,9 +2,7 @@
 
 import base64
 import copy
-import html
 import os
-import pickle
 import re
 import shutil
 import stat
@@ -13,7 +11,6 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import graphviz
 import pytest
 from hypothesis import example as instance
 from hypothesis import given, settings
@@ -85,7 +82,6 @@ def renderer(request, monkeypatch, tmp_path):
 def no_renderer(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
 
 
 def texts(svg):
@@ -187,7 +183,7 @@ def test_a_parameters_gradient_from_an_earlier_pass_is_shown_beside_fresh_nodes(
     (w * 3.0).backward()
     source = draw(w * 5.0).source
     assert "</font>&#160;3.0" in source
-    assert source.count("–") == 2  # the new node, and its tooltip
+    assert source.count("–") == 1  # the new node
 
 
 def test_numbers_have_significant_digits():
@@ -300,11 +296,6 @@ def test_a_variadic_op_of_many_operands_is_written_with_an_ellipsis():
     assert "logsumexp(…)" in draw(logsumexp(*map(Value, range(20)))).source
 
 
-def test_a_format_that_graphviz_cannot_have_is_refused(renderer, tmp_path):
-    with pytest.raises(RendererError, match="not a format"):
-        draw(Value(1.0)).save(tmp_path / "x.s v g")
-
-
 def test_what_is_no_value_is_refused():
     with pytest.raises(OperandError):
         draw(3.0)
@@ -379,10 +370,6 @@ def test_a_loss_keeps_out_of_the_neurons():
     assert score_box == picture.box(model.layers[1].neurons[0].b)
     assert picture.box(loss) not in {picture.box(p) for p in model.parameters()}
     assert len({picture.box(node) for node in topological_order(loss)}) == 4 + 4
-    scores = [model([0.5, -1.0]), model([1.0, 2.0])]
-    both = softplus(scores[0]) + softplus(-scores[1])  # the losses of two classes
-    picture = draw(both, collapse="neuron")
-    assert picture.box(both.parents[0]).startswith("node-")
     loss = softplus(score)  # the loss of an example of the negative class
     loss.label = "loss"
     assert draw(loss, collapse="neuron").box(loss).startswith("node-")
@@ -408,8 +395,8 @@ def test_networks_behind_one_another_keep_their_neurons_apart():
 def test_many_constants_of_one_node_are_drawn_as_one():
     source = draw(nn.Neuron(20, seed=0)([0.5] * 20), collapse="none").source
     assert source.count('label="20 numbers"') == 1
-    mean = affine([1.0] * 10, [Value(float(i)) for i in range(10)])
-    assert "= Σ x<" in draw(mean).source
+    total = affine([1.0] * 10, [Value(float(i)) for i in range(10)])
+    assert "= w·x + b<" in draw(total).source
 
 
 def test_a_small_network_is_not_collapsed():
@@ -477,8 +464,8 @@ def test_labels_are_data(renderer, label):
     y.label = label
     picture = draw(y)
     shown = "".join(texts(picture.svg)["node-0"]).replace("\xa0", " ")
-    expected = label[:20].replace("\r\n", "\n").replace("\n", "↵").replace("\t", " ")
-    expected = re.sub("[\x00\x07\ud800]", "\ufffd", expected)
+    expected = label[:20].replace("\r\n", "\n").replace("\n", "↵")
+    expected = re.sub("[\t\x00\x07\ud800]", "\ufffd", expected)
     assert expected.split()[0] in shown
     assert "<script>alert" not in picture.svg
     assert "<script>alert" not in picture._repr_html_()
@@ -506,21 +493,13 @@ def test_save_writes_the_format_of_the_suffix(renderer, tmp_path):
         picture.save(tmp_path / "x.pdf")
         assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
     else:
-        with pytest.raises(RendererError, match=r"cannot write 'pdf'.*svg, png.*dot writes more"):
+        with pytest.raises(RendererError, match=r"cannot write 'pdf'.*apt install graphviz"):
             picture.save(tmp_path / "x.pdf")
         assert not (tmp_path / "x.pdf").exists()
     with pytest.raises(RendererError, match="xyz"):
         picture.save(tmp_path / "x.xyz")
     with pytest.raises(InputError, match="suffix"):
         picture.save(tmp_path / "x")
-
-
-def test_the_graphviz_package_does_what_else_it_can_with_the_source():
-    picture = draw(neuron())
-    assert isinstance(picture.graphviz, graphviz.Source)
-    assert picture.graphviz.source == picture.source + "\n" * (picture.source[-1] != "\n")
-    if "dot" in programs():
-        assert "<svg" in picture.graphviz.pipe(format="svg", encoding="utf-8")
 
 
 def test_networks_and_their_losses_are_laid_out_uncut(renderer):
@@ -565,11 +544,11 @@ def test_a_renderer_that_fails_is_an_error_with_its_words(monkeypatch, tmp_path)
         draw(neuron()).svg  # noqa: B018
 
 
-def test_a_layout_that_takes_too_long_is_retried_on_a_smaller_cut(monkeypatch, tmp_path):
-    program = tmp_path / "dot"  # slow for more than 20 boxes
+def test_a_layout_that_takes_too_long_is_retried_once_on_a_smaller_cut(monkeypatch, tmp_path):
+    program = tmp_path / "dot"  # slow for more than 30 boxes
     program.write_text(
         "#!/bin/sh\nn=$(grep -c 'id=\"node-')\n"
-        '[ $n -gt 20 ] && exec sleep 60\necho "<svg>$n</svg>"\n'
+        '[ $n -gt 30 ] && exec sleep 60\necho "<svg>$n</svg>"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(drawing, "renderer", lambda: str(program))
@@ -582,16 +561,9 @@ def test_a_layout_that_takes_too_long_is_retried_on_a_smaller_cut(monkeypatch, t
     assert picture.svg.startswith("<svg>")
     assert picture.source != before
     assert "more nodes" in picture.source
-
-
-@pytest.mark.parametrize("label", [r"p\Gq", r"\N", r"\T \H \E \L", r"a\\b"])
-def test_labels_in_tooltips_are_data_too(renderer, label):
-    y = tanh(Value(2.0, label=label))
-    y.label = label
-    svg = draw(y).svg
-    tips = [html.unescape(tip) for tip in re.findall(r'xlink:title="([^"]*)"', svg)]
-    assert any(tip.startswith(label) for tip in tips)
-    assert any(f"∂{label}" in tip for tip in tips)
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(RendererError, match=r"longer than 0\.5 seconds.*max_nodes"):
+        draw(x).svg  # noqa: B018
 
 
 def test_a_node_that_is_used_everywhere_is_drawn_in_time_and_uncut(renderer):
@@ -614,14 +586,23 @@ def test_highlight_and_parameters_are_values_one_or_several():
         draw(y, parameters=["w"])
 
 
-def test_a_pickled_drawing_keeps_its_source():
-    picture = draw(neuron())
-    assert pickle.loads(pickle.dumps(picture)).source == picture.source
-
-
 def test_drawing_changes_nothing():
     y = neuron()
     y.backward()
     state = [(v.data, v.grad, v.label) for v in topological_order(y)]
     draw(y).source  # noqa: B018
     assert [(v.data, v.grad, v.label) for v in topological_order(y)] == state
+
+
+def test_whatever_else_graphviz_can_do_is_at_hand():
+    y = Value(2.0, label="x") * 3.0
+    source = draw(y).graphviz
+    assert type(source).__module__.startswith("graphviz")
+    assert source.source.strip() == draw(y).source.strip()
+
+
+def test_a_layers_neurons_stand_in_order():
+    model = nn.MLP(2, [4, 1], seed=0)
+    source = draw(model([1.0, 2.0]), collapse="neuron").source
+    (row,) = re.findall(r"\{\s*rank=same(.*?)\}", source, re.DOTALL)
+    assert row.count("style=invis") == 3

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from micrograd_like import Value
 from micrograd_like.views.names import (
-    binding_of,
     factor,
     latex_name,
-    latex_names,
     latex_numeral,
     looks_like_a_name,
     names,
@@ -46,37 +44,19 @@ from micrograd_like.views.names import (
         ("loss2", r"\mathrm{loss}_{2}"),
         ("layers[0].neurons[1].w[2]", "w^{[0]}_{1,2}"),
         ("model.layers[3].neurons[0].b", "b^{[3]}_{0}"),
-        ("encoder.w", r"w^{\mathrm{encoder}}"),
+        ("encoder.w", r"\mathrm{encoder.w}"),
         ("50% & $", r"\mathrm{50\%\ \&\ \$}"),
         ("a_b^c~d#{}\\", r"\mathrm{a\_b{\wedge}c\sim d\#\{\}\backslash }"),
-        ("é", r"\mathrm{\acute{e}}"),
-        ("x\u0302", r"\hat{x}"),
-        ("ŷ", r"\hat{y}"),
-        ("x\u03041", r"\bar{x}_{1}"),
-        ("x\u0302_i", r"\hat{x}_{i}"),
-        ("α\u0303", r"\tilde{\alpha}"),
-        ("ɑ\u0303", r"\tilde{\mathrm{\text{ɑ}}}"),
-        ("i\u032f", r"\mathrm{i?}"),
-        ("é\u0302", r"\mathrm{\hat{\acute{e}}}"),
+        ("é", r"\mathrm{\text{é}}"),
+        ("x\u0302", r"\mathrm{x?}"),
         ("\u0301", r"\mathrm{?}"),
-        ("x²", "x^{2}"),
-        ("w¹", "w^{1}"),
+        ("x²", r"\mathrm{x{}^{2}}"),
         ("x_", r"\mathrm{x\_}"),
         ("two\nlines", r"\mathrm{two?lines}"),
     ],
 )
 def test_a_name_is_set_as_a_mathematician_would(name: str, latex: str) -> None:
     assert latex_name(name) == latex
-
-
-def test_different_names_look_different_in_latex() -> None:
-    spelled = ["w1", "w_1", "w[1]", "w₁", "w¹", "x", "x_", "x²", "x2", "a\n", "a\t"]
-    written = latex_names(spelled)
-    assert len(set(written.values())) == len(spelled)
-    assert written["w1"] == "w_{1}"
-    assert all(latex.isascii() for latex in written.values())
-    assert not looks_like_a_name("x²")
-    assert looks_like_a_name("x\u0302")
 
 
 def test_names_are_told_apart_as_they_are_written() -> None:
@@ -119,11 +99,9 @@ def test_nodes_without_a_label_are_numbered_and_equal_labels_told_apart() -> Non
     assert list(names(nodes).values()) == ["a", "v2", "a_3", "v1", "v3", "a_2"]
 
 
-def test_a_name_binds_as_tightly_as_what_it_looks_like() -> None:
-    tight = ("x", "W[0,1]", "(a + b)", "x\u0302")
-    assert [binding_of(name) for name in tight] == [9, 9, 9, 9]
-    assert [binding_of(name) for name in ("x²", "(a)²")] == [4, 4]
-    assert [binding_of(name) for name in ("a + b", "(a)(b)", "(()", "-x", "²")] == [0] * 5
+def test_what_needs_no_parentheses_in_a_formula_looks_like_a_name() -> None:
+    assert all(map(looks_like_a_name, ("x", "W[0,1]", "(a + b)", "x\u0302")))
+    assert not any(map(looks_like_a_name, ("a + b", "(a)(b)", "(()", "-x", "x²", "²")))
 
 
 def test_a_factor_with_a_sign_has_parentheses_and_an_exponent_stands_above() -> None:

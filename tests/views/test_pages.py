@@ -19,7 +19,7 @@ import pytest
 
 from micrograd_like import Value, losses, nn, tanh, topological_order
 from micrograd_like.views.pages import player
-from micrograd_like.views.stepping import Backward, steps
+from micrograd_like.views.stepping import steps
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -181,7 +181,7 @@ def test_clicking_through_every_step_shows_the_numbers_of_the_engine(
     value = dict.fromkeys(nodes, "")
     gradient = dict.fromkeys(nodes, "")
     for event, seen in zip(passes, pages, strict=True):
-        if isinstance(event, Backward):
+        if event.phase == "backward":
             gradient[event.node] = repr(event.adjoint if event.edges else event.after)
             gradient |= {edge.parent: repr(edge.after) for edge in event.edges}
         else:
@@ -194,7 +194,7 @@ def test_clicking_through_every_step_shows_the_numbers_of_the_engine(
         assert seen["live"] == sorted(f"edge-{k}-{edge.operand}" for edge in event.edges)
         assert seen["near"] == sorted({f"node-{nodes.index(e.parent)}" for e in event.edges})
         said = re.sub(r"\s", "", seen["lines"])
-        written = event.edges[:3] if isinstance(event, Backward) else ()
+        written = event.edges[:3] if event.phase == "backward" else ()
         for line in [event.formula.splitlines()[0], *map(str, written)]:
             assert re.sub(r"\s", "", line) in said
     root.backward()
@@ -458,7 +458,7 @@ def test_labels_are_text_whatever_they_look_like(open_page: Callable[[str], Page
     root = leaves[0]
     for leaf in leaves[1:]:
         root = root + leaf
-    root.label = "</title><script>window.planted = 4</script>"
+    root.label = "</title><script>planted = 4</script>"
     page = open_page(player(root).html)
     assert page.driver.title == f"{root.label}, step by step"
     page.walk("next", 2 * len(topological_order(root)))
@@ -491,7 +491,12 @@ def test_saving_writes_the_page_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["steps.html"]
     with pytest.raises(OSError, match="nowhere"):
         shown.save(tmp_path / "nowhere" / "steps.html")
-    assert repr(shown).startswith("<Player ")
+    assert repr(shown).startswith("<Player: Graph of v1")
+
+
+def test_a_page_takes_the_options_of_a_picture_one_value_or_several() -> None:
+    root = neuron()
+    assert player(root, highlight=root).html == player(root, highlight=[root]).html
 
 
 def test_a_notebook_shows_the_page_in_a_sandbox(open_page: Callable[[str], Page]) -> None:

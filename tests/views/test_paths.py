@@ -81,7 +81,7 @@ def test_a_line_that_only_changes_the_order_is_left_out() -> None:
     q = labelled(1 - p, "q")
     assert derive(labelled(-(p.log() * 2 + q.log()), "L"), p).text.splitlines() == [
         "q = 1 - p",
-        "L = -(log(p) · 2 + log(q))",
+        "L = -(2 · log(p) + log(q))",
         "∂L/∂p = -2 / p + ∂L/∂q · ∂q/∂p",
         "∂L/∂p = 1 / q - 2 / p",
     ]

@@ -175,7 +175,7 @@ def test_a_graph_of_any_depth_has_its_steps() -> None:
     passes = steps(y)
     assert len(passes) == 2 * 100_001
     assert {event.node: event.after for event in passes.backward}[x] == grad(y, x)
-    assert "more; print(steps) shows all" in repr(passes)
+    assert repr(passes) == "<200002 steps: print(steps) shows them>"
 
 
 # --- the formulas ---------------------------------------------------------------------------------
@@ -209,7 +209,6 @@ def test_the_formulas_are_those_of_the_lecture() -> None:
     ]
     assert backward["d"].edges[0].partial == "∂d/∂e = 1.0"
     assert backward["a"].formula == "∂L/∂a = 6.0"
-    assert (backward["e"].symbols, forward["e"].split(" = ")[1]) == ("∂L/∂e", "a·b")
 
 
 def test_a_local_derivative_is_written_in_symbols_where_the_row_is() -> None:
@@ -278,7 +277,7 @@ def test_of_many_terms_a_formula_shows_the_first_and_the_last() -> None:
     assert len(passes.backward[0].edges) == 17
     longest = ops.logsumexp(*xs)
     longest.label = "s"
-    assert steps(longest).forward[-1].symbols == "s = logsumexp(x1, x2, x3, …, x8)"
+    assert steps(longest).forward[-1].formula.startswith("s = logsumexp(x1, x2, x3, …, x8) = ")
 
 
 def test_a_bias_of_zero_is_written_where_it_is_a_node() -> None:
@@ -315,12 +314,15 @@ def test_a_label_never_breaks_a_line_nor_turns_it_round() -> None:
         x = Value(2.0, label=label)
         y = x * x
         passes = steps(y)
-        assert passes.forward[0].name == label
+        name = passes.forward[0].name
+        assert len(name.splitlines()) == 1
+        assert len(name) <= 42
         formula = passes.forward[1].formula
         assert len(formula.splitlines()) == 1
         assert len(formula) < 200
         assert "\x1b" not in formula
-        if label[0] in "ש\u202e":
+        assert "\u202e" not in formula
+        if label[0] == "ש":
             assert f"\u2068{label}\u2069" in formula
 
 
@@ -362,10 +364,9 @@ def test_the_text_has_a_line_for_each_formula() -> None:
     assert lines[0] == "forward"
     assert lines[3] == " 3  e = a·b = 2.0 · (-3.0) = -6.0"
     assert lines[8] == "backward"
-    assert repr(steps(root)) == str(steps(root))
-    assert repr(steps(root)[2]) == "<Forward 2: e = a·b = 2.0 · (-3.0) = -6.0>"
+    assert repr(steps(root)[2]) == "e = a·b = 2.0 · (-3.0) = -6.0"
     edge = steps(root).backward[0].edges[0]
-    assert repr(edge) == "<Transfer ∂L/∂d += ∂L/∂L · ∂L/∂d = 1.0 · (-2.0) = -2.0>"
+    assert repr(edge) == "∂L/∂d += ∂L/∂L · ∂L/∂d = 1.0 · (-2.0) = -2.0"
     assert isinstance(edge, Transfer)
 
 
