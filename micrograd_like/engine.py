@@ -34,15 +34,14 @@ class Value(Methods["Value"], Copies["Value"]):
     order and with repetition, `local_grads` the derivative with respect to each, recorded when the
     node was made, and `operands` the parents with the constants, plain numbers, among them.
 
-    `==` and `hash` go by identity, `<` and its kin compare data, `bool(v)` raises.
+    `==` and `hash` go by identity, `<` and its kin compare data, `bool(v)` raises. What is no real
+    number raises OperandError (a TypeError) as data.
 
     >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     >>> c = a * b + a**2
     >>> c.backward()
     >>> c.data, a.grad, b.grad
     (-2.0, 1.0, 2.0)
-
-    Raises OperandError (a TypeError) for data that is not a real number.
     """
 
     # One or two operands lie in slots of their own, with the local derivative beside each (None
@@ -110,7 +109,6 @@ class Value(Methods["Value"], Copies["Value"]):
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
-
     def __add__(self, other: Value | float) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data + other._data, ops.add, self, other, 1.0, 1.0)
@@ -157,13 +155,6 @@ class Value(Methods["Value"], Copies["Value"]):
         elif c := other if other.__class__ is float else number_in(other):
             return new_node(self._data / c, ops.div, self, c, 1.0 / c, None)
         return ops.div(self, other)  # which refuses, and names the culprit
-
-    def __rtruediv__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number_in(other)
-        if (y := self._data) and c is not None:
-            out = c / y
-            return new_node(out, ops.div, c, self, None, -(out / y))
-        return ops.div(other, self)
 
     def __pow__(self, other: Value | float) -> Value:
         c = other if other.__class__ is float else number_in(other)
@@ -316,8 +307,8 @@ def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Val
     `seen` holds are left out, and afterwards it holds the others too. Raises OperandError if a root
     is not a Value.
     """
-    # The search has a stack of its own, with the nodes between the root and the one being looked
-    # at. A node of many parents keeps its place among them in `unfinished`.
+    # The stack has the nodes between the root and the one being looked at; `unfinished` has the
+    # place of a node of many parents among them.
     seen = set() if seen is None else seen
     order: list[Value] = []
     emit, mark = order.append, seen.add
