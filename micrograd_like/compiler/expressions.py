@@ -252,31 +252,33 @@ def _negated(x: Expression) -> str:
 # --- templates of the table of operations ---------------------------------------------------------
 
 
-def filled(
-    template: str, arguments: Mapping[str, Sequence[Expression]], named: Callable[[str], str]
-) -> Expression:
+_Arguments = Mapping[str, Sequence[Expression]]
+
+
+def filled(template: str, arguments: _Arguments, named: Callable[[str], str]) -> Expression:
     """The template with its arguments put in, and its functions called what `named` says.
 
     An argument of a variadic operation is all that there are.
     """
+    return _put(_parsed(template), arguments, named)
 
-    def put(x: Expression) -> Expression:
-        match x:
-            case ast.Name():
-                (only,) = arguments[x.id.removeprefix(_ARGUMENT)]
-                return only
-            case ast.Call(function, [ast.Name(name)]):
-                every = arguments[name.removeprefix(_ARGUMENT)]
-                return call(named(ast.unparse(function)), *every)
-            case ast.Call(function, given):
-                return call(named(ast.unparse(function)), *map(put, given))
-            case ast.BinOp(left, op, right):
-                return ast.BinOp(put(left), op, put(right))
-            case ast.UnaryOp(op, operand):
-                return ast.UnaryOp(op, put(operand))
-        return x
 
-    return put(_parsed(template))
+def _put(x: Expression, arguments: _Arguments, named: Callable[[str], str]) -> Expression:
+    match x:
+        case ast.Name():
+            (only,) = arguments[x.id.removeprefix(_ARGUMENT)]
+            return only
+        case ast.Call(function, [ast.Name(name)]):
+            every = arguments[name.removeprefix(_ARGUMENT)]
+            return call(named(ast.unparse(function)), *every)
+        case ast.Call(function, given):
+            parts = [_put(part, arguments, named) for part in given]
+            return call(named(ast.unparse(function)), *parts)
+        case ast.BinOp(left, op, right):
+            return ast.BinOp(_put(left, arguments, named), op, _put(right, arguments, named))
+        case ast.UnaryOp(op, operand):
+            return ast.UnaryOp(op, _put(operand, arguments, named))
+    return x
 
 
 _ARGUMENT = "argument_"

@@ -124,12 +124,14 @@ class _Lifter:
         level = [0] * (first + len(self.tape.assignments))
         levels: list[list[int]] = []
         for number, assignment in enumerate(self.tape.assignments, first):
-            operands: Iterable[Any]
+            operands: list[Any]
             if isinstance(assignment, Call):
-                operands = [a for a in assignment.args if isinstance(a, int)]
+                operands = [a for a in assignment.args if a.__class__ is int]
             else:
-                operands = chain(assignment.linear, *assignment.products)
-            highest = max([level[a] for a in operands], default=0)
+                operands = [*assignment.linear]
+                for pair in assignment.products:
+                    operands += pair
+            highest = max(map(level.__getitem__, operands), default=0)
             level[number] = highest + 1
             while len(levels) <= highest:
                 levels.append([])
@@ -290,16 +292,19 @@ class _Lifter:
         every: list[list[dict[Any, float]]]
         every = [[s.linear for s in sums], [s.products for s in sums]]
         for axes, terms in enumerate(every, 1):
-            of_terms = np.asarray([a for each in terms for a in each], dtype=np.intp)
-            if not of_terms.size:
+            of_terms: Iterable[Any] = chain.from_iterable(terms)
+            if axes == 2:
+                of_terms = chain.from_iterable(of_terms)
+            numbers = np.fromiter(of_terms, np.intp).reshape(-1, axes).T
+            if not numbers.size:
                 continue
-            numbers = of_terms.reshape(-1, axes).T
             sources = self.array_number[numbers]
             if axes == 2:
                 swap = sources[0] < sources[1]
                 numbers = np.where(swap, numbers[::-1], numbers)
                 sources = np.where(swap, sources[::-1], sources)
-            coefficients = np.asarray([c for each in terms for c in each.values()])
+            every_c = chain.from_iterable([each.values() for each in terms])
+            coefficients = np.fromiter(every_c, np.float64)
             owner = np.repeat(np.arange(count), [len(each) for each in terms])
             kinds = sources[0] * len(self.arrays) + sources[-1]
             for kind in np.unique(kinds):

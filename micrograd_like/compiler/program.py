@@ -61,32 +61,40 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         raise InputError("wrt is empty: leave it out for a program without gradients")
     check_backend(backend, get_args(Backend), dtype)
     with paused():
-        gradients: list[Value] = []
-        adjoints: dict[Value, Value] = {}
-        for root in roots if targets else ():
-            swept = adjoint_graphs(root, targets or ())
-            derivatives = [swept.get(target, 0.0) for target in targets or ()]
-            gradients += [d if isinstance(d, Value) else Value(d) for d in derivatives]
-            if len(roots) == 1:
-                adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-        tape = record([*roots, *gradients], leaves)
-        blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
-        if targets is not None:
-            blocks.append(("gradient", len(gradients)))
-        place = {leaf: i for i, leaf in enumerate(leaves)}
-        derivative_of = {
-            output: place[target]
-            for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
-            if isinstance(output, int) and target in place and output >= len(leaves)
-        }
-        shape = (
-            None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-        )
-        program = Program(
-            tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype
-        )
-        tape.number_of.clear()  # all is named: the gradient's graph need not be kept
-        return program
+        # In a function of its own, so that its graphs are gone when the collector is back.
+        return _compiled(outputs, roots, leaves, targets, backend, dtype)
+
+
+def _compiled(
+    outputs: Any,
+    roots: list[Value],
+    leaves: list[Value],
+    targets: list[Value] | None,
+    backend: Backend,
+    dtype: str,
+) -> Program:
+    gradients: list[Value] = []
+    adjoints: dict[Value, Value] = {}
+    for root in roots if targets else ():
+        swept = adjoint_graphs(root, targets or ())
+        derivatives = [swept.get(target, 0.0) for target in targets or ()]
+        gradients += [d if isinstance(d, Value) else Value(d) for d in derivatives]
+        if len(roots) == 1:
+            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
+    tape = record([*roots, *gradients], leaves)
+    blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
+    if targets is not None:
+        blocks.append(("gradient", len(gradients)))
+    place = {leaf: i for i, leaf in enumerate(leaves)}
+    derivative_of = {
+        output: place[target]
+        for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
+        if isinstance(output, int) and target in place and output >= len(leaves)
+    }
+    shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
+    program = Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
+    tape.number_of.clear()  # all is named: the gradient's graph need not be kept
+    return program
 
 
 class Program:

@@ -57,6 +57,24 @@ class Tape:
     number_of: dict[Value, int]
     nodes: int
 
+    def __str__(self) -> str:
+        lines = [f"v{self.inputs + i} = {_text(a)}" for i, a in enumerate(self.assignments)]
+        outputs = ", ".join(_name(o) for o in self.outputs)
+        return "\n".join([*lines, f"return {outputs}"])
+
+
+def _name(x: int | float) -> str:
+    return repr(x) if isinstance(x, float) else f"v{x}"
+
+
+def _text(assignment: Sum | Call) -> str:
+    if isinstance(assignment, Call):
+        return f"{assignment.op.name}({', '.join(map(_name, assignment.args))})"
+    terms = [repr(assignment.constant)] if assignment.constant != 0.0 else []
+    terms += [f"{c!r}·v{a}" for a, c in assignment.linear.items()]
+    terms += [f"{c!r}·v{a}·v{b}" for (a, b), c in assignment.products.items()]
+    return " + ".join(terms)
+
 
 def word(text: str) -> str:
     """The text as part of a Python name: what cannot be in one is replaced, so it is never code."""

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -332,54 +331,30 @@ def test_without_a_place_of_ones_own_nothing_is_cached(tmp_path, monkeypatch):
     everyones.chmod(0o777)
     for place in (file, file / "below", everyones) if os.name == "posix" else (file,):
         monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(place))
-        assert native.kept_source("program.py", "pass") is None
+        assert native.kept_at("program.py") is None
     assert not list(everyones.iterdir())
     own = tmp_path / "of mine" / "own"
     monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(own))
-    for source in ("pass", "pass", "..."):
-        path = native.kept_source("program.py", source)
-        assert path == str(own / "program.py")
-        assert (own / "program.py").read_text() == source
-        assert os.stat(path).st_mtime == 1e9
-        own.chmod(0o755)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
-        assert native.kept_source("program.py", "...") is None  # read-only by now
-    assert list(own.iterdir()) == [own / "program.py"]
-    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(everyones))
-    x = Value(2.0)
-    program = compile(x * x + 0.125, [x], [x], backend="numba")
-    assert program([2.0])[0] == 4.125
-
-
-def test_what_cannot_be_cached_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-
-    def refuse(*_):
-        raise PermissionError
-
-    for name, instead in (("replace", refuse), ("getuid", lambda: -1)):
-        if hasattr(os, name):
-            with monkeypatch.context() as patch:
-                patch.setattr(os, name, instead)
-                assert native.kept_source("program.py", "pass") is None
-            assert not list(tmp_path.iterdir())
-    assert native.kept_source("program.py", "pass") == str(tmp_path / "program.py")
+    assert native.kept_at("program.py") == str(own / "program.py")
+    os.utime(own / "program.py", (1e9, 1e9))
+    own.chmod(0o755)
+    assert native.kept_at("program.py") == str(own / "program.py")
+    assert os.stat(own / "program.py").st_mtime == 1e9  # or Numba would compile again
+    if hasattr(os, "getuid"):
+        monkeypatch.setattr(os, "getuid", lambda: -1)
+        assert native.kept_at("program.py") is None
 
 
 def test_a_source_is_compiled_once_by_each_version_of_what_compiles_it(monkeypatch):
-    first = native.functions_of("answer = 42\n", str)
+    first = native.functions_of("answer = 42\n")
     assert first["answer"] == 42
-    assert native.functions_of("answer = 42\n", str) is first
+    assert native.functions_of("answer = 42\n") is first
     monkeypatch.setattr(np, "__version__", "another")
-    assert native.functions_of("answer = 42\n", str) is not first
+    assert native.functions_of("answer = 42\n") is not first
 
 
 def test_what_cannot_be_kept_runs_from_the_source_without_a_cache(monkeypatch):
-    monkeypatch.setattr(native, "kept_source", lambda *_: None)
-    found = native.functions_of("answer = 'kept'\n", lambda: "answer = 'not kept'\n")
-    assert found["answer"] == "not kept"
+    monkeypatch.setattr(native, "kept_at", lambda _: None)
     x = Value(2.0)
     assert "cache=True" in emitted(x * x, [x])[0].source
     program = compile(x * x - 0.375, [x], backend="numba")
@@ -387,18 +362,20 @@ def test_what_cannot_be_kept_runs_from_the_source_without_a_cache(monkeypatch):
     assert not program.function.__globals__["run"].stats.cache_path
 
 
-def test_the_cache_is_where_the_platform_keeps_such_things(monkeypatch, tmp_path):
+def test_a_source_that_fails_is_tried_again_without_its_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROGRAD_LIKE_CACHE", str(tmp_path))
+    source = "if __name__ and 'cache=True' != 'cache=' + 'False':\n    raise EOFError\nanswer = 7\n"
+    assert native.functions_of(source)["answer"] == 7
+    with pytest.raises(ZeroDivisionError):
+        native.functions_of("1 / 0")
+    with pytest.raises(ZeroDivisionError):
+        native.functions_of("1 / 0")
+
+
+def test_the_cache_is_among_the_users_caches(monkeypatch, tmp_path):
     monkeypatch.delenv("MICROGRAD_LIKE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert native.cache_directory() == tmp_path / "micrograd_like"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert native.cache_directory().parts[-3:] == ("Library", "Caches", "micrograd_like")
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    assert native.cache_directory().parts[-3:] == ("AppData", "Local", "micrograd_like")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    assert native.cache_directory() == tmp_path / "micrograd_like"
+    assert native.kept_at("program.py") == str(tmp_path / "micrograd_like" / "program.py")
 
 
 def test_loops_have_no_equations():
