@@ -171,38 +171,6 @@ def minimum(x: complex, y: complex) -> complex:
     return x if x.real <= y.real else y
 
 
-def pow_log(x: complex, y: complex) -> complex:
-    if x.real == 0.0 and y.real > 0.0:
-        return 0.0j
-    return pow(x, y) * cmath.log(x)
-
-
-def pow_partial(x: complex, y: complex, m: complex, n: complex) -> complex:
-    """As `numerics.pow_partial`, off the zeros of its coefficients."""
-    order = int(n.real)
-    coefficients = [1.0 + 0.0j] + [0.0j] * order
-    for factor in range(int(m.real)):
-        for k in range(order, -1, -1):
-            before = k * coefficients[k - 1] if k else 0.0j
-            coefficients[k] = coefficients[k] * (y - factor) + before
-    if x.real == 0.0 and order:
-        raise ValueError("a branch point")
-    total = 0.0j
-    for k, c in enumerate(coefficients):
-        if c != 0.0:
-            logs = cmath.log(x) ** (order - k) if order > k else 1.0
-            total += math.comb(order, k) * c * logs * pow(x, y - m)
-    return total
-
-
-def share(x: complex, total: complex) -> complex:
-    return cmath.exp(x - total)
-
-
-def above(x: complex, y: complex) -> complex:
-    return sigmoid(x - y)
-
-
 def pow_slope(x: complex, y: complex) -> complex:
     return y * pow(x, y - 1.0)
 

@@ -35,9 +35,7 @@ def number(x: Any) -> float:
         except (TypeError, ValueError):  # a signalling NaN is no float
             pass
     if getattr(x, "ndim", None) == 0 and hasattr(x, "item") and not hasattr(x, "mask"):
-        item = x.item()  # of an array without axes, or a tensor
-        if isinstance(item, (float, int)):
-            return number(item)
+        return number(x.item())  # an array without axes, or a tensor
     if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
@@ -132,62 +130,6 @@ def pow(x: float, y: float) -> float:  # noqa: A001 - as in the math module
 def pow_slope(x: float, y: float) -> float:
     """The product y · x**(y - 1), and 0 for y = 0, even at x = 0."""
     return y * pow(x, y - 1.0) if y else 0.0
-
-
-def pow_log(x: float, y: float) -> float:
-    """The product x**y · log(x), the derivative by y, with its limits where x is 0 or infinite."""
-    if x > 0.0:
-        p = pow(x, y)
-        return p * math.log(x) if p != 0.0 else 0.0
-    if x == 0.0:
-        return 0.0 if y > 0.0 else -INF if y <= 0.0 else NAN
-    return NAN
-
-
-def pow_partial(x: float, y: float, m: float, n: float) -> float:
-    """The derivative of x**y, m times by x and n times by y: of order m + n, for any m and n.
-
-    It is the sum over k of C(n, k) · p_k(y) · x**(y - m) · log(x)**(n - k), where p_k is the k-th
-    derivative of the polynomial y(y - 1) ... (y - m + 1). Where a coefficient is 0, so is its term.
-    """
-    coefficients = [1.0] + [0.0] * int(n)
-    for factor in range(int(m)):
-        for k in range(int(n), -1, -1):
-            before = k * coefficients[k - 1] if k else 0.0
-            coefficients[k] = coefficients[k] * (y - factor) + before
-    terms = [(c, k) for k, c in enumerate(coefficients) if c != 0.0]
-    if not terms:
-        return 0.0
-    rest = y - m
-    if x == 0.0 and n:  # the term with the highest power of the logarithm outweighs the others
-        c, k = terms[0]
-        if rest > 0.0:
-            return 0.0
-        power = pow(x, rest) if rest else 1.0
-        return c * math.comb(int(n), k) * power * (-INF if (n - k) % 2.0 else INF if n > k else 1.0)
-    if x < 0.0 and n:
-        return NAN
-    power = pow(x, rest)
-    total = 0.0
-    for c, k in terms:
-        total += math.comb(int(n), k) * c * (log(x) ** (n - k) if n > k else 1.0)
-    if power == 0.0 or total == 0.0:  # the limit, though the other factor be infinite
-        return NAN if math.isnan(power) or math.isnan(total) else 0.0
-    return total * power
-
-
-def share(x: float, total: float) -> float:
-    """The quotient exp(x) / exp(total), of a sum and one of its terms: 0 for x = -inf."""
-    if x == -INF:
-        return 0.0 if total == total else NAN
-    return 1.0 if x == total else math.exp(x - total)
-
-
-def above(x: float, y: float) -> float:
-    """The sigmoid of x - y, also where both are the same infinity: 0 for -inf, 1 for inf."""
-    if x == y and math.isinf(x):
-        return 0.0 if x < 0.0 else 1.0
-    return sigmoid(x - y)
 
 
 def sigmoid(x: float) -> float:

@@ -309,7 +309,7 @@ neg = Op("neg", operator.neg, lambda x, out: -1.0,
          text="-@x", latex="-@x", binding=3, kind="arithmetic",
          array="-@x", numba="-@x", analytic=operator.neg)
 power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
-                             lambda x, y, out: pow_log(x, y)),
+                             lambda x, y, out: damp(ieee_log(x), out)),
            text="@x^@y", latex="@x^{@y}", binding=4, kind="arithmetic", ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
            kink="d/dx x**0 = 0 everywhere; at x = 0, d/dx = inf for exponents in (0, 1); "
@@ -327,12 +327,12 @@ log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
            ieee=lambda x: numerics.log(1.0 + x),
            array="xp.log1p(@x)", numba="math.log1p(@x)", analytic=analytic.log1p)
-logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: above(x, y),
-                                         lambda x, y, out: above(y, x)),
+logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(x - y),
+                                         lambda x, y, out: sigmoid(y - x)),
                array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
                analytic=analytic.logsumexp)
 logsumexp = Op("logsumexp", numerics.logsumexp,
-               lambda *xs_out: [share(x, xs_out[-1]) for x in xs_out[:-1]],
+               lambda *xs_out: [exp(x - xs_out[-1]) for x in xs_out[:-1]],
                array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp)
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
@@ -443,38 +443,15 @@ ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
                   array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
 ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
-                                     lambda x, y, out: pow_log(x, y)),
+                                     lambda x, y, out: damp(ieee_log(x), out)),
                   text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",
                   array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
 pow_slope: Op = Op("pow_slope", numerics.pow_slope,
-                   (lambda x, y, out: pow_partial(x, y, 2.0, 0.0),
-                    lambda x, y, out: pow_partial(x, y, 1.0, 1.0)),
+                   (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
+                    lambda x, y, out: ieee_pow(x, y - 1.0) + damp(ieee_log(x), out)),
                    text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2, kind="internal",
                    array="pow_slope(@x, @y)", numba="pow_slope(@x, @y)",
                    analytic=analytic.pow_slope)
-pow_log: Op = Op("pow_log", numerics.pow_log,
-                 (lambda x, y, out: pow_partial(x, y, 1.0, 1.0),
-                  lambda x, y, out: pow_partial(x, y, 0.0, 2.0)),
-                 text="@x^@y·log(@x)", latex=r"@x^{@y} \cdot \ln\left(@x\right)", binding=2,
-                 kind="internal", array="pow_log(@x, @y)", numba="pow_log(@x, @y)",
-                 analytic=analytic.pow_log)
-pow_partial: Op = Op("pow_partial", numerics.pow_partial,  # m times by x, n times by y
-                     (lambda x, y, m, n, out: pow_partial(x, y, m + 1.0, n),
-                      lambda x, y, m, n, out: pow_partial(x, y, m, n + 1.0),
-                      lambda x, y, m, n, out: 0.0,  # the orders are whole numbers: flat in them
-                      lambda x, y, m, n, out: 0.0),
-                     latex=r"\partial_1^{@m} \partial_2^{@n} \left(@x^{@y}\right)",
-                     kind="internal", array="pow_partial(@x, @y, @m, @n)",
-                     analytic=analytic.pow_partial)
-share: Op = Op("share", numerics.share, (lambda x, total, out: out,  # of exp(x) in exp(total)
-                                         lambda x, total, out: -out),
-               text="exp(@x - @total)", latex=r"e^{@x - @total}", kind="internal",
-               ieee=lambda x, total: INF,
-               array="share(@x, @total)", numba="share(@x, @total)", analytic=analytic.share)
-above: Op = Op("above", numerics.above, (lambda x, y, out: out * above(y, x),
-                                         lambda x, y, out: -out * above(y, x)),
-               text="σ(@x - @y)", latex=r"\sigma\left(@x - @y\right)", kind="internal",
-               array="above(@x, @y)", numba="above(@x, @y)", analytic=analytic.above)
 damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
                                       lambda x, w, out: x),
               text="@x·@w", latex=r"@x \cdot @w", binding=2, kind="internal",

@@ -181,14 +181,6 @@ def _affine_operands() -> st.SearchStrategy[tuple[float, ...]]:
     return sizes.flatmap(lambda n: st.tuples(*[floats(-30, 30)] * n))
 
 
-def _power_partial(x: Any, y: Any, m: Any, n: Any) -> Any:
-    """The derivative of x**y, m times by x and n times by y, which are whole numbers."""
-    m, n = round(m), round(n)
-    return mp.mpf(mp.taylor(lambda t: mp.rf(y + t - m + 1, m) * x ** (y + t - m), 0, n)[n]) * (
-        mp.factorial(n)
-    )
-
-
 def _mp_affine(*operands: Any) -> Any:
     n = len(operands) // 2
     return operands[-1] + sum(w * x for w, x in zip(operands[:n], operands[n:-1], strict=True))
@@ -279,11 +271,6 @@ DEFINITIONS: dict[str, Definition] = {
     "ieee_log":   _row(mp.log, (_POSITIVE,), (1.5,)),
     "ieee_pow":   _row(mp.power, _POWERS, (1.5, -2.0), (3.0, 0.7)),
     "pow_slope":  _row(lambda x, y: y * x ** (y - 1), _POWERS, (1.5, -2.0), (3.0, 0.7)),
-    "pow_log":    _row(lambda x, y: x**y * mp.log(x), (_POSITIVE, floats(-3, 3)), (1.5, -2.0)),
-    "pow_partial": _row(_power_partial, (_POSITIVE, floats(-3, 3), st.sampled_from([0.0, 1.0, 2.0]),
-                        st.sampled_from([0.0, 1.0, 2.0])), (1.5, -2.2, 2.0, 1.0)),
-    "share":      _row(lambda x, total: mp.exp(x - total), _REALS, (1.5, 2.0)),
-    "above":      _row(lambda x, y: 1 / (1 + mp.exp(y - x)), _REALS, (1.5, -2.0)),
     "damp":       _row(lambda x, w: x * w, _REALS, (1.5, -2.0)),
     "sech":       _row(mp.sech, _REAL, (0.5,)),
     "gelu_slope": _row(lambda x: _normal_cdf(x) + x * _normal_pdf(x), _REAL, (0.5,)),

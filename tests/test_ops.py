@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optional import cases, mp, np
+from optional import cases, np
 from reference import (
     DEFINITIONS,
     Miss,
@@ -29,7 +29,7 @@ from reference import (
 )
 
 import micrograd_like
-from micrograd_like import DomainError, MicrogradError, Op, Value, grad, hessian, ops
+from micrograd_like import DomainError, MicrogradError, Op, Value, grad, ops
 from micrograd_like.compiler import rows
 from micrograd_like.errors import InputError, OperandError
 
@@ -46,6 +46,7 @@ def the(name: str) -> Op:
 # Where the engine is outside the reference file's bounds: by entry, quantity and a tag that all
 # these points bear, with the reason. Nothing else is left out of the smooth points.
 KNOWN_MISSES = {
+    ("pow", "d²/dydx", "subnormal_input"): "∂/∂x of ln(x)·x^y passes 1/x, which overflows there",
     ("atan2", "d²/dydx", "subnormal_input"): "the true one is infinite: inf - inf on the way",
     ("atan2", "d²/dxdy", "subnormal_input"): "the true one is infinite: inf - inf on the way",
     ("atan2", "d/dy", "subnormal_input"): "the file says to skip it: hypot(x, y) has no digits",
@@ -82,6 +83,8 @@ def test_the_known_misses_in_the_bundled_reference_are_these() -> None:
         for miss in misses(point, order)
     }
     assert found == {
+        "d²/dydx of pow(5e-324, 0.25)",
+        "d²/dydx of pow(1e-310, 0.9)",
         "d²/dydx of atan2(1e-310, 2e-310)",
         "d²/dxdy of atan2(1e-310, 2e-310)",
         "d/dx of hypot(5e-324, 5e-324)",
@@ -151,8 +154,7 @@ PLANTED: dict[str, Callable[[Partial, Partial], Partial]] = {
     "zero": lambda true, other: lambda *xs: true(*xs) * 0.0,
     "off by a thousandth": lambda true, other: lambda *xs: true(*xs) + 0.001,
 }
-FLAT = {("step", 0), ("sign", 0), ("greater", 0), ("greater", 1), ("where", 0),
-        ("pow_partial", 2), ("pow_partial", 3)}  # fmt: skip
+FLAT = {("step", 0), ("sign", 0), ("greater", 0), ("greater", 1), ("where", 0)}
 
 
 def plants() -> list[Any]:
@@ -283,7 +285,7 @@ def written(template: str, **arguments: str) -> str:
     return re.sub(r"@([a-z_]+)", lambda match: arguments[match[1]], template)
 
 
-@pytest.mark.parametrize("name", sorted(set(ROWS) - {"affine", "pow_partial"}))
+@pytest.mark.parametrize("name", sorted(set(ROWS) - {"affine"}))
 def test_the_template_for_compiled_python_computes_what_the_row_computes(name: str) -> None:
     row = the(name)
     for xs in DEFINITIONS[name].samples:
@@ -299,7 +301,7 @@ def test_the_template_for_compiled_python_computes_what_the_row_computes(name: s
 @pytest.mark.parametrize("name", sorted(set(ROWS) - {"affine"}))
 def test_the_text_and_latex_templates_name_every_argument_and_no_other(name: str) -> None:
     row = the(name)
-    for template in filter(None, (row.text, row.latex, row.array, row.jax, row.numba)):
+    for template in (row.text, row.latex, row.array, row.jax, row.numba):
         assert set(re.findall(r"@([a-z_]+)", template)) == set(row.arguments)
 
 
@@ -334,11 +336,6 @@ NOTATION: dict[str, tuple[Any, ...]] = {
     "ieee_div":         ("@x / @y",             r"\frac{@x}{@y}", 2),
     "ieee_log":         ("log(@x)",             r"\ln\left(@x\right)"),
     "ieee_pow":         ("@x^@y",               r"@x^{@y}", 4),
-    "pow_log":          ("@x^@y·log(@x)",       r"@x^{@y} \cdot \ln\left(@x\right)", 2),
-    "share":            ("exp(@x - @total)",    r"e^{@x - @total}"),
-    "above":            ("σ(@x - @y)",          r"\sigma\left(@x - @y\right)"),
-    "pow_partial":      ("pow_partial(@x, @y, @m, @n)",
-                         r"\partial_1^{@m} \partial_2^{@n} \left(@x^{@y}\right)"),
     "pow_slope":        ("@y·@x^(@y - 1)",      r"@y \cdot @x^{@y - 1}", 2),
     "damp":             ("@x·@w",               r"@x \cdot @w", 2),
     "gelu_slope":       ("Φ(@x) + @x·φ(@x)",
@@ -658,15 +655,12 @@ def test_every_row_is_exported_under_its_name() -> None:
     assert hidden == {
         "ieee_div", "ieee_log", "ieee_pow", "pow_slope", "damp", "sech", "gelu_slope",
         "one_minus_square", "cosine", "inversion", "step", "sign", "greater", "where",
-        "pow_log", "pow_partial", "share", "above",
     }  # fmt: skip
     for name in set(ROWS) - hidden - {"affine"}:
         assert getattr(micrograd_like, names.get(name) or name) is the(name)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in ROWS if hasattr(Value, name) and name != "hypot"]
-)
+@pytest.mark.parametrize("name", [name for name in ROWS if hasattr(Value, name)])
 def test_the_method_is_the_row(name: str) -> None:
     (x, *_) = DEFINITIONS[name].samples[0]
     v = Value(x)
@@ -725,7 +719,7 @@ def test_an_even_number_of_affine_operands_is_refused_as_such(operands: tuple[An
         ops.affine_row(*operands)
 
 
-@pytest.mark.parametrize("bad", ["1", None, [1.0], 1j])
+@pytest.mark.parametrize("bad", ["1", None, *cases(lambda: [np.ones(2)]), [1.0], 1j])
 def test_a_row_refuses_what_is_neither_a_number_nor_a_value(bad: Any) -> None:
     for args in [(bad, 1.0), (1.0, bad), (Value(1.0), bad), (bad, Value(1.0))]:
         with pytest.raises(OperandError):
@@ -896,6 +890,7 @@ def test_numpy_scalars_keep_their_value() -> None:
 def refused_of_numpy() -> list[tuple[Any, str]]:
     """What NumPy has that is no real number, and the advice."""
     return [
+        (np.array(1.0), "one Value an element"),
         (np.ones(3), "one Value an element"),
         (np.ones((2, 2)), "one Value an element"),
         (np.str_("1.5"), r"float\(\)"),
@@ -980,84 +975,3 @@ def test_a_users_operation_of_any_number_of_arguments_is_pickled(made_up: type[O
     row = made_up("norm1", lambda *xs: sum(map(abs, xs)), lambda *xs: [1.0 for _ in xs[:-1]])
     node = row(Value(1.0), Value(2.0), 3.0)
     assert pickle.loads(pickle.dumps(node)).op is row
-
-
-# --- 0 times infinity within partials -------------------------------------------------------------
-
-
-def nth_derivative(f: Callable[[Value], Value], x: float, n: int) -> float:
-    v = Value(x)
-    result: Value = f(v)
-    for _ in range(n):
-        result = grad(result, v, create_graph=True)
-    return result.data
-
-
-@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 5, 8])
-@pytest.mark.parametrize("x", [0.0, -0.0, 2.0, -1.5])
-def test_derivatives_of_powers_are_those_of_the_polynomial_to_any_order(
-    exponent: int, x: float
-) -> None:
-    for n in range(exponent + 4):
-        want = math.perm(exponent, n) * x ** (exponent - n) if n <= exponent else 0.0
-        assert math.isclose(nth_derivative(lambda v: v**exponent, x, n), want, rel_tol=1e-14)
-        by_value = nth_derivative(lambda v: v ** Value(float(exponent)), x, n)
-        assert math.isclose(by_value, want, rel_tol=1e-14)
-
-
-@pytest.mark.parametrize("y", [2.5, 3.0, 4.0])
-def test_the_hessian_of_a_power_at_base_zero_is_its_limit(y: float) -> None:
-    assert hessian(lambda v: v[0] ** v[1], [0.0, y]) == [[0.0, 0.0], [0.0, 0.0]]
-    for n in range(5):
-        assert nth_derivative(lambda v: 0.0**v, y, n) == 0.0
-
-
-@given(st.floats(0.01, 20.0), st.integers(-3000, 3000).map(lambda k: k / 1000.0))
-def test_third_derivatives_of_powers_agree_with_mpmath(x: float, y: float) -> None:
-    for m, n in [(3, 0), (2, 1), (1, 2), (0, 3)]:
-        with mp.workdps(60):
-            want = DEFINITIONS["pow_partial"].f(mp.mpf(x), mp.mpf(y), m, n)
-        got = ops.pow_partial(x, y, float(m), float(n))
-        scale = sum(abs(ops.pow_partial(x, y, float(m), float(k))) for k in range(n + 1))
-        assert abs(got - want) <= 1e-12 * (abs(want) + scale)
-
-
-@pytest.mark.parametrize("y", [2.0, 3.0, 2001.0, 5000.0])
-def test_the_derivative_by_the_exponent_of_a_negative_base_is_nan_also_where_it_underflows(
-    y: float,
-) -> None:
-    v = Value(y)
-    assert math.isnan(grad(Value(-0.5) ** v, v))
-
-
-def test_impossible_paths_contribute_nothing() -> None:
-    """The lattice of CTC: three steps, and only the path b, b, b ends in the last state."""
-    for plus in (ops.logaddexp, ops.logsumexp):
-        a, b = Value(-0.3), Value(-1.2)
-        states: list[Any] = [Value(0.0), -INF, -INF, -INF]
-        for _ in range(3):
-            states = [states[0] + a] + [plus(states[j] + a, states[j - 1] + b) for j in (1, 2, 3)]
-        assert grad(states[3], [a, b]) == [0.0, 3.0]
-        slopes = grad(states[3], [a, b], create_graph=True)
-        assert [grad(slope, [a, b]) for slope in slopes] == [[0.0, 0.0], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize(
-    ("xs", "shares"),
-    [
-        ((-INF, 1.0), (0.0, 1.0)),
-        ((-INF, -INF), (0.0, 0.0)),
-        ((1.0, INF), (0.0, 1.0)),
-        ((-INF, INF), (0.0, 1.0)),
-        ((INF, INF), (1.0, 1.0)),
-        ((NAN, 1.0), (NAN, NAN)),
-        ((NAN, -INF), (NAN, NAN)),
-    ],
-)
-def test_both_rows_of_log_sum_exp_answer_alike_at_infinities(
-    xs: tuple[float, ...], shares: tuple[float, ...]
-) -> None:
-    for row in (ops.logaddexp, ops.logsumexp):
-        leaves = [Value(x) for x in xs]
-        got = grad(row(*leaves), leaves)
-        assert all(map(same, got, shares)), (row, got)

@@ -8,15 +8,12 @@ is asked to, finds the table's derivatives at the kinks.
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import numerics
 from ..ops import Op
 from .rows import unrefusing
 
@@ -79,52 +76,6 @@ def pow_slope(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(y == 0.0, 0.0, y * power(xp, x, y - 1.0))
 
 
-def pow_log(xp: Any, x: Any, y: Any) -> Any:
-    p = power(xp, x, y)
-    inside = xp.where(p == 0.0, 0.0, p * xp.log(x))
-    return xp.where((x == 0.0) & (y <= 0.0), -xp.inf, xp.where(x < 0.0, xp.nan, inside))
-
-
-def pow_partial(xp: Any, x: Any, y: Any, m: Any, n: Any) -> Any:
-    """As `numerics.pow_partial`. The orders are constants, which may differ by element."""
-    if xp is np:
-        return np.vectorize(numerics.pow_partial, otypes=[float])(x, y, m, n)
-    m, n = np.broadcast_arrays(m, n)
-    result = xp.nan
-    for orders in {*zip(m.flat, n.flat, strict=True)}:
-        chosen = (m == orders[0]) & (n == orders[1])
-        result = xp.where(chosen, _pow_partial(xp, x, y, *map(int, orders)), result)
-    return result
-
-
-def _pow_partial(xp: Any, x: Any, y: Any, m: int, n: int) -> Any:
-    coefficients: list[Any] = [1.0] + [0.0] * n
-    for factor in range(m):
-        for k in range(n, -1, -1):
-            before = k * coefficients[k - 1] if k else 0.0
-            coefficients[k] = coefficients[k] * (y - factor) + before
-    p, result, leading = power(xp, x, y - m), 0.0, 0.0
-    for k, c in enumerate(coefficients):
-        term = math.comb(n, k) * c * (xp.log(x) ** (n - k) if n > k else 1.0)
-        result = result + xp.where(c == 0.0, 0.0, term)
-        leading = xp.where(leading == 0.0, xp.where(c == 0.0, 0.0, term), leading)
-    if n:  # at 0 the term with the highest power of the logarithm outweighs the others
-        result = xp.where(x == 0.0, leading, xp.where(x < 0.0, xp.nan, result))
-    nothing = ((p == 0.0) | (result == 0.0)) & ~xp.isnan(p) & ~xp.isnan(result)
-    constant = functools.reduce(operator.and_, [xp.asarray(c == 0.0) for c in coefficients])
-    return xp.where(nothing | constant, 0.0, result * p)
-
-
-def share(xp: Any, x: Any, total: Any) -> Any:
-    most = xp.finfo(xp.result_type(x, total)).max  # whose difference from itself is 0
-    return xp.exp(xp.minimum(x, most) - xp.clip(total, -most, most))
-
-
-def above(xp: Any, x: Any, y: Any) -> Any:
-    alike = (x == y) & xp.isinf(x)
-    return xp.where(alike, xp.where(x > 0.0, 1.0, 0.0), sigmoid(xp, xp.where(alike, 0.0, x - y)))
-
-
 # NumPy has no error function; called element by element, math's are a tenth as fast as tanh.
 _erf = np.frompyfunc(math.erf, 1, 1)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
@@ -180,8 +131,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, pow_slope,
-        pow_log, pow_partial, share, above, erf, gelu, gelu_slope, one_minus_square, cosine,
-        inversion,
+        erf, gelu, gelu_slope, one_minus_square, cosine, inversion,
     )
 }  # fmt: skip
 

@@ -396,17 +396,6 @@ def _pow_slope(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     return None if power is None else (exponent * power[0], power[1])
 
 
-def _pow_partial(reader: _Reader, args: list[_Reference]) -> _Reference | None:
-    x, (exponent, j), (m, _), (n, _) = args
-    if j != _CONSTANT or n != 0.0:
-        return None
-    coefficient = math.prod(exponent - k for k in range(int(m)))
-    if coefficient == 0.0:
-        return (0.0, _CONSTANT)
-    c, power = reader._apply(ops.ieee_pow, [x, (exponent - m, _CONSTANT)])
-    return (coefficient * c, power)
-
-
 def _affine(reader: _Reader, args: list[_Reference]) -> _Reference:
     n = len(args) // 2
     products = [reader.product(w, x) for w, x in zip(args[:n], args[n:-1], strict=True)]
@@ -429,6 +418,5 @@ _RULES: dict[Op, _Rule] = {
     ops.power: _pow,
     ops.ieee_pow: _pow,
     ops.pow_slope: _pow_slope,
-    ops.pow_partial: _pow_partial,
     ops.affine_row: _affine,
 }

@@ -441,9 +441,6 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
         return ONE
     elif op is ops.pow_slope and b is not None:
         return y * x ** (b - 1.0)
-    elif op is ops.pow_partial and b is not None and operands[3].number == 0.0:
-        order = operands[2].number or 0.0
-        return math.prod(b - k for k in range(int(order))) * x ** (b - order)
     return apply(op, operands)
 
 
