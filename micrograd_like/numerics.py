@@ -34,8 +34,8 @@ def number(x: Any) -> float:
             raise InputError(f"a number of type {kind} is too large for a float") from None
         except (TypeError, ValueError):  # a signalling NaN is no float
             pass
-    if getattr(x, "ndim", None) == 0 and hasattr(x, "item") and not hasattr(x, "mask"):
-        return number(x.item())  # an array without axes, or a tensor
+    if _is_bare_array(x) and isinstance(item := x.item(), (float, int)):
+        return float(item)
     if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
@@ -49,6 +49,13 @@ def number(x: Any) -> float:
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
 
 
+def _is_bare_array(x: Any) -> bool:
+    """Whether it is an array without axes, or a tensor, not masked, and no scalar of NumPy's."""
+    if isinstance(x, _numpys("generic")) or hasattr(x, "mask"):
+        return False
+    return getattr(x, "ndim", None) == 0 and hasattr(x, "item")
+
+
 def number_in(x: Any) -> float | None:
     """As `number`, but None where it refuses."""
     try:
@@ -59,8 +66,7 @@ def number_in(x: Any) -> float | None:
 
 def has_axes(x: Any) -> bool:
     """Whether it is an array that meets a Value element by element."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(x, numpy.ndarray) and x.ndim > 0
+    return isinstance(x, _numpys("ndarray")) and x.ndim > 0
 
 
 def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
@@ -98,10 +104,15 @@ def _is_real(x: Any) -> bool:
     if isinstance(x, Real):
         # NumPy's time spans are integers by name, but cannot be used as such.
         return hasattr(x, "__index__") or not isinstance(x, Integral)
-    decimal, numpy = sys.modules.get("decimal"), sys.modules.get("numpy")
+    decimal = sys.modules.get("decimal")
     if decimal is not None and isinstance(x, decimal.Decimal):
         return True
-    return numpy is not None and isinstance(x, numpy.bool_)
+    return isinstance(x, _numpys("bool_"))
+
+
+def _numpys(name: str) -> Any:
+    """A type of NumPy's, for isinstance; () where NumPy is not loaded, or is being loaded."""
+    return getattr(sys.modules.get("numpy"), name, ())
 
 
 def divide(x: float, y: float) -> float:

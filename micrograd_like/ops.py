@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 from . import analytic, numerics
-from .errors import DomainError, InputError, MicrogradError
+from .errors import DomainError, InputError, MicrogradError, OperandError
 from .numerics import INF, NAN, elementwise, has_axes, number
 
 
@@ -146,9 +146,12 @@ class Op:
         for arg in args:
             apply = getattr(arg, "__apply_op__", None)
             if apply is not None:
-                if self.arity and any(map(has_axes, args)):
-                    return elementwise(self, args)
-                return apply(self, args)
+                try:
+                    return apply(self, args)
+                except OperandError:
+                    if not self.arity or not any(map(has_axes, args)):
+                        raise
+                return elementwise(self, args)
         return self.evaluate([number(arg) for arg in args])
 
     def complete(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -123,7 +123,7 @@ def test_control_c_anywhere_in_fit_leaves_a_whole_step(engine_name, rule, monkey
     states, rows = whole_steps(engine_name, rule, monkeypatch)
     counter = Interrupter()
     counter.run(training_of(engine_name, rule)[2])
-    trials = int(os.environ.get("INTERRUPTS", "30"))
+    trials = int(os.environ.get("INTERRUPTS", "60"))
     seen = set()
     for place in sorted(random.Random(0).sample(range(1, counter.count), trials)):
         model, descent, fit = training_of(engine_name, rule)
