@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from . import ops
+from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
-from .methods import Methods
-from .modes import open_blocks, silences, watches
-from .numerics import number
+from .methods import Methods, check_constructor
+from .modes import innermost, open_blocks, silences, watches
+from .numerics import number, number_in
 from .ops import Op
 
 
@@ -30,31 +30,31 @@ class Value(Methods["Value"], Copies["Value"]):
     """A scalar in a computation graph.
 
     `data` is its number, `grad` the gradient that `backward` left, `label` a name for people.
-    `op` is the operation that made it (None for a leaf), `parents` the Values it was made
-    from, in order and with repetition, and `local_grads` the derivative with respect to each,
-    recorded when the node was made. `operands` are the parents with the constants among them.
+    `op` is the operation that made it (None for a leaf), `parents` the Values it was made from, in
+    order and with repetition, `local_grads` the derivative with respect to each, recorded when the
+    node was made, and `operands` the parents with the constants, plain numbers, among them.
 
-    Plain numbers in an expression are constants. `==` and `hash` go by identity, `<` and its kin
-    compare data, `bool(v)` raises.
+    `==` and `hash` go by identity, `<` and its kin compare data, `bool(v)` raises. What is no real
+    number raises OperandError (a TypeError) as data.
 
     >>> a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     >>> c = a * b + a**2
     >>> c.backward()
     >>> c.data, a.grad, b.grad
     (-2.0, 1.0, 2.0)
-
-    Raises OperandError (a TypeError) for data that is not a real number.
     """
 
     # One or two operands lie in slots of their own, with the local derivative beside each (None
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
     # _da, both tuples, and in _b its operands if constants are among them.
-    __slots__ = ("_a", "_b", "_da", "_data", "_db", "grad", "label", "op")
+    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
 
-    def __init__(self, data: Any, label: str = "") -> None:
+    def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
+        if label.__class__ is not str or children_and_op:
+            check_constructor(label, children_and_op)
         self._data: float = data if data.__class__ is float else number(data)
-        self.grad = 0.0
+        self._grad = 0.0
         self.label = label
         self.op: Op | None = None
         self._a: Any = None
@@ -70,6 +70,15 @@ class Value(Methods["Value"], Copies["Value"]):
     @data.setter
     def data(self, data: Any) -> None:
         self._data = data if data.__class__ is float else number(data)
+
+    @property
+    def grad(self) -> float:
+        """The gradient that `backward` left. Assigning what is no number raises OperandError."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        self._grad = grad if grad.__class__ is float else number(grad)
 
     @property
     def operands(self) -> tuple[Value | float, ...]:
@@ -100,25 +109,28 @@ class Value(Methods["Value"], Copies["Value"]):
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
-
     def __add__(self, other: Value | float) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data + other._data, ops.add, self, other, 1.0, 1.0)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.add(self, other)
         return new_node(self._data + c, ops.add, self, c, 1.0, None)
 
     def __radd__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.add(other, self)
         return new_node(c + self._data, ops.add, c, self, None, 1.0)
 
     def __sub__(self, other: Value | float) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data - other._data, ops.sub, self, other, 1.0, -1.0)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.sub(self, other)
         return new_node(self._data - c, ops.sub, self, c, 1.0, None)
 
     def __rsub__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.sub(other, self)
         return new_node(c - self._data, ops.sub, c, self, None, -1.0)
 
     def __mul__(self, other: Value | float) -> Value:
@@ -126,11 +138,13 @@ class Value(Methods["Value"], Copies["Value"]):
         if isinstance(other, Value):
             y = other._data
             return new_node(x * y, ops.mul, self, other, y, x)
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.mul(self, other)
         return new_node(x * c, ops.mul, self, c, c, None)
 
     def __rmul__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
+        if (c := other if other.__class__ is float else number_in(other)) is None:
+            return ops.mul(other, self)
         return new_node(c * self._data, ops.mul, c, self, None, c)
 
     def __truediv__(self, other: Value | float) -> Value:
@@ -138,31 +152,23 @@ class Value(Methods["Value"], Copies["Value"]):
             if y := other._data:
                 out = self._data / y
                 return new_node(out, ops.div, self, other, 1.0 / y, -(out / y))
-        elif c := other if other.__class__ is float else number(other):
+        elif c := other if other.__class__ is float else number_in(other):
             return new_node(self._data / c, ops.div, self, c, 1.0 / c, None)
         return ops.div(self, other)  # which refuses, and names the culprit
 
-    def __rtruediv__(self, other: float) -> Value:
-        c = other if other.__class__ is float else number(other)
-        if y := self._data:
-            out = c / y
-            return new_node(out, ops.div, c, self, None, -(out / y))
-        return ops.div(c, self)
-
     def __pow__(self, other: Value | float) -> Value:
-        if isinstance(other, Value):
+        c = other if other.__class__ is float else number_in(other)
+        if c is None:  # a Value, say
             return ops.power(self, other)
-        x, c = self._data, other if other.__class__ is float else number(other)
+        x = self._data
         try:
             out = ops.power.compute(x, c)
         except (ArithmeticError, ValueError):
             return ops.power(self, c)
         return new_node(out, ops.power, self, c, ops.power.partials[0](x, c, out), None)
 
-    # fmt: off
-    def __rpow__(self, other: float) -> Value: return ops.power(other, self)
-    def __neg__(self) -> Value: return new_node(-self._data, ops.neg, self, None, -1.0, None)
-    # fmt: on
+    def __neg__(self) -> Value:
+        return new_node(-self._data, ops.neg, self, None, -1.0, None)
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Value:
@@ -174,7 +180,7 @@ class Value(Methods["Value"], Copies["Value"]):
         except DomainError as error:
             labels = [getattr(a, "label", "") for a in operands]
             raise DomainError(op.name, error.domain, xs, labels) from None
-        if open_blocks and silences.get():  # partials may fail, and would be dropped
+        if open_blocks and innermost(silences):  # partials may fail, and would be dropped
             return new_node(data, op, (), tuple(operands), (), None)
         out = Value.__assemble__(data, op, operands, op.partials_at(operands, xs, data))
         return _under_modes(out) if open_blocks else out
@@ -215,39 +221,39 @@ class Value(Methods["Value"], Copies["Value"]):
         """Sweep the graph in reverse: set `grad` on the nodes, and add to it on the leaves.
 
         `seed` is the adjoint of this node. Calling it twice doubles the leaves' gradients; set
-        them to 0 in between (`Module.zero_grad`, or the optimizer's). Raises OperandError (a
-        TypeError), and changes nothing, for a seed or a leaf's `grad` that is no number.
+        them to 0 in between (`Module.zero_grad`, or the optimizer's). Threads may sweep graphs of
+        their own that share leaves. Raises OperandError (a TypeError) for a seed that is no number.
         """
         # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
-        if open_blocks and (watching := watches.get()):
-            watching[-1].foresee(self, seed)
+        if open_blocks and (watch := innermost(watches)):
+            watch.foresee(self, seed)
         order = topological_order(self)
         leaves = [node for node in order if node.op is None]
-        before = [g if isinstance(g := leaf.grad, float) else number(g) for leaf in leaves]
-        try:
-            for node in order:
-                node.grad = 0.0
-            self.grad = seed
-            for node in reversed(order):
-                g = node.grad
-                local = node._da
-                if local.__class__ is tuple:
-                    for parent, d in zip(node._a, local):  # noqa: B905 - equally long
-                        parent.grad += g * d
-                    continue
-                if local is not None:
-                    node._a.grad += g * local
-                local = node._db
-                if local is not None:
-                    node._b.grad += g * local
-            sums = [leaf.grad + g for leaf, g in zip(leaves, before, strict=True)]
-            for leaf, total in zip(leaves, sums, strict=True):
-                leaf.grad = total
-        except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
-            for leaf, g in zip(leaves, before, strict=True):
-                leaf.grad = g
-            raise
+        with modes.sweeping:  # one sweep at a time: threads may share leaves
+            before = [leaf._grad for leaf in leaves]
+            try:
+                for node in order:
+                    node._grad = 0.0
+                self._grad = seed
+                for node in reversed(order):
+                    g = node._grad
+                    local = node._da
+                    if local.__class__ is tuple:
+                        for parent, d in zip(node._a, local):  # noqa: B905 - equally long
+                            parent._grad += g * d
+                        continue
+                    if local is not None:
+                        node._a._grad += g * local
+                    local = node._db
+                    if local is not None:
+                        node._b._grad += g * local
+                for leaf, g in zip(leaves, before, strict=True):
+                    leaf._grad += g
+            except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
+                for leaf, g in zip(leaves, before, strict=True):
+                    leaf._grad = g
+                raise
 
 
 _new_value = partial(object.__new__, Value)
@@ -257,7 +263,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
     """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
     out = _new_value()
     out._data = data
-    out.grad = 0.0
+    out._grad = 0.0
     out.label = ""
     out.op = op
     out._a = a
@@ -269,9 +275,9 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
 
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
-    if watching := watches.get():
-        node = watching[-1].made(node)
-    if silences.get():
+    if watch := innermost(watches):
+        node = watch.made(node)
+    if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
 
@@ -301,8 +307,8 @@ def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Val
     `seen` holds are left out, and afterwards it holds the others too. Raises OperandError if a root
     is not a Value.
     """
-    # The search has a stack of its own, with the nodes between the root and the one being looked
-    # at. A node of many parents keeps its place among them in `unfinished`.
+    # The stack has the nodes between the root and the one being looked at; `unfinished` has the
+    # place of a node of many parents among them.
     seen = set() if seen is None else seen
     order: list[Value] = []
     emit, mark = order.append, seen.add

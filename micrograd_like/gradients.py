@@ -11,12 +11,13 @@ stale?
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from math import nan
 from typing import Any, Literal, overload
 
 from .engine import Value, adjoints, numbers_of, operands_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
-from .modes import watches
+from .modes import innermost, watches
 from .numerics import number
 
 
@@ -58,8 +59,8 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
-        if watching := watches.get():
-            watching[-1].foresee(root, 1.0, targets)
+        if watch := innermost(watches):
+            watch.foresee(root, 1.0, targets)
         adjoint = adjoints(root)
         results = [adjoint.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results
@@ -72,8 +73,8 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     whatever the inputs stays a float; a product with 1 is not written down. Raises
     StaleGraphError if data was changed since a node was made.
     """
-    if (watching := watches.get()) and watching[-1].judges:
-        return watching[-1].trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
+    if (watch := innermost(watches)) and watch.judges:
+        return watch.trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
     active = between(root, wrt)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     for node, operands in reversed(active.items()):
@@ -131,26 +132,29 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
     )
 
 
-def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[float, Any]]:
+def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
     """The function that returns f's value and gradient.
 
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
-    has the same structure. Of one argument it is the gradient itself, of several a tuple.
+    has the same structure. Of one argument it is the gradient itself, of several a tuple. Where an
+    argument is a Value, or f uses a variable of a function that is being differentiated itself,
+    the results are Values, which can be differentiated again.
 
     >>> value_and_grad(lambda x, y: x * y + x)(3.0, 4.0)
     (15.0, (5.0, 3.0))
+    >>> value_and_grad(lambda x: value_and_grad(lambda y: y**3)(x)[1])(2.0)  # f' and f''
+    (12.0, 12.0)
+
+    Raises OperandError (a TypeError) if f returns a plain number.
     """
 
-    def value_and_gradient(*args: Any) -> tuple[float, Any]:
-        leaves: list[Value] = []
-        out = f(*[_leaves(arg, leaves) for arg in args])
+    def value_and_gradient(*args: Any) -> tuple[Any, Any]:
+        out, _, leaves, traced = _call(f, args)
         if not isinstance(out, Value):
-            if isinstance(out, (list, tuple)):
-                raise InputError("value_and_grad needs a function with one result: use jacobian")
-            out = Value(out)  # a function may be constant
-        gradients = iter(grad(out, leaves))
+            raise InputError("value_and_grad needs a function with one result: use jacobian")
+        gradients = iter(grad(out, leaves, create_graph=traced))
         results = tuple([_like(arg, gradients) for arg in args])
-        return out.data, results[0] if len(args) == 1 else results
+        return (out if traced else out.data), results[0] if len(args) == 1 else results
 
     return value_and_gradient
 
@@ -159,33 +163,31 @@ def jacobian(outputs: Any, wrt: Any) -> Any:
     """All derivatives of `outputs` by `wrt`: row i has those of output i.
 
     `jacobian(outputs, wrt)` takes Values or lists of Values, `jacobian(f, x)` a function and a
-    number or list of numbers. With m outputs and n inputs the result is a list of m lists of n
-    floats; an axis is missing where a single Value stands in place of a list.
+    number or list of numbers; it nests as `value_and_grad` does. With m outputs and n inputs the
+    result is a list of m lists of n floats (or Values); an axis is missing where a single Value
+    stands in place of a list.
 
     >>> jacobian(lambda x: [x[0] * x[1], x[0] + x[1]], [2.0, 3.0])
     [[3.0, 2.0], [1.0, 1.0]]
     """
-    outputs, wrt, _ = _graph(outputs, wrt)
-    _values(wrt)
-    if isinstance(outputs, Value):
-        return grad(outputs, wrt)
-    return [grad(output, wrt) for output in _values(outputs)]
+    outputs, wrt, traced, _ = _graph(outputs, wrt)
+    return _rows(outputs, wrt, traced)
 
 
 def hessian(output: Any, wrt: Any) -> Any:
     """The second derivatives of one output: row i has d²(output)/d(wrt i)d(wrt j) for each j.
 
-    `hessian(root, wrt)` takes Values, `hessian(f, x)` a function and a number or list of numbers.
-    The result is an n × n list of lists of floats, or one float where a single Value stands in
-    place of the list.
+    `hessian(root, wrt)` takes Values, `hessian(f, x)` a function and a number or list of numbers;
+    it nests as `value_and_grad` does. The result is an n × n list of lists of floats (or Values),
+    or one of them where a single Value stands in place of the list.
 
     >>> hessian(lambda x: x[0] ** 2 * x[1], [3.0, 5.0])
     [[10.0, 6.0], [6.0, 0.0]]
     """
-    output, wrt, _ = _graph(output, wrt)
+    output, wrt, traced, _ = _graph(output, wrt)
     if not isinstance(output, Value):
         raise InputError("hessian needs a function with one result")
-    return jacobian(grad(output, wrt, create_graph=True), wrt)
+    return _rows(grad(output, wrt, create_graph=True), wrt, traced)
 
 
 def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
@@ -193,44 +195,96 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
 
     `jvp(outputs, wrt, direction)` takes Values, or lists of them, and returns a float, or a list
     with one for each output. `jvp(f, x, direction)` returns the value(s) of f besides, in a pair,
-    as JAX and torch.func do. Forward mode: the recorded local derivatives carry the direction from
-    the inputs to the outputs. Raises InputError if `direction` and `wrt` differ in length.
+    as JAX and torch.func do; it nests as `value_and_grad` does, and the direction may be of Values
+    then. Forward mode: the local derivatives carry the direction from the inputs to the outputs.
+    Raises InputError if `direction` and `wrt` differ in length.
 
     >>> jvp(lambda x: x[0] * x[1], [2.0, 3.0], [1.0, 0.0])
     (6.0, 3.0)
     """
-    outputs, wrt, from_function = _graph(outputs, wrt)
+    outputs, wrt, traced, from_function = _graph(outputs, wrt)
     targets = _values(wrt)
     along = [direction] if isinstance(wrt, Value) else direction
     if not hasattr(along, "__len__") or isinstance(along, str):
         raise OperandError(f"the direction is a list of numbers, got {along!r:.60}")
     if len(along) != len(targets):
         raise InputError(f"jvp needs one component a variable, got {len(along)} for {len(targets)}")
+    traced = traced or any(isinstance(component, Value) for component in along)
     # Only what moves with the direction has a tangent: the rest may have infinite slopes.
-    tangent: dict[Value, float] = {}
+    tangent: dict[Value, Any] = {}
     for target, component in zip(targets, along, strict=True):
-        tangent[target] = tangent.get(target, 0.0) + number(component)
+        component = component if traced and isinstance(component, Value) else number(component)
+        tangent[target] = tangent.get(target, 0.0) + component
     roots = _values(outputs)
     for node in topological_order(*roots):
-        for parent, local in node.edges:
+        if tangent.keys().isdisjoint(node.parents):
+            continue
+        for parent, d in _partials_now(node, node.operands) if traced else node.edges:
             if parent in tangent:
-                tangent[node] = tangent.get(node, 0.0) + local * tangent[parent]
+                tangent[node] = tangent.get(node, 0.0) + d * tangent[parent]
     results: Any = [tangent.get(root, 0.0) for root in roots]
-    values: Any = [root.data for root in roots]
+    values: Any = roots if traced else [root.data for root in roots]
+    if traced:
+        results = [x if isinstance(x, Value) else Value(x) for x in results]
     if isinstance(outputs, Value):
         (results,), (values,) = results, values
     return (values, results) if from_function else results
 
 
-def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool]:
-    """Outputs and variables as Values; a function is called to get them."""
-    if not callable(outputs):
-        return outputs, wrt, False
-    variables = _leaves(wrt, [])
-    results = outputs(variables)
-    if isinstance(results, (list, tuple)):
-        return [r if isinstance(r, Value) else Value(r) for r in results], variables, True
-    return results if isinstance(results, Value) else Value(results), variables, True
+# The variables of the functions that are being differentiated here and now, of the outermost first.
+_variables: ContextVar[tuple[Value, ...]] = ContextVar("variables", default=())
+
+
+def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], list[Value], bool]:
+    """What f returns for variables in place of `args`, those in their structure and in one list.
+
+    Last, whether the derivatives are to be graphs: there are Values among `args`, or f uses a
+    variable of a function further out. A derivative is with respect to a function's own variable:
+    in place of a Value stands a product with 1, not the Value itself.
+    """
+    leaves: list[Value] = []
+    variables = [_leaves(arg, leaves) for arg in args]
+    outer = {*_variables.get()}
+    before = _variables.set((*_variables.get(), *leaves))
+    try:
+        out = f(*variables)
+    finally:
+        _variables.reset(before)
+    several = isinstance(out, (list, tuple))
+    roots = list(out) if several else [out]
+    if roots and not any(isinstance(root, Value) for root in roots):
+        raise OperandError(
+            f"the function returned {out!r:.60}, which has no graph to differentiate: return the "
+            "Value itself, not its .data, and derivatives within it from grad with "
+            "create_graph=True; a constant is Value(...)"
+        )
+    roots = [root if isinstance(root, Value) else Value(root) for root in roots]
+    out = roots if several else roots[0]
+    traced = any(leaf.op is not None for leaf in leaves) or not (
+        not outer or outer.isdisjoint(topological_order(*roots))
+    )
+    return out, variables, leaves, traced
+
+
+def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
+    """Outputs and variables as Values; a function is called to get them.
+
+    Then whether the derivatives are to be graphs, and whether there was a function.
+    """
+    if callable(outputs):
+        results, (variables,), _, traced = _call(outputs, [wrt])
+        return results, variables, traced, True
+    outer = {*_variables.get()}
+    traced = bool(outer) and not outer.isdisjoint(topological_order(*_values(outputs)))
+    return outputs, wrt, traced, False
+
+
+def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:
+    """The gradient of the output, or a list with that of each."""
+    _values(wrt)
+    if isinstance(outputs, Value):
+        return grad(outputs, wrt, create_graph)
+    return [grad(output, wrt, create_graph) for output in _values(outputs)]
 
 
 def _values(x: Any) -> list[Value]:
@@ -244,13 +298,18 @@ def _values(x: Any) -> list[Value]:
 
 
 def _leaves(x: Any, leaves: list[Value]) -> Any:
-    """`x` with a new Value for each number, all of them appended to `leaves` in order."""
+    """`x` with a variable for each number or Value, all of them appended to `leaves` in order."""
     if hasattr(x, "tolist"):
         x = x.tolist()
     if isinstance(x, (list, tuple)):
         return [_leaves(item, leaves) for item in x]
-    leaves.append(Value(x.data if isinstance(x, Value) else x))
-    return leaves[-1]
+    if isinstance(x, Value):
+        variable = x * 1.0
+        variable.label = x.label
+    else:
+        variable = Value(x)
+    leaves.append(variable)
+    return variable
 
 
 def _like(x: Any, numbers: Any) -> Any:

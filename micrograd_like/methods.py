@@ -12,6 +12,30 @@ from .ops import Op
 ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
 
 
+_SIGNS = {
+    ops.add: "+",
+    ops.sub: "-",
+    ops.mul: "*",
+    ops.div: "/",
+    ops.neg: "-",
+    ops.power: "**",
+    ops.relu: "ReLU",
+}
+
+
+def check_constructor(label: object, children_and_op: tuple[Any, ...]) -> None:
+    """Say what a Value is made of, to who makes it as in micrograd: Value(x, (children,), "op")."""
+    if isinstance(label, str) and not children_and_op:
+        return  # of a subclass of str
+    if children_and_op or isinstance(label, (tuple, list, set)):
+        raise OperandError(
+            "a Value is made of data and a label; for an operation of your own, which Value(data, "
+            "(children,), 'op') makes in micrograd, write a row, Op('name', compute, partial), and "
+            "call it: its derivatives, pictures and programs follow from that"
+        )
+    raise OperandError(f"a label is a text, not {label!r:.60} of type {type(label).__name__}")
+
+
 class Methods(Generic[ValueT]):
     """Methods that need nothing but a Value's public attributes, and its `__apply_unary__`."""
 
@@ -20,7 +44,7 @@ class Methods(Generic[ValueT]):
     __array_ufunc__: Final = None  # NumPy must leave `array * value` to __rmul__
 
     data: Any
-    grad: float
+    grad: Any
     label: str
 
     def __apply_unary__(self, op: Op) -> ValueT:
@@ -37,6 +61,8 @@ class Methods(Generic[ValueT]):
     def __gt__(self, other: Any) -> bool: return bool(self.data > _datum(other))
     def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
 
+    def __rtruediv__(self, other: Any) -> ValueT: return ops.div(other, self)  # type: ignore[no-any-return]
+    def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
     def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
     def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)
     def expm1(self) -> ValueT: return self.__apply_unary__(ops.expm1)
@@ -68,14 +94,58 @@ class Methods(Generic[ValueT]):
     def atanh(self) -> ValueT: return self.__apply_unary__(ops.atanh)
     # fmt: on
 
+    # What NumPy calls on the elements of an array of Values: np.arctan(A) asks each for its arctan.
+    arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
+
+    def arctan2(self, x: Any) -> ValueT:
+        return ops.atan2(self, x)  # type: ignore[no-any-return]
+
+    def hypot(self, y: Any) -> ValueT:
+        return ops.hypot(self, y)  # type: ignore[no-any-return]
+
     def __pos__(self) -> Self:
         return self
+
+    # What micrograd calls them. A node's step of the chain rule is a method: nothing is stored.
+
+    @property
+    def _prev(self: Any) -> set[ValueT]:
+        return set(self.parents)
+
+    @property
+    def _op(self: Any) -> str:
+        op, operands = self.op, self.operands
+        if op is None:
+            return ""
+        if op is ops.power and not isinstance(operands[1], Methods):
+            exponent = operands[1]
+            return f"**{int(exponent) if exponent.is_integer() else exponent}"
+        return str(_SIGNS.get(op, op.name))
+
+    def _backward(self: Any) -> None:
+        """Add this node's gradient, times the local derivative, to the gradient of each parent."""
+        for parent, local in self.edges:
+            parent.grad += local * self.grad
 
     def __bool__(self) -> bool:
         raise OperandError(
             f"the truth of {self!r} is not a function with a gradient: compare its .data, "
             "e.g. `if v.data > 0`"
         )
+
+    def __format__(self, spec: str) -> str:
+        return format(self.data, spec) if spec else repr(self)
+
+    def __float__(self) -> float:
+        raise OperandError(
+            f"{self!r} is no plain number: write .data for it (and use the operations of this "
+            "library, such as exp(v), where the gradient is wanted)"
+        )
+
+    __int__ = __complex__ = __float__
+
+    def __round__(self, digits: int | None = None) -> float:
+        return self.__float__()
 
     def __repr__(self) -> str:
         label = f", label={self.label!r}" if self.label else ""

@@ -3,55 +3,81 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
-from threading import Lock
+from threading import Lock, RLock, get_ident
 from typing import Any, Self
 
-# A mode is in force where its context variable has entries, one for each block that is open there.
-# `open_blocks` has one entry for each block that is open in any thread: while it is empty,
-# operations look no further.
-open_blocks: list[None] = []
-silences: ContextVar[tuple[Any, ...]] = ContextVar("no_grad", default=())
-watches: ContextVar[tuple[Any, ...]] = ContextVar("watch", default=())  # of `detect_anomaly`
-_lock = Lock()
+
+class Block:
+    """One `with` block of a mode, which is open until it ends: for all who inherited it, too."""
+
+    __slots__ = ("entry", "is_open")
+
+    def __init__(self, entry: Any) -> None:
+        self.entry = entry
+        self.is_open = True
+
+
+# A mode is in force where its context variable has a block that is open. `open_blocks` has those
+# of all threads and tasks: while it is empty, operations look no further. It never decides.
+open_blocks: list[Block] = []
+silences: ContextVar[tuple[Block, ...]] = ContextVar("no_grad", default=())
+watches: ContextVar[tuple[Block, ...]] = ContextVar("watch", default=())  # of `detect_anomaly`
+
+
+def innermost(variable: ContextVar[tuple[Block, ...]]) -> Any:
+    """The entry of the innermost block of a mode that is open here, or None.
+
+    A task inherits the blocks that it was begun in. Those that have ended since do not count.
+    """
+    for block in reversed(variable.get()):
+        if block.is_open:
+            return block.entry
+    return None
 
 
 class Mode(ContextDecorator):
-    """A context, or decorator, within which a context variable has one entry more."""
+    """A context, or decorator, within which a context variable has one block more."""
 
-    _variable: ContextVar[tuple[Any, ...]]
+    _variable: ContextVar[tuple[Block, ...]]
     _entry: Any = True
 
     @classmethod
-    def open_here(cls) -> tuple[Any, ...]:
-        """The mode's entries in this thread or task."""
-        return cls._variable.get()
-
-    @classmethod
-    def reopen(cls, entries: tuple[Any, ...]) -> None:
-        """Set the entries. If Ctrl-C comes, they and `open_blocks` change both or neither."""
-        with _lock:
-            change = len(entries) - len(cls._variable.get())
-            # Python looks for signals between calls: there is one call here, the last.
-            if change > 0:
-                open_blocks[:0] = [None] * change
-            elif change < 0:
-                del open_blocks[change:]
-            cls._variable.set(entries)
+    def open_here(cls) -> tuple[Block, ...]:
+        """The mode's blocks in this thread or task that have not ended."""
+        return tuple([block for block in cls._variable.get() if block.is_open])
 
     def __enter__(self) -> Self:
-        before = self.open_here()
+        # No locks: a process that is forked while another thread held one would wait for ever.
+        block = Block(self._entry)
         try:
-            self.reopen((*before, self._entry))
+            open_blocks.append(block)
+            self._variable.set((*self.open_here(), block))
         except BaseException:  # Ctrl-C, say: without __enter__ there will be no __exit__
-            self.reopen(before)
+            self._close(block)
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.reopen(self.open_here()[:-1])
+        for block in self.open_here()[-1:]:
+            self._close(block)
+
+    @classmethod
+    def reopen(cls, blocks: tuple[Block, ...]) -> None:
+        """End those that are open here and not among `blocks`: Ctrl-C may have kept them open."""
+        for block in cls.open_here():
+            if block not in blocks:
+                cls._close(block)
+
+    @classmethod
+    def _close(cls, block: Block) -> None:
+        block.is_open = False  # whatever interrupts what follows, it is not in force any more
+        if block in open_blocks:
+            open_blocks.remove(block)
+        cls._variable.set(cls.open_here())
 
 
 class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
@@ -67,8 +93,13 @@ class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     _variable = silences
 
 
+# Held by the thread whose `backward` gathers gradients in nodes. A signal handler may sweep, too.
+sweeping = RLock()
+
 _pauses = 0
-_was_enabled = True
+_pauses_of: dict[int, int] = {}  # by thread
+_was_enabled = False  # whether the collector was on before the first of them
+_lock = Lock()
 
 
 @contextmanager
@@ -78,18 +109,44 @@ def paused() -> Iterator[None]:
     Threads may be in here together; the last one out restores what the first one found.
     """
     global _pauses, _was_enabled
+    thread = get_ident()
+    _pauses_of.setdefault(thread, 0)
     counted = False
     try:
         with _lock:
             if not _pauses:
                 _was_enabled = gc.isenabled()
+            # Python looks for signals between calls, and there is none from here on.
             _pauses += 1
-            counted = True  # without a call in between, where Ctrl-C could come
+            _pauses_of[thread] += 1
+            counted = True
             gc.disable()
         yield
     finally:
         if counted:
             with _lock:
                 _pauses -= 1
+                _pauses_of[thread] -= 1
+                if not _pauses_of[thread]:
+                    del _pauses_of[thread]
                 if not _pauses and _was_enabled:
                     gc.enable()
+
+
+def _keep_this_thread_alone() -> None:
+    """In a process that was forked there is one thread: no other one will end its blocks."""
+    global _lock, _pauses, sweeping
+    _lock, sweeping = Lock(), RLock()  # another thread may have held them
+    open_blocks[:] = [
+        block for mode in (silences, watches) for block in mode.get() if block.is_open
+    ]
+    mine = _pauses_of.get(get_ident(), 0)
+    was_paused = bool(_pauses_of)
+    _pauses_of.clear()
+    _pauses_of[get_ident()] = _pauses = mine
+    if was_paused and not mine and _was_enabled:
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_keep_this_thread_alone)

@@ -99,12 +99,12 @@ def _is_update(node: Value, parameters: list[Value]) -> bool:
     return node.op is None and node not in parameters
 
 
-def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]:
-    """The Values below `item`; `inside` has what the path leads through, which may be a circle."""
+def _walk(path: str, item: Any, seen: set[int]) -> Iterator[tuple[str, Value]]:
+    """The Values below `item`. What was `seen` is not searched again: modules may share others."""
     if isinstance(item, Value):
         yield path, item
-    elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in inside:
-        inside.add(id(item))
+    elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in seen:
+        seen.add(id(item))
         if isinstance(item, Module):
             steps = [(f"{path}.{name}" if path else name, x) for name, x in vars(item).items()]
         elif isinstance(item, dict):
@@ -112,8 +112,7 @@ def _walk(path: str, item: Any, inside: set[int]) -> Iterator[tuple[str, Value]]
         else:
             steps = [(f"{path}[{i}]", x) for i, x in enumerate(item)]
         for name, x in steps:
-            yield from _walk(name, x, inside)
-        inside.remove(id(item))
+            yield from _walk(name, x, seen)
 
 
 class Neuron(Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Sequence
 from numbers import Complex, Integral, Real
 from typing import Any
 
@@ -33,6 +34,8 @@ def number(x: Any) -> float:
             raise InputError(f"a number of type {kind} is too large for a float") from None
         except (TypeError, ValueError):  # a signalling NaN is no float
             pass
+    if _is_bare_array(x) and isinstance(item := x.item(), (float, int)):
+        return float(item)
     if hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
@@ -44,6 +47,44 @@ def number(x: Any) -> float:
     else:
         advice = "use a float, an int or a Value"
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
+
+
+def _is_bare_array(x: Any) -> bool:
+    """Whether it is an array without axes, or a tensor, not masked, and no scalar of NumPy's."""
+    if isinstance(x, _numpys("generic")) or hasattr(x, "mask"):
+        return False
+    return getattr(x, "ndim", None) == 0 and hasattr(x, "item")
+
+
+def number_in(x: Any) -> float | None:
+    """As `number`, but None where it refuses."""
+    try:
+        return number(x)
+    except OperandError:
+        return None
+
+
+def has_axes(x: Any) -> bool:
+    """Whether it is an array that meets a Value element by element."""
+    return isinstance(x, _numpys("ndarray")) and x.ndim > 0
+
+
+def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """F of the elements of the arrays among `args`, as an array of objects.
+
+    Shapes are broadcast. Raises OperandError for masked arrays, whose hidden numbers would count.
+    """
+    numpy = sys.modules["numpy"]
+    if any(isinstance(arg, numpy.ma.MaskedArray) for arg in args):
+        raise OperandError("a masked array is refused: fill it, or leave out what is masked")
+    arrays = []
+    for arg in args:
+        if has_axes(arg):
+            arrays.append(arg.astype(object))
+        else:
+            arrays.append(numpy.empty((), object))
+            arrays[-1][()] = arg
+    return numpy.frompyfunc(f, len(args), 1)(*arrays)
 
 
 def whole(name: str, x: Any) -> int:
@@ -63,10 +104,15 @@ def _is_real(x: Any) -> bool:
     if isinstance(x, Real):
         # NumPy's time spans are integers by name, but cannot be used as such.
         return hasattr(x, "__index__") or not isinstance(x, Integral)
-    decimal, numpy = sys.modules.get("decimal"), sys.modules.get("numpy")
+    decimal = sys.modules.get("decimal")
     if decimal is not None and isinstance(x, decimal.Decimal):
         return True
-    return numpy is not None and isinstance(x, numpy.bool_)
+    return isinstance(x, _numpys("bool_"))
+
+
+def _numpys(name: str) -> Any:
+    """A type of NumPy's, for isinstance; () where NumPy is not loaded, or is being loaded."""
+    return getattr(sys.modules.get("numpy"), name, ())
 
 
 def divide(x: float, y: float) -> float:

@@ -33,6 +33,8 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         raise OperandError("affine needs a sequence of ws and a sequence of xs") from None
     if n != count:
         raise InputError(f"affine needs one x for each w, got {n} ws and {count} xs")
+    if hasattr(ws, "mask") or hasattr(xs, "mask"):
+        raise OperandError("a masked array is refused: fill it, or leave out what is masked")
     if not isinstance(b, Value):
         return ops.affine_row(*ws, *xs, b)
     operands: tuple[Any, ...] | None = None

@@ -264,20 +264,22 @@ def test_numbers_of_every_type_stand_on_either_side_of_an_operator(
     assert left.operands == (float(number), x)
 
 
-def arrays() -> list[Any]:
-    """Arrays of several shapes and types."""
-    return [np.ones(2), np.ones((2, 2)), np.array(1.0), np.ones(2, dtype=int), np.array([None])]
-
-
-@pytest.mark.parametrize("array", cases(arrays), ids=lambda a: f"{a.dtype}{a.shape}")
-@pytest.mark.parametrize("apply", ARITHMETIC + COMPARISONS)
-def test_arrays_are_refused_on_either_side_of_an_operator(
-    apply: Callable[..., Any], array: Any
-) -> None:
+@pytest.mark.parametrize("apply", COMPARISONS)
+def test_arrays_are_refused_on_either_side_of_a_comparison(apply: Callable[..., Any]) -> None:
     x = Value(3.0)
-    for args in [(x, array), (array, x)]:
-        with pytest.raises(OperandError, match="one Value an element"):
-            apply(*args)
+    for array in (np.ones(2), np.ones((2, 2)), np.ones(2, dtype=int), np.array([None])):
+        for args in [(x, array), (array, x)]:
+            with pytest.raises(OperandError, match="one Value an element"):
+                apply(*args)
+
+
+@pytest.mark.parametrize("apply", ARITHMETIC)
+def test_arrays_of_what_is_no_number_are_refused(apply: Callable[..., Any]) -> None:
+    x = Value(3.0)
+    for array in (np.array([None]), np.array([1j]), np.array([{}])):
+        for args in [(x, array), (array, x)]:
+            with pytest.raises((OperandError, ValueError)):
+                apply(*args)
 
 
 @pytest.mark.parametrize("bad", ["1", None, [1.0], (1.0,), {}, b"1", 1j, object()], ids=kind_of)
@@ -517,9 +519,7 @@ def test_affine_refuses_unequal_lengths(n: int) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize(
-    "bad", ["1", None, [1.0], *cases(lambda: [np.ones(2), np.array(1.0)]), 1j], ids=repr
-)
+@pytest.mark.parametrize("bad", ["1", None, [1.0], *cases(lambda: [np.ones(2)]), 1j], ids=repr)
 def test_affine_refuses_operands_of_a_wrong_type_in_every_place(bad: Any) -> None:
     v = Value(1.0)
     for ws, xs, b in [
@@ -616,55 +616,13 @@ def test_a_seed_that_is_no_number_is_refused_and_nothing_changes(seed: Any) -> N
     assert (x.grad, y.grad) == (7.0, 7.0)
 
 
-@pytest.mark.parametrize("bad", [None, "0", [0.0]], ids=repr)
-@pytest.mark.parametrize("place", range(4))
-def test_a_failing_backward_leaves_no_half_changed_gradient(place: int, bad: Any) -> None:
-    variables = leaves(2.0, 3.0, 4.0, 5.0)
-    a, b, c, d = variables
-    inner = a * b
-    outer = inner.tanh() * c
-    root = (outer + inner) * d + a
-    for node in (*variables, inner, outer, root):
-        node.grad = 7.0
-    variables[place].grad = bad
-    with pytest.raises(TypeError):
-        root.backward()
-    assert [node.grad for node in (inner, outer, root)] == [7.0] * 3
-    assert [v.grad for v in variables if v is not variables[place]] == [7.0] * 3
-    assert variables[place].grad is bad
-
-
-class Fuse(Value):
-    """A leaf at whose gradient somebody presses Ctrl-C, when it is written the nth time."""
-
-    writes_left = 0
-    _grad = 0.0
-
-    @property
-    def grad(self) -> float:  # type: ignore[override]
-        return self._grad
-
-    @grad.setter
-    def grad(self, g: float) -> None:
-        self.writes_left -= 1
-        if self.writes_left == 0:
-            raise KeyboardInterrupt
-        self._grad = g
-
-
-def test_a_sweep_that_is_interrupted_leaves_the_leaves_as_they_were() -> None:
-    interrupted = 0
-    for n in range(1, 4):
-        a, fuse, b = Value(2.0), Fuse(3.0), Value(5.0)
-        root = fuse * a * fuse + (a * b).tanh() * b
-        a.grad, fuse.grad, b.grad = 7.0, 8.0, 9.0
-        fuse.writes_left = n
-        try:
-            root.backward()
-        except KeyboardInterrupt:
-            interrupted += 1
-            assert (a.grad, fuse.grad, b.grad) == (7.0, 8.0, 9.0)
-    assert interrupted >= 1
+@pytest.mark.parametrize("bad", [None, "0", [0.0], 1j, Value(1.0)], ids=repr)
+def test_a_gradient_that_is_no_number_is_refused_at_once(bad: Any) -> None:
+    x = Value(2.0)
+    x.grad = 7
+    with pytest.raises(OperandError):
+        x.grad = bad
+    assert (x.grad, type(x.grad)) == (7.0, float)
 
 
 def test_the_example_of_micrograds_readme_has_its_numbers() -> None:
@@ -1463,24 +1421,6 @@ def test_no_grad_opened_anew_as_it_was_is_open() -> None:
     with no_grad():
         no_grad.reopen(no_grad.open_here())
         assert (x * x).parents == ()
-    assert (x * x).parents == (x, x)
-
-
-def test_ctrl_c_while_no_grad_is_entered_leaves_it_closed() -> None:
-    class Interrupted(no_grad):
-        count = 0
-
-        @classmethod
-        def reopen(cls, entries: tuple[object, ...]) -> None:
-            super().reopen(entries)
-            cls.count += 1
-            if cls.count == 1:
-                raise KeyboardInterrupt
-
-    x = Value(2.0)
-    with pytest.raises(KeyboardInterrupt):
-        Interrupted().__enter__()
-    assert Interrupted.count == 2
     assert (x * x).parents == (x, x)
 
 

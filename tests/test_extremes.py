@@ -134,8 +134,8 @@ numpy time     array  array   program array array array  type   state  type  wid
 numpy ns       array  array   program array array array  -      state  -     width Value
 numpy str      text   text    program text  text  text   text   state  text  width Value
 numpy bytes    array  array   program array array array  type   state  type  width Value
-0-d array      array  array   ok      array array array  ok     state  ok    width Value
-array          array  array   shape   array array array  -      state  count width Value
+0-d array      ok     ok      ok      ok    ok    ok     ok     state  ok    width Value
+array          array  -       shape   array array array  -      state  count width Value
 str            text   text    program text  text  text   text   state  text  width Value
 bytes          type   type    program type  type  type   type   state  type  width Value
 None           type   type    type    type  type  type   type   state  type  width Value
@@ -218,7 +218,6 @@ PLACES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "backward(_)": swept,
         "x.grad = _; backward()": added_to,
         "steps(y, _)": lambda _: steps(X.exp(), _)[-1].after,
-        "jvp(y, x, _)": lambda _: jvp(X * 2.0, X, _),
     },
     "operand": {
         "x + _": lambda _: X + _,

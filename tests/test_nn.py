@@ -273,6 +273,18 @@ def test_modules_in_a_circle_have_their_parameters_once():
     assert [name for name, _ in outer.named_parameters()] == ["inner.w[0]", "inner.b"]
 
 
+def test_modules_that_share_others_are_searched_once():
+    class Block(nn.Module):
+        def __init__(self, *inputs):
+            self.inputs = inputs
+            self.w = Value(0.5)
+
+    blocks = [Block(), Block()]
+    for _ in range(200):  # with the paths counted, it would take longer than the universe has been
+        blocks.append(Block(blocks[-1], blocks[-2]))
+    assert len(blocks[-1].parameters()) == 202
+
+
 # --- warnings -------------------------------------------------------------------------------------
 
 

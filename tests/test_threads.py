@@ -99,6 +99,24 @@ def test_threads_that_share_parameters_never_get_a_wrong_gradient() -> None:
     assert [w.grad for w in WS] == [0.0] * len(WS)
 
 
+def test_backward_in_threads_that_share_leaves_loses_no_gradient() -> None:
+    """Dyadic numbers: their sums are exact in whatever order threads add them."""
+    leaves = [Value(0.25), Value(-1.5), Value(2.0)]
+
+    def loss() -> Value:
+        a, b, c = leaves
+        return a * b * c + (a * c) ** 2 - b * 3.0
+
+    one = grad(loss(), leaves)
+
+    def task(k: int) -> None:
+        for _ in range(250):
+            loss().backward()
+
+    together(task)
+    assert [v.grad for v in leaves] == [250 * THREADS * g for g in one]
+
+
 def test_the_comparison_fails_where_threads_share_what_they_add_up_in() -> None:
     def by_backward(kind: int) -> list[float]:
         y = graph(kind)

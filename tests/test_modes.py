@@ -1,0 +1,141 @@
+"""Modes in threads, tasks and processes that were forked; the collector's pause."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import sys
+import threading
+
+import pytest
+
+from micrograd_like import Value, modes, no_grad
+from micrograd_like.modes import paused
+
+
+def has_parents() -> bool:
+    return bool((Value(1.0) * 2.0).parents)
+
+
+def test_a_mode_is_in_force_within_its_block_alone() -> None:
+    assert has_parents()
+    with no_grad():
+        with no_grad():
+            assert not has_parents()
+        assert not has_parents()
+    assert has_parents()
+    assert modes.open_blocks == []
+
+
+def test_a_thread_has_modes_of_its_own() -> None:
+    inside: list[bool] = []
+    with no_grad():
+        thread = threading.Thread(target=lambda: inside.append(has_parents()))
+        thread.start()
+        thread.join()
+    assert inside == [True]
+
+
+def test_a_task_inherits_a_block_until_it_ends_whatever_others_do() -> None:
+    seen: list[bool] = []
+
+    async def worker(turns: list[asyncio.Event]) -> None:
+        for turn in turns:
+            await turn.wait()
+            seen.append(has_parents())
+
+    async def main() -> None:
+        turns = [asyncio.Event() for _ in range(4)]
+        with no_grad():
+            task = asyncio.create_task(worker(turns))
+            turns[0].set()
+            await asyncio.sleep(0.01)
+        turns[1].set()  # no block is open anywhere
+        await asyncio.sleep(0.01)
+        with no_grad():  # one that the task has nothing to do with
+            turns[2].set()
+            await asyncio.sleep(0.01)
+        turns[3].set()
+        await task
+
+    asyncio.run(main())
+    assert seen == [False, True, True, True]
+
+
+def test_a_context_copied_within_a_block_is_without_it_once_it_has_ended() -> None:
+    with no_grad():
+        context = contextvars.copy_context()
+        assert not context.run(has_parents)
+    assert context.run(has_parents)
+    with no_grad():
+        assert context.run(has_parents)
+
+
+def test_blocks_that_end_in_another_order_than_they_began() -> None:
+    first, second = no_grad(), no_grad()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert not has_parents()
+    second.__exit__()
+    assert has_parents()
+
+
+def test_an_exit_where_no_block_is_open_changes_nothing() -> None:
+    no_grad().__exit__(None, None, None)
+    assert has_parents()
+
+
+def test_a_decorated_function_that_calls_itself() -> None:
+    @no_grad()
+    def depth(n: int) -> int:
+        assert not has_parents()
+        return 0 if n == 0 else 1 + depth(n - 1)
+
+    assert depth(5) == 5
+    assert has_parents()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_other_threads_enter_modes_goes_on() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            with no_grad(), paused():
+                Value(1.0) * 2.0
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                with no_grad(), paused():
+                    wrong = has_parents()
+                os._exit(
+                    wrong or not has_parents() or modes.open_blocks != [] or not gc.isenabled()
+                )
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_forked_within_a_block_is_within_it_until_it_ends() -> None:
+    with no_grad(), paused():
+        child = os.fork()
+        if child == 0:
+            inside = has_parents() or gc.isenabled()
+    if child == 0:
+        os._exit(inside or not has_parents() or not gc.isenabled())
+    assert os.waitpid(child, 0)[1] == 0
