@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Integral
@@ -119,8 +120,10 @@ class Neuron(Module):
     """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
 
     `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
-    neuron. `fused=False` builds the sum from single additions and multiplications.
-    Weights are drawn from a generator, `seed` or one seeded with it, uniformly within
+    neuron; `nonlin=True` is relu and `nonlin=False` linear, as in micrograd. `fused=False` builds
+    the sum from single additions and multiplications.
+    Weights are drawn from a generator, `seed` or one seeded with it (without a seed, from Python's
+    global `random`), uniformly within
     ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
     activations (Glorot and Bengio 2010), where `nout` is the width of the layer; the bias is 0.
     """
@@ -130,18 +133,24 @@ class Neuron(Module):
         nin: int,
         activation: Activation = "tanh",
         *,
+        nonlin: bool | None = None,
         nout: int = 1,
         seed: int | Random | None = None,
         fused: bool = True,
     ) -> None:
         nin, rng = whole("nin", nin), _generator(seed)
-        self.activation = _activation(activation)
+        self.activation = _activation(_nonlinearity(activation, nonlin))
         self.fused = fused
         rectifies = isinstance(self.activation, Op) and self.activation.kind == "rectifier"
         bound = math.sqrt(6.0 / (nin if rectifies else nin + nout))
         self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
         self.b = Value(0.0)
         self._label_parameters()
+
+    @property
+    def nonlin(self) -> bool:
+        """Whether the neuron is not linear."""
+        return self.activation is not None
 
     def __call__(self, x: Sequence[Value | float]) -> Value:
         return self._respond(_inputs(self, x, len(self.w)))
@@ -174,10 +183,12 @@ class Layer(Module):
         nout: int,
         activation: Activation = "tanh",
         *,
+        nonlin: bool | None = None,
         seed: int | Random | None = None,
         fused: bool = True,
     ) -> None:
         nout, rng = whole("nout", nout), _generator(seed)
+        activation = _nonlinearity(activation, nonlin)
         self.neurons = [
             Neuron(nin, activation, nout=nout, seed=rng, fused=fused) for _ in range(nout)
         ]
@@ -256,6 +267,11 @@ class MLP(Module):
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
 
 
+def _nonlinearity(activation: Activation, nonlin: bool | None) -> Activation:
+    """The activation; micrograd's `nonlin` says relu, or linear."""
+    return activation if nonlin is None else "relu" if nonlin else None
+
+
 def _activation(activation: Activation) -> Callable[[Any], Any] | None:
     """The function that an activation's name stands for. Raises InputError."""
     if activation is None or activation == "linear":
@@ -284,6 +300,8 @@ def architecture(model: Any) -> str:
 def _generator(seed: int | Random | None) -> Random:
     if isinstance(seed, Random):
         return seed
+    if seed is None:  # a program that calls random.seed(1337) has the same weights in every run
+        return Random(random.getrandbits(64))
     return Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
 
 

@@ -186,8 +186,8 @@ def test_equal_seeds_give_equal_networks_and_leave_the_global_generator_alone():
     one, two = nn.MLP(2, [8, 1], seed=3), nn.MLP(2, [8, 1], seed=3)
     assert one.state_dict() == two.state_dict()
     assert one.state_dict() != nn.MLP(2, [8, 1], seed=4).state_dict()
-    assert nn.MLP(2, [8, 1]).state_dict() != nn.MLP(2, [8, 1]).state_dict()
     assert random.getstate() == before
+    assert nn.MLP(2, [8, 1]).state_dict() != nn.MLP(2, [8, 1]).state_dict()
     for make in (lambda **o: nn.Neuron(2, **o), lambda **o: nn.Layer(2, 2, **o)):
         assert make(seed=3).state_dict() == make(seed=np.int64(3)).state_dict()
         assert make(seed=3).state_dict() == make(seed=random.Random(3)).state_dict()
@@ -283,6 +283,30 @@ def test_modules_that_share_others_are_searched_once():
     for _ in range(200):  # with the paths counted, it would take longer than the universe has been
         blocks.append(Block(blocks[-1], blocks[-2]))
     assert len(blocks[-1].parameters()) == 202
+
+
+def test_nonlin_is_relu_or_linear_as_in_micrograd():
+    x = [1.0, -2.0]
+    for nonlin, want in ((True, lambda z: max(z, 0.0)), (False, lambda z: z)):
+        for seed in range(4):
+            neuron = nn.Neuron(2, nonlin=nonlin, seed=seed)
+            z = neuron.b.data + neuron.w[0].data * x[0] + neuron.w[1].data * x[1]
+            assert math.isclose(neuron(x).data, want(z), rel_tol=1e-15)
+            assert neuron.nonlin is nonlin
+        layer = nn.Layer(2, 3, nonlin=nonlin, seed=0)
+        assert all(neuron.nonlin is nonlin for neuron in layer.neurons)
+    assert nn.Neuron(2).nonlin
+    assert not nn.Neuron(2, None).nonlin
+
+
+@pytest.mark.parametrize("make", [lambda: nn.MLP(2, [4, 1]), lambda: nn.Layer(2, 3)])
+def test_without_a_seed_weights_follow_from_the_global_generator(make):
+    def weights():
+        random.seed(1337)
+        return [p.data for p in make().parameters()]
+
+    assert weights() == weights()
+    assert [p.data for p in make().parameters()] != weights()
 
 
 # --- warnings -------------------------------------------------------------------------------------

@@ -68,6 +68,14 @@ def over_numpy(source: Source) -> Callable[..., Any]:
     return quietly
 
 
+def check_plain(values: Any) -> None:
+    """Raise OperandError for masked arrays, whose hidden numbers would count, and for dicts."""
+    if hasattr(values, "mask") or isinstance(values, Mapping):
+        raise OperandError(
+            f"a program takes numbers in the order of its inputs, not {values!r:.80}"
+        )
+
+
 def as_floats(values: Any) -> Any:
     """The numbers as an array of floats.
 
@@ -75,6 +83,7 @@ def as_floats(values: Any) -> Any:
     InputError for integers beyond the floats and rows of unequal lengths.
     """
     np = require_numpy()
+    check_plain(values)
     try:
         array = np.asarray(values)
     except ValueError:

@@ -12,7 +12,14 @@ from ..gradients import adjoint_graphs, listed
 from ..modes import paused
 from ..numerics import number
 from .equations import equations
-from .execution import as_floats, check_backend, defined, over_numpy, require_numpy
+from .execution import (
+    as_floats,
+    check_backend,
+    check_plain,
+    defined,
+    over_numpy,
+    require_numpy,
+)
 from .names import input_arrays, single_names
 from .straight import emit_straight
 from .tape import Tape, record
@@ -176,12 +183,13 @@ class Program:
         refuses is refused, with the DomainError that names the node; otherwise it is NaN or
         infinite as IEEE 754 has it. Raises InputError for values of another shape.
         """
-        if self._native is not None and not check:
+        if self._native is not None and not check and not hasattr(values, "mask"):
             try:
                 return self.function(values)
             except self._native.refusals:
                 pass  # it is no contiguous array of as many floats, or is a batch: see below
         if self.backend == "python":
+            check_plain(values)
             return self._run_python(values, check)
         np = self._np
         if values.__class__ is not np.ndarray or values.dtype != np.float64:

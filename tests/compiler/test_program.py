@@ -437,3 +437,12 @@ def test_an_empty_wrt_is_refused():
     x = Value(1.0, "x")
     with pytest.raises(InputError, match="wrt"):
         compile(x * 2, [x], [])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_masked_arrays_and_dicts_are_refused(backend):
+    x = [Value(1.0, f"x[{i}]") for i in range(2)]
+    program = compile(x[0] * 10.0 + x[1], x, backend=backend)
+    for bad in (np.ma.array([1.0, 777.0], mask=[False, True]), {0: 5.0, 1: 6.0}):
+        with pytest.raises(OperandError, match="numbers in the order of its inputs"):
+            program(bad)
