@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from . import modes, ops
@@ -94,18 +95,15 @@ class Value(Methods["Value"], Copies["Value"]):
         """The operands that are Values."""
         if self._da.__class__ is tuple:
             return self._a  # type: ignore[no-any-return]
-        if self._da is None:
-            return () if self._db is None else (self._b,)
-        return (self._a,) if self._db is None else (self._a, self._b)
+        first = () if self._da is None else (self._a,)
+        return first if self._db is None else (*first, self._b)
 
     @property
     def local_grads(self) -> tuple[float, ...]:
         """d(this)/d(parent) for each parent, as it was when the node was made."""
         if self._da.__class__ is tuple:
             return self._da
-        if self._da is None:
-            return () if self._db is None else (self._db,)
-        return (self._da,) if self._db is None else (self._da, self._db)
+        return tuple([d for d in (self._da, self._db) if d is not None])
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
@@ -156,15 +154,20 @@ class Value(Methods["Value"], Copies["Value"]):
             return new_node(self._data / c, ops.div, self, c, 1.0 / c, None)
         return ops.div(self, other)  # which refuses, and names the culprit
 
+    def __rtruediv__(self, other: float) -> Value:
+        c = other if other.__class__ is float else number_in(other)
+        if c is None or not (y := self._data):
+            return ops.div(other, self)
+        out = c / y
+        return new_node(out, ops.div, c, self, None, -(out / y))
+
     def __pow__(self, other: Value | float) -> Value:
         c = other if other.__class__ is float else number_in(other)
-        if c is None:  # a Value, say
-            return ops.power(self, other)
         x = self._data
         try:
             out = ops.power.compute(x, c)
-        except (ArithmeticError, ValueError):
-            return ops.power(self, c)
+        except (ArithmeticError, TypeError, ValueError):  # c is None beside a Value, say
+            return ops.power(self, other)
         return new_node(out, ops.power, self, c, ops.power.partials[0](x, c, out), None)
 
     def __neg__(self) -> Value:
@@ -257,6 +260,7 @@ class Value(Methods["Value"], Copies["Value"]):
 
 
 _new_value = partial(object.__new__, Value)
+slot_of_data = attrgetter("_data")  # for long lists: a Value's data as fast as it can be read
 
 
 def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
@@ -280,11 +284,6 @@ def _under_modes(node: Value) -> Value:
     if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
-
-
-def data_of(values: Iterable[Any]) -> list[float]:
-    """The data of Values, as fast as slots are read. Raises AttributeError for numbers."""
-    return [value._data for value in values]
 
 
 def numbers_of(operands: Iterable[Any]) -> list[float]:

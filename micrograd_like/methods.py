@@ -61,7 +61,6 @@ class Methods(Generic[ValueT]):
     def __gt__(self, other: Any) -> bool: return bool(self.data > _datum(other))
     def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
 
-    def __rtruediv__(self, other: Any) -> ValueT: return ops.div(other, self)  # type: ignore[no-any-return]
     def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
     def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
     def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)

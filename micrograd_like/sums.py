@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from . import ops
-from .engine import Value, data_of, new_node
+from .engine import Value, new_node, slot_of_data
 from .errors import InputError, OperandError
 
 
@@ -39,12 +39,12 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         return ops.affine_row(*ws, *xs, b)
     operands: tuple[Any, ...] | None = None
     try:
-        z, weights = b.data, data_of(ws)
+        z, weights = b.data, [*map(slot_of_data, ws)]
         if n and xs[0].__class__ is float and {*map(type, xs)} == {float}:
             inputs, parents, local = xs, (*ws, b), (*xs, 1.0)
             operands = (*ws, *xs, b)
         else:
-            inputs = data_of(xs)
+            inputs = [*map(slot_of_data, xs)]
             parents, local = (*ws, *xs, b), (*inputs, *weights, 1.0)
     except AttributeError:  # numbers elsewhere among the operands
         return ops.affine_row(*ws, *xs, b)
