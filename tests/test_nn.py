@@ -141,7 +141,7 @@ def test_the_network_computes_what_its_formula_says():
     model = nn.MLP(2, [3, 1], seed=5)
     x = [0.4, -0.9]
     hidden = [
-        math.tanh(sum(w.data * xi for w, xi in zip(n.w, x, strict=True)) + n.b.data)
+        max(0.0, sum(w.data * xi for w, xi in zip(n.w, x, strict=True)) + n.b.data)
         for n in model.layers[0].neurons
     ]
     last = model.layers[1].neurons[0]

@@ -70,6 +70,14 @@ COMPARISONS = (
         },
     ),
     Comparison(
+        "The same by a program with neurons of its own, of single operations",
+        "own_training",
+        MILLISECONDS,
+        sizes=(3, 1),
+        rounds=(5, 2),
+        faster={("micrograd", True): 8.0, ("micrograd", False): 2.0},
+    ),
+    Comparison(
         "Chain of {size:,} operations v * scale, v + shift: build, backward, free; per operation",
         "chain",
         NANOSECONDS,

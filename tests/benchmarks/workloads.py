@@ -76,9 +76,49 @@ class Engine:
     def gradient(self, leaf: Any) -> float:
         return float(leaf.grad)
 
+    def number(self, leaf: Any) -> float:
+        return float(leaf.data)
+
     def training_step(self) -> Callable[[], float]:
         """The demo's training step, to be called again and again; it returns the loss."""
         raise NotImplementedError
+
+    def own_training_step(self) -> Callable[[], float]:
+        """The same by a program that has neurons of its own, of single operations."""
+        relu, constant = self.relu, self.constant
+        points, labels = two_moons(100)
+        numbers = initial_weights()
+
+        def respond(layers: list[list[list[Any]]], inputs: list[Any]) -> Any:
+            for layer in layers:
+                outputs = []
+                for *ws, b in layer:
+                    z = b
+                    for w, x in zip(ws, inputs, strict=True):
+                        z = z + w * x
+                    outputs.append(z if len(layer) == 1 else relu(z))
+                inputs = outputs
+            return inputs[0]
+
+        def step() -> float:
+            parameters = self.leaves(numbers)
+            rest = iter(parameters)
+            layers = [
+                [[next(rest) for _ in range(nin + 1)] for _ in range(nout)]
+                for nin, nout in ((2, 16), (16, 16), (16, 1))
+            ]
+            losses = [
+                relu(constant(1.0) - constant(label) * respond(layers, list(map(constant, point))))
+                for point, label in zip(points, labels, strict=True)
+            ]
+            squares = sum((p * p for p in parameters), constant(0.0))
+            total = sum(losses, constant(0.0)) * constant(1.0 / len(losses))
+            total = total + constant(ALPHA) * squares
+            self.backward(total)
+            numbers[:] = [self.number(p) - RATE * self.gradient(p) for p in parameters]
+            return self.number(total)
+
+        return step
 
 
 class Micrograd(Engine):
@@ -131,14 +171,14 @@ class Oxigrad(Engine):
     """A Rust engine without networks."""
 
     module = "oxigrad"
-    lacks = frozenset({"training", "expression", "node_sizes", "long_chain"})
+    lacks = frozenset({"training", "own_training", "expression", "node_sizes", "long_chain"})
 
 
 class MicrogradRust(Engine):
     """A Rust engine without relu, whose Values take no numbers on their right."""
 
     module = "micrograd_rust"
-    lacks = frozenset({"training", "expression", "node_sizes", "long_chain"})
+    lacks = frozenset({"training", "own_training", "expression", "node_sizes", "long_chain"})
 
     def constant(self, x: float) -> Any:
         return self.value(x)
@@ -179,40 +219,11 @@ class Xad(Engine):
         root.derivative = 1.0
         self.tape.computeAdjoints()
 
+    def number(self, leaf: Any) -> float:
+        return float(leaf.value)
+
     def training_step(self) -> Callable[[], float]:
-        """It has no networks; these are micrograd's, as nested lists."""
-        relu = self.relu
-        points, labels = two_moons(100)
-        numbers = initial_weights()
-
-        def respond(layers: list[list[list[Any]]], inputs: list[Any]) -> Any:
-            for layer in layers:
-                outputs = []
-                for *ws, b in layer:
-                    z = b
-                    for w, x in zip(ws, inputs, strict=True):
-                        z = z + w * x
-                    outputs.append(z if len(layer) == 1 else relu(z))
-                inputs = outputs
-            return inputs[0]
-
-        def step() -> float:
-            parameters = self.leaves(numbers)
-            rest = iter(parameters)
-            layers = [
-                [[next(rest) for _ in range(nin + 1)] for _ in range(nout)]
-                for nin, nout in ((2, 16), (16, 16), (16, 1))
-            ]
-            losses = [
-                relu(1.0 - label * respond(layers, list(point)))
-                for point, label in zip(points, labels, strict=True)
-            ]
-            total = sum(losses) * (1.0 / len(losses)) + ALPHA * sum(p * p for p in parameters)
-            self.backward(total)
-            numbers[:] = [p.value - RATE * p.derivative for p in parameters]
-            return float(total.value)
-
-        return step
+        return self.own_training_step()  # it has no networks
 
 
 class MicrogradLike(Engine):
@@ -256,11 +267,12 @@ ENGINES: dict[str, type[Engine]] = {
 class Training:
     """Training steps one after the other, of one model; the check is the loss before each."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[Engine], Callable[[], float]]) -> None:
+        self._begun = begun
         self._step: Callable[[], float] | None = None
 
     def __call__(self, engine: Engine, size: int) -> Result:
-        self._step = step = self._step or engine.training_step()
+        self._step = step = self._step or self._begun(engine)
         start = perf_counter()
         losses = [step() for _ in range(size)]
         return {"seconds": perf_counter() - start}, losses
@@ -414,7 +426,8 @@ def long_chain(engine: Engine, size: int) -> Result:
 
 
 WORKLOADS: dict[str, Callable[[Engine, int], Result]] = {
-    "training": Training(),
+    "training": Training(lambda engine: engine.training_step()),
+    "own_training": Training(lambda engine: engine.own_training_step()),
     "chain": chain,
     "expression": expression,
     "sum_of_products": sum_of_products,

@@ -144,7 +144,7 @@ def batch_normalisation():
 
 
 def softmax_cross_entropy():
-    model = nn.MLP(3, [5, 4], seed=1)
+    model = nn.MLP(3, [5, 4], "tanh", seed=1)
     rows = [[math.sin(i + j) for j in range(3)] for i in range(7)]
     terms = [losses.cross_entropy(model(row), i % 4) for i, row in enumerate(rows)]
     return model.parameters(), losses.mean(terms)
@@ -165,7 +165,7 @@ def black_scholes():
 
 
 def residual():
-    model = nn.MLP(4, [4, 4], seed=0)
+    model = nn.MLP(4, [4, 4], "tanh", seed=0)
     x = [Value(0.1 * i, f"x[{i}]") for i in range(4)]
     h = x
     for _ in range(3):

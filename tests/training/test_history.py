@@ -62,7 +62,7 @@ RULES = {
 
 
 def network(seed=0, **options):
-    return nn.MLP(2, [3, 2], seed=seed, **options)
+    return nn.MLP(2, [3, 2], **{"activation": "tanh", "seed": seed, **options})
 
 
 def bits(model):
