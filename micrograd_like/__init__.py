@@ -20,8 +20,8 @@ from .modes import no_grad
 # fmt: off
 from .ops import (
     Op, acos, acosh, add, asin, asinh, atan, atan2, atanh, cos, cosh, div, elu, erf, exp, expm1,
-    gelu, hypot, leaky_relu, log, log1p, logaddexp, logsumexp, maximum, minimum, mul, neg, relu,
-    sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan, tanh,
+    gelu, greater, hypot, leaky_relu, log, log1p, logaddexp, logsumexp, maximum, minimum, mul, neg,
+    relu, sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan, tanh, where,
 )
 # fmt: on
 
@@ -68,9 +68,9 @@ __all__ = [
     "DomainError", "MicrogradError", "Op", "Value", "acos", "acosh", "add", "affine", "asin",
     "asinh", "atan", "atan2", "atanh", "compile", "compile_step", "cos", "cosh", "derive",
     "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1", "gelu", "grad",
-    "gradcheck", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log", "log1p",
+    "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log", "log1p",
     "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mul", "neg", "nn", "no_grad",
     "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh", "softplus", "sqrt", "stale",
-    "steps", "sub", "tan", "tanh", "topological_order", "training", "value_and_grad",
+    "steps", "sub", "tan", "tanh", "topological_order", "training", "value_and_grad", "where",
 ]
 # fmt: on

@@ -209,6 +209,10 @@ def sign(z: complex) -> complex:
 
 
 def greater(x: complex, y: complex) -> complex:
+    return complex(x.real > y.real)
+
+
+def exceeds(x: complex, y: complex) -> complex:
     return complex(0.5 * (1.0 + (x.real > y.real) - (x.real < y.real)))
 
 

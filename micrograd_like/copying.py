@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -64,9 +65,12 @@ class Copies(Generic[ValueT]):
 
 
 def _partials_of(node: Any) -> list[float | None]:
-    """The local derivatives, aligned with the operands: None beside a constant."""
-    local = iter(node.local_grads)
-    return [None if operand.__class__ is float else next(local) for operand in node.operands]
+    """The local derivatives, aligned with the operands: None beside what is no parent."""
+    edges = deque(node.edges)
+    return [
+        edges.popleft()[1] if edges and operand is edges[0][0] else None
+        for operand in node.operands
+    ]
 
 
 def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:

@@ -304,6 +304,10 @@ def step(x: float) -> float:
 
 
 def greater(x: float, y: float) -> float:
+    return 1.0 if x > y else 0.0 if x <= y else NAN
+
+
+def exceeds(x: float, y: float) -> float:
     return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN
 
 

@@ -286,6 +286,7 @@ DEFINITIONS: dict[str, Definition] = {
     "step":       _row(lambda x: mp.mpf(x > 0), _OFF_ZERO, (0.5,)),
     "sign":       _row(mp.sign, _OFF_ZERO, (0.5,)),
     "greater":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
+    "exceeds":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
     # Only ever asked with a step as condition, and flat in it.
     "where":      _row(lambda c, x, y: x if c > 0.5 else y,
                        (st.sampled_from([0.0, 1.0]), floats(-30, 30), floats(-30, 30)),
@@ -334,7 +335,8 @@ def check_row(row: Op, xs: Sequence[float]) -> None:
     gradients = grad(node, values)
     graphs = grad(node, values, create_graph=True)
     assert plain == node.data, f"{row.name} of floats is {plain!r}, of Values {node.data!r}"
-    assert list(node.local_grads) == gradients
+    recorded = dict.fromkeys(values, 0.0) | dict(node.edges)  # where has no edge to what it is not
+    assert list(recorded.values()) == gradients
     assert [g.data for g in graphs] == gradients
     with mp.workdps(_DIGITS):
         _hold(row.name, f, xs, node.data, 8)

@@ -69,6 +69,10 @@ def power(xp: Any, x: Any, y: Any) -> Any:
 
 
 def greater(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x > y, 1.0, xp.where(x <= y, 0.0, xp.nan))
+
+
+def exceeds(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(x > y, 1.0, xp.where(x < y, 0.0, xp.where(x == y, 0.5, xp.nan)))
 
 
@@ -161,8 +165,8 @@ def inversion(xp: Any, x: Any, y: Any) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, pow_slope,
-        pow_log, pow_partial, lead, share,
+        logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, exceeds,
+        pow_slope,        pow_log, pow_partial, lead, share,
         erf, gelu, gelu_slope, one_minus_square, cosine, inversion,
     )
 }  # fmt: skip

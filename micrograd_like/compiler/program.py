@@ -254,7 +254,7 @@ class Program:
     def _check(self, values: Sequence[float]) -> None:
         """Evaluate the graph node by node. Raises DomainError, which names the node."""
         data = dict(zip(self._inputs, values, strict=True))
-        for node in topological_order(*self._roots):
+        for node in topological_order(*self._roots, untaken=True):
             if node in data:
                 continue
             if node.op is None:
