@@ -171,6 +171,18 @@ def minimum(x: complex, y: complex) -> complex:
     return x if x.real <= y.real else y
 
 
+def largest(*zs: complex) -> complex:
+    return max(zs, key=lambda z: z.real)
+
+
+def smallest(*zs: complex) -> complex:
+    return min(zs, key=lambda z: z.real)
+
+
+def equals(x: complex, y: complex) -> complex:
+    return complex(x.real == y.real)
+
+
 def pow_slope(x: complex, y: complex) -> complex:
     return y * pow(x, y - 1.0)
 

@@ -295,6 +295,30 @@ def minimum(x: float, y: float) -> float:
     return x if x <= y else y if y < x else NAN
 
 
+def largest(*xs: float) -> float:
+    """The largest argument, of equal ones the first, or NaN if one is NaN."""
+    if not xs:
+        raise InputError("max needs at least one argument")
+    out = xs[0]
+    for x in xs:
+        out = maximum(out, x)
+    return out
+
+
+def smallest(*xs: float) -> float:
+    """The smallest argument, of equal ones the first, or NaN if one is NaN."""
+    if not xs:
+        raise InputError("min needs at least one argument")
+    out = xs[0]
+    for x in xs:
+        out = minimum(out, x)
+    return out
+
+
+def equals(x: float, y: float) -> float:
+    return 1.0 if x == y else 0.0 if x < y or x > y else NAN
+
+
 def sign(x: float) -> float:
     return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
 

@@ -64,11 +64,11 @@ class Op:
     `textbook` has the partials as books write them, where that is different: derivations show them,
     and nothing computes with them.
 
-    `defaults` complete missing last arguments. `domain` ends the sentence "NAME is defined ...".
-    `kink` states the convention where the derivative does not exist. `kind` is "arithmetic",
-    "activation", "rectifier" (an activation near x on one side and near 0 on the other),
-    "choice" (between the second argument and the third), "internal" (for partials alone) or
-    "function".
+    `defaults` complete missing last arguments, and `many` is called with any other number of them.
+    `domain` ends the sentence "NAME is defined ...". `kink` states the convention where the
+    derivative does not exist. `kind` is "arithmetic", "activation", "rectifier" (an activation near
+    x on one side and near 0 on the other), "choice" (between the second argument and the third),
+    "internal" (for partials alone) or "function".
 
     `text` and `latex` are templates for people, in which `@x` stands for the argument named x in
     the partials; `binding` is how tightly they bind (1 sums, 2 products, 3 negation, 4 powers,
@@ -99,6 +99,7 @@ class Op:
         torch: str = "",
         analytic: Callable[..., complex] | None = None,
         textbook: Sequence[Callable[..., Any] | None] = (),
+        many: Callable[..., Any] | None = None,
         doc: str = "",
     ) -> None:
         if name in BUILTIN:
@@ -120,6 +121,7 @@ class Op:
         self.arguments: tuple[str, ...] = ("xs",) if variadic else names[0][:-1]
         self.arity = None if variadic else len(self.partials)
         self.defaults = defaults
+        self.many = many
         self.textbook = [
             form or partial
             for partial, form in zip_longest(self.partials, textbook[: len(self.partials)])
@@ -147,6 +149,8 @@ class Op:
     def __call__(self, *args: OperandT | float) -> OperandT: ...
     def __call__(self, *args: Any) -> Any:
         if len(args) != self.arity:
+            if self.many:
+                return self.many(*args)
             args = self.complete(args)
         for arg in args:
             if arg.__class__ is not float:
@@ -300,6 +304,15 @@ def _two_minus_square(x: Any) -> Any:
     return (1.4142135623730951 - x - 9.667293313452913e-17) * (1.4142135623730951 + x)
 
 
+def _shares_of_tie(*xs_out: Any) -> list[Any]:
+    *xs, out = xs_out
+    ties = [equals(x, out) for x in xs]
+    count = ties[0]
+    for tie in ties[1:]:
+        count = count + tie
+    return [ieee_div(tie, count) for tie in ties]
+
+
 def _affine_partials(*operands: Any) -> list[Any]:
     n = len(operands) // 2 - 1
     return [*operands[n:-2], *operands[:n], 1.0]
@@ -448,12 +461,14 @@ absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               jax="@x * xp.sign(@x)")  # jax.numpy.abs has the derivative 1 at 0
 maximum = Op("max", numerics.maximum, (lambda x, y, out: exceeds(x, y),
                                lambda x, y, out: exceeds(y, x)),
-             latex=r"\max\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
-             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum)
+             latex=r"\max\left(@x, @y\right)", kink="a tie of k splits 1/k each",
+             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum,
+             many=lambda *xs: largest(*xs))
 minimum = Op("min", numerics.minimum, (lambda x, y, out: exceeds(y, x),
                                lambda x, y, out: exceeds(x, y)),
-             latex=r"\min\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
-             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum)
+             latex=r"\min\left(@x, @y\right)", kink="a tie of k splits 1/k each",
+             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum,
+             many=lambda *xs: smallest(*xs))
 greater = Op("greater", numerics.greater, (lambda x, y, out: 0.0,
                                    lambda x, y, out: 0.0),
              text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)",
@@ -552,6 +567,18 @@ step: Op = Op("step", numerics.step, lambda x, out: 0.0,
               analytic=analytic.step)
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
               array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
+largest: Op = Op("largest", numerics.largest, _shares_of_tie,  # max and min of any number
+                 text="max(@xs)", latex=r"\max\left(@xs\right)", kink="a tie of k splits 1/k each",
+                 kind="internal", array="largest(@xs)", numba="largest(@xs)",
+                 analytic=analytic.largest)
+smallest: Op = Op("smallest", numerics.smallest, _shares_of_tie,
+                  text="min(@xs)", latex=r"\min\left(@xs\right)", kink="a tie of k splits 1/k each",
+                  kind="internal", array="smallest(@xs)", numba="smallest(@xs)",
+                  analytic=analytic.smallest)
+equals: Op = Op("equals", numerics.equals, (lambda x, y, out: 0.0,
+                                    lambda x, y, out: 0.0),
+                text="1(@x = @y)", latex=r"\mathbf{1}\left(@x = @y\right)", kind="internal",
+                array="equals(@x, @y)", numba="equals(@x, @y)", analytic=analytic.equals)
 exceeds: Op = Op("exceeds", numerics.exceeds,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),

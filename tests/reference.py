@@ -221,6 +221,9 @@ _OFF_ZERO = (away(0.01, 30),)
 _POSITIVE = floats(0.01, 30)
 _POWERS = (_POSITIVE, floats(-5, 5))
 _INSIDE = (floats(-0.99, 0.99),)
+_DISTINCT = st.lists(st.integers(-300, 300), min_size=1, max_size=5, unique=True).map(
+    lambda numbers: tuple(number / 10.0 for number in numbers)
+)
 _PLANE = (away(0.01, 30), away(0.01, 30))
 
 # fmt: off
@@ -266,6 +269,8 @@ DEFINITIONS: dict[str, Definition] = {
     "abs":        _row(abs, _OFF_ZERO, (0.5,), (-0.5,)),
     "max":        _row(max, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
     "min":        _row(min, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
+    "largest":    _row(lambda *xs: max(xs), _DISTINCT, (0.5, 1.5, -2.0), (1.5,)),
+    "smallest":   _row(lambda *xs: min(xs), _DISTINCT, (0.5, 1.5, -2.0), (1.5,)),
     "affine":     _row(_mp_affine, _affine_operands(), (2.0, -0.5, 1.5, 0.3, 0.1)),
     "ieee_div":   _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
     "ieee_log":   _row(mp.log, (_POSITIVE,), (1.5,)),
@@ -286,6 +291,7 @@ DEFINITIONS: dict[str, Definition] = {
     "step":       _row(lambda x: mp.mpf(x > 0), _OFF_ZERO, (0.5,)),
     "sign":       _row(mp.sign, _OFF_ZERO, (0.5,)),
     "greater":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
+    "equals":     _row(lambda x, y: mp.mpf(x == y), _apart(0.01), (0.5, 1.5)),
     "exceeds":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
     # Only ever asked with a step as condition, and flat in it.
     "where":      _row(lambda c, x, y: x if c > 0.5 else y,

@@ -29,6 +29,8 @@ from micrograd_like import (
     log,
     logaddexp,
     logsumexp,
+    maximum,
+    minimum,
     no_grad,
     ops,
     relu,
@@ -836,3 +838,38 @@ def test_where_says_what_it_is_and_chooses_numbers():
     safe = where(greater(x, 0.0), x, 1.0)
     y = where(greater(x, 0.0), log(safe), 0.0)
     assert (y.data, grad(y, x)) == (0.0, 0.0)
+
+
+# --- ties -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extreme", [maximum, minimum])
+@given(numbers=st.lists(st.sampled_from([-1.0, 0.5, 2.0]), min_size=1, max_size=6))
+def test_a_tie_of_k_splits_1_over_k_each(extreme, numbers):
+    xs = list(map(Value, numbers))
+    best = (max if extreme is maximum else min)(numbers)
+    want = [float(x == best) / numbers.count(best) for x in numbers]
+    y = extreme(*xs)
+    assert (y.data, extreme(*numbers)) == (best, best)
+    assert grad(y, xs) == pytest.approx(want)
+    graphs = grad(y * y, xs, create_graph=True)
+    assert [g.data for g in graphs] == pytest.approx([2 * best * share for share in want])
+    assert grad(graphs[0], xs) == pytest.approx([2 * want[0] * share for share in want])
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "numba", "jax"])
+def test_max_of_many_compiles(backend):
+    pytest.importorskip({"python": "numpy"}.get(backend, backend))
+    xs = [Value(x, f"x[{i}]") for i, x in enumerate((1.0, -2.0, 0.5, 1.0))]
+    program = compile(maximum(*xs) * minimum(*xs), xs, xs, backend=backend)
+    for numbers in ([1.0, 2.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0], [5.0, -1.0, -1.0, -1.0]):
+        leaves = list(map(Value, numbers))
+        want = grad(maximum(*leaves) * minimum(*leaves), leaves)
+        assert list(map(float, program(numbers)[1])) == pytest.approx(want)
+
+
+def test_max_refuses_nothing_at_all_and_passes_nan_on():
+    with pytest.raises(InputError, match="max needs at least one"):
+        maximum()
+    assert math.isnan(maximum(1.0, math.nan, 2.0))
+    assert all(map(math.isnan, grad(maximum(x := Value(math.nan), Value(2.0), Value(1.0)), [x])))

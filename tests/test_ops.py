@@ -153,7 +153,7 @@ PLANTED: dict[str, Callable[[Partial, Partial], Partial]] = {
     "off by a thousandth": lambda true, other: lambda *xs: true(*xs) + 0.001,
 }
 FLAT = {("step", 0), ("sign", 0), ("greater", 0), ("greater", 1), ("exceeds", 0),
-        ("exceeds", 1)}  # fmt: skip
+        ("exceeds", 1), ("equals", 0), ("equals", 1)}  # fmt: skip
 
 
 def plants() -> list[Any]:
@@ -349,6 +349,9 @@ NOTATION: dict[str, tuple[Any, ...]] = {
     "cosine":           ("@x / hypot(@x, @y)",  r"\frac{@x}{\sqrt{@x^2 + @y^2}}", 2),
     "inversion":        ("@x / (@x² + @y²)",    r"\frac{@x}{@x^2 + @y^2}", 2),
     "step":             ("1(@x > 0)",           r"\mathbf{1}\left(@x > 0\right)"),
+    "largest":          ("max(@xs)",            r"\max\left(@xs\right)"),
+    "smallest":         ("min(@xs)",            r"\min\left(@xs\right)"),
+    "equals":           ("1(@x = @y)",          r"\mathbf{1}\left(@x = @y\right)"),
     "exceeds":          ("H(@x - @y)",          r"H\left(@x - @y\right)"),
     "greater":          ("1(@x > @y)",          r"\mathbf{1}\left(@x > @y\right)"),
 }
@@ -663,6 +666,7 @@ def test_every_row_is_exported_under_its_name() -> None:
         "ieee_div", "ieee_log", "ieee_pow", "pow_slope", "pow_log", "pow_xy", "pow_yy",
         "lead", "share", "damp", "sech", "gelu_slope",
         "one_minus_square", "cosine", "inversion", "step", "sign", "exceeds",
+        "equals", "largest", "smallest",
     }  # fmt: skip
     for name in set(ROWS) - hidden - {"affine"}:
         assert getattr(micrograd_like, names.get(name) or name) is the(name)

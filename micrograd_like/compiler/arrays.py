@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,19 @@ def power(xp: Any, x: Any, y: Any) -> Any:
 
 def greater(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(x > y, 1.0, xp.where(x <= y, 0.0, xp.nan))
+
+
+def equals(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x == y, 1.0, xp.where((x < y) | (x > y), 0.0, xp.nan))
+
+
+def largest(xp: Any, *xs: Any) -> Any:
+    """The maximum: of one array, over its last axis."""
+    return xp.max(xs[0], -1) if len(xs) == 1 else reduce(xp.maximum, xs)
+
+
+def smallest(xp: Any, *xs: Any) -> Any:
+    return xp.min(xs[0], -1) if len(xs) == 1 else reduce(xp.minimum, xs)
 
 
 def exceeds(xp: Any, x: Any, y: Any) -> Any:
@@ -166,7 +180,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, exceeds,
-        pow_slope,        pow_log, pow_partial, lead, share,
+        equals, largest, smallest,        pow_slope,        pow_log, pow_partial, lead, share,
         erf, gelu, gelu_slope, one_minus_square, cosine, inversion,
     )
 }  # fmt: skip

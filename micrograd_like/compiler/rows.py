@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from .. import numerics
 from ..errors import DomainError
+from ..numerics import maximum, minimum
 from ..ops import BUILTIN, Op
 
 
@@ -81,10 +82,26 @@ def logsumexp(xs: Sequence[float]) -> float:
     return largest + math.log1p(tail)
 
 
+def largest(xs: Sequence[float]) -> float:
+    out = xs[0]
+    for i in range(1, len(xs)):
+        out = maximum(out, xs[i])
+    return out
+
+
+def smallest(xs: Sequence[float]) -> float:
+    out = xs[0]
+    for i in range(1, len(xs)):
+        out = minimum(out, xs[i])
+    return out
+
+
+_TWINS = (divide, pow, sigmoid, sech, logsumexp, largest, smallest)
+
 # What the templates of operations may call, beside the math module.
 FUNCTIONS: Final[dict[str, Any]] = {
     **dict(inspect.getmembers(numerics, inspect.isfunction)),
-    **{function.__name__: function for function in (divide, pow, sigmoid, sech, logsumexp)},
+    **{function.__name__: function for function in _TWINS},
 }
 
 
