@@ -20,7 +20,7 @@ from ..engine import Value
 from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
-from ..words import first_and_last
+from ..words import first_and_last, printable
 from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
 Style = Literal["text", "latex"]
@@ -258,7 +258,7 @@ def write(
         template = template.replace("·", " · ")
     if op.arity is None:
         joined = ", ".join(text for text, _ in operands)
-        return _PLACEHOLDER.sub(lambda _: joined, template)
+        return _PLACEHOLDER.sub(lambda _: joined, template).replace(_AT, "@")
     by_name = dict(zip(op.arguments, operands, strict=True))
 
     def placed(match: re.Match[str]) -> str:
@@ -275,21 +275,32 @@ def write(
             text = f"({text})" if style == "text" else rf"\left({text}\right)"
         return caret + text
 
-    return _PLACEHOLDER.sub(placed, template)
+    return _PLACEHOLDER.sub(placed, template).replace(_AT, "@")
 
 
-_PLACEHOLDER = re.compile(r"(\^?)@([A-Za-z_]\w*)", re.ASCII)
+_AT = "\0"  # what stands in a template for an @ that is none of its own
+_PLACEHOLDER = re.compile(r"(\^?)@([^\W\d]\w*?)(?![^\W⁰¹²³⁴-⁹])")  # @x² is the square of x
 
 
 @cache
 def _template(op: Op, style: Style) -> str:
+    """The op's template, whose name may have any characters."""
+    call = ", ".join(f"@{argument}" for argument in op.arguments)
     if style == "text":
-        return op.text
+        return (
+            f"{_verbatim(printable(op.name))}({call})"
+            if op.text == f"{op.name}({call})"
+            else op.text
+        )
     # Where the author of an operation has not said how it is written in LaTeX, its name stands in
-    # \operatorname, a macro that GitHub does not let through. The name may have any characters.
-    name = op.name.replace("_", r"\_")
-    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
+    # \operatorname, a macro that GitHub does not let through.
+    name, shown = op.name.replace("_", r"\_"), _verbatim(latex_text(op.name))
+    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{shown}}}")
     return latex.replace(r"\operatorname", r"\mathrm")
+
+
+def _verbatim(name: str) -> str:
+    return name.replace("@", _AT)
 
 
 @cache

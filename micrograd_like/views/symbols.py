@@ -107,7 +107,7 @@ class SymbolicGraph:
         assert op is not None
         key = (op, operands, place)
         if key not in self._slopes:
-            name = self._activations.get(op, op.name)
+            name = self._activations.get(op, printable(op.name))
             if op in self._activations:
                 operands = operands[:1]
             if len(operands) > 1:
