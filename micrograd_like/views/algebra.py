@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from .. import ops
 from ..engine import Value
@@ -35,33 +35,30 @@ _TINY = 2.0**-1022  # floats below it lose digits
 _SMALL = 12  # expressions are compared part by part up to this size
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Expression:
     """A name, a number, or a row of the table applied to expressions; immutable.
 
     Constants simplify as it is made: 1·x is x, x + 0 is x, x·x is x², signs move outwards.
     """
 
-    __slots__ = ("_key", "binding", "name", "name_in_latex", "number", "op", "operands", "size")
+    name: str = ""
+    number: float | None = None
+    op: Op | None = None
+    operands: tuple[Expression, ...] = ()
+    name_in_latex: str = ""
+    binding: float = 0.0  # of a symbol such as ∂y/∂x, as in Op; 0 for plain names
+    size: int = field(init=False)
+    """How many names, numbers and functions it is written with."""
+    key: object = field(init=False)
+    """Equal for expressions that are alike, if they are small."""
 
-    def __init__(
-        self,
-        name: str = "",
-        *,
-        number: float | None = None,
-        op: Op | None = None,
-        operands: tuple[Expression, ...] = (),
-        latex: str = "",
-        binding: float = 0.0,
-    ) -> None:
-        self.name: Final = name
-        self.name_in_latex: Final = latex
-        self.binding: Final = binding  # of a symbol such as ∂y/∂x, as in Op; 0 for plain names
-        self.number: Final = number
-        self.op: Final = op
-        self.operands: Final = operands
-        # How many names, numbers and functions it is written with.
-        self.size: Final[int] = sum([e.size for e in operands]) + (len(operands) < 2)
-        self._key: object = name or number
+    def __post_init__(self) -> None:
+        self.size = sum([e.size for e in self.operands]) + (len(self.operands) < 2)
+        self.key = self.name or self.number
+        if self.op is not None:
+            small = self.size <= _SMALL
+            self.key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Expression:
@@ -91,14 +88,6 @@ class Expression:
     @property
     def latex(self) -> str:
         return self.written("latex")
-
-    @property
-    def key(self) -> object:
-        """Equal for expressions that are alike, if they are small."""
-        if self._key is None:
-            small = self.size <= _SMALL
-            self._key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
-        return self._key
 
     def written(
         self,
@@ -367,7 +356,9 @@ class _Writer:
         if self.most is None or len(terms) <= self.most:
             return terms
         return [
-            (ops.add, Expression(term, latex=term, binding=9.0)) if isinstance(term, str) else term
+            (ops.add, Expression(term, name_in_latex=term, binding=9.0))
+            if isinstance(term, str)
+            else term
             for term in first_and_last(terms, _GAPS[self.style])
         ]
 
