@@ -103,10 +103,27 @@ class Expression:
         a sum with more than `most` terms, or an op with more arguments, the first ones and the last
         are written, and how many there are between them.
         """
-        writer = _Writer(style, numbers or {}, spaced, most)
+        terms: dict[int, list[tuple[Op, Expression]]] = {}
+
+        def parts(e: Expression) -> list[Expression]:
+            if id(e) not in terms:
+                terms[id(e)] = _terms(e, most, _GAPS[style])
+            return [part for _, part in terms[id(e)]]
+
+        def applied(op: Op, parts: list[_Written]) -> _Written:
+            return write(op, parts, style, spaced=spaced), _binding(op, style)
+
         done: dict[int, _Written] = {}
-        for e in parts_first([self], writer.parts):
-            done[id(e)] = writer.write(e, done)
+        for e in parts_first([self], parts):
+            operands = [(op, done[id(part)]) for op, part in terms[id(e)]]
+            if e.op is None:
+                done[id(e)] = _atom(e, style, numbers or {})
+            elif e.op in _SUMS:
+                done[id(e)] = operands[0][1]
+                for op, operand in operands[1:]:
+                    done[id(e)] = applied(op, [done[id(e)], operand])
+            else:
+                done[id(e)] = applied(e.op, [operand for _, operand in operands])
         return done[id(self)][0]
 
     def evaluate(
@@ -217,18 +234,16 @@ def formula(
     def few(texts: list[str]) -> list[str]:
         return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
 
-    op, operands = node.op, node.operands
+    op, written = node.op, list(map(spelled, node.operands))
     if op is None:
         return ""
     if op is ops.affine_row:
-        n = len(operands) // 2
-        pairs = zip(operands[:n], operands[n:-1], strict=True)
-        terms = few([write(ops.mul, list(map(spelled, pair)), spaced=spaced) for pair in pairs])
-        bias = operands[-1]
-        if isinstance(bias, Value) or bias or not terms:
-            terms.append(spelled(bias)[0])
+        n = len(written) // 2
+        pairs = zip(written[:n], written[n:-1], strict=True)
+        terms = few([write(ops.mul, pair, spaced=spaced) for pair in pairs])
+        if isinstance(bias := node.operands[-1], Value) or bias or not terms:
+            terms.append(written[-1][0])
         return " + ".join(terms).replace(" + -", " - ")
-    written = list(map(spelled, operands))
     if op.arity is None:
         written = [(text, 9) for text in few([text for text, _ in written])]
     return write(op, written, spaced=spaced)
@@ -294,13 +309,10 @@ def _verbatim(name: str) -> str:
 
 @cache
 def _binding(op: Op, style: Style) -> float:
-    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
-    # a call: e^{x}.
-    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
+    # A power of a power, or of a root, needs parentheses even where the row is written as a call,
+    # as e^{x} is. As text a / b·c would be read in two ways.
+    if re.search(r"^\\sqrt|\^\{[^{}]*\}$" if style == "latex" else "^√", getattr(op, style)):
         return min(op.binding, 4)
-    if style == "text" and op.text.startswith("√"):
-        return 4
-    # As text a / b·c would be read in two ways.
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
@@ -327,63 +339,31 @@ def _written_number(x: float, style: Style, digits: int) -> _Written:
 _GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
 
 
-@dataclass
-class _Writer:
-    """How `Expression.written` writes one expression, when its parts have been written."""
+def _terms(e: Expression, most: int | None, gap: str) -> list[tuple[Op, Expression]]:
+    """The operands, or the terms of a sum, each with the op that joins it to the others.
 
-    style: Style
-    numbers: Mapping[str, float]
-    spaced: bool
-    most: int | None
-    terms: dict[int, list[tuple[Op, Expression]]] = field(default_factory=dict)
+    Of more than `most` these are the first three and the last, around how many are missing.
+    """
+    terms = []
+    while e.op in _SUMS:
+        terms.append((e.op, e.operands[1]))
+        e = e.operands[0]
+    terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
+    if most is None or len(terms) <= most:
+        return terms
+    return [
+        (ops.add, Expression(x, name_in_latex=x, binding=9.0)) if isinstance(x, str) else x
+        for x in first_and_last(terms, gap)
+    ]
 
-    def parts(self, e: Expression) -> list[Expression]:
-        """What is written before it."""
-        if id(e) not in self.terms:
-            self.terms[id(e)] = self._terms(e)
-        return [part for _, part in self.terms[id(e)]]
 
-    def _terms(self, e: Expression) -> list[tuple[Op, Expression]]:
-        """The operands, or the terms of a sum, each with the op that joins it to the others.
-
-        Of too many these are the first three and the last, around how many are missing.
-        """
-        terms = []
-        while e.op in _SUMS:
-            terms.append((e.op, e.operands[1]))
-            e = e.operands[0]
-        terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
-        if self.most is None or len(terms) <= self.most:
-            return terms
-        return [
-            (ops.add, Expression(term, name_in_latex=term, binding=9.0))
-            if isinstance(term, str)
-            else term
-            for term in first_and_last(terms, _GAPS[self.style])
-        ]
-
-    def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
-        """The expression, and how tightly it binds."""
-        if e.op is None:
-            return self._atom(e)
-        terms = [(op, done[id(part)]) for op, part in self.terms[id(e)]]
-        if e.op not in _SUMS:
-            return self._applied(e.op, [part for _, part in terms])
-        written = terms[0][1]
-        for op, part in terms[1:]:
-            written = self._applied(op, [written, part])
-        return written
-
-    def _applied(self, op: Op, parts: list[_Written]) -> _Written:
-        return write(op, parts, self.style, spaced=self.spaced), _binding(op, self.style)
-
-    def _atom(self, e: Expression) -> _Written:
-        if e.number is not None:
-            return _written_number(e.number, self.style, 15)
-        if e.name in self.numbers:
-            return _written_number(self.numbers[e.name], self.style, 4)
-        text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-        return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
+def _atom(e: Expression, style: Style, numbers: Mapping[str, float]) -> _Written:
+    if e.number is not None:
+        return _written_number(e.number, style, 15)
+    if e.name in numbers:
+        return _written_number(numbers[e.name], style, 4)
+    text = e.name if style == "text" else e.name_in_latex or latex_name(e.name)
+    return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
 
 
 # --- simplification -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain, pairwise, repeat
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from .. import ops
 from ..engine import Value
@@ -126,13 +126,6 @@ class Drawing:
         fonts = f'font-family="{_FONT},Helvetica,sans-serif"'
         return text.replace(f'font-family="{_FONT}"', fonts)
 
-    @property
-    def graphviz(self) -> Any:
-        """The picture as a `graphviz.Source`, for whatever else that package can do."""
-        import graphviz
-
-        return graphviz.Source(self.source)
-
     def box(self, node: Value) -> str:
         """The id, in the SVG, of the box that stands for `node`.
 
@@ -234,16 +227,17 @@ class _Picture:
 
     def _align_layers(self) -> None:
         """Make a layer's neurons stand in order: invisible edges lead from each to the next."""
-        layers: dict[str, list[Box]] = {}
+        layers: dict[str, list[tuple[int, str]]] = {}
         for box in self.boxes:
-            if box.kind == "module" and layer_of(box.title) != box.title:
-                layers.setdefault(layer_of(box.title), []).append(box)
-        for neurons in filter(lambda neurons: len(neurons) > 1, layers.values()):
-            neurons.sort(key=lambda box: int(box.title.rpartition("[")[2][:-1]))
-            with self.dot.subgraph() as row:
-                row.attr(rank="same")
-                for box, following in pairwise(neurons):
-                    row.edge(box.id, following.id, style="invis")
+            if box.kind == "module" and (layer := layer_of(box.title)) != box.title:
+                place = int(box.title.rpartition("[")[2][:-1])
+                layers.setdefault(layer, []).append((place, box.id))
+        for neurons in layers.values():
+            if len(neurons) > 1:
+                with self.dot.subgraph() as row:
+                    row.attr(rank="same")
+                    for (_, box_id), (_, following) in pairwise(sorted(neurons)):
+                        row.edge(box_id, following, style="invis")
 
     def _apart(self, source: Box, box: Box) -> bool:
         """Whether each edge between two boxes is drawn, rather than one for all of them."""
@@ -258,22 +252,17 @@ class _Picture:
             constants = {min(constants): f"{len(constants):,} numbers"}
         edges = iter(node.edges)
         for k, operand in enumerate(node.operands):
-            edge = f"edge-{place}-{k}"
-            if not isinstance(operand, Value):
-                if show_constants and k in constants:
-                    self._constant(box, f"const-{place}-{k}", edge, constants[k])
-                continue
-            parent, d = next(edges)
-            source = self.box_of[parent]
-            if self._apart(source, box):
-                self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
-
-    def _constant(self, box: Box, name: str, edge: str, text: str) -> None:
-        self.dot.node(
-            name, text, id=name, shape="plaintext", margin="0.03", width="0", height="0",
-            fontsize="10", fontcolor=_GREY,
-        )  # fmt: skip
-        self.dot.edge(name, box.id, id=edge, style="dashed")
+            edge, constant = f"edge-{place}-{k}", f"const-{place}-{k}"
+            if isinstance(operand, Value):
+                parent, d = next(edges)
+                if self._apart(source := self.box_of[parent], box):
+                    self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
+            elif show_constants and k in constants:
+                self.dot.node(
+                    constant, constants[k], id=constant, shape="plaintext", margin="0.03",
+                    width="0", height="0", fontsize="10", fontcolor=_GREY,
+                )  # fmt: skip
+                self.dot.edge(constant, box.id, id=edge, style="dashed")
 
     # --- what a box says ---
 
