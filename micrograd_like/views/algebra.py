@@ -400,28 +400,25 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
     if op is ops.affine_row:
         n = len(operands) // 2
         return sum(map(operator.mul, operands[:n], operands[n:-1]), ZERO) + y
-    if op is ops.add:
-        if a == 0.0 or b == 0.0:
-            return y if a == 0.0 else x
-        if y.op is ops.neg or (b is not None and b < 0.0):
-            return x - -y
-    elif op is ops.sub:
-        if a == 0.0 or b == 0.0:
-            return -y if a == 0.0 else x
-        if y.op is ops.neg:
-            return x + -y
-    elif op is ops.neg:
-        if x.op is ops.neg:
-            return x.operands[0]
-        if x.op is ops.sub:
-            return x.operands[1] - x.operands[0]
-    elif op is ops.mul:
-        return _product(x, y)
-    elif op in (ops.div, ops.power) and b == 1.0:
+    if op in _SUMS and a == 0.0:
+        return y if op is ops.add else -y
+    if op in _SUMS and b == 0.0:
         return x
-    elif op is ops.power and b == 0.0:
+    if op is ops.add and (y.op is ops.neg or (b is not None and b < 0.0)):
+        return x - -y
+    if op is ops.sub and y.op is ops.neg:
+        return x + -y
+    if op is ops.neg and x.op is ops.neg:
+        return x.operands[0]
+    if op is ops.neg and x.op is ops.sub:
+        return x.operands[1] - x.operands[0]
+    if op is ops.mul:
+        return _product(x, y)
+    if op in (ops.div, ops.power) and b == 1.0:
+        return x
+    if op is ops.power and b == 0.0:
         return ONE
-    elif op is ops.pow_slope and b is not None:
+    if op is ops.pow_slope and b is not None:
         return y * x ** (b - 1.0)
     return apply(op, operands)
 
@@ -438,59 +435,51 @@ def coefficient(x: Expression) -> tuple[float, Expression]:
 
 def _product(x: Expression, y: Expression) -> Expression:
     """x·y with one number, in front, equal factors as powers, and one fraction at most."""
-    factor = 1.0
-    above: list[Expression] = []
-    below: list[Expression] = []
-    stack = [(y, above, below), (x, above, below)]
+    number = 1.0
+    factors: list[tuple[Expression, float]] = []  # and 1 above a fraction bar, -1 below
+    stack = [(y, 1.0), (x, 1.0)]
     while stack:
-        e, same, other = stack.pop()
+        e, sign = stack.pop()
         if e.op is ops.neg:
-            factor = -factor
-            stack.append((e.operands[0], same, other))
-        elif e.op is ops.mul:
-            stack += [(part, same, other) for part in reversed(e.operands)]
-        elif e.op is ops.div:
-            stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
-        elif e.number is None or (same is below and e.number == 0.0):
-            same.append(e)
+            number = -number
+            stack.append((e.operands[0], sign))
+        elif e.op is ops.mul or e.op is ops.div:
+            left, right = e.operands
+            stack += [(right, sign if e.op is ops.mul else -sign), (left, sign)]
+        elif e.number is None or (sign < 0.0 and e.number == 0.0):
+            factors.append((e, sign))
         else:
-            folded = _folded(ops.mul if same is above else ops.div, (factor, e.number))
-            if folded is None:
-                same.append(e)
-            else:
-                factor = folded
-    if factor == 0.0:
+            folded = _folded(ops.mul if sign > 0.0 else ops.div, (number, e.number))
+            factors += [(e, sign)] if folded is None else []
+            number = number if folded is None else folded
+    if number == 0.0:
         return ZERO
-    top, bottom = _powers(above, below)
-    if abs(factor) != 1.0 or not top:
-        top.insert(0, Expression(number=abs(factor)))
+    top, bottom = _powers(factors)
+    if abs(number) != 1.0 or not top:
+        top.insert(0, Expression(number=abs(number)))
     product = _chained(ops.mul, top)
     if bottom:
         product = apply(ops.div, (product, _chained(ops.mul, bottom)))
-    return -product if factor < 0.0 else product
+    return -product if number < 0.0 else product
 
 
 def _powers(
-    above: Iterable[Expression], below: Iterable[Expression]
+    factors: list[tuple[Expression, float]],
 ) -> tuple[list[Expression], list[Expression]]:
     """The factors above and below a fraction bar, equal ones in one power."""
     exponents: dict[object, float] = {}
     bases: dict[object, Expression] = {}
-    for factors, sign in ((above, 1.0), (below, -1.0)):
-        for factor in factors:
-            base, exponent = factor, sign
-            if factor.op is ops.power:
-                n = factor.operands[1].number
-                if n is not None and n > 0.0 and n.is_integer():
-                    base, exponent = factor.operands[0], sign * n
-            # Numbers are factors that would underflow in one.
-            key = base.key if base.number is None else ("number", len(bases))
-            bases.setdefault(key, base)
-            exponents[key] = exponents.get(key, 0.0) + exponent
+    for base, exponent in sorted(factors, key=lambda factor: -factor[1]):
+        if base.op is ops.power and (n := base.operands[1].number or 0.0) > 0.0 and n.is_integer():
+            base, exponent = base.operands[0], exponent * n
+        # Numbers are factors that would underflow in one.
+        key = base.key if base.number is None else ("number", len(bases))
+        bases.setdefault(key, base)
+        exponents[key] = exponents.get(key, 0.0) + exponent
     result: tuple[list[Expression], list[Expression]] = ([], [])
-    for base, n in zip(bases.values(), exponents.values(), strict=True):
-        if n:
-            power = (base, Expression(number=abs(n)))
+    for key, base in bases.items():
+        if n := exponents[key]:
+            power = (base, _expression(abs(n)))
             result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.power, power))
     return result
 
