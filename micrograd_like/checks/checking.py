@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ..engine import Value, adjoints, topological_order
@@ -182,7 +182,7 @@ class _Check:
         if len(self.sweep.kinks.get(self.inputs[i], {})) < 2:
             return row
         unit = max([local.slope.unit for local in self.sweep.locals], default=EXACT)
-        slope = self.function.slope(self.order, i, unit)
+        slope = self.function.slope(i, partial(self.function.of_graph, self.order), unit)
         if not (slope.bound < math.inf and (math.isfinite(row.gradient) or slope.resolved)):
             return row
         low, high = sorted(slope.sides or (slope.value, slope.value))

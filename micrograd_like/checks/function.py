@@ -13,7 +13,7 @@ from typing import Any
 from ..engine import Value
 from ..errors import InputError, OperandError
 from ..numerics import number
-from .measuring import FAILURES, Slope, differences
+from .measuring import EXACT, FAILURES, Slope, differences
 
 _STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
 
@@ -83,13 +83,14 @@ class Function:
                 data[node] = node.op.evaluate(xs)
         return data[order[-1]]
 
-    def slope(self, order: Sequence[Value], i: int, unit: float) -> Slope:
-        """That of the graph by input `i`, whose numbers are rounded to `unit`."""
+    def slope(self, i: int, f: Callable[[Sequence[float]], float], unit: float = EXACT) -> Slope:
+        """That of `f` by input `i`; its numbers are rounded to `unit`."""
+        at = self.at
 
         def along(x: float) -> float:
-            return self.of_graph(order, [*self.at[:i], x, *self.at[i + 1 :]])
+            return f([*at[:i], x, *at[i + 1 :]])
 
-        return differences(along, self.at[i], abs(self.at[i]) or 1.0, unit)
+        return differences(along, at[i], abs(at[i]) or 1.0, unit)
 
     def departure(
         self,
