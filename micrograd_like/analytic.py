@@ -16,7 +16,10 @@ _SQRT_HALF = math.sqrt(0.5)
 
 def pow(z: complex, w: complex) -> complex:  # noqa: A001 - as in the math module
     if w.imag == 0.0 and w.real == int(w.real) and abs(w.real) <= 64.0:
-        return complex(z ** int(w.real))  # by multiplication
+        out = 1.0 + 0.0j
+        for _ in range(abs(int(w.real))):
+            out *= z
+        return 1.0 / out if w.real < 0.0 else out
     if z.real == 0.0 and z.imag == 0.0:
         return 1.0 + 0.0j if w == 0.0 else 0.0j
     if z.real == 0.0 and w.real % 1.0:

@@ -291,20 +291,13 @@ def _template(op: Op, style: Style) -> str:
     """The op's template, whose name may have any characters."""
     call = ", ".join(f"@{argument}" for argument in op.arguments)
     if style == "text":
-        return (
-            f"{_verbatim(printable(op.name))}({call})"
-            if op.text == f"{op.name}({call})"
-            else op.text
-        )
+        name = printable(op.name).replace("@", _AT)
+        return f"{name}({call})" if op.text == f"{op.name}({call})" else op.text
     # Where the author of an operation has not said how it is written in LaTeX, its name stands in
     # \operatorname, a macro that GitHub does not let through.
-    name, shown = op.name.replace("_", r"\_"), _verbatim(latex_text(op.name))
-    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{shown}}}")
+    macro = r"\operatorname{" + op.name.replace("_", r"\_")
+    latex = op.latex.replace(macro, r"\mathrm{" + latex_text(op.name).replace("@", _AT))
     return latex.replace(r"\operatorname", r"\mathrm")
-
-
-def _verbatim(name: str) -> str:
-    return name.replace("@", _AT)
 
 
 @cache

@@ -22,7 +22,7 @@ from micrograd_like.errors import InputError, OperandError, StaleGraphError
 from micrograd_like.views import algebra
 from micrograd_like.views.algebra import Expression
 from micrograd_like.views.derivation import Derivation, derive
-from micrograd_like.views.names import names, numeral
+from micrograd_like.views.names import latex_text, names, numeral
 from micrograd_like.views.symbols import SymbolicGraph
 from micrograd_like.words import printable
 
@@ -550,6 +550,7 @@ def test_operations_of_any_name_are_one_line_of_text_and_balanced_latex(name: st
     derived = derive(operation_called(name)(x, y) * operation_called(name)(y, x), [x, y])
     assert len(derived.text.splitlines()) == 5
     assert f"{printable(name)}(" in derived.text
+    assert rf"\mathrm{{{latex_text(name)}}}\left(" in derived.latex
     bare = re.sub(r"\\[{}]", "", derived.latex)
     assert bare.count("{") == bare.count("}")
     assert len(derived.latex.splitlines()) == 7
