@@ -262,7 +262,7 @@ def write(
         template = template.replace("·", " · ")
     if op.arity is None:
         joined = ", ".join(text for text, _ in operands)
-        return _PLACEHOLDER.sub(lambda _: joined, template).replace(_AT, "@")
+        return _PLACEHOLDER.sub(lambda _: joined, template).translate(_BACK)
     by_name = dict(zip(op.arguments, operands, strict=True))
 
     def placed(match: re.Match[str]) -> str:
@@ -279,10 +279,11 @@ def write(
             text = f"({text})" if style == "text" else rf"\left({text}\right)"
         return caret + text
 
-    return _PLACEHOLDER.sub(placed, template).replace(_AT, "@")
+    return _PLACEHOLDER.sub(placed, template).translate(_BACK)
 
 
-_AT = "\0"  # what stands in a template for an @ that is none of its own
+# What stands in a template for the @ and · of an operation's name, which are none of its own.
+_AWAY, _BACK = str.maketrans("@·", "\ue000\ue001"), str.maketrans("\ue000\ue001", "@·")
 _PLACEHOLDER = re.compile(r"(\^?)@([^\W\d]\w*?)(?![^\W⁰¹²³⁴-⁹])")  # @x² is the square of x
 
 
@@ -291,12 +292,12 @@ def _template(op: Op, style: Style) -> str:
     """The op's template, whose name may have any characters."""
     call = ", ".join(f"@{argument}" for argument in op.arguments)
     if style == "text":
-        name = printable(op.name).replace("@", _AT)
+        name = printable(op.name).translate(_AWAY)
         return f"{name}({call})" if op.text == f"{op.name}({call})" else op.text
     # Where the author of an operation has not said how it is written in LaTeX, its name stands in
     # \operatorname, a macro that GitHub does not let through.
     macro = r"\operatorname{" + op.name.replace("_", r"\_")
-    latex = op.latex.replace(macro, r"\mathrm{" + latex_text(op.name).replace("@", _AT))
+    latex = op.latex.replace(macro, r"\mathrm{" + latex_text(op.name).translate(_AWAY))
     return latex.replace(r"\operatorname", r"\mathrm")
 
 

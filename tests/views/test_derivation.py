@@ -540,7 +540,7 @@ def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
 
 
 @given(st.text(min_size=1, max_size=8))
-@example("f@ξ")
+@example("f@ξ·")
 @example("a\nb")
 @example("}{\\")
 def test_operations_of_any_name_are_one_line_of_text_and_balanced_latex(name: str) -> None:
