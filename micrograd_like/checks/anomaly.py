@@ -191,15 +191,15 @@ def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
     for v in order:
         for operand in _values(v):
             near[operand].append(v)
-    before: dict[Value, Value | None] = {node: None}
-    queue = [node]
-    for v in queue:
+    before = {node: node}
+    for v in (queue := [node]):
         if v.label:
             path = [v]
-            while (step := before[path[-1]]) is not None:
-                path.append(step)
+            while path[-1] is not node:
+                path.append(before[path[-1]])
             return path[::-1]
-        new = [neighbour for neighbour in dict.fromkeys(near[v]) if neighbour not in before]
-        before.update(dict.fromkeys(new, v))
-        queue += new
+        for neighbour in near[v]:
+            if neighbour not in before:
+                before[neighbour] = v
+                queue.append(neighbour)
     return []

@@ -5,6 +5,9 @@ with the derivative of what its operation computes. Are they put together rightl
 carried out a second time, on those numbers and with a bound on the error of each; a gradient
 outside its bound is wrong. Is the graph f? Beside the inputs, f must give what its graph gives.
 
+At a kink any slope between those to both sides is right. Where kinks meet, they may cancel, and the
+slopes of the whole graph decide, which differences tell.
+
 Second derivatives are the gradient of a graph, that of the gradient, so the same is asked of it.
 
 All this costs a few sweeps and a few calls of f, not some for each input, and the rounding of a
@@ -50,7 +53,8 @@ def gradcheck(
 
     With `second` the second derivatives are checked as well: of up to four inputs all of them, of
     more those by each input and along one direction u. Where an operation has a kink, the
-    convention of the gradient is accepted if it lies between the slopes to both sides.
+    convention of the gradient is accepted if it lies between the slopes to both sides. Where kinks
+    meet, these are the slopes of f itself: relu(x) - relu(-x) is x, and has the derivative 1 at 0.
 
     Raises GradientError with the report in it, unless `raise_exception` is False; then the report
     is false. Raises InputError where there is nothing to check: f is not finite at the inputs, has
