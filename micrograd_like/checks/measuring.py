@@ -62,27 +62,24 @@ def differences(f: Callable[[float], float], x: float, size: float, unit: float 
 
     h = max(power_of_two(size) * 2.0**-40, power_of_two(abs(x)) * 8.0 * unit)
     highest = power_of_two(max(abs(x), 1.0)) * 0.25
-    hs, rises, falls = [], [], []  # the steps, and how f changes to the right and to the left
-    try:
+    changes = []  # the steps, and how f changes to the right and to the left
+    with suppress(*FAILURES):
         middle = f(x)
         while h <= highest * 1.001:
             rise, fall = f(x + h) - middle, f(x - h) - middle
             if not math.isfinite(rise - fall):
                 break
-            hs.append(h)
-            rises.append(rise)
-            falls.append(fall)
+            changes.append((h, rise, fall))
             h *= 4.0
-    except FAILURES:
-        pass
-    if len(hs) < 4:
+    if len(changes) < 4:
         return Slope(math.nan, math.inf)
-    odd = [rise - fall for rise, fall in zip(rises, falls, strict=True)]
-    even = [rise + fall for rise, fall in zip(rises, falls, strict=True)]
+    hs, rises, falls = zip(*changes, strict=True)
+    odd = [rise - fall for _, rise, fall in changes]
+    even = [rise + fall for _, rise, fall in changes]
     central = [difference / (2.0 * h) for h, difference in zip(hs, odd, strict=True)]
     floor = [
         8.0 * unit * (abs(middle) + abs(rise) + abs(fall)) + 2.0 * unit * abs(x * slope)
-        for rise, fall, slope in zip(rises, falls, central, strict=True)
+        for (_, rise, fall), slope in zip(changes, central, strict=True)
     ]
     start = next((k for k, e in enumerate(even) if abs(e) > 32.0 * floor[k]), len(even))
     bends = even[start : start + 4]
