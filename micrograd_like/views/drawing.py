@@ -21,14 +21,14 @@ from typing import Literal, get_args
 
 from .. import ops
 from ..engine import Value
-from ..errors import InputError, OperandError, RendererError
+from ..errors import InputError, RendererError
 from ..gradients import listed
 from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
 from .algebra import formula
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
-from .names import numeral
+from .names import numeral, values
 
 Direction = Literal["LR", "TB"]
 
@@ -82,9 +82,9 @@ def draw(
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
     max_nodes = whole("max_nodes", max_nodes)
-    graph = Graph(listed(roots), _values("parameters", parameters))
+    graph = Graph(listed(roots), set(values("parameters takes Values", parameters)))
     groups = grouped(graph, collapse, max_nodes)
-    marked = _values("highlight", highlight)
+    marked = set(values("highlight takes Values", highlight))
 
     def drawn(limit: int) -> tuple[str, dict[Value, str]]:
         picture = _Picture(graph, planned(graph, groups, limit), marked)
@@ -92,15 +92,6 @@ def draw(
         return picture.source(direction, show_constants), ids
 
     return Drawing(drawn, min(max_nodes, box_count(graph, groups)))
-
-
-def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
-    """What an option names. Raises OperandError for what is not a Value."""
-    found = listed(values)
-    for value in found:
-        if not isinstance(value, Value):
-            raise OperandError(f"{option} takes Values, not {value!r:.60}")
-    return set(found)
 
 
 class Drawing:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from ..engine import Value
-from ..errors import OperandError
 from ..gradients import grad
 from ..words import first_and_last
 from .algebra import Expression
-from .names import factor, numeral
+from .names import factor, numeral, values
 from .symbols import MOST_TERMS, SymbolicGraph
 
 _WIDTH = 100
@@ -33,8 +32,7 @@ def explain(node: Value, root: Value) -> None:
 
     Raises OperandError (a TypeError) for what is not a Value.
     """
-    if not isinstance(node, Value):
-        raise OperandError(f"gradients are those of Values, not {node!r:.60}")
+    values("gradients are those of Values", [node])
     graph = SymbolicGraph(root, [], "")
     if node not in graph.names:
         graph = SymbolicGraph(root, [node], "")
