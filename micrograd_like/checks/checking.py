@@ -187,7 +187,7 @@ class _Check:
             return row
         unit = max([local.slope.unit for local in self.sweep.locals], default=EXACT)
         slope = self.function.slope(i, partial(self.function.of_graph, self.order), unit)
-        if not (slope.bound < math.inf and (math.isfinite(row.gradient) or slope.resolved)):
+        if not (slope.bound < math.inf and math.isfinite(row.gradient)):  # an edge, or a pole
             return row
         low, high = sorted(slope.sides or (slope.value, slope.value))
         nearest = max(low, min(row.gradient, high))
