@@ -195,7 +195,7 @@ def _with_corner(op: Op, xs: Sequence[float], slopes: list[Slope]) -> list[Slope
 
     if differences(along, 0.0, 1.0, rounding_unit(op, xs)).sides is None:
         return slopes
-    return [slope._replace(sides=(slope.value, slope.value)) for slope in slopes]
+    return [Slope(s.value, s.bound, (s.value, s.value), s.steps, s.unit) for s in slopes]
 
 
 def _measured(op: Op, xs: Sequence[float], place: int, recorded: float) -> Slope:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from math import isfinite
 
 from .. import ops
@@ -46,13 +45,8 @@ class SymbolicGraph:
         # The node that each symbol of an adjoint belongs to.
         self.adjoints = {self.ratio(root, target).name: target for target in wrt}
         active = between(root, wrt)
-        self.edges = {
-            node: [
-                (p, d)
-                for (p, _), d in zip(node.edges, self.partials(node), strict=True)
-                if p in active
-            ]
-            for node in active
+        self.edges: dict[Value, list[tuple[Value, Expression]]] = {
+            node: self._edges(node, active) for node in active
         }
 
     def operand(self, operand: Value | float) -> Expression:
@@ -88,11 +82,16 @@ class SymbolicGraph:
             return _call(self._activations[node.op], operands[:1])
         return node.op(*operands)
 
+    def _edges(self, node: Value, active: Iterable[Value]) -> list[tuple[Value, Expression]]:
+        if node.op is None:
+            return []
+        pairs = zip(node.parents, self.partials(node), strict=True)
+        return [(parent, d) for parent, d in pairs if parent in active]
+
     def partials(self, node: Value) -> list[Expression]:
         """The partial by each parent; a symbol for one that is not written in the table's ops."""
         op = node.op
-        if op is None:
-            return []
+        assert op is not None
         written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbols[node])
         if op in self._activations:
             written[0] = None
@@ -127,8 +126,9 @@ class SymbolicGraph:
     def is_extreme(self) -> bool:
         """Whether an adjoint or a local derivative is not finite."""
         adjoint = adjoints(self.root)
-        numbers = ((adjoint[node], *node.local_grads) for node in self.edges)
-        return not all(map(isfinite, chain.from_iterable(numbers)))
+        numbers = [adjoint[node] for node in self.edges]
+        numbers += [d for node in self.edges for _, d in node.edges]
+        return not all(map(isfinite, numbers))
 
     def check_fresh(self, nodes: Iterable[Value]) -> None:
         """Raise StaleGraphError unless each is what its op makes of the data of its operands."""
