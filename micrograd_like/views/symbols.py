@@ -58,7 +58,7 @@ class SymbolicGraph:
         if (node, by) not in self._ratios:
             (above, upper), (below, lower) = map(as_factor, (self.symbols[node], self.symbols[by]))
             latex = rf"\frac{{\partial {upper}}}{{\partial {lower}}}"
-            symbol = Expression(f"∂{above}/∂{below}", latex=latex, binding=2.2)
+            symbol = Expression(f"∂{above}/∂{below}", name_in_latex=latex, binding=2.2)
             self._ratios[node, by] = self.fresh(symbol)
         return self._ratios[node, by]
 
@@ -69,7 +69,7 @@ class SymbolicGraph:
             while written[i] in taken:
                 written[i] += prime
             taken.add(written[i])
-        return Expression(written[0], latex=written[1], binding=symbol.binding)
+        return Expression(written[0], name_in_latex=written[1], binding=symbol.binding)
 
     def operation(self, node: Value, written: Mapping[Value, Expression]) -> Expression:
         """What the node computes, in the names of its operands, or as they are `written`."""
@@ -107,7 +107,7 @@ class SymbolicGraph:
         assert op is not None
         key = (op, operands, place)
         if key not in self._slopes:
-            name = self._activations.get(op, op.name)
+            name = self._activations.get(op, printable(op.name))
             if op in self._activations:
                 operands = operands[:1]
             if len(operands) > 1:
@@ -153,7 +153,7 @@ def _call(name: str, operands: Sequence[Expression], primes: str = "") -> Expres
     latex = ", ".join(operand.latex for operand in operands)
     return Expression(
         f"{name}{primes}({text})",
-        latex=rf"{latex_name(name)}{primes}\left({latex}\right)",
+        name_in_latex=rf"{latex_name(name)}{primes}\left({latex}\right)",
         binding=9,
     )
 
