@@ -1,7 +1,7 @@
 """A program as LaTeX, one equation a statement: Z_1 = X W_1^T + b_1.
 
 The expressions that the printers make are written the way the documents on backpropagation write:
-a product of matrices without a sign, elementwise products with ⊙, masks as indicators.
+a product of matrices without a sign, elementwise products with ⊙, steps as indicators.
 """
 
 from __future__ import annotations
@@ -69,8 +69,6 @@ def _written(x: Expression) -> str:
             return _product(left, right)
         case ast.BinOp(left, ast.Div(), right):
             return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
-        case ast.Compare(left, _, (right,)):
-            return rf"\mathbf{{1}}[{_written(left)} > {_written(right)}]"
         case ast.Attribute(array, "T") | ast.Call(ast.Attribute(array, "transpose")):
             return f"{_factor(array)}^\\top"
         case ast.Subscript(array) if ex.is_broadcast(x):

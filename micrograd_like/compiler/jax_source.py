@@ -14,8 +14,8 @@ import numpy as np
 from ..ops import Op
 from . import expressions as ex
 from .expressions import Expression
-from .form import Array, Indices, Lifted, Statement, Term, View
-from .numpy_source import NumpyPrinter, Piece
+from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
+from .numpy_source import NumpyPrinter
 
 
 class JaxPrinter(NumpyPrinter):
@@ -67,7 +67,7 @@ class JaxPrinter(NumpyPrinter):
     def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
         return ex.method(summed, "sum", ex.number(axis))
 
-    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+    def over_examples(self, summed: Expression, axes: int) -> Expression:
         return ex.method(summed, "sum", ex.number(0))
 
     def input(self, array: Array, numbers: Indices) -> Expression:
@@ -76,27 +76,26 @@ class JaxPrinter(NumpyPrinter):
         if numbers[0] == self.share:
             return ex.quotient(ex.number(1.0), self.count())
         where = "examples" if array in self.batched else "values"
-        return ex.item(ex.name(where), f'"{array.name}"')
+        return ex.item(ex.name(where), ast.Constant(array.name))
 
-    def gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
-    ) -> None:
+    def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
         entries: dict[str, Expression] = {}
         for array, numbers in self.lifted.inputs:
             if numbers[0] >= len(outputs):
                 continue
-            pieces = self.pieces([outputs[i] for i in numbers])
-            if len(pieces) == 1:
-                source, positions, places = pieces[0]
-                piece = (source, positions, places[np.argsort(positions)])
-                value = self._part_of(piece, array.shape, False, ends)
-            else:
-                value = ex.name(f"d_{array.name}_")
-                self.assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
-                if len(array.shape) != 1:
-                    value = ex.method(value, "reshape", ex.sizes(*array.shape))
-            entries[array.name] = value
+            name = f"d_{array.name}_"
+            parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
+            if len(parts) == 1:
+                places = parts[0].places[np.argsort(parts[0].positions)]
+                entries[array.name] = self._part(
+                    parts[0]._replace(places=places), array.shape, summed=True
+                )
+                continue
+            self.assemble(name, array.size, parts, many=False, summed=True)
+            entries[array.name] = ex.name(name)
+            if len(array.shape) != 1:
+                entries[array.name] = ex.method(ex.name(name), "reshape", ex.sizes(*array.shape))
         self.assign(
             "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
         )
@@ -105,44 +104,40 @@ class JaxPrinter(NumpyPrinter):
         self,
         name: str,
         size: int,
-        pieces: Sequence[Piece],
+        parts: Sequence[Piece],
         many: bool,
-        decay: float | None = None,
-        ends: set[Array] | None = None,
+        decay: float = 0.0,
+        summed: bool = False,
     ) -> None:
-        parts = [
-            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), many, ends)
-            for piece in pieces
+        every = [
+            self._part(part, part.places.shape if len(part.places) > 1 else (), many, summed)
+            for part in parts
         ]
-        whole = parts[0]
-        stacked = size == 1 or len(parts) > 1
+        whole = every[0]
+        stacked = size == 1 or len(every) > 1
         if stacked:
             stack = "column_stack" if many else "hstack"
-            whole = ex.call(f"{self.library}.{stack}", ast.List(parts))
-        order = np.concatenate([positions for _, positions, _ in pieces])
+            whole = ex.call(f"{self.library}.{stack}", ast.List(every))
+        order = np.concatenate([part.positions for part in parts])
         if not np.array_equal(order, np.arange(size)):
             whole = self.item(whole, many, self.constant("places", np.argsort(order)))
+        if decay:
+            whole = ex.total([ex.product(self.number(decay), ex.name("values")), whole])
         self.assign(name, whole, moves=stacked)
-        if decay is not None:
-            decayed = ex.product(self.number(decay), ex.name("values"))
-            self.assign(name, ex.total([decayed, ex.name(name)]))
 
-    def _part_of(
-        self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[Array] | None
+    def _part(
+        self, piece: Piece, shape: tuple[int, ...], many: bool = False, summed: bool = False
     ) -> Expression:
         """A piece as an array of this shape."""
-        source, _, places = piece
-        if isinstance(source, Array):
-            part = self.exact(View(source, places.reshape(shape)))
+        operand, source = piece.operand(shape), piece.source
+        if isinstance(operand, View):
+            part = self.exact(operand)
         else:
-            part = self.new("full", ex.sizes(*shape), self.number(source))
-        batched = isinstance(source, Array) and source in self.batched
-        if many and not batched:
+            part = self.new("full", ex.sizes(*shape), self.number(operand))
+        if many and source not in self.batched:
             rows = ex.sizes(self.count(), *shape)
             return ex.call(f"{self.library}.broadcast_to", part, rows)
-        if ends is not None and source not in ends:
-            return self.totalled(part, source)
-        return part
+        return self.totalled(part, source) if summed else part
 
 
 # How the table writes what has a square without cosh.

@@ -24,8 +24,8 @@ import numpy as np
 
 from ..ops import Op
 from . import rows
-from .form import Array, Floats, Indices, Lifted, Statement, Term, View
-from .nests import SHORT, Blocks, Buffer, Nest, Piece, plan
+from .form import Array, Floats, Indices, Lifted, Piece, Statement, Term, View
+from .nests import SHORT, Blocks, Buffer, Nest, Plan
 from .strides import SUMMED, affine, at, layout, operands, order, whole
 from .terms import joined, scaled, signed
 
@@ -114,7 +114,7 @@ class _Printer:
         self.blocks = blocks
         self.names = Counter(_RESERVED)  # how often each was asked for, or is in use
         self.name = {s.result.number: self._named(s.result.name) for s in lifted.statements}
-        self.plan = plan(lifted, blocks, self.name)
+        self.plan = Plan(lifted, blocks, self.name)
         self.buffers = dict(self.plan.buffers)
         self.sizes = dict(self.plan.sizes)
         self.stacks: dict[int, str] = {}  # arrays for so many arguments of a variadic operation
