@@ -57,10 +57,10 @@ def _written(x: Expression) -> str:
             return f"-{_written(operand)}"
         case ast.UnaryOp(_, operand):
             return f"-{_factor(operand)}"
-        case ast.BinOp(_, ast.Add() | ast.Sub()):
-            (_, first), *rest = ex.signed_terms(x)
-            signed = (f" - {_factor(t)}" if minus else f" + {_written(t)}" for minus, t in rest)
-            return _written(first) + "".join(signed)
+        case ast.BinOp(left, ast.Add(), right):
+            return f"{_written(left)} + {_written(right)}"
+        case ast.BinOp(left, ast.Sub(), right):
+            return f"{_written(left)} - {_factor(right)}"
         case ast.BinOp(left, ast.MatMult(), right):
             return _matrix_product(left, right)
         case ast.BinOp(ast.UnaryOp(_, left), ast.Mult(), right):

@@ -173,66 +173,42 @@ def has_name(x: ast.AST, *starts: str) -> bool:
     return isinstance(x, ast.Name) and x.id.startswith(starts)
 
 
-def signed_terms(x: Expression) -> list[tuple[bool, Expression]]:
-    """What a sum consists of, and whether each is subtracted. No recursion: it may be long."""
-    found: list[tuple[bool, Expression]] = []
-    while isinstance(x, ast.BinOp) and isinstance(x.op, (ast.Add, ast.Sub)):
-        found.append((isinstance(x.op, ast.Sub), x.right))
-        x = x.left
-    return [(False, x), *reversed(found)]
-
-
 # --- as text --------------------------------------------------------------------------------------
 
 
-def text(x: Expression, rank: int = 0) -> str:
-    """As Python: in parentheses where it binds less than `rank`, as the ranks are below.
-
-    There are more parentheses than Python needs, so that products of matrices stand out.
-    """
-    written = _text(x)
-    return f"({written})" if _rank(x) < rank else written
-
-
-_TERM, _PRODUCT, _FACTOR = 2, 3, 4
-_RANKS: dict[type[ast.AST], int] = {
-    ast.Add: 1, ast.Sub: 1, ast.UnaryOp: _TERM, ast.MatMult: _TERM, ast.Div: _TERM,
-    ast.Mult: _PRODUCT,
-}  # fmt: skip
+# Of each sign how tightly it binds, and how tightly its operands must, to go without parentheses:
+# more tightly than Python needs, so that products of matrices stand out.
+_SIGNS: dict[type[ast.AST], tuple[str, int, int, int]] = {
+    ast.Add: ("+", 1, 1, 2),
+    ast.Sub: ("-", 1, 1, 3),
+    ast.MatMult: ("@", 2, 4, 4),
+    ast.Div: ("/", 2, 4, 4),
+    ast.USub: ("-", 2, 0, 3),
+    ast.Mult: ("*", 3, 3, 4),
+}
 
 
-def _rank(x: Expression) -> int:
-    return _RANKS.get(type(x.op if isinstance(x, ast.BinOp) else x), _FACTOR)
-
-
-def _text(x: Expression) -> str:
+def text(x: Expression, tightly: int = 0) -> str:
+    """As Python: in parentheses if it does not bind as tightly as it must."""
     match x:
         case ast.Name(name):
             return name
         case ast.Constant(value):
             return f'"{value}"' if isinstance(value, str) else repr(value)
         case ast.Subscript(value):
-            return f"{text(value, _FACTOR)}[{index_text(x)}]"
+            return f"{text(value, 4)}[{index_text(x)}]"
         case ast.Attribute(value, attr):
-            return f"{text(value, _FACTOR)}.{attr}"
+            return f"{text(value, 4)}.{attr}"
         case ast.Call(function, arguments):
             return f"{text(function)}({', '.join(map(text, arguments))})"
-        case ast.UnaryOp(_, operand):
-            return f"-{text(operand, _PRODUCT)}"
-        case ast.BinOp(_, ast.Add() | ast.Sub()):
-            (_, first), *rest = signed_terms(x)
-            others = (
-                f" - {text(t, _PRODUCT)}" if less else f" + {text(t, _TERM)}" for less, t in rest
-            )
-            return text(first, _TERM) + "".join(others)
-        case ast.BinOp(left, ast.Mult(), right):
-            return f"{text(left, _PRODUCT)} * {text(right, _FACTOR)}"
-        case ast.BinOp(left, op, right):
-            sign = "/" if isinstance(op, ast.Div) else "@"
-            return f"{text(left, _FACTOR)} {sign} {text(right, _FACTOR)}"
-        case ast.Slice(start, stop, step):
-            ends = ":".join("" if end is None else text(end) for end in (start, stop))
-            return ends if step is None else f"{ends}:{text(step)}"
+        case ast.UnaryOp(op, operand):
+            sign, own, _, right = _SIGNS[type(op)]
+            written = f"{sign}{text(operand, right)}"
+            return f"({written})" if own < tightly else written
+        case ast.BinOp(left, op, operand):
+            sign, own, before, after = _SIGNS[type(op)]
+            written = f"{text(left, before)} {sign} {text(operand, after)}"
+            return f"({written})" if own < tightly else written
         case ast.List(elements):
             return f"[{', '.join(map(text, elements))}]"
         case ast.Dict(keys, values):

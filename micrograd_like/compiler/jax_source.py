@@ -6,6 +6,7 @@ What is the same as over NumPy is in `numpy_source.py`. `xla.py` runs the progra
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -36,12 +37,16 @@ class JaxPrinter(NumpyPrinter):
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
         tanh_of = dict(_calls(lifted, _TANH))
-        needed = {view.array for s in lifted.statements for view in _unsquared(s)}
-        needed |= {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
-        self.squares = {  # arrays of a sech, and the tanh of the same
+        squared = Counter(
+            term.left.array for s in lifted.statements for term in s.terms if _is_square(term)
+        )
+        given_out = {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
+        self.squares = {  # arrays of a sech that is only squared, and the tanh of the same
             sech: tanh_of[argument]
             for argument, sech in _calls(lifted, _SECH)
-            if argument in tanh_of and sech not in needed
+            if argument in tanh_of
+            and sech not in given_out
+            and self.used[sech] == 2 * squared[sech]
         }
 
     def varies(self, numbers: Indices) -> bool:
@@ -88,11 +93,9 @@ class JaxPrinter(NumpyPrinter):
             parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
             if len(parts) == 1:
                 places = parts[0].places[np.argsort(parts[0].positions)]
-                entries[array.name] = self._part(
-                    parts[0]._replace(places=places), array.shape, summed=True
-                )
+                entries[array.name] = self._part(parts[0]._replace(places=places), array.shape)
                 continue
-            self.assemble(name, array.size, parts, many=False, summed=True)
+            self.assemble(name, array.size, parts, many=False)
             entries[array.name] = ex.name(name)
             if len(array.shape) != 1:
                 entries[array.name] = ex.method(ex.name(name), "reshape", ex.sizes(*array.shape))
@@ -100,17 +103,9 @@ class JaxPrinter(NumpyPrinter):
             "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
         )
 
-    def assemble(
-        self,
-        name: str,
-        size: int,
-        parts: Sequence[Piece],
-        many: bool,
-        decay: float = 0.0,
-        summed: bool = False,
-    ) -> None:
+    def assemble(self, name: str, size: int, parts: Sequence[Piece], many: bool) -> None:
         every = [
-            self._part(part, part.places.shape if len(part.places) > 1 else (), many, summed)
+            self._part(part, part.places.shape if len(part.places) > 1 else (), many)
             for part in parts
         ]
         whole = every[0]
@@ -121,13 +116,11 @@ class JaxPrinter(NumpyPrinter):
         order = np.concatenate([part.positions for part in parts])
         if not np.array_equal(order, np.arange(size)):
             whole = self.item(whole, many, self.constant("places", np.argsort(order)))
-        if decay:
-            whole = ex.total([ex.product(self.number(decay), ex.name("values")), whole])
+        if self.decay and name == "gradient":
+            whole = ex.total([ex.product(self.number(self.decay), ex.name("values")), whole])
         self.assign(name, whole, moves=stacked)
 
-    def _part(
-        self, piece: Piece, shape: tuple[int, ...], many: bool = False, summed: bool = False
-    ) -> Expression:
+    def _part(self, piece: Piece, shape: tuple[int, ...], many: bool = False) -> Expression:
         """A piece as an array of this shape."""
         operand, source = piece.operand(shape), piece.source
         if isinstance(operand, View):
@@ -137,7 +130,7 @@ class JaxPrinter(NumpyPrinter):
         if many and source not in self.batched:
             rows = ex.sizes(self.count(), *shape)
             return ex.call(f"{self.library}.broadcast_to", part, rows)
-        return self.totalled(part, source) if summed else part
+        return self.totalled(part, source) if self.shared and not many else part
 
 
 # How the table writes what has a square without cosh.
@@ -153,11 +146,7 @@ def _calls(lifted: Lifted, template: str) -> Iterator[tuple[Array, Array]]:
                 yield view.array, statement.result
 
 
-def _unsquared(statement: Statement) -> list[View]:
-    """The views in a statement that are not, as a whole, multiplied by themselves."""
-    views = [argument for argument in statement.args if isinstance(argument, View)]
-    for term in statement.terms:
-        square = len(term.views) == 2 and term.left.array is term.views[1].array
-        if not (term.kind == "each" and square and all(view.is_whole for view in term.views)):
-            views += term.views
-    return views
+def _is_square(term: Term) -> bool:
+    """Whether it is the square of an array, element by element."""
+    alike = term.right is not None and term.left.array is term.right.array
+    return alike and term.kind == "each" and all(view.is_whole for view in term.views)

@@ -19,7 +19,6 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
-from .rows import is_vectorised
 from .strides import SUMMED, affine, layout, operands, order, through
 
 SHORT: Final = 32  # a sum of so many products is written out
@@ -147,7 +146,7 @@ class Plan:
         strategy = self.strategies[first.result.number]
         if strategy != "inline":
             return Nest(strategy, [first]), others
-        shape, simd = first.result.shape, _is_simd(first)
+        shape = first.result.shape
         members, rest = [first], list[Statement]()
         results = {first.result.number}
         for k, statement in enumerate(others):
@@ -156,7 +155,6 @@ class Plan:
                 break
             if (
                 statement.result.shape == shape
-                and (shape == () or _is_simd(statement) == simd)
                 and self.strategies[statement.result.number] == "inline"
                 and self._is_ready(statement, results, done)
             ):
@@ -237,7 +235,3 @@ def _reads(statement: Statement) -> Iterable[_Read]:
     for term in statement.terms:
         for view in term.views:
             yield _Read(statement, view, term.kind == "each")
-
-
-def _is_simd(statement: Statement) -> bool:
-    return statement.op is None or is_vectorised(statement.op)

@@ -66,6 +66,7 @@ class NumpyPrinter:
         self.assignments: list[Assignment] = []
         self.has_ones = False  # of as many as there are examples
         self.said_once: set[Term] = set()  # terms of statements that are written elsewhere
+        self.decay = 0.0  # how much of the values is in the gradient
         self.ends: set[Array] = set()  # arrays of which only the sums over the examples are made
 
     def varies(self, numbers: Indices) -> bool:
@@ -85,14 +86,14 @@ class NumpyPrinter:
         many = self.shared == 0
         outputs = iter(self.lifted.tape.outputs)
         parts = {name: pieces(self.lifted, name, islice(outputs, n or 1)) for name, n in blocks}
-        decay = 0.0 if many else self._decay(parts.get("gradient", ()))
+        self.decay = 0.0 if many else self._decay(parts.get("gradient", ()))
         self._take_inputs()
         for statement in self.lifted.statements:
             self.statement(statement)
         results = []
         for name, size in blocks:
             if size:
-                self.assemble(name, size, parts[name], many, decay * (name == "gradient"))
+                self.assemble(name, size, parts[name], many)
             results.append(ex.name(name) if size else self._number_of(parts[name][0], many))
         if jacobian:
             results[-1] = self._reshaped(results[-1], many, jacobian)
@@ -127,14 +128,9 @@ class NumpyPrinter:
             else:
                 self.ends.discard(result)
                 self.statement(statement)
-        source = results[0].source
-        if (
-            isinstance(source, Array)
-            and source in self.batched
-            and source.shape == results[0].places.shape == (outputs,)
-            and np.array_equal(results[0].positions, results[0].places)
-        ):
-            self.assign("outputs", ex.name(source.name))
+        _, positions, source, places = results[0]
+        if source in self.batched and list(positions) == list(places) == [*range(outputs)]:
+            self.assign("outputs", self._argument(results[0].operand((outputs,)), 1))
         else:
             self.assemble("outputs", outputs, results, many=True)
         if gradient:
@@ -195,28 +191,22 @@ class NumpyPrinter:
         return ex.total(parts)
 
     def _summed_term(self, term: Term, shape: tuple[int, ...]) -> Expression:
-        left, right = term.left, term.right
-        summed = None
-        if not any(view.array in self.batched for view in term.views):
+        batched = {view.array for view in term.views} & self.batched
+        if not batched:
             return ex.product(self.count(), self.term(term, shape))
-        if term.kind == "each" and right is None:
-            summed = self.over_examples(self._each(left, len(shape)), len(shape))
-        elif term.kind == "each" and right is not None:
-            summed = self._summed_product(left, right, shape)
-        if summed is None:
-            return ex.method(self.term(term, shape), "sum", ex.number(0))
-        return self.scaled(term.coefficient, summed)
-
-    def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> Expression | None:
-        """Over the examples, a product of what differs in each is a matrix product, if outer."""
-        if not {left.array, right.array} <= self.batched:
-            return None
-        for x, y in ((left, right), (right, left)):
-            if x.is_single and len(shape) == 1 and y.places.shape == shape:
-                return ex.matmul(self.exact(x.first), self.exact(y))
+        if term.kind == "each" and term.right is None:
+            summed = self.over_examples(self._each(term.left, len(shape)), len(shape))
+            return self.scaled(term.coefficient, summed)
+        # A product of what differs in each example is a matrix product, if it is outer.
+        outer = term.kind == "each" and all(view.array in batched for view in term.views)
+        for x, y in (term.views, term.views[::-1]) if outer else ():
+            if x.is_single and len(shape) == 1:
+                summed = ex.matmul(self.exact(x.first), self.exact(y))
+                return self.scaled(term.coefficient, summed)
             if len(shape) == 2 and (column := x.column) and (row := y.row):
-                return ex.matmul(ex.transposed(self.exact(column)), self.exact(row))
-        return None
+                summed = ex.matmul(ex.transposed(self.exact(column)), self.exact(row))
+                return self.scaled(term.coefficient, summed)
+        return ex.method(self.term(term, shape), "sum", ex.number(0))
 
     def over_examples(self, summed: Expression, axes: int) -> Expression:
         """The sum of what has so many axes after that of the examples."""
@@ -241,19 +231,9 @@ class NumpyPrinter:
             return self.new("full", self.count(), number)
         return number
 
-    def assemble(
-        self,
-        name: str,
-        size: int,
-        parts: Sequence[Piece],
-        many: bool,
-        decay: float = 0.0,
-        summed: bool = False,
-    ) -> None:
-        """An array of its pieces, plus `decay` times the values.
-
-        With `many` it has a row for each example, with `summed` the sums over them.
-        """
+    def assemble(self, name: str, size: int, parts: Sequence[Piece], many: bool) -> None:
+        """An array of its pieces, with a row for each example or, in a step, the sums over them."""
+        decay = self.decay if name == "gradient" else 0.0
         if decay:
             self.assign(name, ex.product(self.number(decay), ex.name("values")))
         else:
@@ -271,7 +251,7 @@ class NumpyPrinter:
                 shape = piece.source.shape
                 view = View(flat, piece.positions.reshape(shape))
             value = self._argument(piece.operand(shape), len(shape))
-            if summed:
+            if self.shared and not many:
                 value = self.totalled(value, piece.source)
             where = self.exact(view)
             if ex.has_name(where, name):
@@ -280,7 +260,7 @@ class NumpyPrinter:
 
     def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
         """The mean over the examples, of outputs that come in these pieces."""
-        self.assemble("gradient", len(outputs), parts, many=False, summed=True)
+        self.assemble("gradient", len(outputs), parts, many=False)
         share = ex.quotient(ex.number(1.0), self.count())
         self.assign("gradient", share, "*=", moves=True)
 
@@ -334,8 +314,7 @@ class NumpyPrinter:
         ):
             return 0.0
         if c := self._common(squares):
-            for term in squares:
-                terms.remove(term)
+            terms[:] = [term for term in terms if term not in squares]
         return c
 
     def _common(self, terms: Collection[Term]) -> float:

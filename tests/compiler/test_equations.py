@@ -82,11 +82,6 @@ def test_equations_go_without_what_takes_inputs_or_puts_results_together():
     assert equations(lines) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
 
 
-def test_a_sum_of_thousands_is_one_equation():
-    written = total([name(f"x{i}") for i in range(5000)])
-    assert equations([Assignment(name("y"), written)]).count("+") == 4999
-
-
 def test_a_program_of_floats_has_no_equations():
     x = Value(2.0, "x")
     with pytest.raises(InputError, match="backend='numpy'"):

@@ -48,10 +48,6 @@ def test_a_tree_is_written_with_few_parentheses_and_products_of_matrices_stand_o
     assert text(tree) == written
 
 
-def test_a_sum_of_thousands_is_written_without_recursion():
-    assert text(ex.total([x] * 5000)).count("+") == 4999
-
-
 def source(*values, results=()):
     return Source("values", [Assignment(x, value) for value in values], results, {})
 
