@@ -93,7 +93,7 @@ class JaxPrinter(NumpyPrinter):
             parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
             if len(parts) == 1:
                 places = parts[0].places[np.argsort(parts[0].positions)]
-                entries[array.name] = self._part(parts[0]._replace(places=places), array.shape)
+                entries[array.name] = self._part(Piece(*parts[0][:3], places), array.shape)
                 continue
             self.assemble(name, array.size, parts, many=False)
             entries[array.name] = ex.name(name)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtraError, OperandError, ProcessError
-from .execution import defined
 from .expressions import Source
 from .names import InputArray
 
@@ -43,7 +42,9 @@ def pure(source: Source, dtype: str) -> Callable[..., Any]:
         name: x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
         for name, x in source.constants.items()
     }
-    program = defined(source.text, {**space, "jax": jax, "jnp": jnp, "dtype": np.dtype(dtype)})
+    space |= {"jax": jax, "jnp": jnp, "dtype": np.dtype(dtype)}
+    exec(source.text, space)
+    program = space["program"]
 
     def function(*arguments: Any) -> Any:
         results = program(*jax.tree.map(lambda x: _taken(x, dtype), arguments))
