@@ -547,7 +547,7 @@ gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
 one_minus_square: Op = Op("one_minus_square", numerics.one_minus_square,
                           lambda x, out: -2.0 * x, kind="internal",
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",
-                          array="one_minus_square(@x)", numba="one_minus_square(@x)",
+                          array="(1.0 - @x) * (1.0 + @x)", numba="one_minus_square(@x)",
                           analytic=analytic.one_minus_square)
 cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),

@@ -131,20 +131,16 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def erf(xp: Any, x: Any) -> Any:
-    if xp is not np:
-        from jax.scipy.special import erf as known
-
-        return known(x)
-    return np.asarray(_erf(x), dtype=float)
+    return np.asarray(_erf(x), dtype=float)  # JAX has its own
 
 
 def normcdf(xp: Any, x: Any) -> Any:
     x = x * -math.sqrt(0.5)
-    if xp is not np:
-        from jax.scipy.special import erfc as known
+    if xp is np:
+        return 0.5 * np.asarray(_erfc(x), dtype=float)
+    from jax.scipy.special import erfc
 
-        return 0.5 * known(x)
-    return 0.5 * np.asarray(_erfc(x), dtype=float)
+    return 0.5 * erfc(x)
 
 
 def normpdf(xp: Any, x: Any) -> Any:
@@ -157,10 +153,6 @@ def gelu(xp: Any, x: Any) -> Any:
 
 def gelu_slope(xp: Any, x: Any) -> Any:
     return normcdf(xp, x) + damp(xp, x, normpdf(xp, x))
-
-
-def one_minus_square(xp: Any, x: Any) -> Any:
-    return (1.0 - x) * (1.0 + x)
 
 
 def cosine(xp: Any, x: Any, y: Any) -> Any:
@@ -180,8 +172,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, exceeds,
-        equals, largest, smallest,        pow_slope,        pow_log, pow_partial, lead, share,
-        erf, gelu, gelu_slope, one_minus_square, cosine, inversion,
+        equals, largest, smallest, pow_slope, pow_log, pow_partial, lead, share, erf, gelu,
+        gelu_slope, cosine, inversion,
     )
 }  # fmt: skip
 

@@ -111,14 +111,6 @@ def sources(ops: Iterable[Op]) -> list[str]:
     return [_text(name) for name in FUNCTIONS if name in called]
 
 
-def is_vectorised(op: Op) -> bool:
-    """Whether SIMD has instructions for all that the operation does, as it is written for Numba.
-
-    A loop that calls a function of a module, other than the square root, is not vectorised.
-    """
-    return not any("." in name and name != "math.sqrt" for name in _called(op.numba))
-
-
 @cache
 def _called(template: str) -> frozenset[str]:
     """The functions that a template for Numba calls, itself or through others of `FUNCTIONS`."""
