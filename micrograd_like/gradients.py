@@ -15,11 +15,11 @@ from contextvars import ContextVar
 from math import nan
 from typing import Any, Literal, overload
 
-from . import ops
 from .engine import Value, adjoints, numbers_of, operands_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .modes import innermost, watches
 from .numerics import number
+from .ops import Op
 
 
 @overload
@@ -91,7 +91,10 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
             if is_stale(node):
                 raise _stale(node)
             condition, x, y = operands
-            flows = ((x, 1.0, (*on, (condition, True))), (y, 1.0, (*on, (condition, False))))
+            flows = [
+                (x, 1.0, (*on, (node.op, condition, True))),
+                (y, 1.0, (*on, (node.op, condition, False))),
+            ]
         else:
             flows = [(parent, d, on) for parent, d in _partials_now(node, operands)]
         for parent, d, side in flows:
@@ -116,14 +119,15 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     return adjoint
 
 
-# The conditions under which something counts, from the outermost on, and whether each is to hold.
-_Sides = tuple[tuple[Value | float, bool], ...]
+# The choices under which something counts, from the outermost on: the operation, its condition, and
+# whether that is to hold.
+_Sides = tuple[tuple[Op, Value | float, bool], ...]
 
 
 def _chosen(term: Value | float, sides: _Sides) -> Value | float:
     """The term where the sides are taken, else 0."""
-    for condition, first in reversed(sides):
-        term = ops.where(condition, term, 0.0) if first else ops.where(condition, 0.0, term)
+    for op, condition, first in reversed(sides):
+        term = op(condition, term, 0.0) if first else op(condition, 0.0, term)
     return term
 
 
@@ -259,7 +263,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
             condition, *sides = node.operands
             if not tangent.keys().isdisjoint(sides):
                 zero_or = [tangent.get(x, 0.0) if isinstance(x, Value) else 0.0 for x in sides]
-                tangent[node] = ops.where(condition, *zero_or)
+                tangent[node] = node.op(condition, *zero_or)
             continue
         if tangent.keys().isdisjoint(node.parents):
             continue

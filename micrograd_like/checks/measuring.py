@@ -145,7 +145,7 @@ def measured(node: Value) -> list[Local]:
     if op is None:
         return []
     xs, records = numbers_of(operands), node.local_grads
-    places = [place for place, a in enumerate(operands) if isinstance(a, Value)]
+    places = [place for place, d in enumerate(node.operand_grads) if d is not None]
     slopes = None
     if len(places) > _FEW:
         slopes = _together(op, xs, dict(zip(places, records, strict=True)))

@@ -226,7 +226,7 @@ def formula(
     """
 
     def spelled(operand: Value | float) -> _Written:
-        what = names[operand] if isinstance(operand, Value) else operand
+        what = names.get(operand, operand.data) if isinstance(operand, Value) else operand
         if isinstance(what, str):
             return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits)

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain, pairwise, repeat
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from .. import ops
-from ..engine import Value
+from ..engine import Value, numbers_of
 from ..errors import InputError, RendererError
 from ..gradients import listed
 from ..numerics import whole
@@ -238,14 +238,14 @@ class _Picture:
         """The edges that are drawn one by one to a node's box, and its constants."""
         (node,) = box.nodes
         place = self.graph.index[node]
-        constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
+        flows = enumerate(zip(numbers_of(node.operands), node.operand_grads, strict=True))
+        constants = {k: numeral(x) for k, (x, d) in flows if d is None}
         if len(constants) > _MANY_OPERANDS:
             constants = {min(constants): f"{len(constants):,} numbers"}
-        edges = iter(node.edges)
-        for k, operand in enumerate(node.operands):
+        pairs: Any = zip(node.operands, node.operand_grads, strict=True)
+        for k, (parent, d) in enumerate(pairs):
             edge, constant = f"edge-{place}-{k}", f"const-{place}-{k}"
-            if isinstance(operand, Value):
-                parent, d = next(edges)
+            if d is not None:
                 if self._apart(source := self.box_of[parent], box):
                     self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
             elif show_constants and k in constants:

@@ -51,7 +51,10 @@ class SymbolicGraph:
 
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, or a number."""
-        return self.symbols[operand] if isinstance(operand, Value) else Expression(number=operand)
+        if isinstance(operand, Value) and operand in self.symbols:
+            return self.symbols[operand]
+        # A number, or what was computed on the side that was not taken.
+        return Expression(number=operand.data if isinstance(operand, Value) else operand)
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""
@@ -95,7 +98,7 @@ class SymbolicGraph:
         written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbols[node])
         if op in self._activations:
             written[0] = None
-        places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
+        places = [i for i, d in enumerate(node.operand_grads) if d is not None]
         return [
             self._slope(node, i, local) if (d := written[i]) is None else d
             for i, local in zip(places, node.local_grads, strict=True)
