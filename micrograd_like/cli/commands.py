@@ -9,16 +9,15 @@ characters to a terminal: in messages, and in tables on a terminal, � stands f
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import MicrogradError, ProcessError
+from ..errors import MicrogradError
 from . import inspection, learning, processes
 from .expressions import ExpressionError
-from .terminal import complain, drop, open_streams, refuse
+from .terminal import complain, drop, interrupted, open_streams, refuse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             status = status or refuse(f"stdout: {error.strerror or error}")
+    if status:
+        processes.leave(status)
     return status
 
 
@@ -47,8 +48,6 @@ def _run(argv: Sequence[str]) -> int:
         status = refuse(error.message)
         complain(str(error).partition("\n")[2])
         return status
-    except ProcessError as error:
-        os._exit(refuse(str(error)))  # at once: a lost process would be waited for at the door
     except MicrogradError as error:
         return refuse(str(error))
     except BrokenPipeError:
@@ -57,8 +56,7 @@ def _run(argv: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        complain("micrograd-like: interrupted")
-        return 130
+        return interrupted()
 
 
 class _Parser(argparse.ArgumentParser):

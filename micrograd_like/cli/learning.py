@@ -99,6 +99,8 @@ def _train(arguments: argparse.Namespace) -> None:
         say(f"wrote {', '.join(written)} in {out}")
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
     say(f"test accuracy {100.0 * right / len(truth):.1f} %")
+    if history.interrupted:
+        processes.leave(0)
 
 
 def _dataset(arguments: argparse.Namespace) -> Dataset:
@@ -140,7 +142,7 @@ def _fit(
         devices=arguments.devices,
         resume=path if arguments.resume else None,
     )
-    if not len(history):
+    if not len(history) or (history.interrupted and arguments.process_id):
         raise KeyboardInterrupt
     if history.interrupted:
         say(f"interrupted after {len(history)} of {arguments.epochs} epochs (--resume goes on)")

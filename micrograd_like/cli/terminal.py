@@ -10,6 +10,8 @@ from typing import TextIO
 
 from ..words import printable
 
+INTERRUPTED = 130  # as shells have it: 128 and SIGINT's 2
+
 
 def open_streams() -> None:
     """Make stdout and stderr take any text, also where whoever started this closed them (`>&-`)."""
@@ -32,6 +34,12 @@ def refuse(message: str) -> int:
     """Print the message in one line on stderr; returns the exit status."""
     complain(f"micrograd-like: {printable(' '.join(message.split()))}")
     return 2
+
+
+def interrupted() -> int:
+    """Say so in one line on stderr; returns the exit status."""
+    complain("micrograd-like: interrupted")
+    return INTERRUPTED
 
 
 def complain(text: str) -> None:
