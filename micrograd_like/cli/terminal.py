@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from ..words import printable
 
@@ -28,6 +30,13 @@ def say(line: str) -> None:
         print(printable(line), flush=True)
     except BrokenPipeError:
         drop(sys.stdout)
+
+
+def csv_text(*rows: Iterable[Any]) -> str:
+    """The rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def refuse(message: str) -> int:

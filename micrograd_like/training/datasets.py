@@ -173,7 +173,8 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
         )
     places = {name: i for i, name in enumerate(classes)}
     rows, labels = table.numbers(features), [places[text] for text in texts]
-    name, n = Path(path).stem, len(features)
+    file, n = Path(path), len(features)
+    name = file.stem if file.stem.strip(".") else file.name  # "...csv" is no way up
     return Dataset(name, rows, labels, features, label, classes, [0.0] * n, [1.0] * n)
 
 

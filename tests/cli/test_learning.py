@@ -164,7 +164,7 @@ def test_a_picture_of_an_earlier_run_does_not_stay(run):
     for header, extra in (("x,y,kind", ""), ("x,y,z,kind", "1,")):
         with open("data.csv", "w", encoding="utf-8") as file:
             file.write(header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
-        assert run("train", "data.csv", "--epochs", "1", "--out", "here")[0] == 0
+        assert run("train", "data.csv", "--epochs", "1", "--out", "here", "--force")[0] == 0
         assert os.path.exists("here/boundary.png") == (not extra)
 
 
