@@ -166,7 +166,7 @@ def _pictures(
     data: Dataset,
     history: training.History,
     truth: list[int],
-    predicted: list[int],
+    predicted: list[int | None],
 ) -> dict[str, bytes]:
     """The pictures by their names."""
     figures = {
@@ -191,12 +191,16 @@ def _predict(arguments: argparse.Namespace) -> None:
     classifier = Classifier.load(arguments.model)
     table = datasets.read_table(arguments.data)
     rows = table.numbers(classifier.features)
-    names = [classifier.classes[label] for label in classifier.classify(rows)]
+    labels = classifier.classify(rows)
+    names = ["" if label is None else classifier.classes[label] for label in labels]
     lines = [line for line, _ in table.rows]
     text = csv_text(("row", "prediction"), *zip(lines, names, strict=True))
     if sys.stdout.isatty():
         text = "\n".join(map(printable, text.split("\n")))
     print(text, end="", flush=True)
+    if None in labels:
+        first = f"the first in row {lines[labels.index(None)]}"
+        complain(f"no label for {labels.count(None)} rows, {first}: the network's outputs are NaN")
     if classifier.label in table.columns:
         place = table.column(classifier.label)
         truth = [cells[place].strip() for _, cells in table.rows]
@@ -238,5 +242,5 @@ def _plane(classifier: Classifier, data: Dataset) -> str:
     for row in rows:
         sides = classifier.classify([[column / 16, row / -8] for column in columns])
         cells = zip(columns, sides, strict=True)
-        lines.append("".join(marks.get((x, row), " ░"[side]) for x, side in cells))
+        lines.append("".join(marks.get((x, row), "░" if side else " ") for x, side in cells))
     return "\n".join(lines)

@@ -6,7 +6,8 @@ A notebook shows them once `matplotlib.pyplot` is imported there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
@@ -53,11 +54,15 @@ def loss_curve(history: History) -> Any:
     return figure
 
 
-def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]) -> Any:
-    """A Figure that counts, for each class (row), what its examples were taken for (column)."""
+def confusion_matrix(labels: list[int], predicted: Sequence[int | None], classes: list[str]) -> Any:
+    """A Figure that counts, for each class (row), what its examples were taken for (column).
+
+    Examples that were taken for none are not counted.
+    """
     counts = [[0] * len(classes) for _ in classes]
     for label, guess in zip(labels, predicted, strict=True):
-        counts[label][guess] += 1
+        if guess is not None:
+            counts[label][guess] += 1
     size = 2.5 + 0.45 * min(len(classes), 30)
     figure, axes = _figure(size, size, xlabel="predicted", ylabel="true", title="Confusion matrix")
     axes.imshow(counts, cmap="Blues", vmin=0)
@@ -74,14 +79,17 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
 
 
 def decision_boundary(
-    predict: Callable[[list[list[float]]], list[int]],
+    predict: Callable[[list[list[float]]], Sequence[int | None]],
     X: list[list[float]],
     y: list[int],
     features: list[str],
     classes: list[str],
     resolution: int = 80,
 ) -> Any:
-    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X."""
+    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X.
+
+    Where it gives None there is no colour.
+    """
     x1, x2 = map(_shown, features)
     figure, axes = _figure(6, 5, xlabel=x1, ylabel=x2, title="Decision boundary")
     from matplotlib import colormaps
@@ -94,7 +102,7 @@ def decision_boundary(
     (left, right), (bottom, top) = bounds
     steps = [i / (resolution - 1) for i in range(resolution)]
     grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
-    labels = predict(grid)
+    labels = [math.nan if label is None else label for label in predict(grid)]
     rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
     colors: list[Any] = list(PALETTE[: len(classes)])
     if len(classes) > len(PALETTE):

@@ -10,7 +10,9 @@ import sys
 import pytest
 from commandline import CSV, ROWS, assert_refused, files
 
-from micrograd_like import optim
+from micrograd_like import no_grad, optim
+from micrograd_like.cli.classifier import LOSSES, Classifier
+from micrograd_like.training import datasets
 
 
 def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
@@ -60,6 +62,39 @@ def test_predict_finds_its_columns_by_name_and_needs_no_label(run):
         file.write("note,y,x\n" + "".join(f"hello,{y},{x}\n" for x, y, _ in ROWS))
     status, out, err = run("predict", "runs/data/model.json", "other.csv")
     assert (status, out, err) == (0, with_label, "")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_an_output_is_nan_predict_gives_no_label_and_says_so(run, loss):
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write("x,y,kind\n" + "".join(f"{x / 1000},{y / 1000},{kind}\n" for x, y, kind in ROWS))
+    run("train", "data.csv", "--loss", loss, "--epochs", "2", "--hidden", "4")
+    far = [(s * 1e307, t * 1e307) for s in (-1, 1) for t in (-1, 1)]  # scaled, they overflow
+    with open("other.csv", "w", encoding="utf-8") as file:
+        file.write("x,y,kind\n0,0,in\n" + "".join(f"{x},{y},in\n" for x, y in far))
+    model = Classifier.load("runs/data/model.json")
+    with no_grad():
+        outs = [model.model(row) for row in datasets.scale(far, model.shift, model.scale)]
+    unknown = ["nan" in str([v.data for v in (o if isinstance(o, list) else [o])]) for o in outs]
+    assert any(unknown)
+    status, out, err = run("predict", "runs/data/model.json", "other.csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert status == 0
+    assert [row["prediction"] == "" for row in rows] == [False, *unknown]
+    said, accuracy = err.splitlines()
+    first = 3 + unknown.index(True)
+    assert said.startswith(f"no label for {sum(unknown)} rows, the first in row {first}: ")
+    right = sum(row["prediction"] == "in" for row in rows)
+    assert accuracy == f"accuracy {100 * right / 5:.1f} % of 5 labelled rows"
+
+
+def test_training_on_numbers_whose_outputs_are_nan_elsewhere_still_draws(run):
+    pytest.importorskip("matplotlib")
+    with open("data.csv", "w", encoding="utf-8") as file:
+        file.write("x,y,kind\n" + "".join(f"{x * 1e-290},{y}e290,{kind}\n" for x, y, kind in ROWS))
+    status, out, err = run("train", "data.csv", "--epochs", "1", "--activation", "relu")
+    assert (status, err) == (0, "")
+    assert "boundary.png" in out
 
 
 def test_equal_seeds_write_equal_files(run):
