@@ -69,11 +69,9 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.data not in BUILT_IN:
         shift, deviation = datasets.standardise([data.X[i] for i in train])
         data = replace(data, shift=shift, scale=deviation)
-    large = arguments.data == "digits"
-    if arguments.hidden is None:
-        arguments.hidden = [32] if large else [16, 16]
-    if arguments.epochs is None:
-        arguments.epochs = 12 if large else 60
+    hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
+    arguments.hidden = hidden if arguments.hidden is None else arguments.hidden
+    arguments.epochs = epochs if arguments.epochs is None else arguments.epochs
     classifier = Classifier.untrained(
         data, arguments.hidden, arguments.activation, arguments.loss, arguments.seed
     )
@@ -84,13 +82,23 @@ def _train(arguments: argparse.Namespace) -> None:
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(classifier.model.parameters())} parameters"
     )
-    history = _fit(arguments, classifier, data, train, folder)
+    inputs, targets = data.scaled(), classifier.targets
+    X, y = [inputs[i] for i in train], [targets[data.y[i]] for i in train]
+    history = _fit(arguments, classifier, folder, X, y)
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
     if not arguments.process_id:  # alone, or the first of several processes
         files: dict[str, str | bytes] = {HISTORY: history_table(history)}
         try:
-            files |= _pictures(classifier, data, history, truth, predicted)
+            figures = {
+                "loss.png": plots.loss_curve(history),
+                "confusion.png": plots.confusion_matrix(truth, predicted, data.classes),
+            }
+            if len(data.features) == 2:
+                figures["boundary.png"] = plots.decision_boundary(
+                    classifier.classify, data.X, data.y, data.features, data.classes
+                )
+            files |= {name: _png(figure) for name, figure in figures.items()}
         except MissingExtraError as error:
             say(f"no pictures: {error}")
         folder.finish(files)
@@ -112,13 +120,9 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
 
 
 def _fit(
-    arguments: argparse.Namespace,
-    classifier: Classifier,
-    data: Dataset,
-    places: list[int],
-    folder: Folder,
+    arguments: argparse.Namespace, classifier: Classifier, folder: Folder, X: Any, y: Any
 ) -> training.History:
-    """Train on the examples at these places; KeyboardInterrupt if no epoch was finished."""
+    """Train on the examples; KeyboardInterrupt if no epoch was finished."""
     about = classifier.about()
     bar = sys.stderr.isatty()
 
@@ -126,11 +130,10 @@ def _fit(
         if not arguments.process_id:
             folder.save(model, history, about)
 
-    inputs, targets = data.scaled(), classifier.targets
     history = training.fit(
         classifier.model,
-        [inputs[i] for i in places],
-        [targets[data.y[i]] for i in places],
+        X,
+        y,
         loss=arguments.loss,
         optimizer=Adam(classifier.model.parameters(), lr=arguments.lr),
         epochs=arguments.epochs,
@@ -161,30 +164,12 @@ def _report(_: Any, history: training.History) -> None:
         say(f"epoch {epoch:3d}  loss {loss:.4f}  training accuracy {100.0 * accuracy:.1f} %")
 
 
-def _pictures(
-    classifier: Classifier,
-    data: Dataset,
-    history: training.History,
-    truth: list[int],
-    predicted: list[int | None],
-) -> dict[str, bytes]:
-    """The pictures by their names."""
-    figures = {
-        "loss.png": plots.loss_curve(history),
-        "confusion.png": plots.confusion_matrix(truth, predicted, data.classes),
-    }
-    if len(data.features) == 2:
-        figures["boundary.png"] = plots.decision_boundary(
-            classifier.classify, data.X, data.y, data.features, data.classes
-        )
-    pictures = {}
+def _png(figure: Any) -> bytes:
+    picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a label may need a glyph that matplotlib's font lacks
-        for name, figure in figures.items():
-            picture = io.BytesIO()
-            figure.savefig(picture, metadata=METADATA)
-            pictures[name] = picture.getvalue()
-    return pictures
+        figure.savefig(picture, metadata=METADATA)
+    return picture.getvalue()
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from commandline import CSV, assert_refused, files
+from commandline import CSV, assert_refused, files, read, write
 
 from micrograd_like import nn, training
 from micrograd_like.cli.classifier import Classifier
@@ -17,8 +17,7 @@ from micrograd_like.datasets import moons
 @pytest.fixture
 def train(run):
     """`train data.csv`, for a moment."""
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     return lambda *argv: run("train", "data.csv", "--epochs", "2", "--hidden", "2", *argv)
 
 
@@ -44,8 +43,7 @@ def test_a_file_that_no_run_wrote_is_not_overwritten(run, name, options):
     os.mkdir("here")
     table = os.path.join("here", name)
     for content, data in ((CSV, table), (CSV, "moons"), ("", "moons")):
-        with open(table, "w", encoding="utf-8") as file:
-            file.write(content)
+        write(table, content)
         if name == "model.json" and not content:
             nn.MLP(2, [2]).save(table)  # a model file, but not of a run
         before = contents()
@@ -60,8 +58,7 @@ def test_what_was_put_beside_a_model_since_is_not_overwritten(train, name):
     pytest.importorskip("matplotlib")
     train("--out", "here")
     for place in (name, "notes.txt"):
-        with open(f"here/{place}", "w", encoding="utf-8") as file:
-            file.write("epoch,loss,accuracy\n1,0.5,0.5\n2,0.5,0.5\n")
+        write(f"here/{place}", "epoch,loss,accuracy\n1,0.5,0.5\n2,0.5,0.5\n")
     before = contents()
     for option in ("--force", "--resume"):
         assert_refused(train("--out", "here", option), f"{name} is in the way", files())
@@ -73,16 +70,13 @@ def test_what_was_put_beside_a_model_since_is_not_overwritten(train, name):
 
 def test_the_data_is_not_overwritten_though_a_run_wrote_it(bare, run):
     bare("--epochs", "40", "--out", "here")
-    with open("here/history.csv", encoding="utf-8") as file:
-        rows = file.read().splitlines()
-    with open("here/history.csv", encoding="utf-8") as file:
-        before = file.read()
+    rows = read("here/history.csv").splitlines()
+    before = read("here/history.csv")
     assert len(rows) == 41
     for option in ("--force", "--resume"):
         result = run("train", "here/history.csv", "--epochs", "40", "--out", "here", option)
         assert_refused(result, "history.csv is the data", files())
-    with open("here/history.csv", encoding="utf-8") as file:
-        assert file.read() == before
+    assert read("here/history.csv") == before
 
 
 @pytest.mark.parametrize("name", ["...csv", "..csv", ".csv", "a.b.csv"])
@@ -143,8 +137,7 @@ def test_resume_goes_on_with_the_latest_of_the_runs(bare):
     assert status == 0
     assert "in runs/data-2\n" in out.replace(os.sep, "/")
     assert contents(os.path.join("runs", "data")) == first
-    with open("runs/data-2/model.json", encoding="utf-8") as file:
-        assert len(json.load(file)["training"]["history"]["loss"]) == 3
+    assert len(json.loads(read("runs/data-2/model.json"))["training"]["history"]["loss"]) == 3
 
 
 def test_runs_that_begin_at_once_write_to_folders_of_their_own(folder):
