@@ -43,23 +43,23 @@ class Folder:
             raise InputError(f"--out {path}: {nearest} is a file, or nothing can be written there")
         self.path = path
         self._data = arguments.data
-        again = arguments.resume or arguments.force
-        self._new = not path.exists() or (not again and self._written() is not None)
-        if not self._new:
+        self._again = arguments.resume or arguments.force
+        self._new = not path.exists()
+        if not self._new and not self._is_taken():
             self._check()
-        self._taken = False
+        self._begun = False
 
     def save(self, model: nn.Module, history: History, about: Mapping[str, Any]) -> None:
         """Write a checkpoint, with what it is about."""
-        if self._new:
-            self._make()
-        elif not self._taken:
+        if not self._begun:
+            if self._new or self._is_taken():
+                self._make()
             self._check()
         training.checkpoint(self.path / MODEL, **about)(model, history)
-        if not self._taken:
+        if not self._begun:
             for name in BESIDE:  # they were of the model that is overwritten now
                 (self.path / name).unlink(missing_ok=True)
-            self._taken = True
+            self._begun = True
 
     def finish(self, files: Mapping[str, str | bytes]) -> None:
         """Write those of the files `BESIDE` the model; the others are of an earlier run, and go."""
@@ -77,6 +77,10 @@ class Folder:
                 path.mkdir(parents=True)  # of runs that begin at once, one can
                 self.path, self._new = path, False
                 return
+
+    def _is_taken(self) -> bool:
+        """Whether the folder is that of another run, which is to stay."""
+        return not self._again and self._written() is not None
 
     def _written(self) -> str | None:
         """The history of the run that wrote the model that is there; None if no run did."""

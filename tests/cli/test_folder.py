@@ -140,7 +140,10 @@ def test_resume_goes_on_with_the_latest_of_the_runs(bare):
     assert len(json.loads(read("runs/data-2/model.json"))["training"]["history"]["loss"]) == 3
 
 
-def test_runs_that_begin_at_once_write_to_folders_of_their_own(folder):
+@pytest.mark.parametrize("exists", [False, True])
+def test_runs_that_begin_at_once_write_to_folders_of_their_own(folder, exists):
+    if exists:
+        os.makedirs("runs/moons")
     data = moons(20)
     arguments = argparse.Namespace(data="moons", out=None, resume=False, force=False, epochs=1)
     folders = [Folder(arguments, "moons") for _ in range(3)]
