@@ -238,19 +238,25 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     state.read_file(sys.argv[1])
 except MicrogradError as error:
-    assert "more brackets than numbers" in str(error), error
+    assert "more brackets and names than numbers" in str(error), error
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's kilobytes of memory")
 @pytest.mark.parametrize(
-    "part", ["{}", "[]", '{"a":{}}', '{"a":1}', "[1]", "[[[[[]]]]]", '{"":[]}', "1.5", '"ab"', '""']
-)
+    "part",
+    ["{}", "[]", '{"a":{}}', '{"a":1}', "[1]", "[[[[[]]]]]", '{"":[]}', "1.5", '"ab"', '""',
+     "names", "long names"],
+)  # fmt: skip
 def test_a_file_takes_memory_in_proportion_whatever_it_is_full_of(path, part):
     size = 8 * 2**20
-    parts = ",".join([part] * (size // (len(part) + 1)))
-    path.write_text(changed()[:-1] + f', "more": [{parts}]}}')
+    parts = [part] * (size // (len(part) + 1))
+    if part.endswith("names"):
+        form = '"{:x}":1' if part == "names" else '"{:010x}":1'
+        parts = map(form.format, range(size // len(form)))
+    more = ("{%s}" if part.endswith("names") else "[%s]") % ",".join(parts)
+    path.write_text(changed()[:-1] + f', "more": {more}}}')
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, path], capture_output=True, text=True, check=True
     )
@@ -261,7 +267,7 @@ def test_what_is_written_is_no_denser_than_what_is_read(path):
     for more in ([[1]] * 9999, [{"a": 1}] * 9999, {f"{i}": [0] for i in range(9999)}):
         state.write_file(path, {"layers[0].neurons[0].w[0]": 0.0}, more=more)
         assert state.read_file(path)["more"] == more
-    with pytest.raises(MicrogradError, match="more brackets than numbers"):
+    with pytest.raises(MicrogradError, match="more brackets and names than numbers"):
         state.write_file(path, {}, more=[[]] * 99_999)
     assert state.read_file(path)["more"] == more
 

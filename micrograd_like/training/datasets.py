@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from ..errors import InputError, MissingExtraError
+from ..state import finite
 from ..words import several
 
 # The place of a point of a class (0 or 1) at a turn from 0 to 1.
@@ -117,8 +118,8 @@ class Table:
     def _number(self, cell: str, line: int, name: str) -> float:
         # Python's float also reads 1_000 and the digits of other scripts.
         with suppress(ValueError):
-            if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
-                return x
+            if cell.isascii() and "_" not in cell:
+                return finite(cell)
         problem = f"{cell!r:.60} is not a finite number" if cell else "the cell is empty"
         raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
