@@ -8,12 +8,11 @@
 (15.0, 8.0)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import losses, nn, optim, training
 from .engine import Value, topological_order
-from .errors import DomainError, MicrogradError
+from .errors import DomainError, MicrogradError, found_later
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
 from .modes import no_grad
 
@@ -51,10 +50,7 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+__getattr__ = found_later(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

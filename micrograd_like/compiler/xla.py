@@ -176,6 +176,7 @@ def join(coordinator: str, processes: int, process: int, timeout: int) -> None:
         coordinator,
         processes,
         process,
+        coordinator_bind_address=coordinator,  # instead of all interfaces
         initialization_timeout=timeout,
         heartbeat_timeout_seconds=timeout,
     )
