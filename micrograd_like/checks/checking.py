@@ -144,7 +144,7 @@ class _Check:
             )
         if not math.isfinite(out):
             raise InputError(f"f is {out!r} at the inputs: there is no derivative to check")
-        self.order = topological_order(self.root)
+        self.order = topological_order(self.root, untaken=True)
         self.names = names(list(dict.fromkeys([*self.order, *self.inputs])))
         self.measured = cache(measured)
         self.sweep = _Sweep(self.root, self.inputs, self.measured)
@@ -198,12 +198,13 @@ class _Check:
         every, u = [self.names[x] for x in self.inputs], self.function.scale
         gradient = grad(self.root, self.inputs, create_graph=True)
         along = affine(u, gradient, Value(0.0))
+        order = topological_order(along, untaken=True)
         rounding = sum(v * row.bound for v, row in zip(u, self.report.rows, strict=True))
 
         def slope(root: Value, _: float) -> float:
             return math.fsum(v * g for v, g in zip(u, grad(root, self.inputs), strict=True))
 
-        if found := self.function.departure(topological_order(along), slope, lambda _: rounding):
+        if found := self.function.departure(order, slope, lambda _: rounding):
             self.report.problem = (
                 f"second derivatives by {every[found[0]]} are not those of the gradient's graph, "
                 "where a number is missing: a partial, or f, uses .data, or something detached"
@@ -213,7 +214,9 @@ class _Check:
         graphs = dict(zip(every, gradient, strict=True)) if few else {"u": along}
         for i, (by, graph) in enumerate(graphs.items()):
             sweep = _Sweep(graph, self.inputs, self.measured)
-            self.names = names(list(dict.fromkeys([*self.names, *topological_order(graph)])))
+            self.names = names(
+                list(dict.fromkeys([*self.names, *topological_order(graph, untaken=True)]))
+            )
             labels = [f"∂²/∂{by}∂{y}" if y != by else f"∂²/∂{y}²" for y in every]
             rows = sweep.rows(labels, grad(graph, self.inputs), bool(self.report.kinks))[i:]
             self.report.second += rows

@@ -88,6 +88,6 @@ def _sum(terms: list[str], indent: int = 0, width: int = sys.maxsize) -> str:
     """The terms added up; there are line ends before terms that would leave the width."""
     first, *others = [term.replace(" ", "\xa0") for term in terms]  # no line ends within a term
     signed = [f"-\xa0{term[1:]}" if term.startswith("-") else f"+\xa0{term}" for term in others]
-    lines = wrap(" ".join([first, *signed]), width - indent, break_long_words=False,
+    lines = wrap(" ".join([first, *signed]), max(1, width - indent), break_long_words=False,
                  break_on_hyphens=False)  # fmt: skip
     return f"\n{' ' * indent}".join(lines).replace("\xa0", " ")

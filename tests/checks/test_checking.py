@@ -29,6 +29,7 @@ from micrograd_like import (
     exp,
     grad,
     gradcheck,
+    greater,
     hessian,
     hypot,
     log,
@@ -40,6 +41,7 @@ from micrograd_like import (
     sqrt,
     tanh,
     topological_order,
+    where,
 )  # fmt: skip
 from micrograd_like.checks.checking import GradientError
 from micrograd_like.checks.reports import Report
@@ -666,3 +668,12 @@ def test_deep_graphs_are_checked():
         return x
 
     assert gradcheck(f, [1.0], second=False)
+
+
+@pytest.mark.parametrize("x", [-2.0, 0.3, 800.0])
+def test_a_choice_is_right_on_both_sides_and_a_kink_between(x):
+    def f(x):
+        return where(greater(x, 0.0), x * x + 1.0, x.exp())
+
+    assert gradcheck(f, [x])
+    assert where(greater(Value(0.0), 0.0), 1.0, 2.0).data == 2.0
