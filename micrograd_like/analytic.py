@@ -17,6 +17,22 @@ def expm1(z: complex) -> complex:
     return complex(math.expm1(z.real), cmath.exp(z).imag)
 
 
+def log2(z: complex) -> complex:
+    return cmath.log(z) / math.log(2.0)
+
+
+def xlogy(z: complex, w: complex) -> complex:
+    return z * cmath.log(w) if z or w.real > 0.0 else 0.0j
+
+
+def mod(z: complex, w: complex) -> complex:
+    return complex(z.real % w.real, (z - floor_div(z, w) * w).imag)
+
+
+def floor_div(z: complex, w: complex) -> complex:
+    return complex(z.real // w.real)
+
+
 def log1p(z: complex) -> complex:
     return complex(math.log1p(z.real), cmath.phase(1.0 + z))
 
@@ -169,6 +185,14 @@ def maximum(x: complex, y: complex) -> complex:
 
 def minimum(x: complex, y: complex) -> complex:
     return x if x.real <= y.real else y
+
+
+def clip(x: complex, low: complex, high: complex) -> complex:
+    return minimum(maximum(x, low), high)
+
+
+def within(x: complex, low: complex, high: complex) -> complex:
+    return complex(low.real <= x.real <= high.real)
 
 
 def pow_slope(x: complex, y: complex) -> complex:

@@ -63,7 +63,8 @@ def test_operations_without_a_call_of_the_math_module_are_vectorised(made_up):
     vectorised = {name for name, op in ops.TABLE.items() if op.numba and rows.is_vectorised(op)}
     assert vectorised == {
         "add", "sub", "mul", "div", "neg", "ieee_div", "sqrt", "relu", "step", "leaky_relu", "abs",
-        "sign", "max", "min", "greater", "where", "damp", "one_minus_square",
+        "sign", "max", "min", "greater", "where", "damp", "one_minus_square", "mod", "clip",
+        "ratio", "floor_div", "within",
     }  # fmt: skip
     for template, expected in (("@log * 2.0", True), ("math.log(@log)", False),
                                ("relu(@log)", True), ("gelu(@log)", False)):  # fmt: skip
