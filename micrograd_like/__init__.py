@@ -15,6 +15,7 @@ from . import losses, nn, optim, training
 from .engine import Value, topological_order
 from .errors import DomainError, MicrogradError
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
+from .losses import softmax
 from .modes import no_grad
 
 # fmt: off
@@ -72,7 +73,7 @@ __all__ = [
     "grad", "gradcheck", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log", "log1p",
     "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod", "mul",
     "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
-    "softplus", "sqrt", "stale", "steps", "sub", "tan", "tanh", "topological_order",
+    "softmax", "softplus", "sqrt", "stale", "steps", "sub", "tan", "tanh", "topological_order",
     "training", "value_and_grad", "xlogy",
 ]
 # fmt: on
