@@ -199,6 +199,31 @@ def pow_slope(x: complex, y: complex) -> complex:
     return y * pow(x, y - 1.0)
 
 
+def pow_log(x: complex, y: complex) -> complex:
+    if x.real < 0.0:
+        raise ValueError("x is negative")
+    return pow(x, y) * cmath.log(x)
+
+
+def pow_partial(x: complex, y: complex, m: int, n: int) -> complex:
+    """By n derivatives of a product: each factor of (y)_m · x**(y - m) is derived or is not."""
+    if x.real < 0.0 and n:
+        raise ValueError("x is negative")
+    terms = [1.0 + 0.0j] + [0.0j] * n  # of the k-th derivative of (y)_m
+    for j in range(m):
+        derived = [0.0j, *(k * term for k, term in enumerate(terms[:-1], 1))]
+        terms = [term * (y - j) + d for term, d in zip(terms, derived, strict=True)]
+    total = 0.0j
+    for k, term in enumerate(terms):
+        power = cmath.log(x) ** (n - k) if k < n else 1.0
+        total += math.comb(n, k) * term * power
+    return total * pow(x, y - m)
+
+
+def share(x: complex, total: complex) -> complex:
+    return cmath.exp(x - total)
+
+
 def one_minus_square(z: complex) -> complex:
     return 1.0 - z * z
 

@@ -138,14 +138,15 @@ def _probabilities(target: list[Any], n: int) -> list[Any]:
 def softmax(values: Any) -> list[Any]:
     """exp(z) of each value z, divided by their sum, as exp(z - logsumexp(values)).
 
-    That overflows nowhere, and -inf gives 0. The difference rounds to the precision of the largest
-    |z|, so that a probability has a relative error of up to |z|·2⁻⁵²: 2e-13 for values of ±1000.
+    That overflows nowhere; -inf gives 0 with a derivative of 0, whatever the others are. The
+    difference rounds to the precision of the largest |z|, so that a probability has a relative
+    error of up to |z|·2⁻⁵²: 2e-13 for values of ±1000.
     """
     values = _list(values)
     if not isinstance(values, list) or not values:
         raise InputError(f"softmax needs a list of at least one value, got {values!r:.60}")
     total = ops.logsumexp(*values)
-    return [ops.exp(ops.sub(z, total)) for z in values]
+    return [ops.share(z, total) for z in values]
 
 
 def hinge(scores: Any, targets: Any) -> Value:

@@ -162,6 +162,56 @@ def pow_slope(x: float, y: float) -> float:
     return y * pow(x, y - 1.0) if y else 0.0
 
 
+def pow_log(x: float, y: float) -> float:
+    """The derivative of x**y by y, x**y · log(x), and 0 for x = 0 < y."""
+    return damp(log(x), pow(x, y)) if x >= 0.0 else NAN
+
+
+def pow_partial(x: float, y: float, m: int, n: int) -> float:
+    """The derivative of x**y, m times by x and n times by y.
+
+    By x there is the falling factorial (y)_m = y (y - 1) ... (y - m + 1) times x**(y - m), by y
+    Leibniz' rule: the sum over k of C(n, k) · (k-th derivative of (y)_m) · log(x)**(n - k), times
+    x**(y - m). At 0 and inf the highest power of the logarithm decides.
+    """
+    if n > 0 and not x >= 0.0:
+        return NAN
+    factor = 1.0
+    slopes = [0.0 for _ in range(n)]  # the derivatives of the falling factorial, from the 1st
+    for j in range(m):
+        for k in range(len(slopes) - 1, 0, -1):
+            slopes[k] = slopes[k] * (y - j) + (k + 1) * slopes[k - 1]
+        if slopes:
+            slopes[0] = slopes[0] * (y - j) + factor
+        factor *= y - j
+    power = pow(x, y - m)
+    is_extreme = x == 0.0 or x == INF
+    total, choices, left = factor, 1.0, float(n)
+    for slope in slopes:
+        if is_extreme and total:
+            break
+        choices *= left / (n - left + 1.0)
+        left -= 1.0
+        total = (0.0 if is_extreme else total * log(x)) + choices * slope
+    if is_extreme and total:
+        if left > 0.0:
+            total *= -INF if x == 0.0 and left % 2.0 == 1.0 else INF
+        return damp(total, power)
+    return damp(power, total)
+
+
+def lead(x: float, y: float) -> float:
+    """The difference x - y; of equal infinities there is none, and it is x."""
+    return x if x == y and math.isinf(x) else x - y
+
+
+def share(x: float, total: float) -> float:
+    """The share exp(x - total) of a sum whose logarithm is `total`: 0 for x = -inf, 1 for inf."""
+    if math.isinf(total) and x == total:
+        return 1.0 if x > 0.0 else 0.0
+    return math.exp(x - total)
+
+
 def sigmoid(x: float) -> float:
     if x >= 0.0:
         return 1.0 / (1.0 + math.exp(-x))

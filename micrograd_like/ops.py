@@ -24,6 +24,7 @@ import cmath
 import math
 import operator
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol, TypeVar, overload
 
 from . import analytic, numerics
@@ -60,6 +61,9 @@ class Op:
     unary row. The function of a variadic row has the form `(*args_and_out)` and returns all the
     partials in a sequence.
 
+    `textbook` has the partials as books write them, where that is different: derivations show them,
+    and nothing computes with them.
+
     `defaults` complete missing last arguments. `domain` ends the sentence "NAME is defined ...".
     `kink` states the convention where the derivative does not exist. `kind` is "arithmetic",
     "activation", "rectifier" (an activation near x on one side and near 0 on the other),
@@ -93,6 +97,7 @@ class Op:
         numba: str = "",
         torch: str = "",
         analytic: Callable[..., complex] | None = None,
+        textbook: Sequence[Callable[..., Any] | None] = (),
     ) -> None:
         if name in BUILTIN:
             raise InputError(f"the table has an op {name!r} already; give yours another name")
@@ -111,6 +116,10 @@ class Op:
         self.arguments: tuple[str, ...] = ("xs",) if variadic else names[0][:-1]
         self.arity = None if variadic else len(self.partials)
         self.defaults = defaults
+        self.textbook = [
+            form or partial
+            for partial, form in zip_longest(self.partials, textbook[: len(self.partials)])
+        ]
         self.domain = domain
         self.ieee = ieee or (lambda *_: NAN)
         self.binding = binding
@@ -125,6 +134,7 @@ class Op:
         self.numba = numba
         self.torch = torch
         self.analytic = analytic
+        self.origin: tuple[Callable[..., Op], tuple[Any, ...]] | None = None  # if it was generated
         TABLE[name] = self
 
     @overload
@@ -211,6 +221,8 @@ class Op:
         return f"<Op {self.name}>"
 
     def __reduce__(self) -> tuple[Callable[..., Op], tuple[Any, ...]]:
+        if self.origin:
+            return self.origin
         if self.name in BUILTIN:
             return find, (self.name,)
         return _find_same, (self.name, self._samples())
@@ -317,12 +329,13 @@ neg = Op("neg", operator.neg, lambda x, out: -1.0,
          text="-@x", latex="-@x", binding=3, kind="arithmetic",
          array="-@x", numba="-@x", analytic=operator.neg)
 power = Op("pow", math.pow, (lambda x, y, out: pow_slope(x, y),
-                             lambda x, y, out: damp(ieee_log(x), out)),
+                             lambda x, y, out: pow_log(x, y)),
            text="@x^@y", latex="@x^{@y}", binding=4, kind="arithmetic", ieee=numerics.pow,
            domain="for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
            kink="d/dx x**0 = 0 everywhere; at x = 0, d/dx = inf for exponents in (0, 1); "
                 "for x < 0, d/dy = NaN; at 0**0, d/dy = -inf",
-           array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
+           array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow,
+           textbook=(None, lambda x, y, out: damp(ieee_log(x), out)))
 
 # Exponentials and logarithms.
 exp = Op("exp", math.exp, lambda x, out: out, latex="e^{@x}", ieee=lambda x: INF,
@@ -347,12 +360,14 @@ xlogy = Op("xlogy", numerics.xlogy, (lambda x, y, out: ieee_log(y),
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
            ieee=lambda x: numerics.log(1.0 + x),
            array="xp.log1p(@x)", numba="math.log1p(@x)", analytic=analytic.log1p)
-logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(x - y),
-                                         lambda x, y, out: sigmoid(y - x)),
+logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(lead(x, y)),
+                                         lambda x, y, out: sigmoid(lead(y, x))),
+               kink="(0, 0) at (-inf, -inf), (1, 1) at (inf, inf)",
                array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
                analytic=analytic.logsumexp)
 logsumexp = Op("logsumexp", numerics.logsumexp,
-               lambda *xs_out: [exp(x - xs_out[-1]) for x in xs_out[:-1]],
+               lambda *xs_out: [share(x, xs_out[-1]) for x in xs_out[:-1]],
+               kink="0 by -inf, if all are -inf too; 1 by inf",
                array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp)
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
@@ -480,19 +495,33 @@ ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
                   array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
 ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
-                                     lambda x, y, out: damp(ieee_log(x), out)),
+                                     lambda x, y, out: pow_log(x, y)),
                   text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",
                   array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
 pow_slope: Op = Op("pow_slope", numerics.pow_slope,
                    (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
-                    lambda x, y, out: ieee_pow(x, y - 1.0) + damp(ieee_log(x), out)),
+                    lambda x, y, out: pow_xy(x, y)),
                    text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2, kind="internal",
                    array="pow_slope(@x, @y)", numba="pow_slope(@x, @y)",
                    analytic=analytic.pow_slope)
+pow_log: Op = Op("pow_log", numerics.pow_log, (lambda x, y, out: pow_xy(x, y),
+                                       lambda x, y, out: pow_yy(x, y)),
+                 text="@x^@y·log(@x)", latex=r"@x^{@y} \cdot \ln\left(@x\right)", binding=2,
+                 kind="internal", array="pow_log(@x, @y)", numba="pow_log(@x, @y)",
+                 analytic=analytic.pow_log)
 damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
                                       lambda x, w, out: x),
               text="@x·@w", latex=r"@x \cdot @w", binding=2, kind="internal",
               array="damp(@x, @w)", numba="damp(@x, @w)", analytic=operator.mul)
+lead: Op = Op("lead", numerics.lead, (lambda x, y, out: 1.0,
+                                      lambda x, y, out: -1.0),
+              text="@x - @y", latex="@x - @y", binding=1, kind="internal",
+              array="lead(@x, @y)", numba="lead(@x, @y)", analytic=operator.sub)
+share: Op = Op("share", numerics.share, (lambda x, total, out: out,
+                                         lambda x, total, out: -out),
+               text="exp(@x - @total)", latex=r"e^{@x - @total}", kind="internal",
+               ieee=lambda x, total: INF,
+               array="share(@x, @total)", numba="share(@x, @total)", analytic=analytic.share)
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
               array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
 gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
@@ -543,5 +572,41 @@ where: Op = Op("where", numerics.where,
                kind="internal", array="where(@condition, @x, @y)",
                numba="where(@condition, @x, @y)", analytic=analytic.where)
 # fmt: on
+
+
+_pow_partials: dict[tuple[int, int], Op] = {}
+
+
+def pow_partial(m: int, n: int) -> Op:
+    """The row of the derivative of x**y, m times by x and n times by y, such as "pow_xy".
+
+    Rows of higher orders are made when they are asked for. They are rows of their own since at
+    x = 0 no chain rule through log(x) and x**y finds them, whose own derivatives are infinite.
+    """
+    if (m, n) in _pow_partials:
+        return _pow_partials[m, n]
+    known = {
+        (1, 1): ("@x^(@y - 1)·(1 + @y·log(@x))", r"@x^{@y - 1} \cdot \left(1 + @y \ln @x\right)"),
+        (0, 2): ("@x^@y·log(@x)²", r"@x^{@y} \cdot \ln^2 @x"),
+    }
+    text, latex = known.get((m, n), ("", ""))
+    call = f"pow_partial(@x, @y, {m}, {n})"
+    row = Op(
+        "pow_" + "x" * m + "y" * n,
+        lambda x, y: numerics.pow_partial(x, y, m, n),
+        (
+            lambda x, y, out: pow_partial(m + 1, n)(x, y),
+            lambda x, y, out: pow_partial(m, n + 1)(x, y),
+        ),
+        text=text, latex=latex, binding=2 if text else 9, kind="internal", array=call, numba=call,
+        analytic=lambda x, y: analytic.pow_partial(x, y, m, n),
+    )  # fmt: skip
+    row.origin = pow_partial, (m, n)
+    _pow_partials[m, n] = row
+    return row
+
+
+pow_xy: Op = pow_partial(1, 1)
+pow_yy: Op = pow_partial(0, 2)
 
 BUILTIN = frozenset(TABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -18,11 +19,14 @@ from micrograd_like import (
     MicrogradError,
     Value,
     affine,
+    compile,
     grad,
     hessian,
     jacobian,
     jvp,
     log,
+    logaddexp,
+    logsumexp,
     no_grad,
     ops,
     relu,
@@ -629,3 +633,96 @@ def test_a_node_whose_value_is_the_same_is_stale_where_its_derivatives_are_not()
     x.data = -3.0
     assert recomputed(square) == square.data
     assert is_stale(square)
+
+
+# --- derivatives where the chain rule meets 0 times infinity ---------------------------------------
+
+
+def nth(f, x, order):
+    """The derivative of that order, by differentiating graphs again and again."""
+    leaf = Value(x)
+    y = f(leaf)
+    for _ in range(order):
+        y = grad(y, leaf, create_graph=True)
+    return y.data
+
+
+@pytest.mark.parametrize("k", range(7))
+def test_derivatives_of_a_whole_power_at_0_are_the_polynomials(k):
+    for order in range(k + 2):
+        want = math.factorial(k) if order == k else 0.0
+        assert nth(lambda x: x**k, 0.0, order) == want
+        assert nth(lambda x: x ** float(k), -0.0, order) == want
+
+
+@given(x=st.floats(0.1, 3), y=st.floats(-3, 3), m=st.integers(0, 3), n=st.integers(0, 3))
+def test_mixed_derivatives_of_a_power_are_those_of_its_formula(x, y, m, n):
+    # (y)_m · x**(y - m), as a function of y alone: n derivatives of that by graphs
+    a, b = Value(x), Value(y)
+    got = a**b
+    for _ in range(m):
+        got = grad(got, a, create_graph=True)
+    for _ in range(n):
+        got = grad(got, b, create_graph=True)
+
+    def other(t):
+        product = t * 0.0 + 1.0
+        for j in range(m):
+            product = product * (t - j)
+        return product * ((t - m) * math.log(x)).exp()
+
+    want = nth(other, y, n)
+    assert got.data == pytest.approx(want, rel=1e-9, abs=1e-9 * max(1.0, x ** (y - m)))
+
+
+def test_second_derivatives_of_x_to_the_y_at_0_are_limits():
+    assert hessian(lambda v: v[0] ** v[1], [0.0, 3.0]) == [[0.0, 0.0], [0.0, 0.0]]
+    assert hessian(lambda v: v[0] ** v[1], [0.0, 2.0]) == [[2.0, 0.0], [0.0, 0.0]]
+    for y in (0.5, 2.0, 7.0):  # 0**y is 0 for all y > 0
+        for order in range(4):
+            assert nth(lambda exponent: 0.0**exponent, y, order) == 0.0
+    y = Value(3.0)
+    assert math.isnan(grad(Value(-1e-200) ** y, y))  # though the power underflows
+
+
+def test_derivatives_of_powers_survive_a_pickle():
+    x, y = Value(0.5, "x"), Value(1.5, "y")
+    third = grad(grad(grad(x**y, x, create_graph=True), y, create_graph=True), y, create_graph=True)
+    again = pickle.loads(pickle.dumps(third))
+    assert again.data == third.data
+    assert again.op is third.op
+
+
+def lattice(plus, a, b):
+    """Log-probability of the last state of a chain: the only path there is b, b, b."""
+    states = [Value(0.0), -math.inf, -math.inf, -math.inf]
+    for _ in range(3):
+        states = [
+            states[0] + a,
+            *(plus(states[j] + a, states[j - 1] + b) for j in (1, 2, 3)),
+        ]
+    return states[3]
+
+
+@pytest.mark.parametrize("plus", [logaddexp, logsumexp])
+def test_paths_that_are_impossible_take_no_share(plus):
+    a, b = Value(-0.3), Value(-1.2)
+    root = lattice(plus, a, b)
+    assert root.data == pytest.approx(-3.6)
+    assert grad(root, [a, b]) == [0.0, 3.0]
+    assert jacobian(grad(root, [a, b], create_graph=True), [a, b]) == [[0.0, 0.0], [0.0, 0.0]]
+    value, gradient = compile(root, [a, b], [a, b], backend="python")([-0.5, -2.0])
+    assert (value, list(gradient)) == (-6.0, [0.0, 3.0])
+
+
+@pytest.mark.parametrize("x", [-math.inf, -1.0, 2.0, math.inf])
+@pytest.mark.parametrize("y", [-math.inf, 0.5, math.inf])
+def test_logaddexp_and_logsumexp_of_two_are_alike_at_infinities(x, y):
+    results = []
+    for plus in (logaddexp, logsumexp):
+        a, b = Value(x), Value(y)
+        out = plus(a, b)
+        results.append((out.data, *grad(out, [a, b])))
+    assert results[0] == pytest.approx(results[1], rel=1e-14)
+    both = x if x == y else 0.0
+    assert sum(results[0][1:]) == pytest.approx(1.0 + math.copysign(1.0, both) * math.isinf(both))

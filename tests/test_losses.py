@@ -171,6 +171,10 @@ def test_a_logit_of_minus_infinity_has_no_probability_and_no_gradient():
     assert [p.data for p in found] == pytest.approx([0.5, 0.0, 0.5], rel=1e-15)
     assert grad(found[1], values) == [0.0, 0.0, 0.0]
     assert grad(found[0], values) == pytest.approx([0.25, 0.0, -0.25], rel=1e-15)
+    assert grad(grad(found[1], values[1], create_graph=True), values) == [0.0, 0.0, 0.0]
+    masked = [Value(-math.inf), Value(-math.inf)]
+    nothing = softmax(masked)
+    assert [p.data for p in nothing] == grad(nothing[0], masked) == [0.0, 0.0]
     loss = losses.cross_entropy(values, [0.25, 0.0, 0.75])
     assert grad(loss, values) == pytest.approx([0.25, 0.0, -0.25], rel=1e-15)
 

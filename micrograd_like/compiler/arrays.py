@@ -99,6 +99,37 @@ def pow_slope(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(y == 0.0, 0.0, y * power(xp, x, y - 1.0))
 
 
+def pow_log(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x < 0.0, xp.nan, damp(xp, xp.log(x), power(xp, x, y)))
+
+
+def pow_partial(xp: Any, x: Any, y: Any, m: int, n: int) -> Any:
+    slopes: list[Any] = [1.0] + [0.0] * n
+    for j in range(m):
+        derived = [0.0, *(k * slope for k, slope in enumerate(slopes[:-1], 1))]
+        slopes = [s * (y - j) + d for s, d in zip(slopes, derived, strict=True)]
+    log = xp.log(x)
+    total, extreme = slopes[0], 0.0
+    for k in range(1, n + 1):
+        total = total * log + math.comb(n, k) * slopes[k]
+    for k in range(n, -1, -1):
+        term = slopes[k] * (math.comb(n, k) * log ** (n - k) if k < n else 1.0)
+        extreme = xp.where(slopes[k] != 0.0, term, extreme)
+    result = power(xp, x, y - m)
+    return xp.where(xp.isinf(log), damp(xp, extreme, result), damp(xp, result, total))
+
+
+def lead(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where((x == y) & xp.isinf(x), x, x - y)
+
+
+def share(xp: Any, x: Any, total: Any) -> Any:
+    log = x - total
+    if xp is not np or not np.isfinite(total).all():
+        log = xp.where((x == total) & xp.isinf(total), xp.minimum(total, 0.0), log)
+    return xp.exp(log)
+
+
 # NumPy has no error function; called element by element, math's are a tenth as fast as tanh.
 _erf = np.frompyfunc(math.erf, 1, 1)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
@@ -154,8 +185,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, clip, within, where, step, power, ratio,
-        floor_div, xlogy, greater, pow_slope, erf, gelu, gelu_slope, one_minus_square, cosine,
-        inversion,
+        floor_div, xlogy, greater, pow_slope, pow_log, pow_partial, lead, share, erf, gelu,
+        gelu_slope, one_minus_square, cosine, inversion,
     )
 }  # fmt: skip
 

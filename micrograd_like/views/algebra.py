@@ -153,9 +153,9 @@ def apply(op: Op, operands: Sequence[Expression]) -> Expression:
 
 
 def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
-    """The row's partials as expressions; None for one that is not written in the table's ops."""
+    """The partials as books write them; None for one that is not written in the table's ops."""
     result: list[Expression | None] = []
-    for partial in op.partials:
+    for partial in op.textbook:
         try:
             found = partial(*operands, out)
             result += [_expression(d) for d in (found if op.arity is None else [found])]
