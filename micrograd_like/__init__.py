@@ -8,12 +8,11 @@
 (15.0, 8.0)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import losses, nn, optim, training
 from .engine import Value, topological_order
-from .errors import DomainError, MicrogradError
+from .errors import DomainError, MicrogradError, found_later
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
 from .losses import softmax
 from .modes import no_grad
@@ -21,9 +20,9 @@ from .modes import no_grad
 # fmt: off
 from .ops import (
     Op, acos, acosh, add, asin, asinh, atan, atan2, atanh, clip, cos, cosh, div, elu, erf, exp,
-    expm1, gelu, hypot, leaky_relu, log, log1p, log2, log10, logaddexp, logsumexp, maximum,
-    minimum, mod, mul, neg, relu, sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan, tanh,
-    xlogy,
+    expm1, gelu, greater, hypot, leaky_relu, log, log1p, log2, log10, logaddexp, logsumexp,
+    maximum, minimum, mod, mul, neg, relu, sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan,
+    tanh, where, xlogy,
 )
 # fmt: on
 
@@ -53,10 +52,7 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+__getattr__ = found_later(__name__, _LATER)
 
 
 def __dir__() -> list[str]:
@@ -70,10 +66,10 @@ __all__ = [
     "DomainError", "MicrogradError", "Op", "Value", "acos", "acosh", "add", "affine", "asin",
     "asinh", "atan", "atan2", "atanh", "clip", "compile", "compile_step", "cos", "cosh",
     "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1", "gelu",
-    "grad", "gradcheck", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log", "log1p",
-    "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod", "mul",
-    "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
+    "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log",
+    "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod",
+    "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
     "softmax", "softplus", "sqrt", "stale", "steps", "sub", "tan", "tanh", "topological_order",
-    "training", "value_and_grad", "xlogy",
+    "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on

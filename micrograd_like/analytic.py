@@ -9,32 +9,9 @@ from __future__ import annotations
 
 import cmath
 import math
+import operator
 
 _SQRT_HALF = math.sqrt(0.5)
-
-
-def expm1(z: complex) -> complex:
-    return complex(math.expm1(z.real), cmath.exp(z).imag)
-
-
-def log2(z: complex) -> complex:
-    return cmath.log(z) / math.log(2.0)
-
-
-def xlogy(z: complex, w: complex) -> complex:
-    return z * cmath.log(w) if z or w.real > 0.0 else 0.0j
-
-
-def mod(z: complex, w: complex) -> complex:
-    return complex(z.real % w.real, (z - floor_div(z, w) * w).imag)
-
-
-def floor_div(z: complex, w: complex) -> complex:
-    return complex(z.real // w.real)
-
-
-def log1p(z: complex) -> complex:
-    return complex(math.log1p(z.real), cmath.phase(1.0 + z))
 
 
 def pow(z: complex, w: complex) -> complex:  # noqa: A001 - as in the math module
@@ -57,10 +34,6 @@ def sigmoid(z: complex) -> complex:
         return 1.0 / (1.0 + cmath.exp(-z))
     e = cmath.exp(z)
     return e / (1.0 + e)
-
-
-def softplus(z: complex) -> complex:
-    return z + log1p(cmath.exp(-z)) if z.real > 0.0 else log1p(cmath.exp(z))
 
 
 def logsumexp(*zs: complex) -> complex:
@@ -94,10 +67,6 @@ def erfc(z: complex) -> complex:
     return cmath.exp(-z * z) / (math.sqrt(math.pi) * fraction)
 
 
-def normcdf(z: complex) -> complex:
-    return 0.5 * erfc(-_SQRT_HALF * z)
-
-
 def elu(z: complex, alpha: complex) -> complex:
     if z.real > 0.0:
         return z
@@ -105,10 +74,6 @@ def elu(z: complex, alpha: complex) -> complex:
         return alpha * expm1(z)
     sign = math.copysign(1.0, alpha.real)  # alpha may lift what underflows without it
     return sign * cmath.exp(z + cmath.log(sign * alpha)) - alpha
-
-
-def gelu_slope(z: complex) -> complex:
-    return normcdf(z) + z * cmath.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 
 
 def sech(z: complex) -> complex:
@@ -147,58 +112,6 @@ def atan2(y: complex, x: complex) -> complex:
     return math.copysign(0.5 * math.pi, y.real) - cmath.atan(x / y)
 
 
-def affine(*zs: complex) -> complex:
-    n = len(zs) // 2
-    out = zs[-1]
-    for w, x in zip(zs[:n], zs[n:-1], strict=True):
-        out += w * x
-    return out
-
-
-def step(z: complex) -> complex:
-    return complex(z.real > 0.0)
-
-
-def relu(z: complex) -> complex:
-    return z if z.real > 0.0 else 0.0j
-
-
-def leaky_relu(z: complex, slope: complex) -> complex:
-    return z if z.real > 0.0 else slope * z
-
-
-def gelu(z: complex) -> complex:
-    return z * normcdf(z)
-
-
-def silu(z: complex) -> complex:
-    return z * sigmoid(z)
-
-
-def absolute(z: complex) -> complex:
-    return z if z.real > 0.0 else -z
-
-
-def maximum(x: complex, y: complex) -> complex:
-    return x if x.real >= y.real else y
-
-
-def minimum(x: complex, y: complex) -> complex:
-    return x if x.real <= y.real else y
-
-
-def clip(x: complex, low: complex, high: complex) -> complex:
-    return minimum(maximum(x, low), high)
-
-
-def within(x: complex, low: complex, high: complex) -> complex:
-    return complex(low.real <= x.real <= high.real)
-
-
-def pow_slope(x: complex, y: complex) -> complex:
-    return y * pow(x, y - 1.0)
-
-
 def pow_log(x: complex, y: complex) -> complex:
     if x.real < 0.0:
         raise ValueError("x is negative")
@@ -220,21 +133,49 @@ def pow_partial(x: complex, y: complex, m: int, n: int) -> complex:
     return total * pow(x, y - m)
 
 
-def share(x: complex, total: complex) -> complex:
-    return cmath.exp(x - total)
+def within(z: complex, low: complex, high: complex) -> complex:
+    return complex(low.real <= z.real <= high.real)
 
 
-def one_minus_square(z: complex) -> complex:
-    return 1.0 - z * z
+def mod(z: complex, w: complex) -> complex:
+    return complex(z.real % w.real, (z - floor_div(z, w) * w).imag)
 
 
-def sign(z: complex) -> complex:
-    return complex((z.real > 0.0) - (z.real < 0.0))
+def affine(*zs: complex) -> complex:
+    n = len(zs) // 2
+    return sum(map(operator.mul, zs[:n], zs[n:-1]), zs[-1])
 
 
-def greater(x: complex, y: complex) -> complex:
-    return complex(0.5 * (1.0 + (x.real > y.real) - (x.real < y.real)))
+# fmt: off
+# In terms of the others.
+def expm1(z: complex) -> complex: return complex(math.expm1(z.real), cmath.exp(z).imag)
+def log1p(z: complex) -> complex: return complex(math.log1p(z.real), cmath.phase(1.0 + z))
+def log2(z: complex) -> complex: return cmath.log(z) / math.log(2.0)
+def xlogy(z: complex, w: complex) -> complex: return z * cmath.log(w) if z or w.real > 0.0 else 0.0j
+def normcdf(z: complex) -> complex: return 0.5 * erfc(-_SQRT_HALF * z)
+def normpdf(z: complex) -> complex: return cmath.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+def gelu(z: complex) -> complex: return z * normcdf(z)
+def gelu_slope(z: complex) -> complex: return normcdf(z) + z * normpdf(z)
+def softplus(z: complex) -> complex: return logsumexp(z, 0.0)
+def silu(z: complex) -> complex: return z * sigmoid(z)
+def pow_slope(x: complex, y: complex) -> complex: return y * pow(x, y - 1.0)
+def share(x: complex, total: complex) -> complex: return cmath.exp(x - total)
+def one_minus_square(z: complex) -> complex: return 1.0 - z * z
 
-
-def where(condition: complex, x: complex, y: complex) -> complex:
-    return x if condition.real else y
+# Piece by piece.
+def step(z: complex) -> complex: return complex(z.real > 0.0)
+def sign(z: complex) -> complex: return complex((z.real > 0.0) - (z.real < 0.0))
+def relu(z: complex) -> complex: return z if z.real > 0.0 else 0.0j
+def leaky_relu(z: complex, slope: complex) -> complex: return z if z.real > 0.0 else slope * z
+def absolute(z: complex) -> complex: return z if z.real > 0.0 else -z
+def maximum(x: complex, y: complex) -> complex: return x if x.real >= y.real else y
+def minimum(x: complex, y: complex) -> complex: return x if x.real <= y.real else y
+def clip(z: complex, low: complex, high: complex) -> complex: return minimum(maximum(z, low), high)
+def floor_div(z: complex, w: complex) -> complex: return complex(z.real // w.real)
+def largest(*zs: complex) -> complex: return max(zs, key=lambda z: z.real)
+def smallest(*zs: complex) -> complex: return min(zs, key=lambda z: z.real)
+def equals(x: complex, y: complex) -> complex: return complex(x.real == y.real)
+def greater(x: complex, y: complex) -> complex: return complex(x.real > y.real)
+def exceeds(x: complex, y: complex) -> complex: return 0.5 + 0.5 * sign(x - y)
+def where(choice: complex, x: complex, y: complex) -> complex: return x if choice.real else y
+# fmt: on

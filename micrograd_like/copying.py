@@ -56,17 +56,11 @@ class Copies(Generic[ValueT]):
                 node.label,
                 node.op,
                 [a if a.__class__ is float else place[a] for a in node.operands],
-                _partials_of(node),
+                node.operand_grads,
             )
             for node in nodes
         ]
         return _restored, (assemble, leaves, rows)
-
-
-def _partials_of(node: Any) -> list[float | None]:
-    """The local derivatives, aligned with the operands: None beside a constant."""
-    local = iter(node.local_grads)
-    return [None if operand.__class__ is float else next(local) for operand in node.operands]
 
 
 def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
@@ -74,7 +68,7 @@ def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
     operands = node.operands
     if copies is not None:
         operands = [a if a.__class__ is float else copies[a] for a in operands]
-    out = node.__assemble__(node.data, node.op, operands, _partials_of(node))
+    out = node.__assemble__(node.data, node.op, operands, node.operand_grads)
     out.grad, out.label = node.grad, node.label
     return out
 

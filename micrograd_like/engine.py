@@ -48,7 +48,7 @@ class Value(Methods["Value"], Copies["Value"]):
     # One or two operands lie in slots of their own, with the local derivative beside each (None
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
-    # _da, both tuples, and in _b its operands if constants are among them.
+    # _da, both tuples, and in _b its operands if others are among them.
     __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
 
     def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
@@ -92,7 +92,7 @@ class Value(Methods["Value"], Copies["Value"]):
 
     @property
     def parents(self) -> tuple[Value, ...]:
-        """The operands that are Values."""
+        """The operands that are Values, without what `where` did not take, or chose by."""
         if self._da.__class__ is tuple:
             return self._a  # type: ignore[no-any-return]
         first = () if self._da is None else (self._a,)
@@ -204,11 +204,11 @@ class Value(Methods["Value"], Copies["Value"]):
     def __assemble__(
         data: float, op: Op | None, operands: Sequence[Any], partials: Sequence[float | None]
     ) -> Value:
-        """A node of any number of operands, whatever the mode; None stands beside constants."""
+        """A node, whatever the mode; None stands beside constants and where nothing flows."""
         out = Value(data)
         out.op = op
         if len(operands) > 2:
-            out._a = tuple([a for a in operands if a.__class__ is not float])
+            out._a = tuple([a for a, d in zip(operands, partials, strict=True) if d is not None])
             out._da = tuple([d for d in partials if d is not None])
             out._b = None if len(out._a) == len(operands) else tuple(operands)
         elif len(operands) == 2:
@@ -218,7 +218,7 @@ class Value(Methods["Value"], Copies["Value"]):
         return out
 
     def __order__(self, seen: set[Value]) -> list[Value]:
-        return topological_order(self, seen=seen)
+        return topological_order(self, seen=seen, untaken=True)
 
     def backward(self, seed: float = 1.0) -> None:
         """Sweep the graph in reverse: set `grad` on the nodes, and add to it on the leaves.
@@ -299,12 +299,15 @@ def operands_of(nodes: Iterable[Value]) -> list[tuple[Value | float, ...]]:
     ]
 
 
-def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Value]:
+def topological_order(
+    *roots: Value, seen: set[Value] | None = None, untaken: bool = False
+) -> list[Value]:
     """Every node that the roots depend on, once, parents before the nodes made from them.
 
     The order is a function of the graph alone: depth first, parents in their order. Nodes that
-    `seen` holds are left out, and afterwards it holds the others too. Raises OperandError if a root
-    is not a Value.
+    `seen` holds are left out, and afterwards it holds the others too. With `untaken` it has what
+    the side was computed from that `where` did not take. Raises OperandError if a root is not a
+    Value.
     """
     # The stack has the nodes between the root and the one being looked at; `unfinished` has the
     # place of a node of many parents among them.
@@ -323,7 +326,9 @@ def topological_order(*roots: Value, seen: set[Value] | None = None) -> list[Val
         node: Any = root
         while node is not None:  # met for the first time: go to its first parent
             if (d := node._da).__class__ is tuple:
-                unfinished[node] = iter(node._a)
+                whole = untaken and node._b is not None  # else parents are all its operands
+                among = filter(lambda a: a.__class__ is not float, node._b) if whole else node._a
+                unfinished[node] = iter(among)
             elif d is not None and (parent := node._a) not in seen:
                 mark(parent)
                 if parent.op is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -118,15 +118,21 @@ class MissingExtraError(MicrogradError, ImportError):
         )
 
 
-# Errors that only one module raises are written there, and found here too (PEP 562).
+def found_later(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` (PEP 562), which imports names from `where` they are when asked."""
+
+    def find(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(import_module(f".{where[name]}", __package__), name)
+
+    return find
+
+
+# Errors that only one module raises are written there, and found here too.
 _ELSEWHERE = {
-    "AnomalyError": ".checks.anomaly",
-    "ExpressionError": ".cli.expressions",
-    "GradientError": ".checks.checking",
+    "AnomalyError": "checks.anomaly",
+    "ExpressionError": "cli.expressions",
+    "GradientError": "checks.checking",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE[name], __package__), name)
+__getattr__ = found_later(__name__, _ELSEWHERE)

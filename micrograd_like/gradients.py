@@ -19,6 +19,7 @@ from .engine import Value, adjoints, numbers_of, operands_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .modes import innermost, watches
 from .numerics import number
+from .ops import Op
 
 
 @overload
@@ -75,22 +76,59 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     """
     if (watch := innermost(watches)) and watch.judges:
         return watch.trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
-    active = between(root, wrt)
+    active = between(root, wrt, untaken=True)
     adjoint: dict[Value, Value | float] = {root: 1.0}
+    # Nodes that are used on one side of a `where` alone have the adjoint that holds if that side
+    # is taken: what leaves the side is chosen there, so that no inf of the other one gets out.
+    sides: dict[Value, _Sides] = {}
     for node, operands in reversed(active.items()):
-        if not operands:
+        if not operands or (g := adjoint.get(node)) is None:  # None if it is but a condition
             continue
-        g = adjoint[node]
         one = g.__class__ is float and g == 1.0
-        for parent, d in _partials_now(node, operands):
+        on = sides.get(node, ())
+        flows: Iterable[tuple[Any, Any, _Sides]]
+        if node.op is not None and node.op.kind == "choice":
+            if is_stale(node):
+                raise _stale(node)
+            condition, x, y = operands
+            flows = [
+                (x, 1.0, (*on, (node.op, condition, True))),
+                (y, 1.0, (*on, (node.op, condition, False))),
+            ]
+        else:
+            flows = [(parent, d, on) for parent, d in _partials_now(node, operands)]
+        for parent, d, side in flows:
             if parent not in active:
                 continue
             term = g if d.__class__ is float and d == 1.0 else d if one else g * d
             if (before := adjoint.get(parent)) is None:
                 adjoint[parent] = term
+                if side:
+                    sides[parent] = side
+            elif side or parent in sides:
+                known = sides.get(parent, ())
+                shared = [a for a, b in zip(known, side, strict=False) if a == b]
+                sides[parent] = tuple(shared)
+                before = _chosen(before, known[len(shared) :])
+                adjoint[parent] = before + _chosen(term, side[len(shared) :])
             else:
                 adjoint[parent] = before + term
+    for target in wrt:
+        if target in sides:
+            adjoint[target] = _chosen(adjoint[target], sides[target])
     return adjoint
+
+
+# The choices under which something counts, from the outermost on: the operation, its condition, and
+# whether that is to hold.
+_Sides = tuple[tuple[Op, Value | float, bool], ...]
+
+
+def _chosen(term: Value | float, sides: _Sides) -> Value | float:
+    """The term where the sides are taken, else 0."""
+    for op, condition, first in reversed(sides):
+        term = op(condition, term, 0.0) if first else op(condition, 0.0, term)
+    return term
 
 
 def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[tuple[Value, Any]]:
@@ -126,9 +164,13 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
         ]
         if tuple(now) == recorded or all(map(_same, now, recorded)):
             return pairs
-    raise StaleGraphError(
-        f"data was changed after {op.name} ({node!r}) was made, so that the graph of its gradient "
-        "would not fit: build the graph again, then differentiate it"
+    raise _stale(node)
+
+
+def _stale(node: Value) -> StaleGraphError:
+    return StaleGraphError(
+        f"data was changed after {node.op and node.op.name} ({node!r}) was made, so that the graph "
+        "of its gradient would not fit: build the graph again, then differentiate it"
     )
 
 
@@ -216,7 +258,13 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         component = component if traced and isinstance(component, Value) else number(component)
         tangent[target] = tangent.get(target, 0.0) + component
     roots = _values(outputs)
-    for node in topological_order(*roots):
+    for node in topological_order(*roots, untaken=traced):
+        if traced and node.op is not None and node.op.kind == "choice":
+            condition, *sides = node.operands
+            if not tangent.keys().isdisjoint(sides):
+                zero_or = [tangent.get(x, 0.0) if isinstance(x, Value) else 0.0 for x in sides]
+                tangent[node] = node.op(condition, *zero_or)
+            continue
         if tangent.keys().isdisjoint(node.parents):
             continue
         for parent, d in _partials_now(node, node.operands) if traced else node.edges:
@@ -321,14 +369,16 @@ def _like(x: Any, numbers: Any) -> Any:
     return next(numbers)
 
 
-def between(root: Value, wrt: Iterable[Value]) -> dict[Value, tuple[Value | float, ...]]:
+def between(
+    root: Value, wrt: Iterable[Value], untaken: bool = False
+) -> dict[Value, tuple[Value | float, ...]]:
     """The nodes that `root` depends on and that depend on, or are, one of `wrt`, parents first.
 
-    Each has its operands beside it.
+    Each has its operands beside it; `untaken` is as in `topological_order`.
     """
     active = set(wrt)
     result = {}
-    order = topological_order(root)
+    order = topological_order(root, untaken=untaken)
     for node, operands in zip(order, operands_of(order), strict=True):
         if node in active:
             result[node] = operands
@@ -363,8 +413,12 @@ def is_stale(node: Value) -> bool:
         partials = op.partials_at(operands, xs, out)
     except Exception:  # a domain that was left, or whatever an operation of the user's raises
         return True
-    now = [out, *(d for d in partials if d is not None)]
-    return not all(map(_same, [node.data, *node.local_grads], now))
+    now = [(a, d) for a, d in zip(operands, partials, strict=True) if d is not None]
+    return (
+        not _same(node.data, out)
+        or len(now) != len(node.parents)
+        or not all(a is b and _same(d, e) for (a, d), (b, e) in zip(now, node.edges, strict=True))
+    )
 
 
 def listed(x: Any) -> list[Any]:

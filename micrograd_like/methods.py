@@ -56,6 +56,18 @@ class Methods(Generic[ValueT]):
         """Each parent with the local derivative beside it."""
         return tuple(zip(self.parents, self.local_grads, strict=True))
 
+    @property
+    def operand_grads(self: Any) -> tuple[float | None, ...]:
+        """The local derivative by each operand: None by a constant, and where nothing flows."""
+        local = iter(self.local_grads)
+        if self.op is None or self.op.kind != "choice":
+            return tuple(next(local) if isinstance(a, Methods) else None for a in self.operands)
+        condition, *sides = self.operands
+        taken = 0 if _datum(condition) else 1
+        if self.parents and sides[taken] is not self.parents[0]:  # data has changed since
+            taken = 1 - taken
+        return None, *(next(local, None) if i == taken else None for i in range(2))
+
     # fmt: off
     def __lt__(self, other: Any) -> bool: return bool(self.data < _datum(other))
     def __le__(self, other: Any) -> bool: return bool(self.data <= _datum(other))

@@ -324,6 +324,30 @@ def within(x: float, low: float, high: float) -> float:
     return NAN if x != x or low != low or high != high else 0.0
 
 
+def largest(*xs: float) -> float:
+    """The largest argument, of equal ones the first, or NaN if one is NaN."""
+    if not xs:
+        raise InputError("max needs at least one argument")
+    out = xs[0]
+    for x in xs:
+        out = maximum(out, x)
+    return out
+
+
+def smallest(*xs: float) -> float:
+    """The smallest argument, of equal ones the first, or NaN if one is NaN."""
+    if not xs:
+        raise InputError("min needs at least one argument")
+    out = xs[0]
+    for x in xs:
+        out = minimum(out, x)
+    return out
+
+
+def equals(x: float, y: float) -> float:
+    return 1.0 if x == y else 0.0 if x < y or x > y else NAN
+
+
 def sign(x: float) -> float:
     return 1.0 if x > 0.0 else -1.0 if x < 0.0 else x
 
@@ -333,6 +357,10 @@ def step(x: float) -> float:
 
 
 def greater(x: float, y: float) -> float:
+    return 1.0 if x > y else 0.0 if x <= y else NAN
+
+
+def exceeds(x: float, y: float) -> float:
     return 1.0 if x > y else 0.0 if x < y else 0.5 if x == y else NAN
 
 

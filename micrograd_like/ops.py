@@ -59,14 +59,15 @@ class Op:
 
     `partials` is one function per argument, of the arguments and `out`; a single function for a
     unary row. The function of a variadic row has the form `(*args_and_out)` and returns all the
-    partials in a sequence.
+    partials in a sequence. A partial that is None at some point says that nothing flows there.
 
     `textbook` has the partials as books write them, where that is different: derivations show them,
     and nothing computes with them.
 
-    `defaults` complete missing last arguments. `domain` ends the sentence "NAME is defined ...".
-    `kink` states the convention where the derivative does not exist. `kind` is "arithmetic",
-    "activation", "rectifier" (an activation near x on one side and near 0 on the other),
+    `defaults` complete missing last arguments, and `many` is called with any other number of them.
+    `domain` ends the sentence "NAME is defined ...". `kink` states the convention where the
+    derivative does not exist. `kind` is "arithmetic", "activation", "rectifier" (an activation near
+    x on one side and near 0 on the other), "choice" (between the second argument and the third),
     "internal" (for partials alone) or "function".
 
     `text` and `latex` are templates for people, in which `@x` stands for the argument named x in
@@ -98,6 +99,8 @@ class Op:
         torch: str = "",
         analytic: Callable[..., complex] | None = None,
         textbook: Sequence[Callable[..., Any] | None] = (),
+        many: Callable[..., Any] | None = None,
+        doc: str = "",
     ) -> None:
         if name in BUILTIN:
             raise InputError(f"the table has an op {name!r} already; give yours another name")
@@ -113,9 +116,12 @@ class Op:
             )
         self.name = name
         self.compute = compute
+        if doc:
+            self.__doc__ = doc
         self.arguments: tuple[str, ...] = ("xs",) if variadic else names[0][:-1]
         self.arity = None if variadic else len(self.partials)
         self.defaults = defaults
+        self.many = many
         self.textbook = [
             form or partial
             for partial, form in zip_longest(self.partials, textbook[: len(self.partials)])
@@ -143,6 +149,8 @@ class Op:
     def __call__(self, *args: OperandT | float) -> OperandT: ...
     def __call__(self, *args: Any) -> Any:
         if len(args) != self.arity:
+            if self.many:
+                return self.many(*args)
             args = self.complete(args)
         for arg in args:
             if arg.__class__ is not float:
@@ -191,7 +199,7 @@ class Op:
     def partials_at(
         self, operands: Sequence[Any], xs: Sequence[float], out: float
     ) -> list[float | None]:
-        """The partials at the floats `xs`, the data of `operands`; None beside constants.
+        """The partials at the floats `xs`, the data of `operands`; None where there is no edge.
 
         `out` is the output there. Raises InputError if a partial fails, or if there is not one for
         each argument.
@@ -213,7 +221,11 @@ class Op:
                 f"{self.name} has {len(xs)} operands, its row gave {len(found)} partials"
             )
         return [
-            None if operand.__class__ is float else d if d.__class__ is float else number(d)
+            None
+            if operand.__class__ is float or d is None
+            else d
+            if d.__class__ is float
+            else number(d)
             for d, operand in zip(found, operands, strict=True)
         ]
 
@@ -290,6 +302,15 @@ def _normpdf(x: Any) -> Any:
 def _two_minus_square(x: Any) -> Any:
     """2 - x², as (√2 - x)(√2 + x) with √2 to twice the precision of a float."""
     return (1.4142135623730951 - x - 9.667293313452913e-17) * (1.4142135623730951 + x)
+
+
+def _shares_of_tie(*xs_out: Any) -> list[Any]:
+    *xs, out = xs_out
+    ties = [equals(x, out) for x in xs]
+    count = ties[0]
+    for tie in ties[1:]:
+        count = count + tie
+    return [ieee_div(tie, count) for tie in ties]
 
 
 def _affine_partials(*operands: Any) -> list[Any]:
@@ -462,14 +483,42 @@ absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0",
               array="xp.abs(@x)", numba="abs(@x)", analytic=analytic.absolute,
               jax="@x * xp.sign(@x)")  # jax.numpy.abs has the derivative 1 at 0
-maximum = Op("max", numerics.maximum, (lambda x, y, out: greater(x, y),
-                               lambda x, y, out: greater(y, x)),
-             latex=r"\max\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
-             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum)
-minimum = Op("min", numerics.minimum, (lambda x, y, out: greater(y, x),
-                               lambda x, y, out: greater(x, y)),
-             latex=r"\min\left(@x, @y\right)", kink="a tie splits 1/2 1/2",
-             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum)
+maximum = Op("max", numerics.maximum, (lambda x, y, out: exceeds(x, y),
+                               lambda x, y, out: exceeds(y, x)),
+             latex=r"\max\left(@x, @y\right)", kink="a tie of k splits 1/k each",
+             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum,
+             many=lambda *xs: largest(*xs))
+minimum = Op("min", numerics.minimum, (lambda x, y, out: exceeds(y, x),
+                               lambda x, y, out: exceeds(x, y)),
+             latex=r"\min\left(@x, @y\right)", kink="a tie of k splits 1/k each",
+             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum,
+             many=lambda *xs: smallest(*xs))
+greater = Op("greater", numerics.greater, (lambda x, y, out: 0.0,
+                                   lambda x, y, out: 0.0),
+             text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)",
+             kink="0 at a tie, and its derivative is 0 everywhere",
+             array="greater(@x, @y)", numba="greater(@x, @y)", analytic=analytic.greater)
+# Nothing flows to the side that is not taken, and the condition has no derivative: their partials
+# are None, not 0, which times inf would be NaN. Gradients that are graphs have both sides.
+where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
+                               lambda condition, x, y, out: 1.0 if condition else None,
+                               lambda condition, x, y, out: None if condition else 1.0),
+               kind="choice", array="where(@condition, @x, @y)",
+               numba="where(@condition, @x, @y)", analytic=analytic.where,
+               textbook=(lambda condition, x, y, out: 0.0,
+                         lambda condition, x, y, out: where(condition, 1.0, 0.0),
+                         lambda condition, x, y, out: where(condition, 0.0, 1.0)),
+               doc="""x where the condition is not 0, else y: a branch that programs do not freeze.
+
+    The condition is a number or a Value, such as greater(a, b): `a > b` is Python's bool, which a
+    finished graph keeps for ever. The side that is not taken has no part in any gradient. Both
+    sides are computed before one is chosen: log(x) in `where(greater(x, 0), log(x), 0)` raises
+    where x is negative. Choose the argument, too: `safe = where(greater(x, 0), x, 1)`, then
+    `where(greater(x, 0), log(safe), 0)`.
+
+    >>> where(greater(2.0, 1.0), 5.0, 7.0)
+    5.0
+    """)
 
 # The neuron's linear part, w·x + b: operands w1 ... wn, x1 ... xn, b.
 affine_row = Op("affine", numerics.affine, _affine_partials,
@@ -532,7 +581,7 @@ gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
 one_minus_square: Op = Op("one_minus_square", numerics.one_minus_square,
                           lambda x, out: -2.0 * x, kind="internal",
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",
-                          array="one_minus_square(@x)", numba="one_minus_square(@x)",
+                          array="(1.0 - @x) * (1.0 + @x)", numba="one_minus_square(@x)",
                           analytic=analytic.one_minus_square)
 cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),
@@ -559,18 +608,24 @@ within: Op = Op("within", numerics.within, (lambda x, low, high, out: 0.0,
                 numba="within(@x, @low, @high)", analytic=analytic.within)
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
               array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
-greater: Op = Op("greater", numerics.greater,
+largest: Op = Op("largest", numerics.largest, _shares_of_tie,  # max and min of any number
+                 text="max(@xs)", latex=r"\max\left(@xs\right)", kink="a tie of k splits 1/k each",
+                 kind="internal", array="largest(@xs)", numba="largest(@xs)",
+                 analytic=analytic.largest)
+smallest: Op = Op("smallest", numerics.smallest, _shares_of_tie,
+                  text="min(@xs)", latex=r"\min\left(@xs\right)", kink="a tie of k splits 1/k each",
+                  kind="internal", array="smallest(@xs)", numba="smallest(@xs)",
+                  analytic=analytic.smallest)
+equals: Op = Op("equals", numerics.equals, (lambda x, y, out: 0.0,
+                                    lambda x, y, out: 0.0),
+                text="1(@x = @y)", latex=r"\mathbf{1}\left(@x = @y\right)", kind="internal",
+                array="equals(@x, @y)", numba="equals(@x, @y)", analytic=analytic.equals)
+exceeds: Op = Op("exceeds", numerics.exceeds,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),
                  text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie",
-                 kind="internal", array="greater(@x, @y)", numba="greater(@x, @y)",
-                 analytic=analytic.greater)
-where: Op = Op("where", numerics.where,
-               (lambda condition, x, y, out: 0.0,
-                lambda condition, x, y, out: condition,
-                lambda condition, x, y, out: where(condition, 0.0, 1.0)),
-               kind="internal", array="where(@condition, @x, @y)",
-               numba="where(@condition, @x, @y)", analytic=analytic.where)
+                 kind="internal", array="exceeds(@x, @y)", numba="exceeds(@x, @y)",
+                 analytic=analytic.exceeds)
 # fmt: on
 
 

@@ -7,6 +7,16 @@ ROWS = [(x, y, "in" if x * x + y * y < 5 else "out") for x in range(-3, 4) for y
 CSV = "x,y,kind\n" + "".join(f"{x},{y},{kind}\n" for x, y, kind in ROWS)
 
 
+def write(name, text):
+    with open(name, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def read(name):
+    with open(name, encoding="utf-8") as file:
+        return file.read()
+
+
 def files():
     return sorted(
         os.path.relpath(os.path.join(folder, name))

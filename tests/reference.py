@@ -227,6 +227,9 @@ _OFF_JUMPS = st.builds(
 _CLIPPED = st.permutations([-7.0, 0.0, 7.0]).flatmap(
     lambda centres: st.tuples(*[floats(c - 3.0, c + 3.0) for c in centres])
 )
+_DISTINCT = st.lists(st.integers(-300, 300), min_size=1, max_size=5, unique=True).map(
+    lambda numbers: tuple(number / 10.0 for number in numbers)
+)
 _PLANE = (away(0.01, 30), away(0.01, 30))
 
 # fmt: off
@@ -278,6 +281,8 @@ DEFINITIONS: dict[str, Definition] = {
     "abs":        _row(abs, _OFF_ZERO, (0.5,), (-0.5,)),
     "max":        _row(max, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
     "min":        _row(min, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
+    "largest":    _row(lambda *xs: max(xs), _DISTINCT, (0.5, 1.5, -2.0), (1.5,)),
+    "smallest":   _row(lambda *xs: min(xs), _DISTINCT, (0.5, 1.5, -2.0), (1.5,)),
     "affine":     _row(_mp_affine, _affine_operands(), (2.0, -0.5, 1.5, 0.3, 0.1)),
     "ieee_div":   _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
     "ratio":      _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
@@ -301,6 +306,8 @@ DEFINITIONS: dict[str, Definition] = {
     "within":     _row(lambda x, low, high: mp.mpf(low <= x <= high), _CLIPPED, (0.5, -1.0, 2.0)),
     "sign":       _row(mp.sign, _OFF_ZERO, (0.5,)),
     "greater":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
+    "equals":     _row(lambda x, y: mp.mpf(x == y), _apart(0.01), (0.5, 1.5)),
+    "exceeds":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
     # Only ever asked with a step as condition, and flat in it.
     "where":      _row(lambda c, x, y: x if c > 0.5 else y,
                        (st.sampled_from([0.0, 1.0]), floats(-30, 30), floats(-30, 30)),
@@ -349,7 +356,8 @@ def check_row(row: Op, xs: Sequence[float]) -> None:
     gradients = grad(node, values)
     graphs = grad(node, values, create_graph=True)
     assert plain == node.data, f"{row.name} of floats is {plain!r}, of Values {node.data!r}"
-    assert list(node.local_grads) == gradients
+    recorded = dict.fromkeys(values, 0.0) | dict(node.edges)  # where has no edge to what it is not
+    assert list(recorded.values()) == gradients
     assert [g.data for g in graphs] == gradients
     with mp.workdps(_DIGITS):
         _hold(row.name, f, xs, node.data, 8)

@@ -86,7 +86,7 @@ def test_a_node_has_its_op_its_parents_in_order_and_a_local_derivative_for_each(
 def test_parents_repeat_where_an_operand_does() -> None:
     x = Value(3.0)
     assert ((x * x).parents, (x * x).local_grads) == ((x, x), (3.0, 3.0))
-    assert ops.where(x, x, x).parents == (x, x, x)
+    assert ops.where(x, x, x).parents == (x,)  # the side that is taken
     assert affine([x, x], [x, x], x).parents == (x,) * 5
     assert grad(x * x, x) == 6.0
     assert grad(affine([x, x], [x, x], x), x) == 13.0
@@ -900,9 +900,11 @@ def test_topological_order_goes_through_parents_in_their_order() -> None:
         (affine([b], [x], w), [b, x, w]),
         (affine([b], [1.0], w), [b, w]),
         (x - w, [x, w]),
-        (ops.where(1.0, x, w), [x, w]),
+        (ops.where(1.0, x, w), [x]),
     ]:
         assert topological_order(node) == [*order, node]
+    choice = ops.where(1.0, x, w)
+    assert topological_order(choice, untaken=True) == [x, w, choice]
     inner, last = w * x, x * b
     outer = affine([inner, b], [last, w], inner)
     assert topological_order(outer) == [w, x, inner, b, last, outer]

@@ -395,22 +395,23 @@ def test_train_on_a_disk_that_fills_up_is_one_line_and_no_file_is_cut_short(
     whole = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     sizes = sorted(map(len, whole.values()))
     for room in (40, sizes[len(sizes) // 2] + 1):
-        for path in Path("out").iterdir():
-            path.write_bytes(b"old")
+        assert cli.main([*command, "--force", "--seed", "1"]) == 0
+        old = {path.name: path.read_bytes() for path in Path("out").iterdir()}
         capsys.readouterr()
         with files_of_at_most(room):
-            assert cli.main(command) == 2
+            assert cli.main([*command, "--force"]) == 2
         out, err = capsys.readouterr()
         assert re.fullmatch(r"micrograd-like: out/[\w.]+: File too large\n", err)
         assert "accuracy" not in out.splitlines()[-1] or "epoch" in out.splitlines()[-1]
         for path in Path("out").iterdir():
-            assert path.read_bytes() in (b"old", whole[path.name]), path
+            assert path.read_bytes() in (old[path.name], whole[path.name]), path
+        assert Path("out/model.json").exists()
 
 
 def test_control_c_in_train_is_one_line_or_a_shorter_training(tmp_path):
     rng = random.Random(0)
     command = [sys.executable, "-m", "micrograd_like", "train", "moons", "--epochs", "200",
-               "--hidden", "4", "--out", str(tmp_path)]  # fmt: skip
+               "--hidden", "4", "--out", str(tmp_path), "--force"]  # fmt: skip
     for _ in range(int(os.environ.get("KILLS", "2"))):
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

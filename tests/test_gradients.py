@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections.abc import Callable
@@ -21,17 +22,21 @@ from micrograd_like import (
     affine,
     compile,
     grad,
+    greater,
     hessian,
     jacobian,
     jvp,
     log,
     logaddexp,
     logsumexp,
+    maximum,
+    minimum,
     no_grad,
     ops,
     relu,
     topological_order,
     value_and_grad,
+    where,
 )
 from micrograd_like.engine import adjoints
 from micrograd_like.errors import InputError, OperandError, StaleGraphError
@@ -635,7 +640,7 @@ def test_a_node_whose_value_is_the_same_is_stale_where_its_derivatives_are_not()
     assert is_stale(square)
 
 
-# --- derivatives where the chain rule meets 0 times infinity ---------------------------------------
+# --- derivatives where the chain rule meets 0 times infinity --------------------------------------
 
 
 def nth(f, x, order):
@@ -726,3 +731,145 @@ def test_logaddexp_and_logsumexp_of_two_are_alike_at_infinities(x, y):
     assert results[0] == pytest.approx(results[1], rel=1e-14)
     both = x if x == y else 0.0
     assert sum(results[0][1:]) == pytest.approx(1.0 + math.copysign(1.0, both) * math.isinf(both))
+
+
+# --- a choice -------------------------------------------------------------------------------------
+
+
+def guarded(x, condition):
+    """exp(x) where the condition holds, else 1 + x·x: at 1000 one side is infinite."""
+    return where(condition(x), x.exp(), 1 + x * x)
+
+
+CONDITIONS = {
+    "a number": lambda x: 0,
+    "a bool": lambda x: False,
+    "an operation": lambda x: greater(0.0, x),
+    "a product of operations": lambda x: greater(0.0, x) * greater(5.0, x),
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=list(CONDITIONS))
+def test_the_side_that_is_not_taken_has_no_part_in_derivatives_of_any_order(condition):
+    x = Value(1000.0)
+    y = guarded(x, condition)
+    y.backward()
+    assert x.grad == grad(y, x) == 2000.0
+    assert [nth(lambda x: guarded(x, condition), 1000.0, k) for k in (1, 2, 3)] == [2000, 2, 0]
+
+    def along(x):
+        return jvp(lambda x: guarded(x, condition), x, 1.0)[1]
+
+    assert along(1000.0) == 2000.0
+    assert jvp(along, 1000.0, 1.0)[1] == 2.0
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "numba"])
+def test_a_program_takes_the_side_that_its_inputs_choose(backend):
+    pytest.importorskip("numpy")
+    if backend == "numba":
+        pytest.importorskip("numba")
+    x = Value(-1.0, "x")
+    y = guarded(x, lambda x: greater(0.0, x))
+    first = grad(y, x, create_graph=True)
+    program = compile([y, first], [x], [x], backend=backend)
+    for at in (-2.0, 3.0, 1000.0, 1e200):
+        (value, slope), jacobian = program([at])
+        want = [math.exp(at)] * 3 if at < 0 else [1 + at * at, 2 * at, 2.0]
+        assert [value, slope] == pytest.approx(want[:2], rel=1e-12)
+        assert [float(jacobian[0][0]), float(jacobian[1][0])] == pytest.approx(want[1:], rel=1e-12)
+
+
+def test_what_is_shared_between_sides_and_outside_counts_where_it_is_used():
+    def f(v):
+        x, c, d = v
+        shared = (x * 3).sin()
+        inner = where(d, shared * 2, shared.exp() * x)
+        return where(c, inner + shared, x * shared) + shared
+
+    def plain(v, c, d):
+        x = v[0]
+        shared = (x * 3).sin()
+        inner = shared * 2 if d else shared.exp() * x
+        return (inner + shared if c else x * shared) + shared
+
+    conditions = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]
+    leaves = [Value(0.7, "x"), Value(1.0, "c"), Value(1.0, "d")]
+    root = f(leaves)
+    program = compile(root, leaves, leaves[:1], backend="python")
+    second = compile(grad(root, leaves[0], create_graph=True), leaves, leaves[:1], backend="python")
+    for c, d in conditions:
+        x = Value(0.4)
+        want = plain([x], c, d)
+        slope = grad(want, x, create_graph=True)
+        value, (first,) = program([0.4, c, d])
+        assert [value, first] == pytest.approx([want.data, slope.data])
+        assert [*second([0.4, c, d])[1]] == pytest.approx([grad(slope, x)])
+        y = f([x, Value(c), Value(d)])
+        assert grad(y, x) == pytest.approx(slope.data, rel=1e-15)
+
+
+def test_a_choice_survives_copies_and_pickles_with_both_sides():
+    x = Value(2.0, "x")
+    root = where(greater(x, 0.0), x * 3, x.exp())
+    for twin in (copy.deepcopy(root), pickle.loads(pickle.dumps(root))):
+        (leaf,) = [n for n in topological_order(twin, untaken=True) if n.op is None]
+        assert (twin.data, grad(twin, leaf)) == (6.0, 3.0)
+        value, (slope,) = compile(twin, [leaf], [leaf], backend="python")([-1.0])
+        assert value == slope == pytest.approx(math.exp(-1))
+
+
+def test_a_condition_that_changed_makes_a_choice_stale():
+    c, x, y = Value(1.0), Value(2.0), Value(2.0)
+    root = where(c, x, y)
+    c.data = 0.0  # the same number, from the other side
+    assert is_stale(root)
+    with pytest.raises(StaleGraphError):
+        grad(root, x, create_graph=True)
+
+
+def test_where_says_what_it_is_and_chooses_numbers():
+    assert where(True, 1.0, 2.0) == 1.0
+    assert where(greater(1.0, 2.0), 1.0, 2.0) == 2.0
+    assert "Both\n    sides" in where.__doc__
+    with pytest.raises(DomainError):
+        where(greater(Value(-1.0), 0.0), log(Value(-1.0)), 0.0)
+    x = Value(-1.0)
+    safe = where(greater(x, 0.0), x, 1.0)
+    y = where(greater(x, 0.0), log(safe), 0.0)
+    assert (y.data, grad(y, x)) == (0.0, 0.0)
+
+
+# --- ties -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extreme", [maximum, minimum])
+@given(numbers=st.lists(st.sampled_from([-1.0, 0.5, 2.0]), min_size=1, max_size=6))
+def test_a_tie_of_k_splits_1_over_k_each(extreme, numbers):
+    xs = list(map(Value, numbers))
+    best = (max if extreme is maximum else min)(numbers)
+    want = [float(x == best) / numbers.count(best) for x in numbers]
+    y = extreme(*xs)
+    assert (y.data, extreme(*numbers)) == (best, best)
+    assert grad(y, xs) == pytest.approx(want)
+    graphs = grad(y * y, xs, create_graph=True)
+    assert [g.data for g in graphs] == pytest.approx([2 * best * share for share in want])
+    assert grad(graphs[0], xs) == pytest.approx([2 * want[0] * share for share in want])
+
+
+@pytest.mark.parametrize("backend", ["python", "numpy", "numba", "jax"])
+def test_max_of_many_compiles(backend):
+    pytest.importorskip({"python": "numpy"}.get(backend, backend))
+    xs = [Value(x, f"x[{i}]") for i, x in enumerate((1.0, -2.0, 0.5, 1.0))]
+    program = compile(maximum(*xs) * minimum(*xs), xs, xs, backend=backend)
+    for numbers in ([1.0, 2.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0], [5.0, -1.0, -1.0, -1.0]):
+        leaves = list(map(Value, numbers))
+        want = grad(maximum(*leaves) * minimum(*leaves), leaves)
+        assert list(map(float, program(numbers)[1])) == pytest.approx(want)
+
+
+def test_max_refuses_nothing_at_all_and_passes_nan_on():
+    with pytest.raises(InputError, match="max needs at least one"):
+        maximum()
+    assert math.isnan(maximum(1.0, math.nan, 2.0))
+    assert all(map(math.isnan, grad(maximum(x := Value(math.nan), Value(2.0), Value(1.0)), [x])))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import os
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from micrograd_like import Value, modes, no_grad
-from micrograd_like.modes import paused
 
 
 def has_parents() -> bool:
@@ -98,44 +97,63 @@ def test_a_decorated_function_that_calls_itself() -> None:
     assert has_parents()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_forked_while_other_threads_enter_modes_goes_on() -> None:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    stop = threading.Event()
+def run_alone(program: str) -> None:
+    """Run it in a fresh interpreter: to fork beside the threads of JAX or NumPy is a hazard."""
+    done = subprocess.run(
+        [sys.executable, "-c", HAS_PARENTS + program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
-    def busy() -> None:
-        while not stop.is_set():
+
+HAS_PARENTS = """
+import gc, os, sys, threading
+from micrograd_like import Value, modes, no_grad
+from micrograd_like.modes import paused
+
+def has_parents():
+    return bool((Value(1.0) * 2.0).parents)
+"""
+FORK_BESIDE_THREADS = """
+sys.setswitchinterval(1e-5)
+stop = threading.Event()
+
+def busy():
+    while not stop.is_set():
+        with no_grad(), paused():
+            Value(1.0) * 2.0
+
+threads = [threading.Thread(target=busy) for _ in range(2)]
+for thread in threads:
+    thread.start()
+try:
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
             with no_grad(), paused():
-                Value(1.0) * 2.0
-
-    threads = [threading.Thread(target=busy) for _ in range(2)]
+                wrong = has_parents()
+            os._exit(wrong or not has_parents() or modes.open_blocks != [] or not gc.isenabled())
+        assert os.waitpid(child, 0)[1] == 0
+finally:
+    stop.set()
     for thread in threads:
-        thread.start()
-    try:
-        for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                with no_grad(), paused():
-                    wrong = has_parents()
-                os._exit(
-                    wrong or not has_parents() or modes.open_blocks != [] or not gc.isenabled()
-                )
-            assert os.waitpid(child, 0)[1] == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        sys.setswitchinterval(interval)
+        thread.join()
+"""
+FORK_WITHIN_A_BLOCK = """
+with no_grad(), paused():
+    child = os.fork()
+    if child == 0:
+        inside = has_parents() or gc.isenabled()
+if child == 0:
+    os._exit(inside or not has_parents() or not gc.isenabled())
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_forked_while_other_threads_enter_modes_goes_on() -> None:
+    run_alone("import warnings; warnings.simplefilter('ignore')" + FORK_BESIDE_THREADS)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_process_forked_within_a_block_is_within_it_until_it_ends() -> None:
-    with no_grad(), paused():
-        child = os.fork()
-        if child == 0:
-            inside = has_parents() or gc.isenabled()
-    if child == 0:
-        os._exit(inside or not has_parents() or not gc.isenabled())
-    assert os.waitpid(child, 0)[1] == 0
+    run_alone(FORK_WITHIN_A_BLOCK)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import subprocess
 import sys
 
 import pytest
@@ -228,6 +229,47 @@ def test_what_is_no_file_or_a_huge_one_is_refused_unread(tmp_path):
         with pytest.raises(MicrogradError, match=says):
             model.load(path)
     assert model.state_dict() == before
+
+
+MEMORY = """
+import resource, sys
+from micrograd_like import MicrogradError, state
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    state.read_file(sys.argv[1])
+except MicrogradError as error:
+    assert "more brackets and names than numbers" in str(error), error
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's kilobytes of memory")
+@pytest.mark.parametrize(
+    "part",
+    ["{}", "[]", '{"a":{}}', '{"a":1}', "[1]", "[[[[[]]]]]", '{"":[]}', "1.5", '"ab"', '""',
+     "names", "long names"],
+)  # fmt: skip
+def test_a_file_takes_memory_in_proportion_whatever_it_is_full_of(path, part):
+    size = 8 * 2**20
+    parts = [part] * (size // (len(part) + 1))
+    if part.endswith("names"):
+        form = '"{:x}":1' if part == "names" else '"{:010x}":1'
+        parts = map(form.format, range(size // len(form)))
+    more = ("{%s}" if part.endswith("names") else "[%s]") % ",".join(parts)
+    path.write_text(changed()[:-1] + f', "more": {more}}}')
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, path], capture_output=True, text=True, check=True
+    )
+    assert 1024 * int(done.stdout) < 18 * size
+
+
+def test_what_is_written_is_no_denser_than_what_is_read(path):
+    for more in ([[1]] * 9999, [{"a": 1}] * 9999, {f"{i}": [0] for i in range(9999)}):
+        state.write_file(path, {"layers[0].neurons[0].w[0]": 0.0}, more=more)
+        assert state.read_file(path)["more"] == more
+    with pytest.raises(MicrogradError, match="more brackets and names than numbers"):
+        state.write_file(path, {}, more=[[]] * 99_999)
+    assert state.read_file(path)["more"] == more
 
 
 def test_what_is_too_large_to_be_read_is_not_written(path, monkeypatch):

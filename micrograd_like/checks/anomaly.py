@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import inf, isfinite, isinf, isnan
 from traceback import FrameSummary, format_list
+from types import CodeType
 from typing import TypeVar
 
 from ..engine import Value, adjoints, numbers_of, topological_order
@@ -39,7 +41,11 @@ class _Watched(Value):
 
     __slots__ = ("place",)
 
-    place: tuple[str, int, str]
+    place: tuple[CodeType, int]
+
+
+_new_watched = partial(object.__new__, _Watched)
+_SLOTS = (*Value.__slots__,)
 
 
 class _Watch:
@@ -54,12 +60,12 @@ class _Watch:
 
     def made(self, node: Value) -> Value:
         """The node with its place. Raises AnomalyError if it has the first NaN or infinity."""
-        out = object.__new__(_Watched)
-        for slot in Value.__slots__:
+        out = _new_watched()
+        for slot in _SLOTS:
             setattr(out, slot, getattr(node, slot))
         frame, _ = users_frame()
-        out.place = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname
-        if self.judges and not isfinite(out.data) and (error := _judged(out)) is not None:
+        out.place = frame.f_code, frame.f_lineno
+        if self.judges and not isfinite(node.data) and (error := _judged(out)) is not None:
             raise error from None  # an op may have fallen back on its answer to an OverflowError
         return out
 
@@ -168,8 +174,8 @@ def _error(
         lines.append(f"nearest label: {' '.join(names)}")
     witness, place = node if user is None else user, None
     if isinstance(witness, _Watched):
-        filename, line, function = witness.place
-        place = FrameSummary(filename, line, function)
+        code, line = witness.place
+        place = FrameSummary(code.co_filename, line, code.co_qualname)
         lines.append("made at" if user is None else "used at")
         lines += format_list([place])[0].rstrip().splitlines()
     elif witness.op is not None:
@@ -185,15 +191,15 @@ def _path_to_label(node: Value, order: Sequence[Value]) -> list[Value]:
     for v in order:
         for operand in _values(v):
             near[operand].append(v)
-    before: dict[Value, Value | None] = {node: None}
-    queue = [node]
-    for v in queue:
+    before = {node: node}
+    for v in (queue := [node]):
         if v.label:
             path = [v]
-            while (step := before[path[-1]]) is not None:
-                path.append(step)
+            while path[-1] is not node:
+                path.append(before[path[-1]])
             return path[::-1]
-        new = [neighbour for neighbour in dict.fromkeys(near[v]) if neighbour not in before]
-        before.update(dict.fromkeys(new, v))
-        queue += new
+        for neighbour in near[v]:
+            if neighbour not in before:
+                before[neighbour] = v
+                queue.append(neighbour)
     return []

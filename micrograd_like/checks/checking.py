@@ -5,6 +5,9 @@ with the derivative of what its operation computes. Are they put together rightl
 carried out a second time, on those numbers and with a bound on the error of each; a gradient
 outside its bound is wrong. Is the graph f? Beside the inputs, f must give what its graph gives.
 
+At a kink any slope between those to both sides is right. Where kinks meet, they may cancel, and the
+slopes of the whole graph decide, which differences tell.
+
 Second derivatives are the gradient of a graph, that of the gradient, so the same is asked of it.
 
 All this costs a few sweeps and a few calls of f, not some for each input, and the rounding of a
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ..engine import Value, adjoints, topological_order
@@ -25,7 +28,7 @@ from ..sums import affine
 from ..views.algebra import formula
 from ..views.names import names
 from .function import Function
-from .measuring import Local, measured
+from .measuring import EXACT, Local, measured
 from .reports import Culprit, Kink, Report, Row
 
 _ROUNDING = 2.0**-48  # of a sum in the chain rule, relative to its terms: 16 ulp
@@ -50,7 +53,8 @@ def gradcheck(
 
     With `second` the second derivatives are checked as well: of up to four inputs all of them, of
     more those by each input and along one direction u. Where an operation has a kink, the
-    convention of the gradient is accepted if it lies between the slopes to both sides.
+    convention of the gradient is accepted if it lies between the slopes to both sides. Where kinks
+    meet, these are the slopes of f itself: relu(x) - relu(-x) is x, and has the derivative 1 at 0.
 
     Raises GradientError with the report in it, unless `raise_exception` is False; then the report
     is false. Raises InputError where there is nothing to check: f is not finite at the inputs, has
@@ -74,14 +78,16 @@ def gradcheck(
 class _Sweep:
     """The chain rule from `root` to `inputs`, on local derivatives that are `measured`.
 
-    For each node in between there is the `adjoint` and a bound on its `error`. `kinked` are those
-    whose adjoint goes through a kink, `locals` what was measured at the nodes that matter.
+    For each node in between there is the `adjoint` and a bound on its `error`. `kinks` has the
+    nodes that move the root, each with the kinks on its way there, or two of them: in any order,
+    the local derivatives by node and place. `locals` is what was measured at nodes that matter.
     """
 
     def __init__(
         self, root: Value, inputs: Sequence[Value], measured: Callable[[Value], list[Local]]
     ) -> None:
-        self.inputs, self.kinked = inputs, set[Value]()
+        self.inputs = inputs
+        self.kinks: dict[Value, dict[tuple[Value, int], Local]] = {root: {}}
         nodes = between(root, inputs)
         self.adjoint, self.error = dict.fromkeys(nodes, 0.0), dict.fromkeys(nodes, 0.0)
         if nodes:
@@ -96,15 +102,30 @@ class _Sweep:
                     off = (abs(a) + e) * slope.bound if a or e else 0.0
                     off += e * abs(slope.value) if e else 0.0
                     self.error[parent] += off + _ROUNDING * abs(term)
-                    if node in self.kinked or (a and slope.sides):
-                        self.kinked.add(parent)
+                    self._follow(local)
         mattering = [node for node, a in self.adjoint.items() if a]
         self.locals = [loc for node in mattering for loc in measured(node) if loc.parent in nodes]
 
-    def rows(self, labels: Sequence[str], gradients: Sequence[float]) -> tuple[Row, ...]:
+    def _follow(self, local: Local) -> None:
+        """Note the kinks that are met on the way from the root through `local`."""
+        node, sides = local.node, local.slope.sides
+        met: dict[tuple[Value, int], Local] = {}
+        if node in self.kinks and (local.slope.value or sides):
+            met |= self.kinks[node]
+        elif sides is None or sides[0] != sides[1]:  # a jump moves what chooses by it, if not here
+            return
+        if sides is not None:
+            met[node, local.place] = local
+        if len(found := self.kinks.setdefault(local.parent, {})) < 2:
+            found |= met
+
+    def rows(
+        self, labels: Sequence[str], gradients: Sequence[float], kink: bool = False
+    ) -> tuple[Row, ...]:
         """The engine's gradients by the inputs beside the numeric ones."""
+        sums, errors = self.adjoint, self.error
         return tuple(
-            Row(label, g, self.adjoint.get(x, 0.0), self.error.get(x, 0.0), x in self.kinked)
+            Row(label, g, sums.get(x, 0.0), errors.get(x, 0.0), kink or bool(self.kinks.get(x)))
             for label, x, g in zip(labels, self.inputs, gradients, strict=True)
         )
 
@@ -137,14 +158,17 @@ class _Check:
                 at, op, used = self.names[local.parent], local.op.name, local.recorded
                 report.kinks += (Kink(self._formula(local), op, at, *sides, used),)
         labels = [f"∂/∂{self.names[x]}" for x in self.inputs]
-        report.rows = self.sweep.rows(labels, grad(self.root, self.inputs))
+        rows = enumerate(self.sweep.rows(labels, grad(self.root, self.inputs)))
+        report.rows = tuple([self._where_kinks_meet(i, row) for i, row in rows])
         self._judge(report.rows, self.sweep, 1)
 
-        def number(root: Value, data: float) -> tuple[float, float]:
+        def rounding(root: Value) -> float:
             ulps = [abs(g) * math.ulp(node.data) for node, g in adjoints(root).items()]
-            return data, 32.0 * sum(ulps)
+            return 32.0 * sum(ulps)
 
-        if report.ok and (found := self.function.departure(self.order, number)):
+        if not report.ok:
+            return
+        if found := self.function.departure(self.order, lambda _, number: number, rounding):
             i, lacking = found
             gradient = report.rows[i].gradient
             report.problem = (
@@ -153,6 +177,22 @@ class _Check:
                 "graph, as what is computed from .data or detached is"
             )
 
+    def _where_kinks_meet(self, i: int, row: Row) -> Row:
+        """The row of input `i`, by the slopes of the whole function if there are several kinks.
+
+        Kinks may cancel, as in relu(x) - relu(-x), which is x: there the conventions of the single
+        operations need not add up to a derivative.
+        """
+        if len(self.sweep.kinks.get(self.inputs[i], {})) < 2:
+            return row
+        unit = max([local.slope.unit for local in self.sweep.locals], default=EXACT)
+        slope = self.function.slope(i, partial(self.function.of_graph, self.order), unit)
+        if not (slope.bound < math.inf and math.isfinite(row.gradient)):  # an edge, or a pole
+            return row
+        low, high = sorted(slope.sides or (slope.value, slope.value))
+        nearest = max(low, min(row.gradient, high))
+        return Row(row.name, row.gradient, nearest, slope.bound, slope.sides is not None)
+
     def second(self) -> None:
         """Check the gradient of the gradient, in the same way."""
         every, u = [self.names[x] for x in self.inputs], self.function.scale
@@ -160,11 +200,10 @@ class _Check:
         along = affine(u, gradient, Value(0.0))
         rounding = sum(v * row.bound for v, row in zip(u, self.report.rows, strict=True))
 
-        def slope(root: Value, data: float) -> tuple[float, float]:
-            terms = [v * g for v, g in zip(u, grad(root, self.inputs), strict=True)]
-            return math.fsum(terms), rounding
+        def slope(root: Value, _: float) -> float:
+            return math.fsum(v * g for v, g in zip(u, grad(root, self.inputs), strict=True))
 
-        if found := self.function.departure(topological_order(along), slope):
+        if found := self.function.departure(topological_order(along), slope, lambda _: rounding):
             self.report.problem = (
                 f"second derivatives by {every[found[0]]} are not those of the gradient's graph, "
                 "where a number is missing: a partial, or f, uses .data, or something detached"
@@ -174,10 +213,9 @@ class _Check:
         graphs = dict(zip(every, gradient, strict=True)) if few else {"u": along}
         for i, (by, graph) in enumerate(graphs.items()):
             sweep = _Sweep(graph, self.inputs, self.measured)
-            sweep.kinked.update(self.inputs if self.report.kinks else ())
             self.names = names(list(dict.fromkeys([*self.names, *topological_order(graph)])))
             labels = [f"∂²/∂{by}∂{y}" if y != by else f"∂²/∂{y}²" for y in every]
-            rows = sweep.rows(labels, grad(graph, self.inputs))[i:]
+            rows = sweep.rows(labels, grad(graph, self.inputs), bool(self.report.kinks))[i:]
             self.report.second += rows
             self._judge(rows, sweep, 2)
             if not self.report.ok:
@@ -198,8 +236,13 @@ class _Check:
                 self.report.culprit = Culprit(self._formula(local), op.name, operand, recorded,
                                               slope.value, slope.bound, order, remark)  # fmt: skip
                 break
+        kinks = sweep.kinks.get(self.inputs[rows.index(wrong[0])], {}) if order == 1 else {}
+        places = " and ".join(dict.fromkeys(map(self._formula, kinks.values())))
         what = self.report.culprit or (
-            "each node's local derivatives are right, and the reverse sweep has not put them "
+            f"kinks meet there, of {places}, and the conventions of the single operations do not "
+            "add up to a derivative of f"
+            if len(kinks) > 1
+            else "each node's local derivatives are right, and the reverse sweep has not put them "
             "together as the chain rule does"
         )
         said = f"{wrong[0].gradient!r}, not {wrong[0].numeric!r} ± {wrong[0].bound:.1g}"

@@ -13,7 +13,7 @@ from typing import Any
 from ..engine import Value
 from ..errors import InputError, OperandError
 from ..numerics import number
-from .measuring import FAILURES
+from .measuring import EXACT, FAILURES, Slope, differences
 
 _STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
 
@@ -29,9 +29,10 @@ class Function:
         if not callable(f):
             raise OperandError(f"gradcheck needs a function, got {f!r:.60}: gradcheck(f, inputs)")
         self.f = f
-        self.leaves: list[Value] = []
+        self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
         self.arguments = self._adopted(list(inputs) if several else [inputs])
+        self.leaves = [*self._leaves]
         if not self.leaves:
             raise InputError("gradcheck needs one input or more")
         if len(self.arguments) > 1:
@@ -51,10 +52,10 @@ class Function:
         if isinstance(x, (list, tuple)):
             return [self._adopted(item) for item in x]
         if not isinstance(x, Value):
-            x = Value(number(x), f"x{len(self.leaves)}")
-        elif x.op is not None or x in self.leaves:
+            x = Value(number(x), f"x{len(self._leaves)}")
+        elif x.op is not None or x in self._leaves:
             x = Value(x.data, x.label)
-        self.leaves.append(x)
+        self._leaves[x] = None
         return x
 
     def __call__(self, at: Sequence[float]) -> tuple[Value, float]:
@@ -71,30 +72,46 @@ class Function:
             for leaf, x in zip(self.leaves, self.at, strict=True):
                 leaf.data = x
 
+    def of_graph(self, order: Sequence[Value], at: Sequence[float]) -> float:
+        """What the graph of the nodes `order` gives for its last one, with these inputs."""
+        data = dict(zip(self.leaves, at, strict=True))
+        for node in order:
+            if node.op is None:
+                data.setdefault(node, node.data)
+            else:
+                xs = [data[a] if isinstance(a, Value) else a for a in node.operands]
+                data[node] = node.op.evaluate(xs)
+        return data[order[-1]]
+
+    def slope(self, i: int, f: Callable[[Sequence[float]], float], unit: float = EXACT) -> Slope:
+        """That of `f` by input `i`; its numbers are rounded to `unit`."""
+        at = self.at
+
+        def along(x: float) -> float:
+            return f([*at[:i], x, *at[i + 1 :]])
+
+        return differences(along, at[i], abs(at[i]) or 1.0, unit)
+
     def departure(
-        self, order: Sequence[Value], measure: Callable[[Value, float], tuple[float, float]]
+        self,
+        order: Sequence[Value],
+        wanted: Callable[[Value, float], float],
+        rounding: Callable[[Value], float],
     ) -> tuple[int, float] | None:
         """The first input by which the graph of the nodes `order` lacks a slope, and this slope.
 
-        Of the result of f and its number, `measure` makes what the graph should give, and how far
-        rounding may move it. All inputs are moved together; then half of those that matter.
+        Of the result of f and its number, `wanted` makes what the graph should give; `rounding` is
+        how far off that may be. All inputs are moved together; then half of those that matter.
         """
 
         def lacking(group: range, t: float) -> float:
             moved = [x + t * self.scale[i] * (i in group) for i, x in enumerate(self.at)]
-            data = dict(zip(self.leaves, moved, strict=True))
             try:
-                wanted, rounding = measure(*self(moved))
-                for node in order:
-                    if node.op is None:
-                        data.setdefault(node, node.data)
-                    else:
-                        xs = [data[a] if isinstance(a, Value) else a for a in node.operands]
-                        data[node] = node.op.evaluate(xs)
+                root, number = self(moved)
+                off = wanted(root, number) - self.of_graph(order, moved)
             except FAILURES:
                 return 0.0
-            off = wanted - data[order[-1]]
-            return off / t if abs(off) > rounding else 0.0
+            return off / t if off and abs(off) > rounding(root) else 0.0
 
         def slope(group: range) -> float:
             """At a branch of f there is another slope on one side alone, or far away alone."""

@@ -7,10 +7,11 @@ differences. Neither looks at the table's partials, which are what is doubted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from ..engine import Value, numbers_of
 from ..errors import InputError
@@ -19,21 +20,25 @@ from ..ops import Op
 FAILURES = (ArithmeticError, ValueError)  # what a function raises where it has no value
 _SHARP = 1e-10  # of a local derivative: a thousand times what the complex step was off by
 _NEARBY = 2.0**-20  # of an operand, for seeing how a derivative changes
-_ROUNDINGS = 2.0**-47  # of an operand that a derivative may be off by: 32 ulp
+_ROUNDINGS = 64.0  # units of an operand that a derivative may be off by
+_FEW = 16  # operands, which are moved one by one
+_POINTS = (0.31, -1.73, 2.29, 0.87, -0.43)  # where an operation shows how it rounds
+EXACT = 2.0**-53  # the rounding unit of floats
 
 
-@dataclass(frozen=True)
-class Slope:
+class Slope(NamedTuple):
     """A derivative, right to within `bound`; at a kink, `sides` has those to the left and right.
 
     `bound` is infinite where no numbers tell the derivative, as at the edge of a domain. `steps`
-    has, for each step h, h itself, the quotient, and what may be wrong with the quotient.
+    has, for each step h, h itself, the quotient, and what may be wrong with the quotient. `unit` is
+    how finely the numbers are rounded, relative to themselves.
     """
 
     value: float
     bound: float
     sides: tuple[float, float] | None = None
     steps: tuple[tuple[float, float, float], ...] = ()
+    unit: float = EXACT
 
     @property
     def resolved(self) -> bool:
@@ -41,7 +46,7 @@ class Slope:
         return self.bound <= max(1e-4 * abs(self.value), 1e-8)
 
 
-def differences(f: Callable[[float], float], x: float, size: float) -> Slope:
+def differences(f: Callable[[float], float], x: float, size: float, unit: float = EXACT) -> Slope:
     """The derivative of `f` at `x` by central differences, with the step that suits f there.
 
     Steps grow by factors of 4 from far below `size`, that of x or of what is small if x is 0. The
@@ -55,28 +60,26 @@ def differences(f: Callable[[float], float], x: float, size: float) -> Slope:
     def power_of_two(y: float) -> float:  # above it, and far enough from where floats end
         return math.ldexp(1.0, math.frexp(min(max(y, 1e-290), 1e300))[1])
 
-    h, highest = power_of_two(size) * 2.0**-40, power_of_two(max(abs(x), 1.0)) * 0.25
-    hs, rises, falls = [], [], []  # the steps, and how f changes to the right and to the left
-    try:
+    h = max(power_of_two(size) * 2.0**-40, power_of_two(abs(x)) * 8.0 * unit)
+    highest = power_of_two(max(abs(x), 1.0)) * 0.25
+    changes = []  # the steps, and how f changes to the right and to the left
+    with suppress(*FAILURES):
         middle = f(x)
         while h <= highest * 1.001:
             rise, fall = f(x + h) - middle, f(x - h) - middle
             if not math.isfinite(rise - fall):
                 break
-            hs.append(h)
-            rises.append(rise)
-            falls.append(fall)
+            changes.append((h, rise, fall))
             h *= 4.0
-    except FAILURES:
-        pass
-    if len(hs) < 4:
+    if len(changes) < 4:
         return Slope(math.nan, math.inf)
-    odd = [rise - fall for rise, fall in zip(rises, falls, strict=True)]
-    even = [rise + fall for rise, fall in zip(rises, falls, strict=True)]
+    hs, rises, falls = zip(*changes, strict=True)
+    odd = [rise - fall for _, rise, fall in changes]
+    even = [rise + fall for _, rise, fall in changes]
     central = [difference / (2.0 * h) for h, difference in zip(hs, odd, strict=True)]
     floor = [
-        4.0 * math.ulp(abs(middle) + abs(rise) + abs(fall)) + math.ulp(x) * abs(slope)
-        for rise, fall, slope in zip(rises, falls, central, strict=True)
+        8.0 * unit * (abs(middle) + abs(rise) + abs(fall)) + 2.0 * unit * abs(x * slope)
+        for (_, rise, fall), slope in zip(changes, central, strict=True)
     ]
     start = next((k for k, e in enumerate(even) if abs(e) > 32.0 * floor[k]), len(even))
     bends = even[start : start + 4]
@@ -100,11 +103,27 @@ def differences(f: Callable[[float], float], x: float, size: float) -> Slope:
         low, high = max(low, fine - bound), min(high, fine + bound)
         if bound < best[1]:
             best = fine, bound
-    return Slope(*best, steps=tuple(steps))
+    return Slope(*best, steps=tuple(steps), unit=unit)
 
 
-@dataclass(frozen=True)
-class Local:
+def rounding_unit(op: Op, xs: Sequence[float]) -> float:
+    """How finely the operation's numbers are rounded, relative to them, near `xs` and elsewhere.
+
+    That is half a unit in the last place they use: a row may compute in fewer bits than a float
+    has. Where the numbers are few, as those of a step are, they say nothing about it.
+    """
+    found = set[float]()
+    for t in _POINTS:
+        for points in ([x * (1.0 + 0.01 * t) for x in xs], [t * (1.0 + i) for i in range(len(xs))]):
+            with suppress(Exception):  # whatever an operation of the user's raises
+                found.add(abs(op.evaluate(points)))
+    mantissas = [int(math.ldexp(math.frexp(y)[0], 53)) for y in found if 0.0 < y < math.inf]
+    if len(mantissas) < len(_POINTS):
+        return EXACT
+    return 2.0 ** (min([(m & -m).bit_length() for m in mantissas]) - 54)
+
+
+class Local(NamedTuple):
     """A local derivative of a node, by the operand at `place`: `recorded`, and its real `slope`."""
 
     node: Value
@@ -125,12 +144,58 @@ def measured(node: Value) -> list[Local]:
     op, operands = node.op, node.operands
     if op is None:
         return []
-    xs, records = numbers_of(operands), iter(node.local_grads)
+    xs, records = numbers_of(operands), node.local_grads
+    places = [place for place, d in enumerate(node.operand_grads) if d is not None]
+    slopes = None
+    if len(places) > _FEW:
+        slopes = _together(op, xs, dict(zip(places, records, strict=True)))
+    if slopes is None:
+        slopes = [_measured(op, xs, place, d) for place, d in zip(places, records, strict=True)]
+        if op.analytic is None and 1 < len(slopes) <= _FEW and not any(s.sides for s in slopes):
+            slopes = _with_corner(op, xs, slopes)
     return [
-        Local(node, op, place, a, d := next(records), _measured(op, xs, place, d))
-        for place, a in enumerate(operands)
-        if isinstance(a, Value)
+        Local(node, op, place, parent, d, slope)
+        for place, parent, d, slope in zip(places, node.parents, records, slopes, strict=True)
     ]
+
+
+def _together(op: Op, xs: Sequence[float], records: Mapping[int, float]) -> list[Slope] | None:
+    """The slopes of an operation with many operands, measured in one step along all of them.
+
+    Each operand moves by as much as should move the result alike, but for a factor: errors of
+    several records do not cancel then. None where they do not pass, to be looked at one by one.
+    """
+    sizes = [abs(x) for x in (*xs, *records.values()) if x]
+    if op.analytic is None or not sizes or not (min(sizes) > 1e-50 and sum(sizes) < 1e50):
+        return None
+    largest, rng = max(map(abs, records.values())) or 1.0, Random(0)
+    direction = {i: rng.choice((-1, 1)) * rng.uniform(0.5, 1.0) for i in records}
+    direction = {i: u / (records[i] or largest) for i, u in direction.items()}
+    h = 2.0**-100 * min(1.0, *sizes) / max(map(abs, direction.values()))
+    try:
+        out = op.analytic(*[complex(x, h * direction.get(i, 0.0)) for i, x in enumerate(xs)])
+        off = abs(out.real - op.evaluate(xs))
+    except FAILURES:
+        return None
+    terms = [u * records[i] for i, u in direction.items()]
+    bound = _SHARP * len(terms)
+    if off > 1e-9 * max(sizes) or not abs(out.imag / h - math.fsum(terms)) <= bound:
+        return None
+    return [Slope(records[i], bound / abs(u)) for i, u in direction.items()]
+
+
+def _with_corner(op: Op, xs: Sequence[float], slopes: list[Slope]) -> list[Slope]:
+    """The slopes, with sides where the operation has a kink that no single operand shows.
+
+    It does if it chooses between operands that are alike here: x if x > 0 else y, at x = y = 0.
+    """
+
+    def along(t: float) -> float:
+        return op.evaluate([x + t * (abs(x) or 1.0) / (1.0 + i) for i, x in enumerate(xs)])
+
+    if differences(along, 0.0, 1.0, rounding_unit(op, xs)).sides is None:
+        return slopes
+    return [Slope(s.value, s.bound, (s.value, s.value), s.steps, s.unit) for s in slopes]
 
 
 def _measured(op: Op, xs: Sequence[float], place: int, recorded: float) -> Slope:
@@ -152,8 +217,9 @@ def _measured(op: Op, xs: Sequence[float], place: int, recorded: float) -> Slope
         # Where a derivative passes through 0 its terms cancel, and their roundings are left.
         nearby = _slope(op, _moved(xs, place, xs[place] * (1.0 + _NEARBY)), place)
         if nearby.bound < math.inf:
-            change = abs(nearby.value - slope.value) / _NEARBY
-            return Slope(slope.value, slope.bound + _ROUNDINGS * change)
+            change = abs(nearby.value - slope.value) / (_NEARBY * abs(xs[place]) or 1.0)
+            scale = abs(xs[place]) * change + (abs(slope.value) if slope.unit > EXACT else 0.0)
+            return Slope(slope.value, slope.bound + _ROUNDINGS * slope.unit * scale)
     return slope
 
 
@@ -171,7 +237,8 @@ def _slope(op: Op, xs: Sequence[float], place: int) -> Slope:
             return Slope(slope, _SHARP * abs(slope) + hidden)
     # An operand of 0 has no size of its own: it is taken for a small one.
     size = abs(x) or min([2.0**-70, *(abs(other) for other in xs if other)])
-    return differences(lambda moved: op.evaluate(_moved(xs, place, moved)), x, size)
+    unit = rounding_unit(op, xs)
+    return differences(lambda moved: op.evaluate(_moved(xs, place, moved)), x, size, unit)
 
 
 def _at_kink(op: Op, xs: Sequence[float], place: int) -> Slope | None:
@@ -206,8 +273,8 @@ def complex_step(op: Op, xs: Sequence[float], place: int) -> tuple[float, float,
     if op.analytic is None:
         raise InputError(f"{op.name} has no complex form")
     # Where the operand is 0, the others tell what is small.
-    size = min([1.0, *(abs(x) for x in ([xs[place]] if xs[place] else xs) if x)])
-    h = max(size * 2.0**-100, 2.0**-1020)
+    size = abs(xs[place]) or min([abs(x) for x in xs if x], default=1.0)
+    h = max(min(size, 1.0) * 2.0**-100, 2.0**-1020)
     try:
         out = op.analytic(*_moved(xs, place, complex(xs[place], h)))
     except FAILURES as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..errors import InputError
 from ..views.names import numeral
 from .function import Function
-from .measuring import Slope, differences
+from .measuring import Slope
 
 _MOST = 20  # rows of a table, and kinks, in a text
 
@@ -128,14 +128,9 @@ class Report:
 
     def curve(self, i: int = 0) -> Curve:
         """The U-curve of input `i`, from some forty calls of f. InputError if there is none."""
-        at = self.function.at
-        if not 0 <= i < len(at):
-            raise InputError(f"there are {len(at)} inputs, not one of index {i}")
-
-        def along(x: float) -> float:
-            return self.function([*at[:i], x, *at[i + 1 :]])[1]
-
-        row, slope = self.rows[i], differences(along, at[i], abs(at[i]) or 1.0)
+        if not 0 <= i < len(self.rows):
+            raise InputError(f"there are {len(self.rows)} inputs, not one of index {i}")
+        row, slope = self.rows[i], self.function.slope(i, lambda at: self.function(at)[1])
         points = [(h, abs(quotient - row.gradient)) for h, quotient, _ in slope.steps]
         model = [(h, allowed) for h, _, allowed in slope.steps]
         step, _ = min(model, key=lambda pair: pair[1], default=(math.nan, 0.0))

@@ -3,7 +3,8 @@
 Read `commands.py` first: the parser, and how every refusal ends in one line. Then
 `inspection.py` (eval, draw, step, derive) with `expressions.py`, which makes graphs of text and
 executes nothing, and `learning.py` (train, predict, and the show without a command) with
-`classifier.py`, the network and its labels. `terminal.py` prints, `processes.py` trains in several.
+`classifier.py`, the network and its labels, and `folder.py`, where a run writes. `terminal.py`
+prints, `processes.py` trains in several.
 """
 
 from .commands import main

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,14 +89,21 @@ class Classifier:
         """What the loss takes for each class."""
         return LOSSES[self.loss][0] or range(len(self.classes))
 
-    def classify(self, rows: list[list[float]]) -> list[int]:
-        """The place in `classes` for each row of numbers as they stand in the table."""
+    def classify(self, rows: list[list[float]]) -> list[int | None]:
+        """The place in `classes` for each row of numbers as they stand in the table.
+
+        None where an output is NaN, as it may be for numbers far from those that were learned from.
+        """
         predict = training.LOSSES[self.loss].predict
         assert predict is not None
+        labels: list[int | None] = []
         with no_grad():
-            outs = (self.model(row) for row in datasets.scale(rows, self.shift, self.scale))
-            lists = (out if isinstance(out, list) else [out] for out in outs)
-            return [self.targets.index(predict([v.data for v in out])) for out in lists]
+            for row in datasets.scale(rows, self.shift, self.scale):
+                out = self.model(row)
+                outputs = [v.data for v in (out if isinstance(out, list) else [out])]
+                unknown = any(map(math.isnan, outputs))
+                labels.append(None if unknown else self.targets.index(predict(outputs)))
+        return labels
 
 
 def _outputs(loss: str, classes: Sequence[str]) -> int:

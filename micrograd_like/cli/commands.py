@@ -1,24 +1,24 @@
 """The command line as a whole: its parser, and `main`, in which every refusal ends.
 
 A refusal is one line on stderr and exit status 2. Below that of an expression stand the expression
-and a caret under the place. No files are left but those that were whole when training or writing
-failed, such as the model of the last whole epoch. Neither files nor arguments can send control
-characters to a terminal: in messages, and in tables on a terminal, � stands for them.
+and a caret under the place. Ctrl-C is status 130, or 0 where `train` has a whole epoch to leave. No
+files are left but those that were whole when training or writing failed, such as the model of the
+last whole epoch. Neither files nor arguments can send control characters to a terminal: in
+messages, and in tables on a terminal, � stands for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import MicrogradError, ProcessError
+from ..errors import MicrogradError
 from . import inspection, learning, processes
 from .expressions import ExpressionError
-from .terminal import complain, drop, open_streams, refuse
+from .terminal import complain, drop, interrupted, open_streams, refuse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             status = status or refuse(f"stdout: {error.strerror or error}")
+    if status:
+        processes.leave(status)
     return status
 
 
@@ -47,8 +49,6 @@ def _run(argv: Sequence[str]) -> int:
         status = refuse(error.message)
         complain(str(error).partition("\n")[2])
         return status
-    except ProcessError as error:
-        os._exit(refuse(str(error)))  # at once: a lost process would be waited for at the door
     except MicrogradError as error:
         return refuse(str(error))
     except BrokenPipeError:
@@ -57,8 +57,7 @@ def _run(argv: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
-        complain("micrograd-like: interrupted")
-        return 130
+        return interrupted()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +69,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="micrograd-like",
         description="A scalar autograd engine: without a command, a network learns two moons.",
+        epilog="Exit status: 0 done; 2 refused, with the reason on stderr; 130 interrupted by "
+        "Ctrl-C, but 0 where train has finished an epoch, whose model it writes. Of several "
+        "processes only process 0 does so; those that lose another end with 2.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.set_defaults(run=learning.show)

@@ -17,6 +17,7 @@ from unicodedata import normalize
 
 from ..engine import Value, topological_order
 from ..errors import InputError
+from ..state import finite
 from ..words import printable, several
 from .expressions import parse
 
@@ -85,11 +86,9 @@ def _numbers(assignments: Iterable[str]) -> dict[str, float]:
         if name in numbers:
             raise InputError(f"{name} is given twice")
         try:
-            numbers[name] = float(text)
+            numbers[name] = finite(text)
         except ValueError:
-            numbers[name] = math.nan
-        if not math.isfinite(numbers[name]):
-            raise InputError(f"{assignment[:80]}: a finite number is needed")
+            raise InputError(f"{assignment[:80]}: a finite number is needed") from None
     return numbers
 
 

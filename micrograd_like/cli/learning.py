@@ -6,17 +6,14 @@ A model of two moons, say, is in `runs/moons`: `model.json`, `history.csv` and p
 from __future__ import annotations
 
 import argparse
-import csv
 import io
-import os
 import sys
 import warnings
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import nn, state, training
+from .. import nn, training
 from ..errors import InputError, MissingExtraError
 from ..optim import Adam
 from ..training import datasets, plots
@@ -24,7 +21,8 @@ from ..training.datasets import Dataset
 from ..words import printable
 from . import processes
 from .classifier import LOSSES, Classifier
-from .terminal import complain, say
+from .folder import HISTORY, METADATA, MODEL, Folder, history_table
+from .terminal import complain, csv_text, say
 
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
 
@@ -46,8 +44,12 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--engine", default="eager", choices=training.ENGINES, help="how to compute")
     train.add_argument("--devices", type=int, help="with --engine jax: how many share each batch")
     processes.add_options(train)
-    train.add_argument("--out", type=Path, help="the folder to write (default: runs/DATA)")
-    train.add_argument("--resume", action="store_true", help="go on from the model.json there")
+    out = "the folder to write (default: runs/DATA); where a run has written, one such as DATA-2"
+    train.add_argument("--out", type=Path, help=out)
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the model.json there")
+    force = "overwrite what a run wrote there"
+    again.add_argument("--force", action="store_true", help=force)
 
     predict = commands.add_parser("predict", help="label the rows of a CSV file")
     predict.set_defaults(run=_predict)
@@ -67,38 +69,44 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.data not in BUILT_IN:
         shift, deviation = datasets.standardise([data.X[i] for i in train])
         data = replace(data, shift=shift, scale=deviation)
-    large = arguments.data == "digits"
-    if arguments.hidden is None:
-        arguments.hidden = [32] if large else [16, 16]
-    if arguments.epochs is None:
-        arguments.epochs = 12 if large else 60
-    out = arguments.out = arguments.out or Path("runs") / data.name
+    hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
+    arguments.hidden = hidden if arguments.hidden is None else arguments.hidden
+    arguments.epochs = epochs if arguments.epochs is None else arguments.epochs
     classifier = Classifier.untrained(
         data, arguments.hidden, arguments.activation, arguments.loss, arguments.seed
     )
-    nearest = next(path for path in (out, *out.parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {nearest} is a file, or nothing can be written there")
+    folder = Folder(arguments, data.name)
     layers = "-".join(map(str, classifier.model.widths))
     say(
         f"{data.name}: {len(data.features)} features, {len(data.classes)} classes, "
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(classifier.model.parameters())} parameters"
     )
-    history = _fit(arguments, classifier, data, train)
+    inputs, targets = data.scaled(), classifier.targets
+    X, y = [inputs[i] for i in train], [targets[data.y[i]] for i in train]
+    history = _fit(arguments, classifier, folder, X, y)
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
-    rows = history.rows()
     if not arguments.process_id:  # alone, or the first of several processes
-        state.write_atomically(out / "history.csv", _csv(rows[0], *(row.values() for row in rows)))
-        written = ["model.json", "history.csv"]
+        files: dict[str, str | bytes] = {HISTORY: history_table(history)}
         try:
-            written += _draw(classifier, data, history, truth, predicted, out)
+            figures = {
+                "loss.png": plots.loss_curve(history),
+                "confusion.png": plots.confusion_matrix(truth, predicted, data.classes),
+            }
+            if len(data.features) == 2:
+                figures["boundary.png"] = plots.decision_boundary(
+                    classifier.classify, data.X, data.y, data.features, data.classes
+                )
+            files |= {name: _png(figure) for name, figure in figures.items()}
         except MissingExtraError as error:
             say(f"no pictures: {error}")
-        say(f"wrote {', '.join(written)} in {out}")
+        folder.finish(files)
+        say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
     say(f"test accuracy {100.0 * right / len(truth):.1f} %")
+    if history.interrupted:
+        processes.leave(0)
 
 
 def _dataset(arguments: argparse.Namespace) -> Dataset:
@@ -112,23 +120,20 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
 
 
 def _fit(
-    arguments: argparse.Namespace, classifier: Classifier, data: Dataset, places: list[int]
+    arguments: argparse.Namespace, classifier: Classifier, folder: Folder, X: Any, y: Any
 ) -> training.History:
-    """Train on the examples at these places; KeyboardInterrupt if no epoch was finished."""
-    path = arguments.out / "model.json"
-    checkpoint = training.checkpoint(path, **classifier.about())
+    """Train on the examples; KeyboardInterrupt if no epoch was finished."""
+    about = classifier.about()
     bar = sys.stderr.isatty()
 
     def save(model: nn.Module, history: training.History) -> None:
         if not arguments.process_id:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint(model, history)
+            folder.save(model, history, about)
 
-    inputs, targets = data.scaled(), classifier.targets
     history = training.fit(
         classifier.model,
-        [inputs[i] for i in places],
-        [targets[data.y[i]] for i in places],
+        X,
+        y,
         loss=arguments.loss,
         optimizer=Adam(classifier.model.parameters(), lr=arguments.lr),
         epochs=arguments.epochs,
@@ -138,16 +143,17 @@ def _fit(
         callbacks=[save] if bar else [save, _report],
         engine=arguments.engine,
         devices=arguments.devices,
-        resume=path if arguments.resume else None,
+        resume=folder.path / MODEL if arguments.resume else None,
     )
-    if not len(history):
+    if not len(history) or (history.interrupted and arguments.process_id):
         raise KeyboardInterrupt
     if history.interrupted:
-        say(f"interrupted after {len(history)} of {arguments.epochs} epochs (--resume goes on)")
         if history.mid_epoch:  # the file has the model of the last whole one
-            classifier.model.load(path)
+            classifier.model.load(folder.path / MODEL)
         else:
             save(classifier.model, history)
+        done, how = f"{len(history)} of {arguments.epochs} epochs", f"--resume --out {folder.path}"
+        say(f"interrupted after {done} ({how} goes on)")
     return history
 
 
@@ -158,44 +164,28 @@ def _report(_: Any, history: training.History) -> None:
         say(f"epoch {epoch:3d}  loss {loss:.4f}  training accuracy {100.0 * accuracy:.1f} %")
 
 
-def _draw(
-    classifier: Classifier,
-    data: Dataset,
-    history: training.History,
-    truth: list[int],
-    predicted: list[int],
-    out: Path,
-) -> list[str]:
-    """Write the pictures; returns their names."""
-    figures = {
-        "loss.png": plots.loss_curve(history),
-        "confusion.png": plots.confusion_matrix(truth, predicted, data.classes),
-    }
-    if len(data.features) == 2:
-        figures["boundary.png"] = plots.decision_boundary(
-            classifier.classify, data.X, data.y, data.features, data.classes
-        )
-    else:
-        (out / "boundary.png").unlink(missing_ok=True)  # of an earlier run
+def _png(figure: Any) -> bytes:
+    picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a label may need a glyph that matplotlib's font lacks
-        for name, figure in figures.items():
-            picture = io.BytesIO()
-            figure.savefig(picture)
-            state.write_atomically(out / name, picture.getvalue())
-    return list(figures)
+        figure.savefig(picture, metadata=METADATA)
+    return picture.getvalue()
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     classifier = Classifier.load(arguments.model)
     table = datasets.read_table(arguments.data)
     rows = table.numbers(classifier.features)
-    names = [classifier.classes[label] for label in classifier.classify(rows)]
+    labels = classifier.classify(rows)
+    names = ["" if label is None else classifier.classes[label] for label in labels]
     lines = [line for line, _ in table.rows]
-    text = _csv(("row", "prediction"), *zip(lines, names, strict=True))
+    text = csv_text(("row", "prediction"), *zip(lines, names, strict=True))
     if sys.stdout.isatty():
         text = "\n".join(map(printable, text.split("\n")))
     print(text, end="", flush=True)
+    if None in labels:
+        first = f"the first in row {lines[labels.index(None)]}"
+        complain(f"no label for {labels.count(None)} rows, {first}: the network's outputs are NaN")
     if classifier.label in table.columns:
         place = table.column(classifier.label)
         truth = [cells[place].strip() for _, cells in table.rows]
@@ -203,12 +193,6 @@ def _predict(arguments: argparse.Namespace) -> None:
         if right:
             accuracy = f"{100.0 * sum(right) / len(right):.1f} %"
             complain(f"accuracy {accuracy} of {len(right)} labelled rows")
-
-
-def _csv(*rows: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def show(_: argparse.Namespace) -> None:
@@ -243,5 +227,5 @@ def _plane(classifier: Classifier, data: Dataset) -> str:
     for row in rows:
         sides = classifier.classify([[column / 16, row / -8] for column in columns])
         cells = zip(columns, sides, strict=True)
-        lines.append("".join(marks.get((x, row), " ░"[side]) for x, side in cells))
+        lines.append("".join(marks.get((x, row), "░" if side else " ") for x, side in cells))
     return "\n".join(lines)

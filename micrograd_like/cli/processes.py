@@ -2,7 +2,7 @@
 
 JAX joins the processes and, where one is lost, aborts the others amid a page of its log. So the
 command runs its work in a child process, and says in one line how that ended. Neither of the two
-outlives the other.
+outlives the other. What process 0 listens to is neither authenticated nor encrypted.
 """
 
 from __future__ import annotations
@@ -10,24 +10,30 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 
 from ..errors import InputError
-from .terminal import complain, refuse
+from .terminal import INTERRUPTED, complain, interrupted, refuse, say
 
 _WORKER = "MICROGRAD_LIKE_WORKER"  # a variable in the environment of the child
+_START = "from micrograd_like.cli import main; sys.exit(main())"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command `train` that say which of how many processes this is."""
     group = parser.add_argument_group(
-        "several processes", "with --engine jax, on one machine or many: the same command on each"
+        "several processes",
+        "with --engine jax, on one machine or many: the same command on each. Who reaches the port "
+        "can join, without a password: use a network that you trust",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    where = "the address of process 0, which listens there and nowhere else"
+    group.add_argument("--coordinator", metavar="HOST:PORT", help=where)
     group.add_argument("--processes", type=int, metavar="N")
     which, wait = "0 ... N - 1; 0 writes the files", "to wait for one another"
     group.add_argument("--process-id", type=int, metavar="I", help=which)
@@ -54,11 +60,23 @@ def is_wanted(arguments: argparse.Namespace) -> bool:
         raise InputError(f"--process-id is one of 0 ... {count - 1}, not {process}")
     if arguments.timeout < 1:
         raise InputError(f"--timeout is at least 1, not {arguments.timeout}")
-    return _WORKER not in os.environ
+    if _WORKER in os.environ:
+        return False
+    if process == 0:
+        try:  # JAX would share the port with another coordinator
+            family, *_, address = socket.getaddrinfo(host.strip("[]"), port, type=1)[0]
+            socket.create_server(address, family=family).close()
+        except (OSError, UnicodeError) as error:
+            problem, *_ = str(getattr(error, "strerror", error)).split(" (while")
+            raise InputError(f"process 0 cannot listen at {coordinator}: {problem}") from None
+    return True
 
 
 def join(arguments: argparse.Namespace) -> None:
-    """In a worker, join the others, and end when the supervisor does."""
+    """In a worker, join the others, and end when the supervisor does.
+
+    Raises InputError where they are to be of another number.
+    """
     if arguments.coordinator is None:
         return
     from ..compiler import xla
@@ -66,17 +84,29 @@ def join(arguments: argparse.Namespace) -> None:
     xla.check()
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     count, process = arguments.processes, arguments.process_id
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # JAX's waiting hears no Python handler
     xla.join(arguments.coordinator, count, process, arguments.timeout)
     print(f"process {process} of {count} joined at {arguments.coordinator}", flush=True)
+    xla.agree({"--processes": count})
+    signal.signal(signal.SIGINT, handler)
+
+
+def leave(status: int) -> None:
+    """End a worker at once, which would wait for the others at the door; do nothing elsewhere."""
+    if _WORKER in os.environ:
+        if status:
+            time.sleep(1.0)  # with process 0 go all others, who may have the same to say
+        os._exit(status)
 
 
 def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
     """Run the command in a child, and say in one line what went wrong there; the exit status."""
-    joined = False
+    joined, start = False, time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "micrograd_like", *argv],
-            env={**os.environ, _WORKER: "1", "PYTHONUNBUFFERED": "1"},
+            # Neither -m nor a bare -c: they import what lies in the current folder first.
+            [sys.executable, "-P", "-c", f"import sys; sys.path = {sys.path}; {_START}", *argv],
+            env={**os.environ, _WORKER: "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -89,23 +119,28 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
         for line in child.stdout:
             if not line.startswith("[Gloo]"):
                 joined = True  # which is the first that the child says
-                print(line, end="", flush=True)
+                say(line.rstrip("\n"))
         status = child.wait()
         log.seek(0)
         logged = log.read().splitlines()
+    if status in (-signal.SIGINT, INTERRUPTED):
+        return interrupted()
     said = [line for line in logged if line.startswith("micrograd-like: ")]
     if status and not said and any(line.startswith("Traceback") for line in logged):
         said = logged  # a failure of ours
+    where = f"the coordinator at {arguments.coordinator}"
     if said:
         complain("\n".join(said))
+    elif status and joined:
+        return refuse(f"process {arguments.process_id} has lost {where}, or another process")
     elif status:
-        lost = f"has lost the coordinator at {arguments.coordinator}, or another process"
-        missed = (
-            f"waited {arguments.timeout} s for the coordinator at {arguments.coordinator} and all "
-            f"{arguments.processes} processes: start process 0 there, and each other once"
+        waited = time.monotonic() - start >= arguments.timeout
+        how = f"waited {arguments.timeout} s for" if waited else "was turned away by"
+        return refuse(
+            f"process {arguments.process_id} {how} {where} and all {arguments.processes} processes:"
+            " start process 0 there, and each other once, with the same --processes"
         )
-        return refuse(f"process {arguments.process_id} {lost if joined else missed}")
-    return status
+    return status if status >= 0 else 2  # JAX aborts who lingers when the coordinator is gone
 
 
 def _end_with_supervisor() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from ..words import printable
+
+INTERRUPTED = 130  # as shells have it: 128 and SIGINT's 2
 
 
 def open_streams() -> None:
@@ -28,10 +32,23 @@ def say(line: str) -> None:
         drop(sys.stdout)
 
 
+def csv_text(*rows: Iterable[Any]) -> str:
+    """The rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def refuse(message: str) -> int:
     """Print the message in one line on stderr; returns the exit status."""
     complain(f"micrograd-like: {printable(' '.join(message.split()))}")
     return 2
+
+
+def interrupted() -> int:
+    """Say so in one line on stderr; returns the exit status."""
+    complain("micrograd-like: interrupted")
+    return INTERRUPTED
 
 
 def complain(text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,23 @@ def xlogy(xp: Any, x: Any, y: Any) -> Any:
 
 
 def greater(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x > y, 1.0, xp.where(x <= y, 0.0, xp.nan))
+
+
+def equals(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x == y, 1.0, xp.where((x < y) | (x > y), 0.0, xp.nan))
+
+
+def largest(xp: Any, *xs: Any) -> Any:
+    """The maximum: of one array, over its last axis."""
+    return xp.max(xs[0], -1) if len(xs) == 1 else reduce(xp.maximum, xs)
+
+
+def smallest(xp: Any, *xs: Any) -> Any:
+    return xp.min(xs[0], -1) if len(xs) == 1 else reduce(xp.minimum, xs)
+
+
+def exceeds(xp: Any, x: Any, y: Any) -> Any:
     return xp.where(x > y, 1.0, xp.where(x < y, 0.0, xp.where(x == y, 0.5, xp.nan)))
 
 
@@ -136,20 +154,16 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def erf(xp: Any, x: Any) -> Any:
-    if xp is not np:
-        from jax.scipy.special import erf as known
-
-        return known(x)
-    return np.asarray(_erf(x), dtype=float)
+    return np.asarray(_erf(x), dtype=float)  # JAX has its own
 
 
 def normcdf(xp: Any, x: Any) -> Any:
     x = x * -math.sqrt(0.5)
-    if xp is not np:
-        from jax.scipy.special import erfc as known
+    if xp is np:
+        return 0.5 * np.asarray(_erfc(x), dtype=float)
+    from jax.scipy.special import erfc
 
-        return 0.5 * known(x)
-    return 0.5 * np.asarray(_erfc(x), dtype=float)
+    return 0.5 * erfc(x)
 
 
 def normpdf(xp: Any, x: Any) -> Any:
@@ -162,10 +176,6 @@ def gelu(xp: Any, x: Any) -> Any:
 
 def gelu_slope(xp: Any, x: Any) -> Any:
     return normcdf(xp, x) + damp(xp, x, normpdf(xp, x))
-
-
-def one_minus_square(xp: Any, x: Any) -> Any:
-    return (1.0 - x) * (1.0 + x)
 
 
 def cosine(xp: Any, x: Any, y: Any) -> Any:
@@ -185,8 +195,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, clip, within, where, step, power, ratio,
-        floor_div, xlogy, greater, pow_slope, pow_log, pow_partial, lead, share, erf, gelu,
-        gelu_slope, one_minus_square, cosine, inversion,
+        floor_div, xlogy, greater, exceeds, equals, largest, smallest, pow_slope, pow_log,
+        pow_partial, lead, share, erf, gelu, gelu_slope, cosine, inversion,
     )
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """A program as LaTeX, one equation a statement: Z_1 = X W_1^T + b_1.
 
 The expressions that the printers make are written the way the documents on backpropagation write:
-a product of matrices without a sign, elementwise products with ⊙, masks as indicators.
+a product of matrices without a sign, elementwise products with ⊙, steps as indicators.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def _written(x: Expression) -> str:
             return f"-{_written(operand)}"
         case ast.UnaryOp(_, operand):
             return f"-{_factor(operand)}"
-        case ast.BinOp(_, ast.Add() | ast.Sub()):
-            (_, first), *rest = ex.signed_terms(x)
-            signed = (f" - {_factor(t)}" if minus else f" + {_written(t)}" for minus, t in rest)
-            return _written(first) + "".join(signed)
+        case ast.BinOp(left, ast.Add(), right):
+            return f"{_written(left)} + {_written(right)}"
+        case ast.BinOp(left, ast.Sub(), right):
+            return f"{_written(left)} - {_factor(right)}"
         case ast.BinOp(left, ast.MatMult(), right):
             return _matrix_product(left, right)
         case ast.BinOp(ast.UnaryOp(_, left), ast.Mult(), right):
@@ -69,8 +69,6 @@ def _written(x: Expression) -> str:
             return _product(left, right)
         case ast.BinOp(left, ast.Div(), right):
             return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
-        case ast.Compare(left, _, (right,)):
-            return rf"\mathbf{{1}}[{_written(left)} > {_written(right)}]"
         case ast.Attribute(array, "T") | ast.Call(ast.Attribute(array, "transpose")):
             return f"{_factor(array)}^\\top"
         case ast.Subscript(array) if ex.is_broadcast(x):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, reduce
+from functools import cached_property, reduce
 from typing import Any
 
 Expression = ast.expr
-Index = int | slice | None | str  # a string is the name of an array of indices, or a key in quotes
+Index = int | slice | None | Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Source:
-    """`program(arguments)`: what it assigns, what it returns, and the constants that it reads.
-
-    `masked` says that derivatives of kinks are masks, which lose NaN.
-    """
+    """`program(arguments)`: what it assigns, what it returns, and the constants that it reads."""
 
     arguments: str
     assignments: Sequence[Assignment]
     results: Sequence[Expression]
     constants: Mapping[str, Any]
-    masked: bool
 
     @cached_property
     def text(self) -> str:
@@ -51,23 +47,17 @@ class Source:
     @property
     def matrix_products(self) -> int:
         """How many products of matrices there are, beside sums and the square of `values`."""
-        products = [x for x in self._parts() if isinstance(x, ast.BinOp)]
         return sum(
-            isinstance(x.op, ast.MatMult)
+            isinstance(x, ast.BinOp)
+            and isinstance(x.op, ast.MatMult)
             and not any(has_name(side, "ones", "values") for side in (x.left, x.right))
-            for x in products
+            for x in self._parts()
         )
 
     @property
     def gathers(self) -> int:
         """How often elements are taken, or put, by an array of indices."""
-        taken = [x for x in self._parts() if isinstance(x, (ast.Subscript, ast.Call))]
-        return sum(
-            any(has_name(part, "places") for part in _indices(x))
-            if isinstance(x, ast.Subscript)
-            else isinstance(x.func, ast.Attribute) and x.func.attr == "take"
-            for x in taken
-        )
+        return sum(map(_is_gather, self._parts()))
 
     def _parts(self) -> Iterator[ast.AST]:
         for assignment in self.assignments:
@@ -123,10 +113,6 @@ def ordered(terms: Sequence[Expression]) -> list[Expression]:
     return [terms[leading], *terms[:leading], *terms[leading + 1 :]]
 
 
-def above(x: Expression, y: Expression) -> Expression:
-    return ast.Compare(x, [ast.Gt()], [y])
-
-
 def call(function: str, *arguments: Expression) -> Expression:
     return ast.Call(name(function), list(arguments), [])
 
@@ -152,8 +138,8 @@ def item(x: Expression, *index: Index) -> Expression:
 
 
 def _index(part: Index) -> Expression:
-    if isinstance(part, str):
-        return ast.Constant(part[1:-1]) if part.startswith('"') else ast.Name(part)
+    if isinstance(part, ast.expr):
+        return part
     if not isinstance(part, slice):
         return ast.Constant(part)
     start = part.start if part.start or part.stop == 1 else None
@@ -163,6 +149,15 @@ def _index(part: Index) -> Expression:
 
 def _indices(x: ast.Subscript) -> Sequence[Expression]:
     return x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
+
+
+def _is_gather(x: ast.AST) -> bool:
+    match x:
+        case ast.Subscript():
+            return any(has_name(part, "places") for part in _indices(x))
+        case ast.Call(ast.Attribute(_, "take")):
+            return True
+    return False
 
 
 def is_broadcast(x: Expression) -> bool:
@@ -178,47 +173,42 @@ def has_name(x: ast.AST, *starts: str) -> bool:
     return isinstance(x, ast.Name) and x.id.startswith(starts)
 
 
-def signed_terms(x: Expression) -> list[tuple[bool, Expression]]:
-    """What a sum consists of, and whether each is subtracted. No recursion: it may be long."""
-    found: list[tuple[bool, Expression]] = []
-    while isinstance(x, ast.BinOp) and isinstance(x.op, (ast.Add, ast.Sub)):
-        found.append((isinstance(x.op, ast.Sub), x.right))
-        x = x.left
-    return [(False, x), *reversed(found)]
-
-
 # --- as text --------------------------------------------------------------------------------------
 
 
-def text(x: Expression) -> str:
-    """As Python, with more parentheses than it needs, so that products of matrices stand out."""
-    if isinstance(x, ast.Name):
-        return x.id
-    if isinstance(x, ast.Constant):
-        return f'"{x.value}"' if isinstance(x.value, str) else repr(x.value)
+# Of each sign how tightly it binds, and how tightly its operands must, to go without parentheses:
+# more tightly than Python needs, so that products of matrices stand out.
+_SIGNS: dict[type[ast.AST], tuple[str, int, int, int]] = {
+    ast.Add: ("+", 1, 1, 2),
+    ast.Sub: ("-", 1, 1, 3),
+    ast.MatMult: ("@", 2, 4, 4),
+    ast.Div: ("/", 2, 4, 4),
+    ast.USub: ("-", 2, 0, 3),
+    ast.Mult: ("*", 3, 3, 4),
+}
+
+
+def text(x: Expression, tightly: int = 0) -> str:
+    """As Python: in parentheses if it does not bind as tightly as it must."""
     match x:
+        case ast.Name(name):
+            return name
+        case ast.Constant(value):
+            return f'"{value}"' if isinstance(value, str) else repr(value)
         case ast.Subscript(value):
-            return f"{_factor(value)}[{index_text(x)}]"
+            return f"{text(value, 4)}[{index_text(x)}]"
         case ast.Attribute(value, attr):
-            return f"{_factor(value)}.{attr}"
+            return f"{text(value, 4)}.{attr}"
         case ast.Call(function, arguments):
             return f"{text(function)}({', '.join(map(text, arguments))})"
-        case ast.UnaryOp(_, operand):
-            return f"-{_negated(operand)}"
-        case ast.BinOp(_, ast.Add() | ast.Sub()):
-            (_, first), *rest = signed_terms(x)
-            others = (f" - {_negated(t)}" if minus else f" + {_term(t)}" for minus, t in rest)
-            return _term(first) + "".join(others)
-        case ast.BinOp(ast.BinOp(_, ast.Mult()) as left, ast.Mult(), right):
-            return f"{text(left)} * {_factor(right)}"
-        case ast.BinOp(left, op, right):
-            sign = {ast.Mult: "*", ast.Div: "/", ast.MatMult: "@"}[type(op)]
-            return f"{_factor(left)} {sign} {_factor(right)}"
-        case ast.Compare(left, _, (right,)):
-            return f"{_factor(left)} > {_factor(right)}"
-        case ast.Slice(start, stop, step):
-            ends = ":".join("" if end is None else text(end) for end in (start, stop))
-            return ends if step is None else f"{ends}:{text(step)}"
+        case ast.UnaryOp(op, operand):
+            sign, own, _, right = _SIGNS[type(op)]
+            written = f"{sign}{text(operand, right)}"
+            return f"({written})" if own < tightly else written
+        case ast.BinOp(left, op, operand):
+            sign, own, before, after = _SIGNS[type(op)]
+            written = f"{text(left, before)} {sign} {text(operand, after)}"
+            return f"({written})" if own < tightly else written
         case ast.List(elements):
             return f"[{', '.join(map(text, elements))}]"
         case ast.Dict(keys, values):
@@ -232,58 +222,35 @@ def index_text(x: ast.Subscript) -> str:
     return ", ".join(map(text, _indices(x)))
 
 
-def _factor(x: Expression) -> str:
-    compound = isinstance(x, (ast.BinOp, ast.UnaryOp, ast.Compare))
-    return f"({text(x)})" if compound else text(x)
-
-
-def _term(x: Expression) -> str:
-    sum_or_comparison = isinstance(x, ast.Compare) or (
-        isinstance(x, ast.BinOp) and isinstance(x.op, (ast.Add, ast.Sub))
-    )
-    return _factor(x) if sum_or_comparison else text(x)
-
-
-def _negated(x: Expression) -> str:
-    plain = isinstance(x, ast.BinOp) and isinstance(x.op, ast.Mult)
-    return text(x) if plain else _factor(x)
-
-
 # --- templates of the table of operations ---------------------------------------------------------
 
 
-_Arguments = Mapping[str, Sequence[Expression]]
+_ARGUMENT = "argument_"  # instead of @
 
 
-def filled(template: str, arguments: _Arguments, named: Callable[[str], str]) -> Expression:
+def filled(
+    template: str,
+    arguments: Mapping[str, Expression | Sequence[Expression]],
+    named: Callable[[str], str],
+) -> Expression:
     """The template with its arguments put in, and its functions called what `named` says.
 
-    An argument of a variadic operation is all that there are.
+    The argument of a variadic operation is all that there are.
     """
-    return _put(_parsed(template), arguments, named)
+    tree = ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
+    written: Expression = _Filler(arguments, named).visit(tree)
+    return written
 
 
-def _put(x: Expression, arguments: _Arguments, named: Callable[[str], str]) -> Expression:
-    match x:
-        case ast.Name():
-            (only,) = arguments[x.id.removeprefix(_ARGUMENT)]
-            return only
-        case ast.Call(function, [ast.Name(name)]):
-            every = arguments[name.removeprefix(_ARGUMENT)]
-            return call(named(ast.unparse(function)), *every)
-        case ast.Call(function, given):
-            parts = [_put(part, arguments, named) for part in given]
-            return call(named(ast.unparse(function)), *parts)
-        case ast.BinOp(left, op, right):
-            return ast.BinOp(_put(left, arguments, named), op, _put(right, arguments, named))
-        case ast.UnaryOp(op, operand):
-            return ast.UnaryOp(op, _put(operand, arguments, named))
-    return x
+class _Filler(ast.NodeTransformer):
+    def __init__(self, arguments: Mapping[str, Any], named: Callable[[str], str]) -> None:
+        self.arguments = arguments
+        self.named = named
 
+    def visit_Name(self, x: ast.Name) -> Any:
+        return self.arguments[x.id.removeprefix(_ARGUMENT)]
 
-_ARGUMENT = "argument_"
-
-
-@cache
-def _parsed(template: str) -> Expression:
-    return ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
+    def visit_Call(self, x: ast.Call) -> ast.expr:
+        arguments = ast.List(x.args)  # in which what is visited may be several
+        self.generic_visit(arguments)
+        return call(self.named(ast.unparse(x.func)), *arguments.elts)

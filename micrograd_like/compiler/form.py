@@ -14,10 +14,10 @@ Nothing here is ever changed after it is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +56,14 @@ class View:
     places: Indices
 
     @property
+    def first(self) -> View:
+        """The first of its elements."""
+        return View(self.array, self.places.reshape(-1)[0].reshape(()))
+
+    @property
     def is_single(self) -> bool:
         """Whether all of its elements are the same one."""
-        return self.places.ndim == 0 or bool(np.all(self.places == self.places.flat[0]))
+        return bool(np.all(self.places == self.first.places))
 
     @property
     def is_whole(self) -> bool:
@@ -71,35 +76,46 @@ class View:
         flat = self.places.reshape(-1)
         return len(flat) == self.array.size and np.array_equal(flat, np.arange(len(flat)))
 
+    @property
+    def row(self) -> View | None:
+        """The vector that each row of it is, if it has several; a vector is a row."""
+        if self.places.ndim == 1:
+            return self
+        places = self.places[0]
+        return View(self.array, places) if np.all(self.places == places) else None
+
+    @property
+    def column(self) -> View | None:
+        """The vector that each column of it is."""
+        if self.places.ndim != 2 or not np.all(self.places == self.places[:, :1]):
+            return None
+        return View(self.array, self.places[:, 0])
+
     def index(self) -> tuple[int | slice, ...] | None:
         """The index of a vector or matrix that takes these places; None if slices do not."""
         places, shape = self.places, self.array.shape
         if places.ndim == 0:
-            at = np.unravel_index(int(places), shape)
-            return tuple(map(int, at))
+            return tuple(map(int, np.unravel_index(int(places), shape)))
         if len(shape) < 2:
             part = progression(places) if places.ndim == 1 else None
             return None if part is None else (part,)
-        if places.ndim > 2:
-            return None
-        p, q = shape
-        if places.ndim == 1:
-            rows, columns = places // q, places % q
-            if np.ptp(rows) == 0 and (part := progression(columns)) is not None:
-                return (int(rows[0]),) if len(places) == q else (int(rows[0]), part)
-            if np.ptp(columns) == 0 and (part := progression(rows)) is not None:
-                return (slice(None) if len(places) == p else part, int(columns[0]))
-            return None
-        rows, columns = places[:, 0] // q, places[0] % q
-        if not np.array_equal(places, rows[:, None] * q + columns):
-            return None
-        r, c = progression(rows), progression(columns)
-        if r is None or c is None:
-            return None
-        of_rows = slice(None) if len(rows) == p else r
-        if len(columns) < q:
-            return (of_rows, c)
-        return () if len(rows) == p else (of_rows,)
+        # Of a matrix, a vector is taken from one row, or else from one column.
+        grids = {1: [places[None], places[:, None]], 2: [places]}.get(places.ndim, [])
+        for axis, grid in enumerate(grids):
+            taken = [grid[:, 0] // shape[1], grid[0] % shape[1]]
+            parts: list[Any] = [progression(numbers) for numbers in taken]
+            if None in parts or not np.array_equal(grid, taken[0][:, None] * shape[1] + taken[1]):
+                continue
+            parts = [
+                slice(None) if len(numbers) == size else part
+                for numbers, size, part in zip(taken, shape, parts, strict=True)
+            ]
+            if places.ndim == 1:
+                parts[axis] = int(taken[axis][0])
+            while parts and parts[-1] == slice(None):
+                parts.pop()
+            return tuple(parts)
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +167,38 @@ class Lifted:
     statements: Sequence[Statement]
     array_of: Sequence[Array]
     place_of: Indices
+
+
+class Piece(NamedTuple):
+    """What a block of outputs has at `positions`: an array's elements at `places`, or a number."""
+
+    block: str
+    positions: Indices
+    source: Array | float
+    places: Indices
+
+    def operand(self, shape: tuple[int, ...]) -> View | float:
+        """What it is in this shape; a number remains one."""
+        if isinstance(self.source, Array):
+            return View(self.source, self.places.reshape(shape))
+        return self.source
+
+
+def pieces(lifted: Lifted, block: str, outputs: Iterable[int | float]) -> list[Piece]:
+    """What the outputs of a block consist of: a piece of each array, and then of each number."""
+    found: dict[Array | str, list[tuple[int, int]]] = {}
+    for position, output in enumerate(outputs):
+        if isinstance(output, int):
+            place = int(lifted.place_of[output])
+            found.setdefault(lifted.array_of[output], []).append((place, position))
+        else:
+            found.setdefault(repr(output), []).append((0, position))
+    result = []
+    for key in sorted(found, key=lambda key: isinstance(key, str)):
+        places, positions = np.array(sorted(found[key])).T
+        source = float(key) if isinstance(key, str) else key
+        result.append(Piece(block, positions, source, places))
+    return result
 
 
 def progression(places: Indices) -> slice | None:

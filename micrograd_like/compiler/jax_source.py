@@ -6,6 +6,7 @@ What is the same as over NumPy is in `numpy_source.py`. `xla.py` runs the progra
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -14,8 +15,8 @@ import numpy as np
 from ..ops import Op
 from . import expressions as ex
 from .expressions import Expression
-from .form import Array, Indices, Lifted, Statement, Term, View
-from .numpy_source import NumpyPrinter, Piece
+from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
+from .numpy_source import NumpyPrinter
 
 
 class JaxPrinter(NumpyPrinter):
@@ -36,12 +37,16 @@ class JaxPrinter(NumpyPrinter):
         # The square of a sech beside the tanh of the same is written with that: cosh would take
         # three times as long as all else.
         tanh_of = dict(_calls(lifted, _TANH))
-        needed = {view.array for s in lifted.statements for view in _unsquared(s)}
-        needed |= {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
-        self.squares = {  # arrays of a sech, and the tanh of the same
+        squared = Counter(
+            term.left.array for s in lifted.statements for term in s.terms if _is_square(term)
+        )
+        given_out = {lifted.array_of[o] for o in lifted.tape.outputs if isinstance(o, int)}
+        self.squares = {  # arrays of a sech that is only squared, and the tanh of the same
             sech: tanh_of[argument]
             for argument, sech in _calls(lifted, _SECH)
-            if argument in tanh_of and sech not in needed
+            if argument in tanh_of
+            and sech not in given_out
+            and self.used[sech] == 2 * squared[sech]
         }
 
     def varies(self, numbers: Indices) -> bool:
@@ -67,7 +72,7 @@ class JaxPrinter(NumpyPrinter):
     def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
         return ex.method(summed, "sum", ex.number(axis))
 
-    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+    def over_examples(self, summed: Expression, axes: int) -> Expression:
         return ex.method(summed, "sum", ex.number(0))
 
     def input(self, array: Array, numbers: Indices) -> Expression:
@@ -76,73 +81,56 @@ class JaxPrinter(NumpyPrinter):
         if numbers[0] == self.share:
             return ex.quotient(ex.number(1.0), self.count())
         where = "examples" if array in self.batched else "values"
-        return ex.item(ex.name(where), f'"{array.name}"')
+        return ex.item(ex.name(where), ast.Constant(array.name))
 
-    def gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
-    ) -> None:
+    def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
         entries: dict[str, Expression] = {}
         for array, numbers in self.lifted.inputs:
             if numbers[0] >= len(outputs):
                 continue
-            pieces = self.pieces([outputs[i] for i in numbers])
-            if len(pieces) == 1:
-                source, positions, places = pieces[0]
-                piece = (source, positions, places[np.argsort(positions)])
-                value = self._part_of(piece, array.shape, False, ends)
-            else:
-                value = ex.name(f"d_{array.name}_")
-                self.assemble(f"d_{array.name}_", array.size, pieces, False, ends=ends)
-                if len(array.shape) != 1:
-                    value = ex.method(value, "reshape", ex.sizes(*array.shape))
-            entries[array.name] = value
+            name = f"d_{array.name}_"
+            parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
+            if len(parts) == 1:
+                places = parts[0].places[np.argsort(parts[0].positions)]
+                entries[array.name] = self._part(Piece(*parts[0][:3], places), array.shape)
+                continue
+            self.assemble(name, array.size, parts, many=False)
+            entries[array.name] = ex.name(name)
+            if len(array.shape) != 1:
+                entries[array.name] = ex.method(ex.name(name), "reshape", ex.sizes(*array.shape))
         self.assign(
             "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
         )
 
-    def assemble(
-        self,
-        name: str,
-        size: int,
-        pieces: Sequence[Piece],
-        many: bool,
-        decay: float | None = None,
-        ends: set[Array] | None = None,
-    ) -> None:
-        parts = [
-            self._part_of(piece, (len(piece[1]),) if len(piece[1]) > 1 else (), many, ends)
-            for piece in pieces
+    def assemble(self, name: str, size: int, parts: Sequence[Piece], many: bool) -> None:
+        every = [
+            self._part(part, part.places.shape if len(part.places) > 1 else (), many)
+            for part in parts
         ]
-        whole = parts[0]
-        stacked = size == 1 or len(parts) > 1
+        whole = every[0]
+        stacked = size == 1 or len(every) > 1
         if stacked:
             stack = "column_stack" if many else "hstack"
-            whole = ex.call(f"{self.library}.{stack}", ast.List(parts))
-        order = np.concatenate([positions for _, positions, _ in pieces])
+            whole = ex.call(f"{self.library}.{stack}", ast.List(every))
+        order = np.concatenate([part.positions for part in parts])
         if not np.array_equal(order, np.arange(size)):
             whole = self.item(whole, many, self.constant("places", np.argsort(order)))
+        if self.decay and name == "gradient":
+            whole = ex.total([ex.product(self.number(self.decay), ex.name("values")), whole])
         self.assign(name, whole, moves=stacked)
-        if decay is not None:
-            decayed = ex.product(self.number(decay), ex.name("values"))
-            self.assign(name, ex.total([decayed, ex.name(name)]))
 
-    def _part_of(
-        self, piece: Piece, shape: tuple[int, ...], many: bool, ends: set[Array] | None
-    ) -> Expression:
+    def _part(self, piece: Piece, shape: tuple[int, ...], many: bool = False) -> Expression:
         """A piece as an array of this shape."""
-        source, _, places = piece
-        if isinstance(source, Array):
-            part = self.exact(View(source, places.reshape(shape)))
+        operand, source = piece.operand(shape), piece.source
+        if isinstance(operand, View):
+            part = self.exact(operand)
         else:
-            part = self.new("full", ex.sizes(*shape), self.number(source))
-        batched = isinstance(source, Array) and source in self.batched
-        if many and not batched:
+            part = self.new("full", ex.sizes(*shape), self.number(operand))
+        if many and source not in self.batched:
             rows = ex.sizes(self.count(), *shape)
             return ex.call(f"{self.library}.broadcast_to", part, rows)
-        if ends is not None and source not in ends:
-            return self.totalled(part, source)
-        return part
+        return self.totalled(part, source) if self.shared and not many else part
 
 
 # How the table writes what has a square without cosh.
@@ -158,11 +146,7 @@ def _calls(lifted: Lifted, template: str) -> Iterator[tuple[Array, Array]]:
                 yield view.array, statement.result
 
 
-def _unsquared(statement: Statement) -> list[View]:
-    """The views in a statement that are not, as a whole, multiplied by themselves."""
-    views = [argument for argument in statement.args if isinstance(argument, View)]
-    for term in statement.terms:
-        square = len(term.views) == 2 and term.left.array is term.views[1].array
-        if not (term.kind == "each" and square and all(view.is_whole for view in term.views)):
-            views += term.views
-    return views
+def _is_square(term: Term) -> bool:
+    """Whether it is the square of an array, element by element."""
+    alike = term.right is not None and term.left.array is term.right.array
+    return alike and term.kind == "each" and all(view.is_whole for view in term.views)

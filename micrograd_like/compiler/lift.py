@@ -12,7 +12,7 @@ What comes out is the lifted form: see `form.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -92,32 +92,26 @@ class _Lifter:
     def _table(self, rows: Floats) -> tuple[Array, Indices]:
         """A constant with these rows, and their places in it; what is known transposed serves."""
         transposed = np.ascontiguousarray(rows.T)
-        places = np.arange(rows.size).reshape(rows.shape)
+        places = np.arange(rows.size)
         if _key(rows) not in self.constants and _key(transposed) in self.constants:
-            places = np.arange(rows.size).reshape(transposed.shape).T
-            return self._constant(transposed), places
-        return self._constant(np.ascontiguousarray(rows)), places
+            return self._constant(transposed), places.reshape(transposed.shape).T
+        return self._constant(np.ascontiguousarray(rows)), places.reshape(rows.shape)
 
     def lifted(self) -> Lifted:
-        for group in self._levels():
-            by_form: dict[object, list[int]] = {}
-            for number in group:
-                by_form.setdefault(self._form(number), []).append(number)
-            for members in by_form.values():
-                for together in self._by_derivative(members):
-                    self._lift_group(together)
+        for level in self._levels():
+            for members in _grouped(level, self._form):
+                together = [members]
+                if len({self.belongs_to[m] for m in members if m in self.belongs_to}) > 1:
+                    together = _grouped(members, self.belongs_to.get)
+                for group in together:
+                    assignments: list[Any] = [
+                        self.tape.assignments[m - self.tape.inputs] for m in group
+                    ]
+                    calls = isinstance(assignments[0], Call)
+                    lift = self._lift_calls if calls else self._lift_sums
+                    lift(np.asarray(group), assignments)
         array_of = [self.arrays[i] for i in self.array_of]
         return Lifted(self.tape, self.inputs, self.statements, array_of, self.place)
-
-    def _by_derivative(self, members: list[int]) -> Iterable[list[int]]:
-        """The members, apart where they are derivatives with respect to different arrays."""
-        belongs_to = self.belongs_to
-        if len({belongs_to[number] for number in members if number in belongs_to}) < 2:
-            return [members]
-        groups: dict[int | None, list[int]] = {}
-        for number in members:
-            groups.setdefault(belongs_to.get(number), []).append(number)
-        return groups.values()
 
     def _levels(self) -> list[list[int]]:
         first = self.tape.inputs
@@ -160,41 +154,31 @@ class _Lifter:
         result = self._new(shape, members, name=name)
         self.statements.append(Statement(result, **computed))
 
-    def _lift_group(self, members: list[int]) -> None:
-        if isinstance(self.tape.assignments[members[0] - self.tape.inputs], Call):
-            self._lift_calls(members)
-        else:
-            self._lift_sums(members)
-
     # --- calls ---
 
-    def _lift_calls(self, members: list[int]) -> None:
-        calls: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in members]
+    def _lift_calls(self, members: Indices, calls: Sequence[Any]) -> None:
         op: Op = calls[0].op
-        columns = [[call.args[k] for call in calls] for k in range(len(calls[0].args))]
-        variable = [k for k, column in enumerate(columns) if isinstance(column[0], int)]
-        places = {k: self.place[np.asarray(columns[k], dtype=np.intp)] for k in variable}
-        order, shape = self._aligned(
-            [(self._array(columns[k][0]), places[k]) for k in variable], len(members)
-        )
+        columns = list(zip(*[call.args for call in calls], strict=True))
+        sources = {
+            k: (self._array(column[0]), self.place[np.asarray(column)])
+            for k, column in enumerate(columns)
+            if isinstance(column[0], int)
+        }
+        order, shape = self._aligned(list(sources.values()), len(calls))
         args: list[View | float | Array] = []
-        sources = (
-            {self.array_of[column[0]] for column in columns}
-            if (len(variable) == len(columns))
-            else set()
-        )
-        if op.arity is None and op.array and len(sources) == 1:  # all along an axis of one array
-            stacked = np.stack([places[k][order] for k in variable], axis=-1)
-            view = View(self._array(columns[0][0]), stacked.reshape(*shape, len(columns)))
-            self._state(shape, np.asarray(members)[order], op=op, args=[view])
-            return
+        arrays = {array for array, _ in sources.values()}
+        all_along = len(sources) == len(columns) and len(arrays) == 1  # an axis of one array
+        if op.arity is None and op.array and all_along:
+            stacked = np.stack([places[order] for _, places in sources.values()], axis=-1)
+            args.append(View(arrays.pop(), stacked.reshape(*shape, len(columns))))
+            columns = []
         for k, column in enumerate(columns):
-            if k in places:
-                source = self._array(column[0])
-                args.append(View(source, places[k][order].reshape(shape)))
+            if k in sources:
+                array, places = sources[k]
+                args.append(View(array, places[order].reshape(shape)))
             else:
                 args.append(self._number(np.asarray(column, dtype=float)[order].reshape(shape)))
-        self._state(shape, np.asarray(members)[order], op=op, args=args)
+        self._state(shape, members[order], op=op, args=args)
 
     def _array(self, number: int) -> Array:
         return self.arrays[self.array_of[number]]
@@ -227,8 +211,7 @@ class _Lifter:
 
     # --- sums ---
 
-    def _lift_sums(self, members: list[int]) -> None:
-        sums: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in members]
+    def _lift_sums(self, members: Indices, sums: Sequence[Any]) -> None:
         classes = self._classes(sums)
         # Terms with coefficients of their own, more than one an element, are products with rows
         # of numbers: x·w for data x.
@@ -280,7 +263,7 @@ class _Lifter:
                 terms.append(self._term(key, *classes[key], order, shape))
         constant = np.asarray([s.constant for s in sums])
         number = self._number(constant[order].reshape(shape))
-        self._state(shape, np.asarray(members)[order], constant=number, terms=terms)
+        self._state(shape, members[order], constant=number, terms=terms)
 
     def _classes(self, sums: Sequence[Sum]) -> dict[_Key, tuple[Sequence[Indices], Floats]]:
         """The terms of the sums by the arrays of their operands: places, and coefficients.
@@ -348,6 +331,13 @@ class _Lifter:
             for array, places in zip(key, operands, strict=True)
         ]
         return Term("each" if each else "total", coefficient, *views)
+
+
+def _grouped(numbers: Sequence[int], key: Callable[[int], object]) -> list[list[int]]:
+    groups: dict[object, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(key(number), []).append(number)
+    return list(groups.values())
 
 
 # The arrays that a term is of: one, or two.

@@ -24,8 +24,8 @@ import numpy as np
 
 from ..ops import Op
 from . import rows
-from .form import Array, Floats, Indices, Lifted, Statement, Term, View
-from .nests import SHORT, Blocks, Buffer, Nest, Piece, plan
+from .form import Array, Floats, Indices, Lifted, Piece, Statement, Term, View
+from .nests import SHORT, Blocks, Buffer, Nest, Plan
 from .strides import SUMMED, affine, at, layout, operands, order, whole
 from .terms import joined, scaled, signed
 
@@ -80,11 +80,11 @@ class Loops:
     arrays: dict[str, Any]
 
 
-def emit_loops(lifted: Lifted, blocks: Blocks, cached: bool = True) -> Loops:
-    """The program as loop nests. `blocks` are as in `emit`.
+def emit_loops(lifted: Lifted, blocks: Blocks) -> Loops:
+    """The program as loop nests. `blocks` are as in `NumpyPrinter.program`.
 
     Besides `program` the source has `batch`, which runs it for each row of `values`, and is
-    compiled when it is called first. With `cached` Numba keeps the machine code on disk.
+    compiled when it is called first.
 
     Raises UnsuitableError for operations that are not written for Numba, and for what is too long
     to compile.
@@ -94,7 +94,7 @@ def emit_loops(lifted: Lifted, blocks: Blocks, cached: bool = True) -> Loops:
             raise UnsuitableError(f"{statement.op.name} is not written for Numba")
     if len(lifted.statements) > MOST_OPERATIONS:
         raise UnsuitableError("the graph has too little structure")
-    return _Printer(lifted, blocks).loops(cached)
+    return _Printer(lifted, blocks).loops()
 
 
 Axes = tuple[tuple[str, int], ...]  # loop variables, each with what is added to it
@@ -114,9 +114,8 @@ class _Printer:
         self.blocks = blocks
         self.names = Counter(_RESERVED)  # how often each was asked for, or is in use
         self.name = {s.result.number: self._named(s.result.name) for s in lifted.statements}
-        self.plan = plan(lifted, blocks, self.name)
-        self.buffers = dict(self.plan.buffers)
-        self.sizes = dict(self.plan.sizes)
+        self.plan = Plan(lifted, blocks, self.name)
+        self.buffers = self.plan.buffers
         self.stacks: dict[int, str] = {}  # arrays for so many arguments of a variadic operation
         self.data: list[Floats] = []
         self.places: list[Indices] = []
@@ -130,7 +129,7 @@ class _Printer:
         self.known: list[dict[str, _Part]] = [{}]
         self.level: dict[str, int] = {}  # of the variables of the open loops
 
-    def loops(self, cached: bool) -> Loops:
+    def loops(self) -> Loops:
         for nest in self.plan.nests:
             self._nest(nest)
             if self.operations > MOST_OPERATIONS:
@@ -143,13 +142,11 @@ class _Printer:
         if self.places:
             # Unsigned, for which Numba has no check for indices from the end.
             arrays["places"] = np.concatenate(self.places).astype(np.uint64)
-        return self._finished(arrays, cached)
-
-    def _finished(self, arrays: dict[str, Any], cached: bool) -> Loops:
+        sizes = {**{name: size for size, name in self.stacks.items()}, **self.plan.sizes}
         single = self.blocks[0][1] == 0
         signature = ["values", *(name for name, size in self.blocks if size), *arrays]
         kinds = ", ".join("uint64[::1]" if s == "places" else "float64[::1]" for s in signature)
-        options = f"cache={cached}, nogil=True, error_model='numpy'"
+        options = "cache=True, nogil=True, error_model='numpy'"
         results = ["outputs"] * single
         each = [name if name in arrays else f"{name}[i]" for name in signature]
         lines = [
@@ -157,7 +154,7 @@ class _Printer:
             *(f"@njit(error_model='numpy')\n{text}\n" for text in rows.sources(self.ops)),
             f"@njit('({kinds},)', {options})",
             f"def program({', '.join(signature)}):",
-            *(f"    {name} = np.empty({size})" for name, size in self.sizes.items()),
+            *(f"    {name} = np.empty({size})" for name, size in sizes.items()),
             *_indented(self.open[0], 1),
             "",
             "",
@@ -219,9 +216,8 @@ class _Printer:
             for statement in nest.statements:
                 self._element(statement)
             self._close(len(shape))
-            if shape:
-                for statement in nest.statements:
-                    del self.local[statement.result.number]
+            for statement in nest.statements if shape else ():
+                del self.local[statement.result.number]
 
     def _element(self, statement: Statement) -> None:
         array, axes = statement.result, _axes(statement.result.shape)
@@ -364,11 +360,11 @@ class _Printer:
     def _stack(self, args: Sequence[View | float | Array], axes: Axes) -> str:
         """The name of an array of the arguments: Numba takes no long tuples."""
         first = args[0]
-        along = isinstance(first, View) and first.places.ndim > len(axes)
-        size = first.places.shape[-1] if isinstance(first, View) and along else len(args)
+        size = len(args)
+        if along := isinstance(first, View) and first.places.ndim > len(axes):
+            size = first.places.shape[-1]
         if size not in self.stacks:
             self.stacks[size] = self._named(f"terms{size}")
-            self.sizes = {self.stacks[size]: size, **self.sizes}
         name = self.stacks[size]
         if along:
             self._loop("k", 0, size)
@@ -461,12 +457,11 @@ class _Printer:
                 places, positions = places[left], positions[left]
         if len(positions) == 0:
             return
-        axes: Axes = ()
         if len(positions) == 1:
             places, positions = places[0], positions[0]
-        else:
-            axes = (("i0", 0),)
-            self._loop("i0", 0, len(positions))
+        axes = _axes(positions.shape)
+        for variable, _ in axes:
+            self._loop(variable, 0, len(positions))
         value = self._read(View(source, places) if isinstance(source, Array) else source, axes)
         index, _ = self._index(positions, axes)
         target = f"{piece.block}[{index}] =" if piece.block else "return"

@@ -10,6 +10,7 @@ import keyword
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product, zip_longest
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -39,16 +40,13 @@ def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[I
     result: list[InputArray] = []
     for stem, members in groups.items():
         indices = [index for index, _ in members]
-        axes = len(indices[0])
-        alike = all(len(index) == axes for index in indices)
-        shape = tuple(len({index[axis] for index in indices}) for axis in range(axes * alike))
-        grid = (
-            alike
-            and axes in (1, 2)
+        axes = max(map(len, indices))
+        shape = tuple(len(set(along)) for along in zip_longest(*indices))
+        if (
+            axes in (1, 2)
             and min(indices) == (0,) * axes
             and len(set(indices)) == len(indices) == prod(shape)
-        )
-        if grid:
+        ):
             numbers = [i for _, i in sorted(members)]
             shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
             result.append((identifier(stem, names), shape, numbers))
@@ -65,13 +63,12 @@ def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[I
 
 def single_names(arrays: Sequence[InputArray], count: int) -> list[str]:
     """A name for each of so many inputs: that of its array, with its place there."""
-    names = [""] * count
+    names = dict.fromkeys(range(count), "")
     for name, shape, numbers in arrays:
-        for k, i in enumerate(numbers):
-            place: tuple[int, ...] = divmod(k, shape[1]) if len(shape) == 2 else (k,)
-            names[i] = "_".join([name, *map(str, place)]) if shape else name
+        for i, place in zip(numbers, product(*map(range, shape)), strict=True):
+            names[i] = "_".join([name, *map(str, place)])
     taken: set[str] = set()
-    return [identifier(name, taken) for name in names]
+    return [identifier(name, taken) for name in names.values()]
 
 
 # The patterns below take time quadratic in a label's length.
@@ -158,22 +155,20 @@ class ResultNames:
         """
         members = statement.result.members
         name = self._labelled(members) or self._derivative(members, array)
-        if not name and statement.op is None:
-            products = [term for term in statement.terms if term.kind == "matmul"]
-            factors = [view.array.name for term in products for view in term.views]
-            weights = [factor for factor in factors if re.fullmatch(r"\w*W\d+", factor)]
-            name = weights[0].replace("W", "Z") if len(weights) == 1 else ""
-            name = "" if name in self.names else name
-        elif not name and len(statement.args) == len(statement.views) == 1:
-            source = statement.views[0].array.name
-            if source.startswith("Z"):
-                name = source.replace("Z", "A")
-                name = "" if name in self.names else name
-        if name:
+        if name or (name := self._layers(statement)):
             return identifier(name, self.names)
         name = f"t{len(self.names)}"
         self.names.add(name)
         return name
+
+    def _layers(self, statement: Statement) -> str:
+        """Z3 of a sum of products with W3 alone, and A3 of a function of Z3 alone."""
+        factors = [v.array.name for t in statement.terms if t.kind == "matmul" for v in t.views]
+        sources = [factor for factor in factors if re.fullmatch(r"\w*W\d+", factor)]
+        if len(statement.args) == 1:
+            sources = [v.array.name for v in statement.views if v.array.name.startswith("Z")]
+        name = sources[0].translate({ord("W"): "Z", ord("Z"): "A"}) if len(sources) == 1 else ""
+        return "" if name in self.names else name
 
     def _labelled(self, members: Sequence[int]) -> str:
         labels = {label for number in members for label in self.labels.get(number, ())}
@@ -186,7 +181,5 @@ class ResultNames:
         pairs = sorted(pair for member in members for pair in self.primals.get(member, ()))
         if not pairs:
             return ""
-        counts = Counter(array(number) for _, number in pairs)
-        primal, count = counts.most_common(1)[0]
-        known = primal is not None and primal.name != "" and count == len(members)
-        return f"d{primal.name}" if primal is not None and known else ""
+        primal, count = Counter(array(number) for _, number in pairs).most_common(1)[0]
+        return f"d{primal.name}" if primal and primal.name and count == len(members) else ""

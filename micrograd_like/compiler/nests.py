@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from .form import Array, Indices, Lifted, Statement, Term, View
-from .rows import is_vectorised
+from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
 from .strides import SUMMED, affine, layout, operands, order, through
 
 SHORT: Final = 32  # a sum of so many products is written out
@@ -33,53 +31,18 @@ Blocks = Sequence[tuple[str, int]]  # names and sizes of what the program fills;
 Strategy = Literal["inline", "dot", "rows"]
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """Where an array lies: its i-th element is at positions[i] of the buffer of this name."""
 
     name: str
     positions: Indices
 
 
-@dataclass(frozen=True)
-class Nest:
+class Nest(NamedTuple):
     """Statements of one shape that are computed element by element, in one loop nest."""
 
     strategy: Strategy
-    statements: tuple[Statement, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a block of outputs has at `positions`: an array's elements at `places`, or a number.
-
-    Without a block it is the number that the program returns.
-    """
-
-    block: str
-    positions: Indices
-    source: Array | float
-    places: Indices
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The nests in their order, and what is stored.
-
-    `cheap` and `buffers` go by the numbers of arrays. `sizes` has the buffers that the program
-    makes for itself, and `pieces` all that is put out.
-    """
-
-    nests: Sequence[Nest]
-    cheap: Mapping[int, Statement]
-    buffers: Mapping[int, Buffer]
-    sizes: Mapping[str, int]
-    pieces: Sequence[Piece]
-
-
-def plan(lifted: Lifted, blocks: Blocks, names: Mapping[int, str]) -> Plan:
-    """The plan of a program whose arrays, by their numbers, have these names."""
-    return _Planner(lifted, blocks).plan(names)
+    statements: Sequence[Statement]
 
 
 class _Read(NamedTuple):
@@ -90,15 +53,25 @@ class _Read(NamedTuple):
     elementwise: bool
 
 
-class _Planner:
-    def __init__(self, lifted: Lifted, blocks: Blocks) -> None:
-        self.lifted = lifted
+class Plan:
+    """The nests in their order, and what is stored.
+
+    `cheap` and `buffers` go by the numbers of arrays, of which `names` has the names. `sizes` has
+    the buffers that the program makes for itself, and `pieces` all that is put out, the number that
+    the program returns, without a block, at last.
+    """
+
+    def __init__(self, lifted: Lifted, blocks: Blocks, names: Mapping[int, str]) -> None:
         self.inputs = {a.number: Buffer("values", np.asarray(of)) for a, of in lifted.inputs}
         reads = {statement: list(_reads(statement)) for statement in lifted.statements}
         self.readers: dict[int, list[_Read]] = defaultdict(list)
         for read in chain.from_iterable(reads.values()):
             self.readers[read.view.array.number].append(read)
-        self.pieces = _pieces(lifted, blocks)
+        outputs = iter(lifted.tape.outputs)
+        self.pieces: list[Piece] = []
+        for name, size in blocks:
+            self.pieces += pieces(lifted, name * bool(size), islice(outputs, size or 1))
+        self.pieces.sort(key=lambda piece: piece.block == "")
         self.pieces_of: dict[int, list[Piece]] = defaultdict(list)  # each array
         for piece in self.pieces:
             if isinstance(piece.source, Array):
@@ -111,23 +84,13 @@ class _Planner:
         for statement in lifted.statements:
             self._find_needs(statement, reads[statement])
         self.strategies = {s.result.number: self._strategy(s) for s in lifted.statements}
-
-    def plan(self, names: Mapping[int, str]) -> Plan:
-        nests = list(self._nests())
-        buffers = dict(self.inputs)
-        sizes: dict[str, int] = {}
-        nest_of = {s.result.number: nest for nest in nests for s in nest.statements}
-        for statement in self.lifted.statements:
-            array = statement.result
-            if array.shape == () or array.number in self.cheap:
-                continue
-            buffer = self._among_outputs(array)
-            if buffer is None and self._is_stored(array.number, nest_of[array.number]):
-                buffer = Buffer(names[array.number], layout(array.shape))
-                sizes[buffer.name] = array.size
-            if buffer is not None:
-                buffers[array.number] = buffer
-        return Plan(nests, self.cheap, buffers, sizes, self.pieces)
+        self.nests = list(self._nests(lifted.statements))
+        self.buffers = dict(self.inputs)
+        self.sizes: dict[str, int] = {}
+        for nest in self.nests:
+            for statement in nest.statements:
+                if statement.result.shape != ():
+                    self._store(statement.result, nest, names[statement.result.number])
 
     # --- what is computed again ---
 
@@ -166,9 +129,9 @@ class _Planner:
 
     # --- nests ---
 
-    def _nests(self) -> Iterable[Nest]:
+    def _nests(self, statements: Iterable[Statement]) -> Iterable[Nest]:
         """The statements in nests, each after those whose results it reads."""
-        waiting = [s for s in self.lifted.statements if s.result.number not in self.cheap]
+        waiting = [s for s in statements if s.result.number not in self.cheap]
         done = {*self.inputs, *self.cheap}
         while waiting:
             nest, waiting = self._next_nest(waiting, done)
@@ -182,8 +145,8 @@ class _Planner:
         first, *others = waiting
         strategy = self.strategies[first.result.number]
         if strategy != "inline":
-            return Nest(strategy, (first,)), others
-        shape, simd = first.result.shape, _is_simd(first)
+            return Nest(strategy, [first]), others
+        shape = first.result.shape
         members, rest = [first], list[Statement]()
         results = {first.result.number}
         for k, statement in enumerate(others):
@@ -192,7 +155,6 @@ class _Planner:
                 break
             if (
                 statement.result.shape == shape
-                and (shape == () or _is_simd(statement) == simd)
                 and self.strategies[statement.result.number] == "inline"
                 and self._is_ready(statement, results, done)
             ):
@@ -200,7 +162,7 @@ class _Planner:
                 results.add(statement.result.number)
             else:
                 rest.append(statement)
-        return Nest("inline", tuple(members)), rest
+        return Nest("inline", members), rest
 
     def _is_ready(self, statement: Statement, results: set[int], done: set[int]) -> bool:
         """Whether all that the statement reads is stored, or is its own element in the nest."""
@@ -248,23 +210,22 @@ class _Planner:
         known = self.inputs.get(array.number)
         return layout(array.shape) if known is None else known.positions
 
-    def _among_outputs(self, array: Array) -> Buffer | None:
-        """The block that the array can be computed in: all of it is there, regularly."""
+    def _store(self, array: Array, nest: Nest, name: str) -> None:
+        """Give the array a buffer if it outlives its nest: if outputs, or statements, need it.
+
+        That is the block of outputs that all of it is in, regularly, where there is one.
+        """
         for piece in self.pieces_of[array.number]:
             distinct, first = np.unique(piece.places, return_index=True)
             positions = piece.positions[first]
             if len(distinct) == array.size and affine(positions.reshape(array.shape)) is not None:
-                return Buffer(piece.block, positions)
-        return None
-
-    def _is_stored(self, number: int, nest: Nest) -> bool:
-        """Whether an array outlives its nest: the outputs need it, or statements elsewhere do."""
+                self.buffers[array.number] = Buffer(piece.block, positions)
+                return
         inside = {s.result.number for s in nest.statements}
-        return (
-            nest.strategy != "inline"
-            or bool(self.pieces_of[number])
-            or not self.needed_by[number] <= inside
-        )
+        elsewhere = self.pieces_of[array.number] or not self.needed_by[array.number] <= inside
+        if nest.strategy != "inline" or elsewhere:
+            self.buffers[array.number] = Buffer(name, layout(array.shape))
+            self.sizes[name] = array.size
 
 
 def _reads(statement: Statement) -> Iterable[_Read]:
@@ -274,31 +235,3 @@ def _reads(statement: Statement) -> Iterable[_Read]:
     for term in statement.terms:
         for view in term.views:
             yield _Read(statement, view, term.kind == "each")
-
-
-def _pieces(lifted: Lifted, blocks: Blocks) -> list[Piece]:
-    """The pieces of each array, then those of each constant, and last what is returned."""
-    arrays = {array.number: array for array in lifted.array_of}
-    found: dict[int | str, dict[str, list[tuple[int, int]]]] = {}
-    start = 0
-    for block, size in blocks:
-        for position, output in enumerate(lifted.tape.outputs[start : start + (size or 1)]):
-            key: int | str
-            if isinstance(output, int):
-                key, place = lifted.array_of[output].number, int(lifted.place_of[output])
-            else:
-                key, place = repr(output), 0
-            of_block = found.setdefault(key, {}).setdefault(block if size else "", [])
-            of_block.append((place, position))
-        start += size or 1
-    pieces = []
-    for key in sorted(found, key=lambda key: isinstance(key, str)):
-        source = float(key) if isinstance(key, str) else arrays[key]
-        for block, pairs in found[key].items():
-            places, positions = np.array(sorted(pairs)).T
-            pieces.append(Piece(block, positions, source, places))
-    return sorted(pieces, key=lambda piece: piece.block == "")
-
-
-def _is_simd(statement: Statement) -> bool:
-    return statement.op is None or is_vectorised(statement.op)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import count as count_from
+from itertools import islice
 from math import copysign, isfinite
 from typing import Any, ClassVar
 
@@ -19,41 +21,53 @@ from ..ops import Op
 from . import arrays
 from . import expressions as ex
 from .expressions import Assignment, Expression, Index, Source
-from .form import Array, Floats, Indices, Lifted, Statement, Term, View, progression
+from .form import (
+    Array,
+    Floats,
+    Indices,
+    Lifted,
+    Piece,
+    Statement,
+    Term,
+    View,
+    pieces,
+    progression,
+)
 from .tape import word
 
 # Python's compiler recurses into sums: longer ones are written in several lines.
 _MOST_TERMS = 100
-
-# What goes into an array: elements of another, or a number, at these positions, from these places.
-Piece = tuple[Array | float, Indices, Indices]
 
 
 class NumpyPrinter:
     """Writes a lifted program, or a step.
 
     The first `shared` inputs are the same for all examples of a batch, and the others are a row for
-    each; with None there are no examples. With `exact` NaN is never masked away by the derivative
-    of a kink.
+    each; with None there are no examples.
     """
 
     library: ClassVar[str] = "np"
 
-    def __init__(self, lifted: Lifted, shared: int | None = None, exact: bool = True) -> None:
+    def __init__(self, lifted: Lifted, shared: int | None = None) -> None:
         self.lifted = lifted
         self.shared = shared
         self.given = "examples" if shared else "values"  # what has a row for each example
         self.constants: dict[str, Any] = {}
         self.functions: dict[Op, str] = {}
-        self.constant_names: dict[Array, str] = {}
+        self.constant_names: dict[Array, Expression] = {}
+        self.inputs = dict(lifted.inputs)
+        self.used = Counter(view.array for s in lifted.statements for view in s.views)
         self.batched = {array for array, numbers in lifted.inputs if self.varies(numbers)}
         for statement in lifted.statements:
-            if any(map(self._is_batched, statement.views)):
+            if any(view.array in self.batched for view in statement.views):
                 self.batched.add(statement.result)
-        self.masks: dict[Array, Statement] = {} if exact else self._masks()
+        self.rectified: dict[Array, Array] = {}  # z, and relu(z)
+        self.inlined: dict[Array, Expression] = {}  # arrays that are written where they are read
         self.assignments: list[Assignment] = []
         self.has_ones = False  # of as many as there are examples
         self.said_once: set[Term] = set()  # terms of statements that are written elsewhere
+        self.decay = 0.0  # how much of the values is in the gradient
+        self.ends: set[Array] = set()  # arrays of which only the sums over the examples are made
 
     def varies(self, numbers: Indices) -> bool:
         """Whether these inputs, of one array, differ from one example to the next."""
@@ -70,23 +84,17 @@ class NumpyPrinter:
         shape of the Jacobian, if there is one. A batch of examples has a row of values for each.
         """
         many = self.shared == 0
+        outputs = iter(self.lifted.tape.outputs)
+        parts = {name: pieces(self.lifted, name, islice(outputs, n or 1)) for name, n in blocks}
+        self.decay = 0.0 if many else self._decay(parts.get("gradient", ()))
         self._take_inputs()
-        start = 0
-        fills: list[tuple[str, int, list[Piece], float | None]] = []
+        for statement in self.lifted.statements:
+            self.statement(statement)
+        results = []
         for name, size in blocks:
             if size:
-                outputs = self.lifted.tape.outputs[start : start + size]
-                pieces = self.pieces(outputs)
-                decay = self._decay(outputs, pieces) if name == "gradient" and not many else None
-                fills.append((name, size, pieces, decay))
-            start += size or 1
-        for statement in self.lifted.statements:
-            if statement.result not in self.masks:
-                self.statement(statement)
-        for name, size, pieces, decay in fills:
-            self.assemble(name, size, pieces, many, decay)
-        number = self.lifted.tape.outputs[0]
-        results = [ex.name(name) if size else self._output(number, many) for name, size in blocks]
+                self.assemble(name, size, parts[name], many)
+            results.append(ex.name(name) if size else self._number_of(parts[name][0], many))
         if jacobian:
             results[-1] = self._reshaped(results[-1], many, jacobian)
         return self._source("values", results)
@@ -98,43 +106,46 @@ class NumpyPrinter:
         a row of `examples`. It returns the mean of the first output over the examples, the next
         `outputs` of each example, and of what is left, a gradient, the mean again.
         """
-        self._take_inputs()
         value, *rest = self.lifted.tape.outputs
-        results, pieces = self.pieces(rest[:outputs]), self.pieces(rest[outputs:])
-        used = self._uses()
-        used.update(source for source, _, _ in results)
-        ends = {  # arrays of which only the sums over the examples are needed
+        loss = pieces(self.lifted, "", [value])[0]
+        results = pieces(self.lifted, "outputs", rest[:outputs])
+        gradient = pieces(self.lifted, "gradient", rest[outputs:])
+        wanted = {loss.source, *(piece.source for piece in results)}
+        self.ends = {
             source
-            for source, _, places in pieces
-            if isinstance(source, Array) and not used[source] and len(places) == source.size
+            for _, _, source, places in gradient
+            if isinstance(source, Array)
+            and source not in wanted
+            and not self.used[source]
+            and len(places) == source.size
         }
+        self._take_inputs()
         for statement in self.lifted.statements:
             result = statement.result
-            if result in ends and result in self.batched and not statement.op:
+            if result in self.ends & self.batched and not statement.op:
                 self.assign(result.name, self._summed(statement))
                 self.batched.discard(result)
             else:
-                ends.discard(result)
+                self.ends.discard(result)
                 self.statement(statement)
-        source, positions, places = results[0]
-        whole = isinstance(source, Array) and source.shape == (outputs,) and source in self.batched
-        if isinstance(source, Array) and whole and np.array_equal(positions, places):
-            self.assign("outputs", ex.name(source.name))
+        _, positions, source, places = results[0]
+        if source in self.batched and list(positions) == list(places) == [*range(outputs)]:
+            self.assign("outputs", self._argument(results[0].operand((outputs,)), 1))
         else:
             self.assemble("outputs", outputs, results, many=True)
-        if pieces:
-            self.gradient(rest[outputs:], pieces, ends)
-        mean = self._output(value, many=False)
-        if isinstance(value, int) and self.lifted.array_of[value] in self.batched:
+        if gradient:
+            self.gradient(rest[outputs:], gradient)
+        mean = self._number_of(loss, many=False)
+        if loss.source in self.batched:
             mean = ex.quotient(self.over_examples(mean, 0), self.count())
-        shown = [ex.name("outputs"), *[ex.name("gradient")] * bool(pieces)]
+        shown = [ex.name("outputs"), *[ex.name("gradient")] * bool(gradient)]
         return self._source("values, examples", [mean, *shown])
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         if self.has_ones:
             ones = Assignment(ex.name("ones"), self.new("ones", self.count()), moves=True)
             self.assignments.insert(0, ones)
-        return Source(arguments, self.assignments, results, self.constants, bool(self.masks))
+        return Source(arguments, self.assignments, results, self.constants)
 
     def assign(
         self, target: str | Expression, value: Expression, sign: str = "=", moves: bool = False
@@ -175,239 +186,146 @@ class NumpyPrinter:
         """The sum of a statement's result over the examples."""
         shape = statement.result.shape
         parts = [self._summed_term(term, shape) for term in statement.terms]
-        constant = statement.constant
-        if isinstance(constant, Array) or constant != 0.0 or not parts:
-            parts.append(ex.product(self.count(), self.number(constant)))
+        if statement.constant != 0.0 or not parts:
+            parts.append(ex.product(self.count(), self.number(statement.constant)))
         return ex.total(parts)
 
     def _summed_term(self, term: Term, shape: tuple[int, ...]) -> Expression:
-        left, right = term.left, term.right
-        batched = [view for view in term.views if self._is_batched(view)]
+        batched = {view.array for view in term.views} & self.batched
         if not batched:
             return ex.product(self.count(), self.term(term, shape))
-        text = None
-        if term.kind == "each" and right is None:
-            each = self._each(left, len(shape))
-            text = self.over_examples(each, len(shape), left)
-        elif term.kind == "each" and right is not None and len(batched) == 2:
-            text = self._summed_product(left, right, shape)
-        if text is None:
-            return ex.method(self.term(term, shape), "sum", ex.number(0))
-        return self.scaled(term.coefficient, text)
+        if term.kind == "each" and term.right is None:
+            summed = self.over_examples(self._each(term.left, len(shape)), len(shape))
+            return self.scaled(term.coefficient, summed)
+        # A product of what differs in each example is a matrix product, if it is outer.
+        outer = term.kind == "each" and all(view.array in batched for view in term.views)
+        for x, y in (term.views, term.views[::-1]) if outer else ():
+            if x.is_single and len(shape) == 1:
+                summed = ex.matmul(self.exact(x.first), self.exact(y))
+                return self.scaled(term.coefficient, summed)
+            if len(shape) == 2 and (column := x.column) and (row := y.row):
+                summed = ex.matmul(ex.transposed(self.exact(column)), self.exact(row))
+                return self.scaled(term.coefficient, summed)
+        return ex.method(self.term(term, shape), "sum", ex.number(0))
 
-    def over_examples(self, summed: Expression, axes: int, view: View | None = None) -> Expression:
+    def over_examples(self, summed: Expression, axes: int) -> Expression:
         """The sum of what has so many axes after that of the examples."""
-        other = view is not None and view.places.ndim != axes
-        if axes > 1 or other or ex.is_broadcast(summed):
+        if axes > 1 or ex.is_broadcast(summed):
             return ex.method(summed, "sum", ex.number(0))
         self.has_ones = True
         return ex.matmul(ex.name("ones"), summed)
 
-    def _summed_product(self, left: View, right: View, shape: tuple[int, ...]) -> Expression | None:
-        """Over the examples, a product of what differs in each is a matrix product, if outer."""
-        for x, y in ((left, right), (right, left)):
-            if x.is_single and len(shape) == 1 and y.places.shape == shape:
-                single = View(x.array, x.places.reshape(-1)[0].reshape(()))
-                return ex.matmul(self.exact(single), self.exact(y))
-            if len(shape) == 2:
-                column = x.places.ndim == 2 and bool(np.all(x.places == x.places[:, :1]))
-                row = y.places.ndim == 1 or bool(np.all(y.places == y.places[:1]))
-                if column and row and x.places.shape[0] == shape[0]:
-                    a = self.exact(View(x.array, x.places[:, 0]))
-                    b = y.places if y.places.ndim == 1 else y.places[0]
-                    return ex.matmul(ex.transposed(a), self.exact(View(y.array, b)))
-        return None
-
-    # --- outputs ---
-
-    def _output(self, output: int | float, many: bool) -> Expression:
-        if isinstance(output, float):
-            number = self.number(output)
-            return self.new("full", self.count(), number) if many else number
-        array = self.lifted.array_of[output]
-        return self.exact(View(array, self.lifted.place_of[output].reshape(())))
-
-    def pieces(self, outputs: Sequence[int | float]) -> list[Piece]:
-        """What outputs consist of: of each array, or number, the positions and the places."""
-        found: dict[Array | float, list[tuple[int, int]]] = {}
-        for position, output in enumerate(outputs):
-            if isinstance(output, float):
-                found.setdefault(output, []).append((0, position))
-            else:
-                pair = (int(self.lifted.place_of[output]), position)
-                found.setdefault(self.lifted.array_of[output], []).append(pair)
-        pieces: list[Piece] = []
-        for source, pairs in sorted(found.items(), key=lambda pair: isinstance(pair[0], float)):
-            places, positions = np.asarray(sorted(pairs)).T
-            pieces.append((source, positions, places))
-        return pieces
-
-    def assemble(
-        self,
-        name: str,
-        size: int,
-        pieces: Sequence[Piece],
-        many: bool,
-        decay: float | None = None,
-        ends: set[Array] | None = None,
-    ) -> None:
-        """An array of its pieces, plus `decay` times the values; with `many` a row an example.
-
-        With `ends` it has their sums over the examples: arrays in `ends` are such sums already.
-        """
-        if decay is None:
-            room = ex.sizes(self.count(), size) if many else ex.number(size)
-            self.assign(name, self.new("empty", room), moves=True)
-        else:
-            self.assign(name, ex.product(self.number(decay), ex.name("values")))
-        for piece in pieces:
-            summed = ends is not None and piece[0] not in ends
-            self._fill(name, size, piece, "=" if decay is None else "+=", many, summed)
-
-    def gradient(
-        self, outputs: Sequence[int | float], pieces: Sequence[Piece], ends: set[Array]
-    ) -> None:
-        """The mean over the examples, of outputs that come in these pieces."""
-        self.assemble("gradient", len(outputs), pieces, many=False, ends=ends)
-        share = ex.quotient(ex.number(1.0), self.count())
-        self.assign("gradient", share, "*=", moves=True)
-
-    def _fill(
-        self, target: str, size: int, piece: Piece, sign: str, many: bool, summed: bool
-    ) -> None:
-        """Assign a piece of an array; with `summed`, its sum over the examples."""
-        source, positions, places = piece
-        shape: tuple[int, ...] = (len(positions),)
-        if isinstance(source, Array):
-            if len(positions) == 1:
-                shape = ()
-            elif View(source, places).is_all and progression(positions) is None:
-                shape = source.shape
-            value = self.exact(View(source, places.reshape(shape)))
-        else:
-            value = self.number(source)
-        if summed:
-            value = self.totalled(value, source)
-        where = self.exact(View(self._flat(target, size, many), positions.reshape(shape)))
-        if ex.has_name(where, target):
-            where = ex.item(where, slice(None))
-        self.assign(where, value, sign, moves=True)
-
     def totalled(self, value: Expression, source: Array | float) -> Expression:
+        """The sum over the examples of a piece of this array, or of a number."""
+        if source in self.ends:
+            return value
         if isinstance(source, Array) and source in self.batched:
             return self.over_examples(value, len(source.shape))
         return ex.product(self.count(), value)
 
+    # --- outputs ---
+
+    def _number_of(self, piece: Piece, many: bool) -> Expression:
+        number = self._argument(piece.operand(()), 0)
+        if many and not isinstance(piece.source, Array):
+            return self.new("full", self.count(), number)
+        return number
+
+    def assemble(self, name: str, size: int, parts: Sequence[Piece], many: bool) -> None:
+        """An array of its pieces, with a row for each example or, in a step, the sums over them."""
+        decay = self.decay if name == "gradient" else 0.0
+        if decay:
+            self.assign(name, ex.product(self.number(decay), ex.name("values")))
+        else:
+            room = ex.sizes(self.count(), size) if many else ex.number(size)
+            self.assign(name, self.new("empty", room), moves=True)
+        flat = self._flat(name, size, many)
+        for piece in parts:
+            shape: tuple[int, ...] = (len(piece.positions),) if len(piece.positions) > 1 else ()
+            view = View(flat, piece.positions.reshape(shape))
+            if (
+                isinstance(piece.source, Array)
+                and View(piece.source, piece.places).is_all
+                and view.index() is None
+            ):
+                shape = piece.source.shape
+                view = View(flat, piece.positions.reshape(shape))
+            value = self._argument(piece.operand(shape), len(shape))
+            if self.shared and not many:
+                value = self.totalled(value, piece.source)
+            where = self.exact(view)
+            if ex.has_name(where, name):
+                where = ex.item(where, slice(None))
+            self.assign(where, value, "+=" if decay else "=", moves=True)
+
+    def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
+        """The mean over the examples, of outputs that come in these pieces."""
+        self.assemble("gradient", len(outputs), parts, many=False)
+        share = ex.quotient(ex.number(1.0), self.count())
+        self.assign("gradient", share, "*=", moves=True)
+
     # --- what is written in one operation, though the form has it in several ---
 
-    def _decay(self, outputs: Sequence[int | float], pieces: Sequence[Piece]) -> float | None:
-        """c, where each component of the gradient has the term c · (its own variable).
+    def _decay(self, gradient: Sequence[Piece]) -> float:
+        """c, where each component of the gradient has the term c · (its own variable); or 0.
 
         That is the gradient of a penalty: `gradient = c * values` says it in one operation.
         The statements then go without these terms.
         """
-        if len(outputs) != self.lifted.tape.inputs:
-            return None
-        found: list[Term] = []
-        statements = {s.result: s for s in self.lifted.statements}
-        used = self._uses()
-        tape = self.lifted.tape
-        given_out = Counter(self.lifted.array_of[o] for o in tape.outputs if isinstance(o, int))
-        for array, positions, _ in pieces:
-            if not isinstance(array, Array) or array not in statements or used[array]:
-                return None
+        statements: dict[Array | float, Statement] = {s.result: s for s in self.lifted.statements}
+        outputs = self.lifted.tape.outputs
+        given_out = Counter(self.lifted.array_of[o] for o in outputs if isinstance(o, int))
+        found: set[Term] = set()
+        for _, positions, array, _ in gradient:
+            if not isinstance(array, Array) or array not in statements or self.used[array]:
+                return 0.0
             if not given_out[array] == len(positions) == array.size:
-                return None
+                return 0.0
             terms = statements[array].terms
-            for term in terms:
-                numbers = self._numbers(term.left)
-                if (
-                    (term.kind, term.right) == ("each", None)
-                    and not isinstance(term.coefficient, Array)
-                    and numbers is not None
-                    and np.array_equal(numbers.reshape(-1), positions)
-                    and any(_fills(other, array.size) for other in terms if other is not term)
-                ):
-                    found.append(term)
-                    break
-            else:
-                return None
-        coefficients = {term.coefficient for term in found}
-        if len(coefficients) != 1:
-            return None
-        self.said_once = set(found)
-        return float(coefficients.pop())  # type: ignore[arg-type]
+            own = [
+                term
+                for term in terms
+                if (term.kind, term.right) == ("each", None)
+                and np.array_equal(self._numbers(term.left).reshape(-1), positions)
+                and any(_fills(other, array.size) for other in terms if other is not term)
+            ]
+            if not own:
+                return 0.0
+            found.add(own[0])
+        size = sum(len(piece.positions) for piece in gradient)
+        c = self._common(found) if found and size == self.lifted.tape.inputs else 0.0
+        if c:
+            self.said_once = found
+        return c
 
     def _norm(self, terms: list[Term]) -> float:
         """c, where c times the sum of the squares of all inputs is among the terms; or 0."""
-        squares: list[Term] = []
-        numbers: list[Indices] = []
-        for term in terms:
-            left, right = term.left, term.right
-            if right is not None and left.array is right.array:
-                mine = self._numbers(left)
-                if mine is not None and np.array_equal(left.places, right.places):
-                    squares.append(term)
-                    numbers.append(mine.reshape(-1))
-        coefficients = {term.coefficient for term in squares}
-        if len(squares) < 2 or len(coefficients) != 1:
+        squares = [
+            term
+            for term in terms
+            if term.right is not None
+            and term.left.array is term.right.array
+            and term.left.array in self.inputs
+            and np.array_equal(term.left.places, term.right.places)
+        ]
+        numbers = [self._numbers(term.left).reshape(-1) for term in squares]
+        if len(squares) < 2 or not np.array_equal(
+            np.sort(np.concatenate(numbers)), np.arange(self.lifted.tape.inputs)
+        ):
             return 0.0
-        (c,) = coefficients
-        covered = np.sort(np.concatenate(numbers))
-        if isinstance(c, Array) or not np.array_equal(covered, np.arange(self.lifted.tape.inputs)):
-            return 0.0
-        for term in squares:
-            terms.remove(term)
+        if c := self._common(squares):
+            terms[:] = [term for term in terms if term not in squares]
         return c
 
-    def _numbers(self, view: View) -> Indices | None:
-        """Which inputs the elements of a view are; None if they are none."""
-        for array, numbers in self.lifted.inputs:
-            if array is view.array:
-                return np.asarray(numbers)[view.places]
-        return None
+    def _common(self, terms: Collection[Term]) -> float:
+        """The coefficient of all these terms, if it is one number; or 0."""
+        first, *others = {term.coefficient for term in terms}
+        return 0.0 if others or isinstance(first, Array) else first
 
-    def _uses(self) -> Counter[Array | float]:
-        """How often the statements read each array."""
-        return Counter(view.array for s in self.lifted.statements for view in s.views)
-
-    def _masks(self) -> dict[Array, Statement]:
-        """The arrays of steps, 1(z > 0), that are written `(z > 0)` where they are factors.
-
-        A NaN in z must not be masked away: it shows in the value, since relu(z) is computed too.
-        """
-        statements = self.lifted.statements
-        written = {s.result: s.op.array for s in statements if s.op is not None}
-        if any(template.startswith("where(") for template in written.values()):
-            return {}  # NaN may be chosen away
-        rectified = {
-            s.args[0].array
-            for s in statements
-            if written.get(s.result) == _RELU and isinstance(s.args[0], View)
-        }
-        masks = {
-            s.result: s
-            for s in statements
-            if written.get(s.result) == _STEP
-            and isinstance(s.args[0], View)
-            and s.args[0].array in rectified
-            and s.args[0].is_whole
-        }
-        outputs = self.lifted.tape.outputs
-        other = {self.lifted.array_of[o] for o in outputs if isinstance(o, int)}
-        for statement in statements:
-            other.update(a.array for a in statement.args if isinstance(a, View))
-            for term in statement.terms:
-                # Among masks alone, * and + and - would be those of booleans.
-                alone = term.coefficient in (1.0, -1.0) and all(
-                    view.array in masks and view.array not in other for view in term.views
-                )
-                other.update(
-                    view.array
-                    for view in term.views
-                    if term.kind != "each" or not view.is_whole or alone
-                )
-        return {array: masks[array] for array in masks if array not in other}
+    def _numbers(self, view: View) -> Indices:
+        """Which inputs the elements of a view are; none if they are not inputs."""
+        numbers = self.inputs.get(view.array)
+        return np.empty(0, np.intp) if numbers is None else numbers[view.places]
 
     # --- statements ---
 
@@ -424,6 +342,10 @@ class NumpyPrinter:
                 values.append(ex.total([ex.name(name), *parts[first : first + _MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
+        is_step = statement.op is not None and self.template(statement.op) == _STEP
+        if is_step and self.used[statement.result] == 1:
+            self.inlined[statement.result] = values[0]
+            return
         for value in values:
             self.assign(name, value)
 
@@ -438,9 +360,8 @@ class NumpyPrinter:
         if statement.result.shape == () and self.shared is None and (c := self._norm(terms)):
             parts.append(self.scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
         parts += [self.term(term, shape) for term in terms]
-        constant = statement.constant
-        if isinstance(constant, Array) or constant != 0.0 or not parts:
-            parts.append(self.number(constant))
+        if statement.constant != 0.0 or not parts:
+            parts.append(self.number(statement.constant))
         return ex.ordered(parts)
 
     def _call(self, statement: Statement, op: Op, shape: tuple[int, ...]) -> Expression:
@@ -448,13 +369,18 @@ class NumpyPrinter:
         if isinstance(first, View) and first.places.ndim > len(shape):  # all along its last axis
             args = [self.exact(first)]
         else:
-            args = [self._argument(argument, shape) for argument in statement.args]
+            args = [self._argument(argument, len(shape)) for argument in statement.args]
         template = self.template(op)
         if not template:
             return ex.call(self._function(op), *args)
-        by_name = {name: [x] for name, x in zip(op.arguments, args, strict=False)}
-        if op.arity is None:
-            by_name = {op.arguments[0]: args}
+        if isinstance(first, View) and first.is_whole:
+            if template == _RELU:
+                self.rectified[first.array] = statement.result
+            elif template == _STEP and first.array in self.rectified:
+                # The step, NaN included: NumPy's own takes twice as long.
+                return ex.call("np.sign", ex.name(self.rectified[first.array].name))
+        given: list[Any] = args if op.arity is not None else [args]
+        by_name = dict(zip(op.arguments, given, strict=True))
         return ex.filled(template, by_name, lambda name: self._named(op, name))
 
     def template(self, op: Op) -> str:
@@ -481,9 +407,9 @@ class NumpyPrinter:
         """A new array: np.ones(3), say."""
         return ex.call(f"{self.library}.{kind}", *arguments)
 
-    def _argument(self, argument: View | float | Array, shape: tuple[int, ...]) -> Expression:
+    def _argument(self, argument: View | float | Array, axes: int) -> Expression:
         if isinstance(argument, View):
-            return self._each(argument, len(shape))
+            return self._each(argument, axes)
         return self.number(argument)
 
     def number(self, x: float | Array) -> Expression:
@@ -501,11 +427,7 @@ class NumpyPrinter:
     def term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         left, right, c = term.left, term.right, term.coefficient
         if term.kind == "each":
-            factors = [self._each(left, len(shape), right is not None)]
-            if right is not None:
-                factors.append(self._each(right, len(shape)))
-            if left.array in self.masks:
-                factors.reverse()  # a mask comes last: it cannot be negated
+            factors = [self._each(view, len(shape)) for view in term.views]
             return self.scaled(c, *factors)
         if right is None:
             return self.scaled(c, self._total(left))
@@ -519,9 +441,9 @@ class NumpyPrinter:
     def _inner(self, left: View, right: View) -> Expression:
         """The sum of products over the last axis."""
         a, b = self.exact(left), self.exact(right)
-        both = self._is_batched(left) and self._is_batched(right)
+        both = left.array in self.batched and right.array in self.batched
         if left.places.ndim == 1 and not both:
-            return ex.matmul(b, a) if self._is_batched(right) else ex.matmul(a, b)
+            return ex.matmul(b, a) if right.array in self.batched else ex.matmul(a, b)
         return self.summed_along(ex.product(a, b), left.places.shape[-1])
 
     def _matmul(self, left: View, right: View) -> Expression:
@@ -531,9 +453,9 @@ class NumpyPrinter:
             return ex.matmul(self.exact(left), self._transposed(right))
         matrix, vector = (left, right) if left.places.ndim == 2 else (right, left)
         v = self.exact(vector)
-        if not self._is_batched(vector):
+        if vector.array not in self.batched:
             return ex.matmul(self.exact(matrix), v)
-        if not self._is_batched(matrix):
+        if matrix.array not in self.batched:
             return ex.matmul(v, self._transposed(matrix))
         every = slice(None)
         columns = ex.matmul(self.exact(matrix), ex.item(v, every, every, None))
@@ -542,19 +464,16 @@ class NumpyPrinter:
     def _total(self, view: View) -> Expression:
         """The sum over the view's last axis; along an axis of the array where it is one."""
         array, places = view.array, view.places
-        name = self._array(array)
-        batched = self._is_batched(view)
-        if places.size == array.size:
-            whole = np.arange(array.size).reshape(array.shape)
-            if places.ndim == 2 and len(array.shape) == 2:
-                if np.array_equal(places, whole.T):
-                    return self.summed_along(name, len(whole), axis=-2)
-                if np.array_equal(places, whole):
-                    return self.summed_along(name, whole.shape[1])
-            if places.ndim == 1 and np.array_equal(np.sort(places), np.arange(array.size)):
-                if len(array.shape) == 1:
-                    return self.summed_along(name, array.size, axis=-1 if batched else 0)
-                return ex.method(name, "sum", *[ex.sizes(1, 2)] * batched)
+        batched = array in self.batched
+        if places.ndim == 1:
+            ordered = View(array, np.sort(places))
+            if ordered.is_all and len(array.shape) == 2:
+                return ex.method(self._array(array), "sum", *[ex.sizes(1, 2)] * batched)
+            view = ordered if ordered.is_all else view
+            return self.summed_along(self.exact(view), len(places), axis=-1 if batched else 0)
+        turned = View(array, places.T)
+        if turned.is_whole:
+            return self.summed_along(self.exact(turned), len(turned.places), axis=-2)
         return self.summed_along(self.exact(view), places.shape[-1])
 
     def summed_along(self, summed: Expression, count: int, axis: int = -1) -> Expression:
@@ -566,114 +485,78 @@ class NumpyPrinter:
 
     # --- views ---
 
-    def _is_batched(self, view: View) -> bool:
-        return view.array in self.batched
-
     def _array(self, array: Array) -> Expression:
         if array.data is None:
-            return ex.name(array.name)
+            return self.inlined.get(array) or ex.name(array.name)
         if array not in self.constant_names:  # a matrix of numbers is the data, as a rule
             stem = "X" if array.data.ndim == 2 else "c"
             self.constant_names[array] = self.constant(stem, array.data)
-        return ex.name(self.constant_names[array])
+        return self.constant_names[array]
 
-    def constant(self, stem: str, data: Floats | Indices) -> str:
+    def constant(self, stem: str, data: Floats | Indices) -> Expression:
         for name, known in self.constants.items():
-            if (
-                isinstance(known, np.ndarray)
-                and known.dtype == data.dtype
-                and known.shape == data.shape
-                and np.array_equal(known, data)
-            ):
-                return name
+            if getattr(known, "dtype", None) == data.dtype and np.array_equal(known, data):
+                return ex.name(name)
         taken = {array.name for array in self.lifted.array_of} | set(self.constants)
-        count = 1
-        name = stem if stem == "X" else f"{stem}1"
-        while name in taken:
-            count += 1
-            name = f"{stem}{count}"
+        numbered = (stem if stem == "X" and n == 1 else f"{stem}{n}" for n in count_from(1))
+        name = next(name for name in numbered if name not in taken)
         self.constants[name] = data
-        return name
+        return ex.name(name)
 
     def item(self, array: Expression, batched: bool, *index: Index) -> Expression:
         return ex.item(array, *[slice(None)] * batched, *index)
 
     def _reshaped(self, array: Expression, batched: bool, shape: Sequence[int]) -> Expression:
+        if len(shape) == 1 and not batched:
+            return ex.method(array, "ravel")
         axes = map(ex.number, [-1] * batched + [*shape])
         return ex.method(array, "reshape", *axes)
 
-    def _each(self, view: View, axes: int, among: bool = False) -> Expression:
+    def _each(self, view: View, axes: int) -> Expression:
         """The view as an operand of an elementwise operation whose result has so many axes."""
-        array, places = view.array, view.places
-        batched = self._is_batched(view)
-        if array in self.masks:
-            argument = self.masks[array].args[0]
-            assert isinstance(argument, View)
-            return ex.above(self._each(argument, axes), ex.number(0.0))
-        if places.size > 0 and view.is_single:
-            single = self.exact(View(array, places.reshape(-1)[0].reshape(())))
+        batched = view.array in self.batched
+        if view.is_single:
+            single = self.exact(view.first)
             return ex.item(single, slice(None), *[None] * axes) if batched and axes else single
-        row = column = None
-        if axes == 2 and places.ndim == 1:  # the right side of an outer product
-            row = places
-        elif axes == 2 and places.shape[0] > 1 and np.all(places == places[:1]):
-            row = places[0]
-        elif (axes == 2 and places.shape[1] > 1 and np.all(places == places[:, :1])) or (
-            axes == 2 and places.shape[1] == 1 and among
-        ):
-            column = places[:, 0]
-        if row is not None:
-            along = self.exact(View(array, row))
+        if axes == 2 and (row := view.row):
+            along = self.exact(row)
             return ex.item(along, slice(None), None) if batched else along
-        if column is not None:
-            return self.item(self.exact(View(array, column)), batched, slice(None), None)
+        if axes == 2 and (column := view.column):
+            return self.item(self.exact(column), batched, slice(None), None)
         return self.exact(view)
 
     def _transposed(self, view: View) -> Expression:
-        if self._is_batched(view):
+        if view.array in self.batched:
             return self.exact(View(view.array, view.places.T))
         return ex.transposed(self.exact(view))
 
     def exact(self, view: View) -> Expression:
         """The view with the axes that its places have (after the batch's)."""
         array, places = view.array, view.places
-        name, batched = self._array(array), self._is_batched(view)
+        name, batched = self._array(array), view.array in self.batched
         if places.ndim > 2:
-            return self._reshaped(
-                self.exact(View(array, places.reshape(-1))), batched, places.shape
-            )
-        if array.shape == () and places.ndim == 0:
+            flat = self.exact(View(array, places.reshape(-1)))
+            return self._reshaped(flat, batched, places.shape)
+        if view.is_whole:
             return name
         if array.shape == ():
-            if batched:
-                return self._repeated(name, places.shape)
-            return ex.product(name, self.new("ones", ex.sizes(*places.shape)))
-        if places.ndim and view.is_all:
-            if places.shape == array.shape:
-                return name
-            if places.ndim == 1 and array.shape[0] == 1:
-                return self.item(name, batched, 0)
-            if places.ndim == 1 and not batched:
-                return ex.method(name, "ravel")
-            return self._reshaped(name, batched, places.shape)
+            return self._repeated(name, places.shape)
         if (index := view.index()) is not None:
             return self.item(name, batched, *index)
-        if places.ndim == 1 and len(array.shape) == 2 and (part := progression(places)) is not None:
-            flat = (
-                self._reshaped(name, True, (array.size,)) if batched else ex.method(name, "ravel")
-            )
-            return self.item(flat, batched, part)
-        if places.ndim == 2 and (index := View(array, places.T).index()) is not None:
-            block = self.item(name, batched, *index) if index else name
+        if view.is_all:
+            return self._reshaped(name, batched, places.shape)
+        if places.ndim == 2 and View(array, places.T).index() is not None:
+            block = self.exact(View(array, places.T))
             turned = map(ex.number, (0, 2, 1))
             return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
-        if len(array.shape) == 1 and (rows := self._block(array, places, batched)) is not None:
-            return rows
-        where = self.constant("places", places)
         if len(array.shape) == 1:
-            return self.item(name, batched, where)
+            rows = self._block(array, places, batched)
+            return rows or self.item(name, batched, self.constant("places", places))
+        if places.ndim == 1 and (part := progression(places)) is not None:
+            return self.item(self._reshaped(name, batched, (array.size,)), batched, part)
+        where = self.constant("places", places)
         if not batched:
-            return ex.method(name, "take", ex.name(where))
+            return ex.method(name, "take", where)
         return self.item(self._reshaped(name, True, (array.size,)), True, where)
 
     def _block(self, array: Array, places: Indices, batched: bool) -> Expression | None:
@@ -691,7 +574,7 @@ class NumpyPrinter:
         return rows if n == stride else self.item(rows, batched, slice(None), slice(0, n, 1))
 
 
-# How the table writes over NumPy what `_masks` looks for.
+# How the table writes over NumPy a rectified array, and the derivative of that.
 _RELU, _STEP = "xp.maximum(@x, 0.0)", "xp.heaviside(@x, 0.0)"
 
 

@@ -165,9 +165,8 @@ class Program:
             self.function = xla.pure(self._printed, dtype)
             self._run = xla.compiled(self.function, dtype)
         else:
-            self._printed = self._for_numpy(exact=False)
+            self._printed = self._for_numpy()
             self.function = over_numpy(self._printed)
-            self._masked = self._printed.masked
         self.source, self._constants = self._printed.text, self._printed.constants
 
     def _for_numpy(self, **options: Any) -> Source:
@@ -206,10 +205,7 @@ class Program:
             return self._batch(values)
         if self.backend == "jax":
             return self._run(values)
-        results = self.function(values)
-        if self._masked and _is_nan(results, self._blocks):
-            results = self._exact(values)
-        return results
+        return self.function(values)
 
     def _run_python(self, values: Any, check: bool) -> Any:
         values = listed(values.tolist() if hasattr(values, "tolist") else values)
@@ -231,11 +227,6 @@ class Program:
         return results
 
     @cached_property
-    def _exact(self) -> Callable[[Any], Any]:
-        """What `function` does, but for NaN, which no mask hides."""
-        return over_numpy(self._for_numpy())
-
-    @cached_property
     def _batch(self) -> Callable[[Any], Any]:
         """The program for an array of floats with two axes, a row for each example."""
         if self.backend == "jax":
@@ -254,7 +245,7 @@ class Program:
     def _check(self, values: Sequence[float]) -> None:
         """Evaluate the graph node by node. Raises DomainError, which names the node."""
         data = dict(zip(self._inputs, values, strict=True))
-        for node in topological_order(*self._roots):
+        for node in topological_order(*self._roots, untaken=True):
             if node in data:
                 continue
             if node.op is None:
@@ -313,8 +304,3 @@ class Report:
         )
 
     __repr__ = __str__
-
-
-def _is_nan(results: Any, blocks: Sequence[tuple[str, int]]) -> bool:
-    first = results if len(blocks) == 1 else results[0]
-    return bool(first != first) if not blocks[0][1] else bool((first != first).any())

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from .. import numerics
 from ..errors import DomainError
+from ..numerics import maximum, minimum
 from ..ops import BUILTIN, Op
 
 
@@ -81,10 +82,26 @@ def logsumexp(xs: Sequence[float]) -> float:
     return largest + math.log1p(tail)
 
 
+def largest(xs: Sequence[float]) -> float:
+    out = xs[0]
+    for i in range(1, len(xs)):
+        out = maximum(out, xs[i])
+    return out
+
+
+def smallest(xs: Sequence[float]) -> float:
+    out = xs[0]
+    for i in range(1, len(xs)):
+        out = minimum(out, xs[i])
+    return out
+
+
+_TWINS = (divide, pow, sigmoid, sech, logsumexp, largest, smallest)
+
 # What the templates of operations may call, beside the math module.
 FUNCTIONS: Final[dict[str, Any]] = {
     **dict(inspect.getmembers(numerics, inspect.isfunction)),
-    **{function.__name__: function for function in (divide, pow, sigmoid, sech, logsumexp)},
+    **{function.__name__: function for function in _TWINS},
 }
 
 
@@ -92,14 +109,6 @@ def sources(ops: Iterable[Op]) -> list[str]:
     """The texts of the functions that these operations call, as they are written for Numba."""
     called = set().union(*(_called(op.numba) for op in ops))
     return [_text(name) for name in FUNCTIONS if name in called]
-
-
-def is_vectorised(op: Op) -> bool:
-    """Whether SIMD has instructions for all that the operation does, as it is written for Numba.
-
-    A loop that calls a function of a module, other than the square root, is not vectorised.
-    """
-    return not any("." in name and name != "math.sqrt" for name in _called(op.numba))
 
 
 @cache

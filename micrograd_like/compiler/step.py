@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from .. import losses, ops
-from ..engine import Value
+from ..engine import Value, slot_of_data
 from ..errors import InputError, MicrogradError, TraceError
 from ..gradients import adjoint_graphs
 from ..modes import paused
@@ -138,7 +138,7 @@ class Step:
         examples have the batch's axis in front.
         """
         np = require_numpy()
-        values = np.array([p.data for p in self.parameters])
+        values = np.array([*map(slot_of_data, self.parameters)])
         targets = as_floats([self._trace.row(t) for t in y])
         inputs = as_floats(X)
         if inputs.ndim == 1:

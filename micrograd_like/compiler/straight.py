@@ -22,7 +22,7 @@ def emit_straight(
 ) -> tuple[str, dict[str, Any]]:
     """The source of `program(values)`, and the operations that it calls, by their names there.
 
-    `names` are those of the inputs; `blocks` as in `emit`, of which arrays become lists.
+    `names` are those of the inputs; `blocks` as in `NumpyPrinter.program`: arrays become lists.
     """
     return _Printer(tape, names).source(blocks)
 

@@ -94,7 +94,7 @@ def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
     Raises InputError if an input is no leaf, or given twice.
     """
     reader = _Reader(inputs)
-    order = topological_order(*outputs)
+    order = topological_order(*outputs, untaken=True)
     reader.read(order, outputs)
     return reader.tape([reader.reference(output) for output in outputs], len(order))
 

@@ -57,17 +57,15 @@ def _taken(x: Any, dtype: str) -> Any:
     import jax
     import jax.numpy as jnp
 
-    if dtype == "float64":
-        narrow = getattr(x, "dtype", None)
-        if narrow is not None and jnp.issubdtype(narrow, jnp.floating) and narrow.itemsize < 8:
-            problem = f"this program computes in float64, and was given {narrow}"
-        elif jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
-            problem = "this program computes in float64, which JAX has switched off"
-        else:
-            return jnp.asarray(x, dtype)
+    given = getattr(x, "dtype", None)
+    narrow = given is not None and jnp.issubdtype(given, jnp.floating) and given.itemsize < 8
+    off = jax.dtypes.canonicalize_dtype(np.float64) != np.float64
+    if dtype == "float64" and (narrow or off):
+        problem = f"and was given {given}" if narrow else "which JAX has switched off"
         raise InputError(
-            f"{problem}: say jax.config.update('jax_enable_x64', True) (or `with "
-            "jax.enable_x64(True):`) and give it float64, or compile it with dtype='float32'"
+            f"this program computes in float64, {problem}: say jax.config.update("
+            "'jax_enable_x64', True) (or `with jax.enable_x64(True):`) and give it float64, or "
+            "compile it with dtype='float32'"
         )
     return jnp.asarray(x, dtype)
 
@@ -178,6 +176,7 @@ def join(coordinator: str, processes: int, process: int, timeout: int) -> None:
         coordinator,
         processes,
         process,
+        coordinator_bind_address=coordinator,  # instead of all interfaces
         initialization_timeout=timeout,
         heartbeat_timeout_seconds=timeout,
     )

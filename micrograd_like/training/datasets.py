@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from ..errors import InputError, MissingExtraError
+from ..state import finite
 from ..words import several
 
 # The place of a point of a class (0 or 1) at a turn from 0 to 1.
@@ -117,8 +118,8 @@ class Table:
     def _number(self, cell: str, line: int, name: str) -> float:
         # Python's float also reads 1_000 and the digits of other scripts.
         with suppress(ValueError):
-            if cell.isascii() and "_" not in cell and math.isfinite(x := float(cell)):
-                return x
+            if cell.isascii() and "_" not in cell:
+                return finite(cell)
         problem = f"{cell!r:.60} is not a finite number" if cell else "the cell is empty"
         raise InputError(f"{self.path}: row {line}, column {name!r:.80}: {problem}")
 
@@ -173,7 +174,8 @@ def from_csv(path: str | os.PathLike[str], label: str | None = None) -> Dataset:
         )
     places = {name: i for i, name in enumerate(classes)}
     rows, labels = table.numbers(features), [places[text] for text in texts]
-    name, n = Path(path).stem, len(features)
+    file, n = Path(path), len(features)
+    name = file.stem if file.stem.strip(".") else file.name  # "...csv" is no way up
     return Dataset(name, rows, labels, features, label, classes, [0.0] * n, [1.0] * n)
 
 

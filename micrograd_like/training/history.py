@@ -99,10 +99,13 @@ def checkpoint(path: str | os.PathLike[str], **extra: Any) -> Callable[[Module, 
 
 
 class Saved:
-    """What the checkpoint at `path`, written within `epochs`, has. Raises StateError."""
+    """What the checkpoint at `path`, written within `epochs`, has. Raises StateError.
+
+    `content` is all of it, with what was written along.
+    """
 
     def __init__(self, path: str | os.PathLike[str], epochs: int) -> None:
-        content = state.read_file(path)
+        self.content = content = state.read_file(path)
         self.path = path
         self.parameters = content["parameters"]
         self.history = History()

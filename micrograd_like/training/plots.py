@@ -6,7 +6,7 @@ A notebook shows them once `matplotlib.pyplot` is imported there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
@@ -53,11 +53,15 @@ def loss_curve(history: History) -> Any:
     return figure
 
 
-def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]) -> Any:
-    """A Figure that counts, for each class (row), what its examples were taken for (column)."""
+def confusion_matrix(labels: list[int], predicted: Sequence[int | None], classes: list[str]) -> Any:
+    """A Figure that counts, for each class (row), what its examples were taken for (column).
+
+    Examples that were taken for none are not counted.
+    """
     counts = [[0] * len(classes) for _ in classes]
     for label, guess in zip(labels, predicted, strict=True):
-        counts[label][guess] += 1
+        if guess is not None:
+            counts[label][guess] += 1
     size = 2.5 + 0.45 * min(len(classes), 30)
     figure, axes = _figure(size, size, xlabel="predicted", ylabel="true", title="Confusion matrix")
     axes.imshow(counts, cmap="Blues", vmin=0)
@@ -74,36 +78,34 @@ def confusion_matrix(labels: list[int], predicted: list[int], classes: list[str]
 
 
 def decision_boundary(
-    predict: Callable[[list[list[float]]], list[int]],
+    predict: Callable[[list[list[float]]], Sequence[int | None]],
     X: list[list[float]],
     y: list[int],
     features: list[str],
     classes: list[str],
-    resolution: int = 80,
 ) -> Any:
-    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X."""
+    """A Figure of the plane, in the colours of the classes that `predict` gives, and of X.
+
+    Where it gives None there is no colour.
+    """
     x1, x2 = map(_shown, features)
     figure, axes = _figure(6, 5, xlabel=x1, ylabel=x2, title="Decision boundary")
+    import numpy as np
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    bounds = []
-    for values in zip(*X, strict=True):
-        margin = 0.1 * ((max(values) - min(values)) or 1.0)
-        bounds.append((min(values) - margin, max(values) + margin))
-    (left, right), (bottom, top) = bounds
-    steps = [i / (resolution - 1) for i in range(resolution)]
-    grid = [[left + (right - left) * s, bottom + (top - bottom) * t] for t in steps for s in steps]
-    labels = predict(grid)
-    rows = [labels[i : i + resolution] for i in range(0, len(labels), resolution)]
+    low, high = np.min(X, 0), np.max(X, 0)
+    margin = 0.1 * np.where(high > low, high - low, 1.0)
+    box = np.transpose([low - margin, high + margin])
+    grid = np.meshgrid(*np.linspace(box[:, 0], box[:, 1], 80).T)
+    labels = np.array(predict(np.stack(grid, -1).reshape(-1, 2).tolist()), float)
     colors: list[Any] = list(PALETTE[: len(classes)])
     if len(classes) > len(PALETTE):
         colors = [colormaps["turbo"](i / (len(classes) - 1)) for i in range(len(classes))]
     limits = {"cmap": ListedColormap(colors), "vmin": -0.5, "vmax": len(classes) - 0.5}
-    box = (left, right, bottom, top)
-    axes.imshow(rows, origin="lower", extent=box, aspect="auto", alpha=0.3, **limits)
-    points = tuple(zip(*X, strict=True))
-    dots = axes.scatter(*points, s=18, c=y, edgecolors="white", linewidths=0.5, **limits)
+    picture = labels.reshape(80, 80)
+    axes.imshow(picture, origin="lower", extent=box.ravel(), aspect="auto", alpha=0.3, **limits)
+    dots = axes.scatter(*np.transpose(X), s=18, c=y, edgecolors="white", linewidths=0.5, **limits)
     handles, _ = dots.legend_elements(num=None)
     names = [_shown(classes[k]) for k in sorted(set(y))]
     axes.legend(handles, names, title="class", framealpha=0.9)
@@ -116,9 +118,9 @@ def u_curve(curve: Curve) -> Any:
     figure, axes = _figure(6, 4, xlabel="step ε", ylabel="error", title=title)
     steps, allowed = zip(*curve.model, strict=True)
     axes.loglog(steps, allowed, "--", color=VERMILION, label="truncation + rounding, as modelled")
-    off = [(step, error) for step, error in curve.points if error > 0.0]  # on logarithmic axes
-    axes.plot([s for s, _ in off], [e for _, e in off], "o-", ms=3.5, color=BLUE,
-              label="|central difference - gradient|")  # fmt: skip
+    off = [point for point in curve.points if point[1] > 0.0]  # on logarithmic axes
+    label = "|central difference - gradient|"
+    axes.plot(*zip(*off, strict=True), "o-", ms=3.5, color=BLUE, label=label)
     axes.axvline(curve.step, color="#999999", lw=1.0, label="step chosen")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)

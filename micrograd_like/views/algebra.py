@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from .. import ops
 from ..engine import Value
 from ..errors import DomainError, MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
-from ..words import first_and_last
+from ..words import first_and_last, printable
 from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
 Style = Literal["text", "latex"]
@@ -35,33 +35,30 @@ _TINY = 2.0**-1022  # floats below it lose digits
 _SMALL = 12  # expressions are compared part by part up to this size
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Expression:
     """A name, a number, or a row of the table applied to expressions; immutable.
 
     Constants simplify as it is made: 1·x is x, x + 0 is x, x·x is x², signs move outwards.
     """
 
-    __slots__ = ("_key", "binding", "name", "name_in_latex", "number", "op", "operands", "size")
+    name: str = ""
+    number: float | None = None
+    op: Op | None = None
+    operands: tuple[Expression, ...] = ()
+    name_in_latex: str = ""
+    binding: float = 0.0  # of a symbol such as ∂y/∂x, as in Op; 0 for plain names
+    size: int = field(init=False)
+    """How many names, numbers and functions it is written with."""
+    key: object = field(init=False)
+    """Equal for expressions that are alike, if they are small."""
 
-    def __init__(
-        self,
-        name: str = "",
-        *,
-        number: float | None = None,
-        op: Op | None = None,
-        operands: tuple[Expression, ...] = (),
-        latex: str = "",
-        binding: float = 0.0,
-    ) -> None:
-        self.name: Final = name
-        self.name_in_latex: Final = latex
-        self.binding: Final = binding  # of a symbol such as ∂y/∂x, as in Op; 0 for plain names
-        self.number: Final = number
-        self.op: Final = op
-        self.operands: Final = operands
-        # How many names, numbers and functions it is written with.
-        self.size: Final[int] = sum([e.size for e in operands]) + (len(operands) < 2)
-        self._key: object = name or number
+    def __post_init__(self) -> None:
+        self.size = sum([e.size for e in self.operands]) + (len(self.operands) < 2)
+        self.key = self.name or self.number
+        if self.op is not None:
+            small = self.size <= _SMALL
+            self.key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
 
     @staticmethod
     def __apply_op__(op: Op, args: Sequence[Any]) -> Expression:
@@ -92,14 +89,6 @@ class Expression:
     def latex(self) -> str:
         return self.written("latex")
 
-    @property
-    def key(self) -> object:
-        """Equal for expressions that are alike, if they are small."""
-        if self._key is None:
-            small = self.size <= _SMALL
-            self._key = (self.op, *[e.key for e in self.operands]) if small else ("id", id(self))
-        return self._key
-
     def written(
         self,
         style: Style,
@@ -114,10 +103,27 @@ class Expression:
         a sum with more than `most` terms, or an op with more arguments, the first ones and the last
         are written, and how many there are between them.
         """
-        writer = _Writer(style, numbers or {}, spaced, most)
+        terms: dict[int, list[tuple[Op, Expression]]] = {}
+
+        def parts(e: Expression) -> list[Expression]:
+            if id(e) not in terms:
+                terms[id(e)] = _terms(e, most, _GAPS[style])
+            return [part for _, part in terms[id(e)]]
+
+        def applied(op: Op, parts: list[_Written]) -> _Written:
+            return write(op, parts, style, spaced=spaced), _binding(op, style)
+
         done: dict[int, _Written] = {}
-        for e in parts_first([self], writer.parts):
-            done[id(e)] = writer.write(e, done)
+        for e in parts_first([self], parts):
+            operands = [(op, done[id(part)]) for op, part in terms[id(e)]]
+            if e.op is None:
+                done[id(e)] = _atom(e, style, numbers or {})
+            elif e.op in _SUMS:
+                done[id(e)] = operands[0][1]
+                for op, operand in operands[1:]:
+                    done[id(e)] = applied(op, [done[id(e)], operand])
+            else:
+                done[id(e)] = applied(e.op, [operand for _, operand in operands])
         return done[id(self)][0]
 
     def evaluate(
@@ -220,7 +226,7 @@ def formula(
     """
 
     def spelled(operand: Value | float) -> _Written:
-        what = names[operand] if isinstance(operand, Value) else operand
+        what = names.get(operand, operand.data) if isinstance(operand, Value) else operand
         if isinstance(what, str):
             return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits)
@@ -228,18 +234,16 @@ def formula(
     def few(texts: list[str]) -> list[str]:
         return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
 
-    op, operands = node.op, node.operands
+    op, written = node.op, list(map(spelled, node.operands))
     if op is None:
         return ""
     if op is ops.affine_row:
-        n = len(operands) // 2
-        pairs = zip(operands[:n], operands[n:-1], strict=True)
-        terms = few([write(ops.mul, list(map(spelled, pair)), spaced=spaced) for pair in pairs])
-        bias = operands[-1]
-        if isinstance(bias, Value) or bias or not terms:
-            terms.append(spelled(bias)[0])
+        n = len(written) // 2
+        pairs = zip(written[:n], written[n:-1], strict=True)
+        terms = few([write(ops.mul, pair, spaced=spaced) for pair in pairs])
+        if isinstance(bias := node.operands[-1], Value) or bias or not terms:
+            terms.append(written[-1][0])
         return " + ".join(terms).replace(" + -", " - ")
-    written = list(map(spelled, operands))
     if op.arity is None:
         written = [(text, 9) for text in few([text for text, _ in written])]
     return write(op, written, spaced=spaced)
@@ -258,7 +262,7 @@ def write(
         template = template.replace("·", " · ")
     if op.arity is None:
         joined = ", ".join(text for text, _ in operands)
-        return _PLACEHOLDER.sub(lambda _: joined, template)
+        return _PLACEHOLDER.sub(lambda _: joined, template).translate(_BACK)
     by_name = dict(zip(op.arguments, operands, strict=True))
 
     def placed(match: re.Match[str]) -> str:
@@ -275,32 +279,34 @@ def write(
             text = f"({text})" if style == "text" else rf"\left({text}\right)"
         return caret + text
 
-    return _PLACEHOLDER.sub(placed, template)
+    return _PLACEHOLDER.sub(placed, template).translate(_BACK)
 
 
-_PLACEHOLDER = re.compile(r"(\^?)@([A-Za-z_]\w*)", re.ASCII)
+# What stands in a template for the @ and · of an operation's name, which are none of its own.
+_AWAY, _BACK = str.maketrans("@·", "\ue000\ue001"), str.maketrans("\ue000\ue001", "@·")
+_PLACEHOLDER = re.compile(r"(\^?)@([^\W\d]\w*?)(?![^\W⁰¹²³⁴-⁹])")  # @x² is the square of x
 
 
 @cache
 def _template(op: Op, style: Style) -> str:
+    """The op's template, whose name may have any characters."""
+    call = ", ".join(f"@{argument}" for argument in op.arguments)
     if style == "text":
-        return op.text
+        name = printable(op.name).translate(_AWAY)
+        return f"{name}({call})" if op.text == f"{op.name}({call})" else op.text
     # Where the author of an operation has not said how it is written in LaTeX, its name stands in
-    # \operatorname, a macro that GitHub does not let through. The name may have any characters.
-    name = op.name.replace("_", r"\_")
-    latex = op.latex.replace(rf"\operatorname{{{name}}}", rf"\mathrm{{{latex_text(op.name)}}}")
+    # \operatorname, a macro that GitHub does not let through.
+    macro = r"\operatorname{" + op.name.replace("_", r"\_")
+    latex = op.latex.replace(macro, r"\mathrm{" + latex_text(op.name).translate(_AWAY))
     return latex.replace(r"\operatorname", r"\mathrm")
 
 
 @cache
 def _binding(op: Op, style: Style) -> float:
-    # In LaTeX a power of a power, or of a root, needs parentheses even where the row is written as
-    # a call: e^{x}.
-    if style == "latex" and re.search(r"^\\sqrt|\^\{[^{}]*\}$", op.latex):
+    # A power of a power, or of a root, needs parentheses even where the row is written as a call,
+    # as e^{x} is. As text a / b·c would be read in two ways.
+    if re.search(r"^\\sqrt|\^\{[^{}]*\}$" if style == "latex" else "^√", getattr(op, style)):
         return min(op.binding, 4)
-    if style == "text" and op.text.startswith("√"):
-        return 4
-    # As text a / b·c would be read in two ways.
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 
@@ -327,61 +333,31 @@ def _written_number(x: float, style: Style, digits: int) -> _Written:
 _GAPS = {"text": "… {} more …", "latex": r"\underbrace{{\cdots}}_{{{}}}"}
 
 
-@dataclass
-class _Writer:
-    """How `Expression.written` writes one expression, when its parts have been written."""
+def _terms(e: Expression, most: int | None, gap: str) -> list[tuple[Op, Expression]]:
+    """The operands, or the terms of a sum, each with the op that joins it to the others.
 
-    style: Style
-    numbers: Mapping[str, float]
-    spaced: bool
-    most: int | None
-    terms: dict[int, list[tuple[Op, Expression]]] = field(default_factory=dict)
+    Of more than `most` these are the first three and the last, around how many are missing.
+    """
+    terms = []
+    while e.op in _SUMS:
+        terms.append((e.op, e.operands[1]))
+        e = e.operands[0]
+    terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
+    if most is None or len(terms) <= most:
+        return terms
+    return [
+        (ops.add, Expression(x, name_in_latex=x, binding=9.0)) if isinstance(x, str) else x
+        for x in first_and_last(terms, gap)
+    ]
 
-    def parts(self, e: Expression) -> list[Expression]:
-        """What is written before it."""
-        if id(e) not in self.terms:
-            self.terms[id(e)] = self._terms(e)
-        return [part for _, part in self.terms[id(e)]]
 
-    def _terms(self, e: Expression) -> list[tuple[Op, Expression]]:
-        """The operands, or the terms of a sum, each with the op that joins it to the others.
-
-        Of too many these are the first three and the last, around how many are missing.
-        """
-        terms = []
-        while e.op in _SUMS:
-            terms.append((e.op, e.operands[1]))
-            e = e.operands[0]
-        terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
-        if self.most is None or len(terms) <= self.most:
-            return terms
-        return [
-            (ops.add, Expression(term, latex=term, binding=9.0)) if isinstance(term, str) else term
-            for term in first_and_last(terms, _GAPS[self.style])
-        ]
-
-    def write(self, e: Expression, done: Mapping[int, _Written]) -> _Written:
-        """The expression, and how tightly it binds."""
-        if e.op is None:
-            return self._atom(e)
-        terms = [(op, done[id(part)]) for op, part in self.terms[id(e)]]
-        if e.op not in _SUMS:
-            return self._applied(e.op, [part for _, part in terms])
-        written = terms[0][1]
-        for op, part in terms[1:]:
-            written = self._applied(op, [written, part])
-        return written
-
-    def _applied(self, op: Op, parts: list[_Written]) -> _Written:
-        return write(op, parts, self.style, spaced=self.spaced), _binding(op, self.style)
-
-    def _atom(self, e: Expression) -> _Written:
-        if e.number is not None:
-            return _written_number(e.number, self.style, 15)
-        if e.name in self.numbers:
-            return _written_number(self.numbers[e.name], self.style, 4)
-        text = e.name if self.style == "text" else e.name_in_latex or latex_name(e.name)
-        return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
+def _atom(e: Expression, style: Style, numbers: Mapping[str, float]) -> _Written:
+    if e.number is not None:
+        return _written_number(e.number, style, 15)
+    if e.name in numbers:
+        return _written_number(numbers[e.name], style, 4)
+    text = e.name if style == "text" else e.name_in_latex or latex_name(e.name)
+    return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
 
 
 # --- simplification -------------------------------------------------------------------------------
@@ -418,28 +394,25 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
     if op is ops.affine_row:
         n = len(operands) // 2
         return sum(map(operator.mul, operands[:n], operands[n:-1]), ZERO) + y
-    if op is ops.add:
-        if a == 0.0 or b == 0.0:
-            return y if a == 0.0 else x
-        if y.op is ops.neg or (b is not None and b < 0.0):
-            return x - -y
-    elif op is ops.sub:
-        if a == 0.0 or b == 0.0:
-            return -y if a == 0.0 else x
-        if y.op is ops.neg:
-            return x + -y
-    elif op is ops.neg:
-        if x.op is ops.neg:
-            return x.operands[0]
-        if x.op is ops.sub:
-            return x.operands[1] - x.operands[0]
-    elif op is ops.mul:
-        return _product(x, y)
-    elif op in (ops.div, ops.power) and b == 1.0:
+    if op in _SUMS and a == 0.0:
+        return y if op is ops.add else -y
+    if op in _SUMS and b == 0.0:
         return x
-    elif op is ops.power and b == 0.0:
+    if op is ops.add and (y.op is ops.neg or (b is not None and b < 0.0)):
+        return x - -y
+    if op is ops.sub and y.op is ops.neg:
+        return x + -y
+    if op is ops.neg and x.op is ops.neg:
+        return x.operands[0]
+    if op is ops.neg and x.op is ops.sub:
+        return x.operands[1] - x.operands[0]
+    if op is ops.mul:
+        return _product(x, y)
+    if op in (ops.div, ops.power) and b == 1.0:
+        return x
+    if op is ops.power and b == 0.0:
         return ONE
-    elif op is ops.pow_slope and b is not None:
+    if op is ops.pow_slope and b is not None:
         return y * x ** (b - 1.0)
     return apply(op, operands)
 
@@ -456,59 +429,51 @@ def coefficient(x: Expression) -> tuple[float, Expression]:
 
 def _product(x: Expression, y: Expression) -> Expression:
     """x·y with one number, in front, equal factors as powers, and one fraction at most."""
-    factor = 1.0
-    above: list[Expression] = []
-    below: list[Expression] = []
-    stack = [(y, above, below), (x, above, below)]
+    number = 1.0
+    factors: list[tuple[Expression, float]] = []  # and 1 above a fraction bar, -1 below
+    stack = [(y, 1.0), (x, 1.0)]
     while stack:
-        e, same, other = stack.pop()
+        e, sign = stack.pop()
         if e.op is ops.neg:
-            factor = -factor
-            stack.append((e.operands[0], same, other))
-        elif e.op is ops.mul:
-            stack += [(part, same, other) for part in reversed(e.operands)]
-        elif e.op is ops.div:
-            stack += [(e.operands[1], other, same), (e.operands[0], same, other)]
-        elif e.number is None or (same is below and e.number == 0.0):
-            same.append(e)
+            number = -number
+            stack.append((e.operands[0], sign))
+        elif e.op is ops.mul or e.op is ops.div:
+            left, right = e.operands
+            stack += [(right, sign if e.op is ops.mul else -sign), (left, sign)]
+        elif e.number is None or (sign < 0.0 and e.number == 0.0):
+            factors.append((e, sign))
         else:
-            folded = _folded(ops.mul if same is above else ops.div, (factor, e.number))
-            if folded is None:
-                same.append(e)
-            else:
-                factor = folded
-    if factor == 0.0:
+            folded = _folded(ops.mul if sign > 0.0 else ops.div, (number, e.number))
+            factors += [(e, sign)] if folded is None else []
+            number = number if folded is None else folded
+    if number == 0.0:
         return ZERO
-    top, bottom = _powers(above, below)
-    if abs(factor) != 1.0 or not top:
-        top.insert(0, Expression(number=abs(factor)))
+    top, bottom = _powers(factors)
+    if abs(number) != 1.0 or not top:
+        top.insert(0, Expression(number=abs(number)))
     product = _chained(ops.mul, top)
     if bottom:
         product = apply(ops.div, (product, _chained(ops.mul, bottom)))
-    return -product if factor < 0.0 else product
+    return -product if number < 0.0 else product
 
 
 def _powers(
-    above: Iterable[Expression], below: Iterable[Expression]
+    factors: list[tuple[Expression, float]],
 ) -> tuple[list[Expression], list[Expression]]:
     """The factors above and below a fraction bar, equal ones in one power."""
     exponents: dict[object, float] = {}
     bases: dict[object, Expression] = {}
-    for factors, sign in ((above, 1.0), (below, -1.0)):
-        for factor in factors:
-            base, exponent = factor, sign
-            if factor.op is ops.power:
-                n = factor.operands[1].number
-                if n is not None and n > 0.0 and n.is_integer():
-                    base, exponent = factor.operands[0], sign * n
-            # Numbers are factors that would underflow in one.
-            key = base.key if base.number is None else ("number", len(bases))
-            bases.setdefault(key, base)
-            exponents[key] = exponents.get(key, 0.0) + exponent
+    for base, exponent in sorted(factors, key=lambda factor: -factor[1]):
+        if base.op is ops.power and (n := base.operands[1].number or 0.0) > 0.0 and n.is_integer():
+            base, exponent = base.operands[0], exponent * n
+        # Numbers are factors that would underflow in one.
+        key = base.key if base.number is None else ("number", len(bases))
+        bases.setdefault(key, base)
+        exponents[key] = exponents.get(key, 0.0) + exponent
     result: tuple[list[Expression], list[Expression]] = ([], [])
-    for base, n in zip(bases.values(), exponents.values(), strict=True):
-        if n:
-            power = (base, Expression(number=abs(n)))
+    for key, base in bases.items():
+        if n := exponents[key]:
+            power = (base, _expression(abs(n)))
             result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.power, power))
     return result
 

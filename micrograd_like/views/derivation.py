@@ -27,11 +27,11 @@ from functools import cached_property
 from typing import Final
 
 from ..engine import Value
-from ..errors import InputError, OperandError
-from ..gradients import grad, listed
+from ..errors import InputError
+from ..gradients import grad
 from ..words import first_and_last
 from .algebra import Expression, Style
-from .names import latex_numeral, numeral
+from .names import latex_numeral, numeral, values
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
 
@@ -192,10 +192,7 @@ def derive(
     for an empty `wrt`, and for an `activation` that is no name; with `numbers`, StaleGraphError (a
     ValueError) if data was changed after the forward pass.
     """
-    targets = listed(wrt)
-    for target in targets:
-        if not isinstance(target, Value):
-            raise OperandError(f"derivations are with respect to Values, not {target!r:.60}")
+    targets = values("derivations are with respect to Values", wrt)
     if not targets:
         raise InputError("derive needs at least one Value to derive with respect to")
     return Derivation(y, targets, activation, numbers, isinstance(wrt, Value))

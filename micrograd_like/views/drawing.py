@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .. import ops
-from ..engine import Value
-from ..errors import InputError, OperandError, RendererError
+from ..engine import Value, numbers_of
+from ..errors import InputError, RendererError
 from ..gradients import listed
 from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
 from .algebra import formula
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
-from .names import numeral
+from .names import numeral, values
 
 Direction = Literal["LR", "TB"]
 
@@ -82,9 +82,9 @@ def draw(
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
     max_nodes = whole("max_nodes", max_nodes)
-    graph = Graph(listed(roots), _values("parameters", parameters))
+    graph = Graph(listed(roots), set(values("parameters takes Values", parameters)))
     groups = grouped(graph, collapse, max_nodes)
-    marked = _values("highlight", highlight)
+    marked = set(values("highlight takes Values", highlight))
 
     def drawn(limit: int) -> tuple[str, dict[Value, str]]:
         picture = _Picture(graph, planned(graph, groups, limit), marked)
@@ -92,15 +92,6 @@ def draw(
         return picture.source(direction, show_constants), ids
 
     return Drawing(drawn, min(max_nodes, box_count(graph, groups)))
-
-
-def _values(option: str, values: Value | Iterable[Value]) -> set[Value]:
-    """What an option names. Raises OperandError for what is not a Value."""
-    found = listed(values)
-    for value in found:
-        if not isinstance(value, Value):
-            raise OperandError(f"{option} takes Values, not {value!r:.60}")
-    return set(found)
 
 
 class Drawing:
@@ -125,13 +116,6 @@ class Drawing:
         text = self._rendered("svg").decode("utf-8", errors="replace").replace("&#45;", "-")
         fonts = f'font-family="{_FONT},Helvetica,sans-serif"'
         return text.replace(f'font-family="{_FONT}"', fonts)
-
-    @property
-    def graphviz(self) -> Any:
-        """The picture as a `graphviz.Source`, for whatever else that package can do."""
-        import graphviz
-
-        return graphviz.Source(self.source)
 
     def box(self, node: Value) -> str:
         """The id, in the SVG, of the box that stands for `node`.
@@ -234,16 +218,17 @@ class _Picture:
 
     def _align_layers(self) -> None:
         """Make a layer's neurons stand in order: invisible edges lead from each to the next."""
-        layers: dict[str, list[Box]] = {}
+        layers: dict[str, list[tuple[int, str]]] = {}
         for box in self.boxes:
-            if box.kind == "module" and layer_of(box.title) != box.title:
-                layers.setdefault(layer_of(box.title), []).append(box)
-        for neurons in filter(lambda neurons: len(neurons) > 1, layers.values()):
-            neurons.sort(key=lambda box: int(box.title.rpartition("[")[2][:-1]))
-            with self.dot.subgraph() as row:
-                row.attr(rank="same")
-                for box, following in pairwise(neurons):
-                    row.edge(box.id, following.id, style="invis")
+            if box.kind == "module" and (layer := layer_of(box.title)) != box.title:
+                place = int(box.title.rpartition("[")[2][:-1])
+                layers.setdefault(layer, []).append((place, box.id))
+        for neurons in layers.values():
+            if len(neurons) > 1:
+                with self.dot.subgraph() as row:
+                    row.attr(rank="same")
+                    for (_, box_id), (_, following) in pairwise(sorted(neurons)):
+                        row.edge(box_id, following, style="invis")
 
     def _apart(self, source: Box, box: Box) -> bool:
         """Whether each edge between two boxes is drawn, rather than one for all of them."""
@@ -253,27 +238,22 @@ class _Picture:
         """The edges that are drawn one by one to a node's box, and its constants."""
         (node,) = box.nodes
         place = self.graph.index[node]
-        constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
+        flows = enumerate(zip(numbers_of(node.operands), node.operand_grads, strict=True))
+        constants = {k: numeral(x) for k, (x, d) in flows if d is None}
         if len(constants) > _MANY_OPERANDS:
             constants = {min(constants): f"{len(constants):,} numbers"}
-        edges = iter(node.edges)
-        for k, operand in enumerate(node.operands):
-            edge = f"edge-{place}-{k}"
-            if not isinstance(operand, Value):
-                if show_constants and k in constants:
-                    self._constant(box, f"const-{place}-{k}", edge, constants[k])
-                continue
-            parent, d = next(edges)
-            source = self.box_of[parent]
-            if self._apart(source, box):
-                self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
-
-    def _constant(self, box: Box, name: str, edge: str, text: str) -> None:
-        self.dot.node(
-            name, text, id=name, shape="plaintext", margin="0.03", width="0", height="0",
-            fontsize="10", fontcolor=_GREY,
-        )  # fmt: skip
-        self.dot.edge(name, box.id, id=edge, style="dashed")
+        pairs: Any = zip(node.operands, node.operand_grads, strict=True)
+        for k, (parent, d) in enumerate(pairs):
+            edge, constant = f"edge-{place}-{k}", f"const-{place}-{k}"
+            if d is not None:
+                if self._apart(source := self.box_of[parent], box):
+                    self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
+            elif show_constants and k in constants:
+                self.dot.node(
+                    constant, constants[k], id=constant, shape="plaintext", margin="0.03",
+                    width="0", height="0", fontsize="10", fontcolor=_GREY,
+                )  # fmt: skip
+                self.dot.edge(constant, box.id, id=edge, style="dashed")
 
     # --- what a box says ---
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from textwrap import wrap
 
 from ..engine import Value
-from ..errors import OperandError
 from ..gradients import grad
 from ..words import first_and_last
 from .algebra import Expression
-from .names import factor, numeral
+from .names import factor, numeral, values
 from .symbols import MOST_TERMS, SymbolicGraph
 
 _WIDTH = 100
@@ -31,8 +32,7 @@ def explain(node: Value, root: Value) -> None:
 
     Raises OperandError (a TypeError) for what is not a Value.
     """
-    if not isinstance(node, Value):
-        raise OperandError(f"gradients are those of Values, not {node!r:.60}")
+    values("gradients are those of Values", [node])
     graph = SymbolicGraph(root, [], "")
     if node not in graph.names:
         graph = SymbolicGraph(root, [node], "")
@@ -47,7 +47,7 @@ def explain(node: Value, root: Value) -> None:
         line = " = ".join([left, *map(_sum, sides)])
         if len(line) > _WIDTH - len(" = "):  # a line for each side
             indent = len(left) + len(" = ")
-            broken = f"\n{'= ':>{indent}}".join(_sum(side, indent) for side in sides)
+            broken = f"\n{'= ':>{indent}}".join(_sum(side, indent, _WIDTH) for side in sides)
             line = f"{left} = {broken}"
         print(line)
 
@@ -84,13 +84,10 @@ def _written(terms: Sequence[Expression | str]) -> list[str]:
     ]
 
 
-def _sum(terms: list[str], indent: int | None = None) -> str:
-    """The terms added up; with an `indent` there are line ends before terms that would not fit."""
-    lines = [terms[0]]
-    for term in terms[1:]:
-        term = f"- {term[1:]}" if term.startswith("-") else f"+ {term}"
-        if indent is not None and indent + len(lines[-1]) + 1 + len(term) > _WIDTH:
-            lines.append(term)
-        else:
-            lines[-1] += f" {term}"
-    return f"\n{' ' * (indent or 0)}".join(lines)
+def _sum(terms: list[str], indent: int = 0, width: int = sys.maxsize) -> str:
+    """The terms added up; there are line ends before terms that would leave the width."""
+    first, *others = [term.replace(" ", "\xa0") for term in terms]  # no line ends within a term
+    signed = [f"-\xa0{term[1:]}" if term.startswith("-") else f"+\xa0{term}" for term in others]
+    lines = wrap(" ".join([first, *signed]), width - indent, break_long_words=False,
+                 break_on_hyphens=False)  # fmt: skip
+    return f"\n{' ' * indent}".join(lines).replace("\xa0", " ")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..engine import Value
 from ..errors import OperandError
+from ..gradients import listed
 
 _MARK = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combine with letters
 _NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+|\([^()]*\)")
@@ -60,6 +62,15 @@ def latex_numeral(x: float, digits: int = 4) -> str:
         return mantissa
     factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa} \cdot ")
     return f"{factor}10^{{{int(exponent)}}}"
+
+
+def values(rule: str, x: Any) -> list[Value]:
+    """One Value, or several, as a list. Raises OperandError, with this rule, for anything else."""
+    found = listed(x)
+    for value in found:
+        if not isinstance(value, Value):
+            raise OperandError(f"{rule}, not {value!r:.60}")
+    return found
 
 
 def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:

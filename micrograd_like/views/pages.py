@@ -85,13 +85,8 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     alt = f"Graph of {name}: {len(twins)} nodes"
     data = {
         "nodes": [
-            (
-                event.name,
-                event.node.label or event.name,
-                drawn.box(twin),
-                [edge.operand for edge in event.edges],
-            )
-            for event, twin in zip(passes.forward, twins, strict=True)
+            (e.name, e.node.label or e.name, drawn.box(twin), [edge.operand for edge in e.edges])
+            for e, twin in zip(passes.forward, twins, strict=True)
         ],
         "events": [_row(event, place) for event in passes],
     }

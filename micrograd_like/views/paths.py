@@ -179,7 +179,7 @@ def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
     symbols: dict[Value, Expression] = {}
     for node, edges in graph.edges.items():
         text, latex = as_factor(graph.symbols[node])
-        symbols[node] = Expression(f"δ_{text}", latex=rf"\delta_{{{latex}}}", binding=9)
+        symbols[node] = Expression(f"δ_{text}", name_in_latex=rf"\delta_{{{latex}}}", binding=9)
         indexed = re.fullmatch(r"[^\W\d_]_?(\d[\d_]*(?:\[[\d, ]+\])*)", graph.names[node])
         if indexed and edges:
             by_index.setdefault(indexed[1], []).append(node)

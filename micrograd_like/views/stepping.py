@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..engine import Value, topological_order
+from ..engine import Value, numbers_of, topological_order
 from ..gradients import is_stale
 from ..numerics import number
 from ..words import first_and_last, printable
@@ -212,11 +212,10 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     backward = []
     for index, node in enumerate(reversed(order), len(order)):
         g = adjoint[node]
-        pairs = iter(node.edges)
         edges[node] = transfers = []
-        for i, operand in enumerate(node.operands):
-            if isinstance(operand, Value):
-                parent, d = next(pairs)
+        pairs: Any = zip(node.operands, node.operand_grads, strict=True)
+        for i, (parent, d) in enumerate(pairs):
+            if d is not None:
                 before = adjoint[parent]
                 adjoint[parent] = after = before + g * d
                 transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
@@ -270,8 +269,8 @@ class Writer:
         if is_stale(node):
             return [None] * len(node.operands)
         operands = [
-            Expression(self.text(a)) if isinstance(a, Value) else Expression(number=a)
-            for a in node.operands
+            Expression(self.text(a)) if a in self._names else Expression(number=x)
+            for a, x in zip(node.operands, numbers_of(node.operands), strict=True)
         ]
         return partials(node.op, operands, Expression(self.text(node)))
 

@@ -51,14 +51,17 @@ class SymbolicGraph:
 
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, or a number."""
-        return self.symbols[operand] if isinstance(operand, Value) else Expression(number=operand)
+        if isinstance(operand, Value) and operand in self.symbols:
+            return self.symbols[operand]
+        # A number, or what was computed on the side that was not taken.
+        return Expression(number=operand.data if isinstance(operand, Value) else operand)
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""
         if (node, by) not in self._ratios:
             (above, upper), (below, lower) = map(as_factor, (self.symbols[node], self.symbols[by]))
             latex = rf"\frac{{\partial {upper}}}{{\partial {lower}}}"
-            symbol = Expression(f"∂{above}/∂{below}", latex=latex, binding=2.2)
+            symbol = Expression(f"∂{above}/∂{below}", name_in_latex=latex, binding=2.2)
             self._ratios[node, by] = self.fresh(symbol)
         return self._ratios[node, by]
 
@@ -69,7 +72,7 @@ class SymbolicGraph:
             while written[i] in taken:
                 written[i] += prime
             taken.add(written[i])
-        return Expression(written[0], latex=written[1], binding=symbol.binding)
+        return Expression(written[0], name_in_latex=written[1], binding=symbol.binding)
 
     def operation(self, node: Value, written: Mapping[Value, Expression]) -> Expression:
         """What the node computes, in the names of its operands, or as they are `written`."""
@@ -95,7 +98,7 @@ class SymbolicGraph:
         written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbols[node])
         if op in self._activations:
             written[0] = None
-        places = [i for i, operand in enumerate(node.operands) if isinstance(operand, Value)]
+        places = [i for i, d in enumerate(node.operand_grads) if d is not None]
         return [
             self._slope(node, i, local) if (d := written[i]) is None else d
             for i, local in zip(places, node.local_grads, strict=True)
@@ -107,7 +110,7 @@ class SymbolicGraph:
         assert op is not None
         key = (op, operands, place)
         if key not in self._slopes:
-            name = self._activations.get(op, op.name)
+            name = self._activations.get(op, printable(op.name))
             if op in self._activations:
                 operands = operands[:1]
             if len(operands) > 1:
@@ -153,7 +156,7 @@ def _call(name: str, operands: Sequence[Expression], primes: str = "") -> Expres
     latex = ", ".join(operand.latex for operand in operands)
     return Expression(
         f"{name}{primes}({text})",
-        latex=rf"{latex_name(name)}{primes}\left({latex}\right)",
+        name_in_latex=rf"{latex_name(name)}{primes}\left({latex}\right)",
         binding=9,
     )
 

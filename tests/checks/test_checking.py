@@ -12,11 +12,17 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from fractions import Fraction
+from inspect import signature
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference import ADMISSIBLE, BINARY, DEFINITIONS, DUAL, VALUE, Program
 
 from micrograd_like import (
+    Op,
     Value,
     abs,
     cos,
@@ -516,6 +522,94 @@ def test_the_edge_of_a_domain_is_no_error(f):
     x = 0.0 if f is sqrt else 1.0
     (edge,) = gradcheck(f, [x]).kinks
     assert "edge of the domain" in str(edge)
+
+
+# --- where kinks meet -----------------------------------------------------------------------------
+
+Germ = tuple[Fraction, Fraction]  # a number, and the slope with which it moves to one side
+
+
+def larger(x: Germ, y: Germ) -> Germ:
+    return max(x, y)  # of equal numbers, the one that grows more
+
+
+def scaled(x: Germ, factor: Fraction) -> Germ:
+    return factor * x[0], factor * x[1]
+
+
+def plus(x: Germ, y: Germ) -> Germ:
+    return x[0] + y[0], x[1] + y[1]
+
+
+ZERO = (Fraction(0), Fraction(0))
+PIECEWISE: dict[str, Callable[..., Germ]] = {
+    "relu": lambda x: larger(x, ZERO),
+    "abs": lambda x: larger(x, scaled(x, Fraction(-1))),
+    "leaky": lambda x: larger(x, scaled(x, Fraction(1, 4))),
+    "elsewise": lambda c, x, y: x if c > ZERO else y,
+    "max": larger,
+    "min": lambda x, y: min(x, y),
+    "add": plus,
+    "sub": lambda x, y: plus(x, scaled(y, Fraction(-1))),
+}
+
+
+def piecewise_rows(right: bool) -> dict[str, Callable[..., Any]]:
+    """The operations on Values; some are a user's own, whose conventions may be wrong."""
+    ramp, both = (0.0, 0.5) if right else (2.0, 1.0)
+    of_their_own = {
+        "relu": Op("own_relu", lambda x: max(x, 0.0),
+                   lambda x, out: 1.0 if x > 0.0 else ramp if x == 0.0 else 0.0),
+        "max": Op("own_max", max, (lambda x, y, out: both if x == y else float(x > y),
+                                   lambda x, y, out: both if x == y else float(x < y))),
+        "elsewise": Op("elsewise", lambda c, x, y: x if c > 0.0 else y,
+                       (lambda c, x, y, out: 0.0, lambda c, x, y, out: float(c > 0.0),
+                        lambda c, x, y, out: float(c <= 0.0))),
+    }  # fmt: skip
+    return {**ops.TABLE, "leaky": lambda x: ops.leaky_relu(x, 0.25), **of_their_own}
+
+
+@st.composite
+def piecewise_programs(draw: st.DrawFn) -> list[tuple[str, tuple[int, ...], int]]:
+    """Steps on what there was before, the input being the first: operation, operands, factor."""
+    steps = []
+    for i in range(draw(st.integers(1, 7))):
+        name = draw(st.sampled_from(sorted(PIECEWISE)))
+        count = len(signature(PIECEWISE[name]).parameters)
+        operands = draw(st.tuples(*[st.integers(0, i)] * count))
+        steps.append((name, operands, draw(st.sampled_from([1, -1, 2, -3]))))
+    return steps
+
+
+@given(piecewise_programs(), st.sampled_from([0.0, 0.5, -2.0]), st.booleans())
+@settings(max_examples=int(os.environ.get("MICROGRAD_GRADCHECK_KINKS", "300")), deadline=None)
+def test_where_kinks_meet_the_slopes_of_the_function_decide(program, x, right):
+    def slope(to: int) -> Fraction:
+        numbers = [(Fraction(x), Fraction(to))]
+        for name, operands, factor in program:
+            out = PIECEWISE[name](*(numbers[i] for i in operands))
+            numbers.append(scaled(out, Fraction(factor)))
+        return to * numbers[-1][1]
+
+    def f(x: Value) -> Value:
+        numbers = [x]
+        for name, operands, factor in program:
+            numbers.append(rows[name](*(numbers[i] for i in operands)) * float(factor))
+        return numbers[-1]
+
+    before = dict(ops.TABLE)
+    try:
+        rows = piecewise_rows(right)
+        report = gradcheck(f, [x], second=False, raise_exception=False)
+    finally:
+        ops.TABLE.clear()
+        ops.TABLE.update(before)
+    low, high = sorted((slope(-1), slope(1)))
+    assert report.ok is (low <= report.rows[0].gradient <= high), report
+    if low != high and report.ok:
+        assert report.rows[0].verdict == "kink"
+    if not report.ok:
+        assert report.culprit or "kinks meet there, of v" in report.problem
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from micrograd_like.checks.function import Function
 def departure(f: Callable[..., Value], at: list[float]) -> tuple[int, float] | None:
     function = Function(f, at)
     root, _ = function(function.at)
-    return function.departure(topological_order(root), lambda root, data: (data, 1e-13))
+    return function.departure(topological_order(root), lambda _, number: number, lambda _: 1e-13)
 
 
 def test_f_is_called_at_other_inputs_which_are_put_back():

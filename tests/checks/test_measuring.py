@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+import struct
+from collections.abc import Callable
 
 import pytest
 from reference import DEFINITIONS
 
 from micrograd_like import Value, grad, gradcheck, maximum, ops, relu, sqrt
-from micrograd_like.checks.measuring import Slope, complex_step, differences, measured
+from micrograd_like.checks.measuring import (
+    EXACT,
+    Slope,
+    complex_step,
+    differences,
+    measured,
+    rounding_unit,
+)
 from micrograd_like.errors import InputError
 
 
@@ -139,3 +148,103 @@ def test_nothing_is_known_where_numbers_are_not_finite():
     assert slope.bound == math.inf
     (slope,) = slopes(Value(math.inf).tanh())
     assert slope.bound == math.inf
+
+
+# --- many operands, corners, and rows of fewer bits -----------------------------------------------
+
+
+@pytest.mark.parametrize("row", [ops.affine_row, ops.logsumexp])
+def test_many_operands_are_measured_in_one_step(row, monkeypatch):
+    rng = random.Random(0)
+    xs = [Value(rng.gauss(0.0, 1.0)) for _ in range(301)]
+    calls = []
+    analytic = row.analytic
+    monkeypatch.setattr(row, "analytic", lambda *zs: calls.append(0) or analytic(*zs))
+    for local in measured(row(*xs)):
+        assert local.slope.value == local.recorded
+        assert local.slope.resolved
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("mistake", [lambda ds: [1.001 * ds[0], *ds[1:]],
+                                     lambda ds: [*ds[:-1], 0.0],
+                                     lambda ds: [ds[1], ds[0], *ds[2:]]])  # fmt: skip
+def test_among_many_operands_a_wrong_record_is_found(mistake, monkeypatch):
+    rng = random.Random(0)
+    partials = ops.affine_row.partials[0]
+    monkeypatch.setattr(ops.affine_row, "partials", (lambda *a: mistake(partials(*a)),))
+    node = ops.affine_row(*[Value(rng.gauss(0.0, 1.0)) for _ in range(301)])
+    right = partials(*[parent.data for parent in node.parents], node.data)
+    for local, d in zip(measured(node), right, strict=True):
+        assert math.isclose(local.slope.value, d, rel_tol=1e-9)
+        assert local.slope.bound < 1e-6
+
+
+def test_a_choice_between_operands_that_are_alike_is_a_kink(made_up):
+    chosen = made_up(
+        "chosen",
+        lambda c, x, y: x if c > 0.0 else y,
+        (lambda c, x, y, out: 0.0, lambda c, x, y, out: 0.0, lambda c, x, y, out: 1.0),
+    )
+    assert all(slope.sides for slope in slopes(chosen(Value(0.0), Value(0.0), Value(0.0))))
+    assert not any(slope.sides for slope in slopes(chosen(Value(-1.0), Value(2.0), Value(2.0))))
+
+
+SINGLE: dict[str, tuple[Callable[..., float], tuple[Callable[..., float], ...]]] = {
+    "sin": (math.sin, (math.cos,)),
+    "exp": (math.exp, (math.exp,)),
+    "tanh": (math.tanh, (lambda x: 1.0 - math.tanh(x) ** 2,)),
+    "square": (lambda x: x * x, (lambda x: 2.0 * x,)),
+    "third": (lambda x: x / 3.0, (lambda x: 1.0 / 3.0,)),
+    "ramp": (lambda x: max(x, 0.0), (lambda x: float(x > 0.0),)),
+    "product": (lambda x, y: x * y, (lambda x, y: y, lambda x, y: x)),
+    "sum": (lambda x, y: x + y, (lambda x, y: 1.0, lambda x, y: 1.0)),
+}
+
+
+def in_single_precision(x: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", x))[0])
+
+
+@pytest.mark.parametrize("name", sorted(SINGLE))
+@pytest.mark.parametrize("of_inputs", [True, False])
+def test_a_row_that_rounds_to_fewer_bits_is_as_right_as_it_can_be(name, of_inputs, made_up):
+    """Its numbers and partials are floats of 32 bits, and what they are computed from may be."""
+    single = in_single_precision
+    compute, partials = SINGLE[name]
+    taken = single if of_inputs else float
+    factor = 1.0
+    made: list[Callable[..., float]] = [
+        lambda x, out: single(factor * partials[0](taken(x))),
+    ]
+    if len(partials) == 2:
+        made = [
+            lambda x, y, out: single(factor * partials[0](taken(x), taken(y))),
+            lambda x, y, out: single(factor * partials[1](taken(x), taken(y))),
+        ]
+    row = made_up(f"{name}32", lambda *xs: single(compute(*map(taken, xs))), made)
+    rng = random.Random(name)
+    for _ in range(100):
+        xs = [rng.gauss(0.0, 1.0) * 10.0 ** rng.uniform(-2.0, 1.0) for _ in partials]
+        factor = 1.0
+        assert gradcheck(row, xs, second=False), xs
+        factor = 1.05
+        report = gradcheck(row, xs, second=False, raise_exception=False)
+        assert report.ok is all(
+            math.fabs(row.gradient - row.numeric) <= row.bound for row in report.rows
+        )
+        if name in ("square", "product", "third") and all(math.fabs(x) > 0.1 for x in xs):
+            assert not report
+
+
+def test_the_rounding_of_a_row_is_measured(made_up):
+    def rounded(digits: int) -> Callable[..., float]:
+        return lambda x: math.ldexp(round(math.ldexp(math.frexp(x)[0], digits)),
+                                    digits * -1 + math.frexp(x)[1])  # fmt: skip
+
+    for digits in (8, 11, 24, 40):
+        row = made_up(f"rounded{digits}", rounded(digits), lambda x, out: 1.0)
+        assert rounding_unit(row, [0.7]) == 2.0**-digits
+    assert rounding_unit(ops.exp, [0.7]) == EXACT
+    assert rounding_unit(ops.step, [0.7]) == EXACT
+    assert rounding_unit(ops.log, [0.7]) == EXACT

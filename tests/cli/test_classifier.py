@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commandline import CSV, assert_refused, files
+from commandline import CSV, assert_refused, files, write
 
 from micrograd_like import nn, training
 from micrograd_like.cli.classifier import LOSSES, Classifier
@@ -24,8 +24,7 @@ def test_the_classifier_in_a_model_file_is_the_one_that_was_saved(loss, folder):
 
 
 def test_a_model_file_that_does_not_add_up_is_refused(run, tmp_path):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     run("train", "data.csv", "--epochs", "1", "--hidden", "2", "--out", "here")
     content = json.loads((tmp_path / "here/model.json").read_text(encoding="utf-8"))
     before = files()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from commandline import assert_refused, files
+from commandline import assert_refused, files, read
 
 NEURON = ("tanh(w1*x1 + w2*x2 + b)", "w1=-3", "w2=1", "x1=2", "x2=0", "b=6.8813735870195432")
 
@@ -150,8 +150,7 @@ def test_missing_unused_and_wrong_variables_are_named_in_one_line(run, argv, say
 def test_draw_writes_a_picture_with_the_gradients_in_it(run):
     status, out, err = run("draw", *NEURON, "-o", "neuron.svg")
     assert (status, out, err) == (0, "wrote neuron.svg\n", "")
-    with open("neuron.svg", encoding="utf-8") as file:
-        svg = file.read()
+    svg = read("neuron.svg")
     assert "<svg" in svg
     for word in ("w1", "x2", "tanh", "-1.5", "0.7071"):
         assert word in svg
@@ -187,8 +186,7 @@ def test_step_prints_both_passes_or_writes_them_as_a_page(run):
     assert re.search(r"v1 = x·y = 2\.0 · \(-3\.0\) = -6\.0", out)
     assert re.search(r"∂v1/∂x .*-3\.0", out)
     assert run("step", "x*y", "x=2", "y=-3", "-o", "steps.html")[:2] == (0, "wrote steps.html\n")
-    with open("steps.html", encoding="utf-8") as file:
-        assert file.read().lower().startswith("<!doctype html>")
+    assert read("steps.html").lower().startswith("<!doctype html>")
     assert files() == ["steps.html"]
 
 

@@ -8,9 +8,11 @@ import re
 import sys
 
 import pytest
-from commandline import CSV, ROWS, assert_refused, files
+from commandline import CSV, ROWS, assert_refused, files, read, write
 
-from micrograd_like import optim
+from micrograd_like import no_grad, optim
+from micrograd_like.cli.classifier import LOSSES, Classifier
+from micrograd_like.training import datasets
 
 
 def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
@@ -36,8 +38,7 @@ def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(r
     "loss", ["cross_entropy", "hinge", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
 )
 def test_every_loss_trains_and_its_model_predicts(run, loss):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     status, out, err = run("train", "data.csv", "--loss", loss, "--epochs", "80", "--hidden", "8",
                            "--activation", "relu", "--lr", "0.03")  # fmt: skip
     assert (status, err) == (0, "")
@@ -52,20 +53,52 @@ def test_every_loss_trains_and_its_model_predicts(run, loss):
 
 
 def test_predict_finds_its_columns_by_name_and_needs_no_label(run):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     run("train", "data.csv", "--epochs", "30", "--hidden", "8")
     _, with_label, _ = run("predict", "runs/data/model.json", "data.csv")
-    with open("other.csv", "w", encoding="utf-8") as file:
-        file.write("note,y,x\n" + "".join(f"hello,{y},{x}\n" for x, y, _ in ROWS))
+    write("other.csv", "note,y,x\n" + "".join(f"hello,{y},{x}\n" for x, y, _ in ROWS))
     status, out, err = run("predict", "runs/data/model.json", "other.csv")
     assert (status, out, err) == (0, with_label, "")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_where_an_output_is_nan_predict_gives_no_label_and_says_so(run, loss):
+    write(
+        "data.csv", "x,y,kind\n" + "".join(f"{x / 1000},{y / 1000},{kind}\n" for x, y, kind in ROWS)
+    )
+    run("train", "data.csv", "--loss", loss, "--epochs", "2", "--hidden", "4")
+    far = [(s * 1e307, t * 1e307) for s in (-1, 1) for t in (-1, 1)]  # scaled, they overflow
+    write("other.csv", "x,y,kind\n0,0,in\n" + "".join(f"{x},{y},in\n" for x, y in far))
+    model = Classifier.load("runs/data/model.json")
+    with no_grad():
+        outs = [model.model(row) for row in datasets.scale(far, model.shift, model.scale)]
+    unknown = ["nan" in str([v.data for v in (o if isinstance(o, list) else [o])]) for o in outs]
+    assert any(unknown)
+    status, out, err = run("predict", "runs/data/model.json", "other.csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert status == 0
+    assert [row["prediction"] == "" for row in rows] == [False, *unknown]
+    said, accuracy = err.splitlines()
+    first = 3 + unknown.index(True)
+    assert said.startswith(f"no label for {sum(unknown)} rows, the first in row {first}: ")
+    right = sum(row["prediction"] == "in" for row in rows)
+    assert accuracy == f"accuracy {100 * right / 5:.1f} % of 5 labelled rows"
+
+
+def test_training_on_numbers_whose_outputs_are_nan_elsewhere_still_draws(run):
+    pytest.importorskip("matplotlib")
+    write(
+        "data.csv", "x,y,kind\n" + "".join(f"{x * 1e-290},{y}e290,{kind}\n" for x, y, kind in ROWS)
+    )
+    status, out, err = run("train", "data.csv", "--epochs", "1", "--activation", "relu")
+    assert (status, err) == (0, "")
+    assert "boundary.png" in out
 
 
 def test_equal_seeds_write_equal_files(run):
     for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         run("train", "circles", "--epochs", "2", "--seed", seed, "--out", out)
-    models = [open(f"{out}/model.json", encoding="utf-8").read() for out in "abc"]
+    models = [read(f"{out}/model.json") for out in "abc"]
     assert models[0] == models[1] != models[2]
 
 
@@ -99,8 +132,7 @@ def test_without_a_command_it_trains_the_moons_and_says_what_to_try_next(run):
     ],
 )
 def test_a_wrong_csv_is_one_line_naming_row_and_column(run, content, says):
-    with open("data.csv", "w", encoding="utf-8", newline="") as file:
-        file.write(content)
+    write("data.csv", content)
     assert_refused(run("train", "data.csv"), says, ["data.csv"])
 
 
@@ -110,17 +142,14 @@ def test_an_output_folder_that_is_a_file_is_refused_before_the_work(run):
 
 
 def test_a_loss_for_two_classes_refuses_more(run):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write("x,kind\n" + "1,a\n2,b\n3,c\n" * 4)
+    write("data.csv", "x,kind\n" + "1,a\n2,b\n3,c\n" * 4)
     assert_refused(run("train", "data.csv", "--loss", "hinge"), "two classes", ["data.csv"])
 
 
 def test_predict_names_a_missing_column(run):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     run("train", "data.csv", "--epochs", "1", "--out", "here")
-    with open("other.csv", "w", encoding="utf-8") as file:
-        file.write("x,z\n1,2\n")
+    write("other.csv", "x,z\n1,2\n")
     result = run("predict", "here/model.json", "other.csv")
     assert_refused(result, "no column 'y'", files())
 
@@ -134,14 +163,12 @@ def test_digits_reach_95_percent(run):
 
 
 def test_predict_labels_rows_without_a_label_and_scores_the_others(run):
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     run("train", "data.csv", "--epochs", "1", "--hidden", "2")
     for blank, said in ((5, f" of {len(ROWS) - 5} labelled rows\n"), (len(ROWS), "")):
         lines = CSV.splitlines()
         lines[1 : blank + 1] = [line.rpartition(",")[0] + "," for line in lines[1 : blank + 1]]
-        with open("some.csv", "w", encoding="utf-8") as file:
-            file.write("\n".join(lines))
+        write("some.csv", "\n".join(lines))
         status, out, err = run("predict", "runs/data/model.json", "some.csv")
         assert status == 0
         assert out.count("\n") == len(ROWS) + 1
@@ -150,10 +177,10 @@ def test_predict_labels_rows_without_a_label_and_scores_the_others(run):
 
 def test_labels_and_columns_are_text_in_the_pictures_too(run):
     pytest.importorskip("matplotlib")
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(
-            "$x_{,$y^^$,kind\n" + CSV.partition("\n")[2].replace("in", "_$\\frac{" + "日" * 99)
-        )
+    write(
+        "data.csv",
+        "$x_{,$y^^$,kind\n" + CSV.partition("\n")[2].replace("in", "_$\\frac{" + "日" * 99),
+    )
     status, _out, err = run("train", "data.csv", "--epochs", "1", "--out", "here")
     assert (status, err) == (0, "")
     assert os.path.exists("here/boundary.png")
@@ -162,9 +189,8 @@ def test_labels_and_columns_are_text_in_the_pictures_too(run):
 def test_a_picture_of_an_earlier_run_does_not_stay(run):
     pytest.importorskip("matplotlib")
     for header, extra in (("x,y,kind", ""), ("x,y,z,kind", "1,")):
-        with open("data.csv", "w", encoding="utf-8") as file:
-            file.write(header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
-        assert run("train", "data.csv", "--epochs", "1", "--out", "here")[0] == 0
+        write("data.csv", header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
+        assert run("train", "data.csv", "--epochs", "1", "--out", "here", "--force")[0] == 0
         assert os.path.exists("here/boundary.png") == (not extra)
 
 
@@ -175,13 +201,12 @@ def test_a_picture_of_an_earlier_run_does_not_stay(run):
 def train(run, monkeypatch):
     """`train data.csv`, without pictures, which take longer than the training."""
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with open("data.csv", "w", encoding="utf-8") as file:
-        file.write(CSV)
+    write("data.csv", CSV)
     return lambda *argv: run("train", "data.csv", "--hidden", "3", *argv)
 
 
 def written(folder):
-    return [open(f"{folder}/{name}", encoding="utf-8").read()
+    return [read(f"{folder}/{name}")
             for name in ("model.json", "history.csv")]  # fmt: skip
 
 
@@ -223,7 +248,7 @@ def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, 
         assert written("here") == written("two")  # what it says is of the model that it wrote
     assert files().count(os.path.join("here", "model.json")) == 1
     assert not [name for name in files() if name.endswith(".tmp")]
-    assert written("two")[0] == open("here/model.json", encoding="utf-8").read()
+    assert written("two")[0] == read("here/model.json")
     train("--epochs", "4", "--out", "here", "--resume")
     assert written("here") == written("whole")
 
@@ -268,8 +293,7 @@ def test_resuming_something_else_is_refused_and_changes_no_file(train, options, 
 
 def test_resuming_a_file_of_a_model_alone_is_refused(train):
     train("--epochs", "1", "--out", "here")
-    with open("here/model.json", encoding="utf-8") as file:
-        content = json.load(file)
+    content = json.loads(read("here/model.json"))
     del content["training"]
     with open("here/model.json", "w", encoding="utf-8") as file:
         json.dump(content, file)

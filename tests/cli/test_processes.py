@@ -18,6 +18,9 @@ from micrograd_like.cli import main
 pytest.importorskip("jax", reason="needs the extra jax")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends signals")
 
+LISTENERS = pytest.mark.skipif(
+    not os.path.exists("/proc/net/tcp6"), reason="needs /proc/net, to see who listens where"
+)
 BOUND = 120  # seconds: a busy machine is no failure, a hang is
 OPTIONS = ["--engine", "jax", "--hidden", "4", "--batch-size", "7", "--timeout", "30"]
 
@@ -31,9 +34,9 @@ def free_port():
 class Processes:
     """Commands that train together, each with its options after those that all have."""
 
-    def __init__(self, folder, data, *options, count=2, each=None, only=None):
+    def __init__(self, folder, data, *options, count=2, each=None, only=None, port=None):
         self.out = folder
-        where = f"127.0.0.1:{free_port()}"
+        self.where = where = f"127.0.0.1:{port or free_port()}"
         self.all = [
             subprocess.Popen(
                 [sys.executable, "-m", "micrograd_like", "train", str(data), *OPTIONS, *options,
@@ -67,6 +70,21 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def start(table, tmp_path):
+    """A function that starts processes, which end with the test; they write to `out`."""
+    started = []
+
+    def call(*options, **how):
+        started.append(Processes(tmp_path / "out", table, *options, **how))
+        return started[-1]
+
+    yield call
+    for process in (process for run in started for process in run.all):
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def running(table, tmp_path_factory):
     """All of them at once: most of their time they wait for one another, and for XLA."""
@@ -81,6 +99,7 @@ def running(table, tmp_path_factory):
         "first lost": Processes(folder / "first", table, "--epochs", "1000000"),
         "interrupted": Processes(folder / "interrupted", table, "--epochs", "1000000", count=1),
         "second lost": Processes(folder / "second", table, "--epochs", "1000000"),
+        "numbers": Processes(folder / "numbers", table, each={1: ["--processes", "3"]}),
     }
     yield runs
     for run in runs.values():
@@ -120,6 +139,119 @@ def test_ctrl_c_reaches_the_training_which_ends_with_a_whole_model(running):
     assert (status, error) == (0, [])
     assert any(line.startswith("interrupted after ") for line in out)
     assert len(weights(run.out)) == 4 * 3 + 2 * 5
+
+
+def until(condition, *processes):
+    start = time.monotonic()
+    while not condition():
+        assert all(process.poll() is None for process in processes)
+        assert time.monotonic() - start < BOUND
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_ctrl_c_in_one_of_two_ends_both_with_a_line_each(start, who):
+    run = start("--epochs", "1000000")
+    until((run.out / "model.json").exists, *run.all)
+    run.all[who].send_signal(signal.SIGINT)
+    ends = run.ends()
+    status, out, error = ends[who]
+    if who == 0:  # which has written the model, as a process does that is alone
+        assert (status, error) == (0, [])
+        assert any(line.startswith("interrupted after ") for line in out)
+    else:
+        assert (status, error) == (130, ["micrograd-like: interrupted"])
+    status, _, error = ends[1 - who]
+    assert (status, len(error)) == (2, 1), "\n".join(error)
+    assert f"process {1 - who} has lost" in error[0]
+    assert len(weights(run.out)) == 4 * 3 + 2 * 5
+
+
+@LISTENERS
+def test_ctrl_c_while_the_others_are_waited_for_is_heard(start):
+    run = start("--timeout", "600", only=0)
+    until(lambda: listeners(run.where), *run.all)
+    run.all[0].send_signal(signal.SIGINT)
+    assert run.ends() == [(130, [], ["micrograd-like: interrupted"])]
+
+
+def test_what_one_process_refuses_ends_the_others_too(start):
+    run = start(each={1: ["--label", "nothing"]})
+    (first, _, lost), (second, _, refused) = run.ends()
+    assert (first, len(lost), second, len(refused)) == (2, 1, 2, 1)
+    assert "process 0 has lost" in lost[0]
+    assert "no column 'nothing'" in refused[0]
+
+
+def test_other_numbers_of_processes_are_told_apart(running):
+    for status, _, error in running["numbers"].ends():
+        assert (status, len(error)) == (2, 1), "\n".join(error)
+        assert "process 1 differs from process 0 in its --processes" in error[0]
+
+
+def test_one_that_the_others_do_not_expect_is_turned_away(start):
+    run = start("--epochs", "1000000", count=1)
+    until((run.out / "model.json").exists, *run.all)
+    port = run.where.rpartition(":")[2]
+    late = start(only=1, port=port)
+    ((status, _, error),) = late.ends()
+    assert (status, len(error)) == (2, 1), "\n".join(error)
+    assert f"process 1 was turned away by the coordinator at {run.where}" in error[0]
+
+
+def listeners(where):
+    """The addresses, in hexadecimal, that are listened to at the port."""
+    rows = [row.split() for name in ("tcp", "tcp6") for row in open(f"/proc/net/{name}")]
+    port = int(where.rpartition(":")[2])
+    places = [row[1].split(":") for row in rows if row[3] == "0A"]
+    return [address for address, number in places if int(number, 16) == port]
+
+
+@LISTENERS
+def test_the_coordinator_listens_at_the_address_given_alone(start):
+    run = start(only=0)
+    until(lambda: listeners(run.where), *run.all)
+    assert [address[-8:] for address in listeners(run.where)] == [
+        "0100007F"
+    ]  # ::ffff:127.0.0.1 is the same
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "no.such.host.invalid", "a..b"])
+def test_an_address_where_process_0_cannot_listen_is_one_line(host, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"{host}:{taken.getsockname()[1]}"
+        options = ["--engine", "jax", "--processes", "2", "--process-id", "0"]
+        assert main(["train", "moons", "--coordinator", where, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"micrograd-like: process 0 cannot listen at {where}: ")
+    assert error.count("\n") == 1
+
+
+def test_no_code_that_lies_beside_the_data_runs(table, tmp_path):
+    (tmp_path / "micrograd_like").mkdir()
+    for name in ("micrograd_like/__init__", "micrograd_like/__main__", "csv", "jax", "signal"):
+        (tmp_path / f"{name}.py").write_text("open('it ran', 'w').close()\n")
+    command = f"import sys; sys.path = {[p for p in sys.path if p]}; import micrograd_like.cli as c"
+    options = ["--engine", "jax", "--coordinator", f"127.0.0.1:{free_port()}", "--processes", "1",
+               "--process-id", "0", "--epochs", "1", "--out", "out"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{command}; sys.exit(c.main())", "train", table, *options],
+        cwd=tmp_path, capture_output=True, text=True, timeout=BOUND,
+        env={name: x for name, x in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "model.json").exists()
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_the_training_goes_on_when_nobody_reads_what_it_prints(start):
+    run = start("--epochs", "300")
+    for process in run.all:
+        process.stdout.readline()
+        process.stdout.close()
+    assert [(process.wait(BOUND), process.stderr.read()) for process in run.all] == [(0, "")] * 2
+    content = json.loads((run.out / "model.json").read_text())
+    assert len(content["training"]["history"]["loss"]) == 300
 
 
 @pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])

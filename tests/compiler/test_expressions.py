@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from micrograd_like.compiler import expressions as ex
 from micrograd_like.compiler.expressions import Assignment, Source, text
 
 x, y, z = map(ex.name, "xyz")
+places = ex.name("places1")
 half = ex.number(0.5)
 
 
@@ -34,11 +37,10 @@ half = ex.number(0.5)
         (ex.item(x, slice(0, 3, 1)), "x[:3]"),
         (ex.item(x, slice(0, 1, 1)), "x[0:1]"),
         (ex.item(x, slice(1, 8, 3), 2), "x[1:8:3, 2]"),
-        (ex.item(x, slice(None), None, "places1"), "x[:, None, places1]"),
-        (ex.item(x, '"W1"'), 'x["W1"]'),
+        (ex.item(x, slice(None), None, places), "x[:, None, places1]"),
+        (ex.item(x, ast.Constant("W1")), 'x["W1"]'),
         (ex.call("np.ones", ex.sizes(2)), "np.ones((2,))"),
         (ex.call("np.ones", ex.sizes(ex.call("len", x), 2)), "np.ones((len(x), 2))"),
-        (ex.product(x, ex.above(y, ex.number(0.0))), "x * (y > 0.0)"),
         (ex.name("np.inf"), "np.inf"),
     ],
 )
@@ -46,12 +48,8 @@ def test_a_tree_is_written_with_few_parentheses_and_products_of_matrices_stand_o
     assert text(tree) == written
 
 
-def test_a_sum_of_thousands_is_written_without_recursion():
-    assert text(ex.total([x] * 5000)).count("+") == 4999
-
-
 def source(*values, results=()):
-    return Source("values", [Assignment(x, value) for value in values], results, {}, False)
+    return Source("values", [Assignment(x, value) for value in values], results, {})
 
 
 def test_products_of_matrices_are_counted_without_sums_and_the_square_of_the_values():
@@ -62,12 +60,11 @@ def test_products_of_matrices_are_counted_without_sums_and_the_square_of_the_val
 
 
 def test_gathers_are_counted_wherever_they_are():
-    places = ex.name("places1")
-    taken = [ex.item(x, "places1"), ex.item(x, slice(None), "places2")]
+    taken = [ex.item(x, places), ex.item(x, slice(None), ex.name("places2"))]
     taken.append(ex.product(half, ex.method(x, "take", places)))
     assert source(*taken, ex.item(x, slice(0, 3, 1)), ex.call("f", places)).gathers == 3
-    put = Assignment(ex.item(x, "places1"), y)
-    assert Source("values", [put], [], {}, False).gathers == 1
+    put = Assignment(ex.item(x, places), y)
+    assert Source("values", [put], [], {}).gathers == 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +82,7 @@ def test_gathers_are_counted_wherever_they_are():
 )
 def test_a_template_takes_arguments_and_names_of_functions(template, written):
     a, b = ex.name("a"), ex.item(ex.name("b"), 0)
-    arguments = {"x": [a], "y": [b], "xs": [a, b, a]}
+    arguments = {"x": a, "y": b, "xs": [a, b, a]}
     names = {"power": "own", "logsumexp": "own"}
     tree = ex.filled(template, arguments, lambda name: names.get(name, name.replace("xp", "np")))
     assert text(tree) == written

@@ -13,14 +13,14 @@ np = pytest.importorskip("numpy")
 
 from test_loops import leaves, numbered  # noqa: E402
 
-from micrograd_like.compiler.nests import plan  # noqa: E402
+from micrograd_like.compiler.nests import Plan  # noqa: E402
 from micrograd_like.compiler.strides import affine, layout, order  # noqa: E402
 
 
 def planned(outputs, inputs, wrt=None):
     program = compile(outputs, inputs, wrt)
     names = {s.result.number: s.result.name for s in program._lifted.statements}
-    return plan(program._lifted, program._blocks, names)
+    return Plan(program._lifted, program._blocks, names)
 
 
 def test_regular_positions_are_a_base_and_strides():

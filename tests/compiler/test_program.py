@@ -426,10 +426,12 @@ def test_a_constant_that_became_zero_is_a_pole(backend):
     assert compile(root, [x], backend=backend)([1.0]) == -math.inf
 
 
-def test_nan_is_not_lost_where_it_is_chosen_away():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nan_of_the_side_that_is_not_taken_stays_there(backend):
     w, y = Value(math.nan, "w"), Value(3.0, "y")
-    root = ops.where(y, y, w.relu() * 2)
-    assert math.isnan(compile(root, [w, y], [w, y])([math.nan, 3.0])[1][0])
+    program = compile(ops.where(y, y, w.relu() * 2), [w, y], [w, y], backend=backend)
+    assert list(program([math.nan, 3.0])[1]) == [0.0, 1.0]
+    assert math.isnan(program([math.nan, 0.0])[1][0])
 
 
 def test_an_empty_wrt_is_refused():

@@ -59,19 +59,6 @@ def test_what_an_operation_calls_through_others_comes_with_it():
     assert rows.sources([ops.exp, ops.mul]) == []
 
 
-def test_operations_without_a_call_of_the_math_module_are_vectorised(made_up):
-    vectorised = {name for name, op in ops.TABLE.items() if op.numba and rows.is_vectorised(op)}
-    assert vectorised == {
-        "add", "sub", "mul", "div", "neg", "ieee_div", "sqrt", "relu", "step", "leaky_relu", "abs",
-        "sign", "max", "min", "greater", "where", "damp", "one_minus_square", "mod", "clip",
-        "ratio", "floor_div", "within",
-    }  # fmt: skip
-    for template, expected in (("@log * 2.0", True), ("math.log(@log)", False),
-                               ("relu(@log)", True), ("gelu(@log)", False)):  # fmt: skip
-        op = made_up(str(expected), lambda x: x, lambda log, out: 1.0, numba=template)
-        assert rows.is_vectorised(op) == expected
-
-
 def everything():
     """All operations, each on inputs of its own, and the operation of each output."""
     start = {"acosh": 1.5, "atanh": 0.5}

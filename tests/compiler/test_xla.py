@@ -585,7 +585,8 @@ def test_a_process_joins_the_others_with_its_number_and_its_patience(monkeypatch
     )
     xla.join("host:1234", 4, 2, 30)
     patience = {"initialization_timeout": 30, "heartbeat_timeout_seconds": 30}
-    assert told == [(("host:1234", 4, 2), patience)]
+    where = {"coordinator_bind_address": "host:1234"}  # and not at all addresses
+    assert told == [(("host:1234", 4, 2), where | patience)]
 
 
 def test_a_lost_process_is_told_from_what_else_jax_raises(processes):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import VALUE, Program, labelled, programs
 
@@ -22,8 +22,9 @@ from micrograd_like.errors import InputError, OperandError, StaleGraphError
 from micrograd_like.views import algebra
 from micrograd_like.views.algebra import Expression
 from micrograd_like.views.derivation import Derivation, derive
-from micrograd_like.views.names import names, numeral
+from micrograd_like.views.names import latex_text, names, numeral
 from micrograd_like.views.symbols import SymbolicGraph
+from micrograd_like.words import printable
 
 CLAIMS = Path(__file__).parent.parent / "data" / "seed_claims.json"
 
@@ -467,6 +468,19 @@ def test_a_label_never_breaks_a_line() -> None:
 # --- LaTeX ----------------------------------------------------------------------------------------
 
 
+NAMES = (
+    r"a\input{b}", "}{", "{", "\\", "$", "$$", "#1", "50%", "a&b", "~x^2_y", "^", "_", "a\nb",
+    "\\\n", "f@x", "@x", "φ²", "<b>", "`'\"", "\0", "\\end{aligned}",
+)  # fmt: skip
+
+
+def operation_called(name: str) -> Op:
+    """A product of a made-up name, whose arguments have names with an accent."""
+    row = Op(name, lambda ξ, é: ξ * é, (lambda ξ, é, out: é, lambda ξ, é, out: 1.0 * float(ξ)))
+    del ops.TABLE[name]
+    return row
+
+
 def derivations() -> list[Derivation]:
     """A page full: every row, labels of all sorts, numbers, elisions."""
     net = Net()
@@ -491,6 +505,10 @@ def derivations() -> list[Derivation]:
     squares = others[0]
     for leaf in others[1:]:
         squares = squares + leaf**2 * ops.maximum(leaf, 0.5)
+    theirs = [operation_called(name) for name in NAMES]
+    called = x * 1.25
+    for row in theirs:
+        called = row(called, x) * row(x, 2.0)
     many = [Value(0.1, f"w20[{i}]") for i in range(30)]
     neuron = affine(many, [Value(1.0, f"x{i}") for i in range(30)], Value(0.0, "b")).relu()
     return [
@@ -501,6 +519,8 @@ def derivations() -> list[Derivation]:
         derive(root, leaves, activation="f"),
         derive(neuron, many[3]),
         derive(squares.tanh(), others, numbers=True),
+        derive(called, x),
+        *[derive(called, x, activation=name) for name in NAMES],
         derive(ops.hypot(x, x * 2) + ops.maximum(x, x * x) + ops.logsumexp(x, x * x, x**x), x),
         *rows,
     ]
@@ -524,12 +544,32 @@ def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
         assert not re.search(r"\n\n|\$", latex.replace(r"\$", ""))
 
 
+@given(st.text(min_size=1, max_size=8))
+@example("f@ξ·")
+@example("a\nb")
+@example("}{\\")
+def test_operations_of_any_name_are_one_line_of_text_and_balanced_latex(name: str) -> None:
+    if name in ops.TABLE:
+        return
+    x, y = Value(0.5, "x"), Value(2.0, name)
+    derived = derive(operation_called(name)(x, y) * operation_called(name)(y, x), [x, y])
+    assert len(derived.text.splitlines()) == 5
+    assert f"{printable(name)}(" in derived.text
+    assert rf"\mathrm{{{latex_text(name)}}}\left(" in derived.latex
+    bare = re.sub(r"\\[{}]", "", derived.latex)
+    assert bare.count("{") == bare.count("}")
+    assert len(derived.latex.splitlines()) == 7
+    assert not re.search(r"(?<!\\)(\\\\)*[$#%]", derived.latex)
+
+
 def test_a_page_of_derivations_compiles_with_pdflatex(tmp_path: Path) -> None:
     if not shutil.which("pdflatex"):
         if os.environ.get("REQUIRE_LATEX") == "1":
             pytest.fail("REQUIRE_LATEX=1, and pdflatex is not installed")
         pytest.skip("pdflatex is not installed")
-    body = "\n\n".join(derived._repr_latex_() for derived in derivations())
+    x = Value(0.5, "é")
+    accents = derive(operation_called("ß ü")(x, x), x)
+    body = "\n\n".join(derived._repr_latex_() for derived in [*derivations(), accents])
     page = tmp_path / "page.tex"
     page.write_text(
         r"\documentclass{article}\usepackage{amsmath}"

@@ -594,13 +594,6 @@ def test_drawing_changes_nothing():
     assert [(v.data, v.grad, v.label) for v in topological_order(y)] == state
 
 
-def test_whatever_else_graphviz_can_do_is_at_hand():
-    y = Value(2.0, label="x") * 3.0
-    source = draw(y).graphviz
-    assert type(source).__module__.startswith("graphviz")
-    assert source.source.strip() == draw(y).source.strip()
-
-
 def test_a_layers_neurons_stand_in_order():
     model = nn.MLP(2, [4, 1], seed=0)
     source = draw(model([1.0, 2.0]), collapse="neuron").source
