@@ -14,13 +14,15 @@ from . import losses, nn, optim, training
 from .engine import Value, topological_order
 from .errors import DomainError, MicrogradError, found_later
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
+from .losses import softmax
 from .modes import no_grad
 
 # fmt: off
 from .ops import (
-    Op, acos, acosh, add, asin, asinh, atan, atan2, atanh, cos, cosh, div, elu, erf, exp, expm1,
-    gelu, greater, hypot, leaky_relu, log, log1p, logaddexp, logsumexp, maximum, minimum, mul, neg,
-    relu, sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan, tanh, where,
+    Op, acos, acosh, add, asin, asinh, atan, atan2, atanh, clip, cos, cosh, div, elu, erf, exp,
+    expm1, gelu, greater, hypot, leaky_relu, log, log1p, log2, log10, logaddexp, logsumexp,
+    maximum, minimum, mod, mul, neg, relu, sigmoid, silu, sin, sinh, softplus, sqrt, sub, tan,
+    tanh, where, xlogy,
 )
 # fmt: on
 
@@ -62,11 +64,12 @@ __version__ = "0.1.0"
 # fmt: off
 __all__ = [
     "DomainError", "MicrogradError", "Op", "Value", "acos", "acosh", "add", "affine", "asin",
-    "asinh", "atan", "atan2", "atanh", "compile", "compile_step", "cos", "cosh", "derive",
-    "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1", "gelu", "grad",
-    "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log", "log1p",
-    "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mul", "neg", "nn", "no_grad",
-    "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh", "softplus", "sqrt", "stale",
-    "steps", "sub", "tan", "tanh", "topological_order", "training", "value_and_grad", "where",
+    "asinh", "atan", "atan2", "atanh", "clip", "compile", "compile_step", "cos", "cosh",
+    "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1", "gelu",
+    "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log",
+    "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod",
+    "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
+    "softmax", "softplus", "sqrt", "stale", "steps", "sub", "tan", "tanh", "topological_order",
+    "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on

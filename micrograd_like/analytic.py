@@ -133,6 +133,14 @@ def pow_partial(x: complex, y: complex, m: int, n: int) -> complex:
     return total * pow(x, y - m)
 
 
+def within(z: complex, low: complex, high: complex) -> complex:
+    return complex(low.real <= z.real <= high.real)
+
+
+def mod(z: complex, w: complex) -> complex:
+    return complex(z.real % w.real, (z - floor_div(z, w) * w).imag)
+
+
 def affine(*zs: complex) -> complex:
     n = len(zs) // 2
     return sum(map(operator.mul, zs[:n], zs[n:-1]), zs[-1])
@@ -142,6 +150,8 @@ def affine(*zs: complex) -> complex:
 # In terms of the others.
 def expm1(z: complex) -> complex: return complex(math.expm1(z.real), cmath.exp(z).imag)
 def log1p(z: complex) -> complex: return complex(math.log1p(z.real), cmath.phase(1.0 + z))
+def log2(z: complex) -> complex: return cmath.log(z) / math.log(2.0)
+def xlogy(z: complex, w: complex) -> complex: return z * cmath.log(w) if z or w.real > 0.0 else 0.0j
 def normcdf(z: complex) -> complex: return 0.5 * erfc(-_SQRT_HALF * z)
 def normpdf(z: complex) -> complex: return cmath.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
 def gelu(z: complex) -> complex: return z * normcdf(z)
@@ -160,6 +170,8 @@ def leaky_relu(z: complex, slope: complex) -> complex: return z if z.real > 0.0 
 def absolute(z: complex) -> complex: return z if z.real > 0.0 else -z
 def maximum(x: complex, y: complex) -> complex: return x if x.real >= y.real else y
 def minimum(x: complex, y: complex) -> complex: return x if x.real <= y.real else y
+def clip(z: complex, low: complex, high: complex) -> complex: return minimum(maximum(z, low), high)
+def floor_div(z: complex, w: complex) -> complex: return complex(z.real // w.real)
 def largest(*zs: complex) -> complex: return max(zs, key=lambda z: z.real)
 def smallest(*zs: complex) -> complex: return min(zs, key=lambda z: z.real)
 def equals(x: complex, y: complex) -> complex: return complex(x.real == y.real)

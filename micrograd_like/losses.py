@@ -1,4 +1,4 @@
-"""Losses, of one example and of batches: mse, cross-entropies, hinge.
+"""Losses, of one example and of batches: mse, cross-entropies, hinge. And softmax.
 
 Every loss takes `(outputs, targets)`, of one example or, in lists of equal length, of a batch, and
 returns one Value: the mean over the batch, divided by its length once. All are exact in the tails:
@@ -8,7 +8,8 @@ InputError (a ValueError) is raised for empty batches, lengths that differ and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import ops
@@ -56,26 +57,96 @@ def binary_cross_entropy_with_logits(logits: Any, targets: Any) -> Value:
     return _mean_of(loss, logits, targets)
 
 
-def cross_entropy(logits: Any, labels: Any) -> Value:
+def cross_entropy(
+    logits: Any, targets: Any, *, label_smoothing: float = 0.0, ignore_index: int = -100
+) -> Value:
     """-log softmax(logits)[label] for a list of at least two logits and an integer label.
 
     It is softplus(logsumexp of the other logits - logits[label]): the usual
     logsumexp(logits) - logits[label] has no correct digit left once the label's probability is
-    within 1e-16 of 1. Labels count from 0.
+    within 1e-16 of 1. Labels count from 0; in a batch, those equal to `ignore_index` are left out.
+
+    A target may also be the list of all labels' probabilities t, which sum to 1: the loss is the
+    mean of theirs, weighted by t. `label_smoothing` ε puts ε/n + (1 - ε)·t in the place of t.
     """
-    logits, labels = _list(logits), _list(labels)
+    smoothing = number(label_smoothing)
+    if not 0.0 <= smoothing <= 1.0:
+        raise InputError(f"label_smoothing is from 0 to 1, got {label_smoothing!r}")
+    examples = list(_examples(_list(logits), _list(targets)))
+    kept = [(row, t) for row, t in examples if isinstance(t, list) or number(t) != ignore_index]
+    if examples and not kept:
+        raise InputError(f"every label is {ignore_index}, the ignore_index: no example is left")
+    return mean([_cross_entropy(row, target, smoothing) for row, target in kept])
+
+
+def _examples(logits: Any, targets: Any) -> Iterator[tuple[list[Any], Any]]:
+    """The lists of logits in a batch, or in lists of batches, each with its target."""
     if not isinstance(logits, list):
         raise InputError("cross_entropy needs a list of logits for each example, got a single one")
-    if isinstance(labels, list):
-        return mean([cross_entropy(row, label) for row, label in _pairs(logits, labels)])
-    if len(logits) < 2:
-        raise InputError(f"cross_entropy needs at least two logits, got {len(logits)}")
-    label = int(labels) if number(labels).is_integer() else -1
-    if not 0 <= label < len(logits):
-        raise InputError(f"a label is an integer from 0 to {len(logits) - 1}, got {labels!r}")
-    others = ops.logsumexp(*logits[:label], *logits[label + 1 :])
-    loss: Value = ops.softplus(others - logits[label])
-    return loss
+    if isinstance(_list(logits[0]) if logits else targets, list):
+        for row, target in _pairs(logits, targets):
+            yield from _examples(_list(row), _list(target))
+    else:
+        yield logits, targets
+
+
+def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
+    n = len(logits)
+    if n < 2:
+        raise InputError(f"cross_entropy needs at least two logits, got {n}")
+
+    def exact(label: int) -> Any:
+        others = ops.logsumexp(*logits[:label], *logits[label + 1 :])
+        return ops.softplus(others - logits[label])
+
+    if isinstance(target, list):
+        weights = _probabilities(target, n)
+    else:
+        label = int(target) if number(target).is_integer() else -1
+        if not 0 <= label < n:
+            raise InputError(f"a label is an integer from 0 to {n - 1}, got {target!r}")
+        if not smoothing:
+            return exact(label)
+        weights = [float(k == label) for k in range(n)]
+    if smoothing:
+        weights = [(1.0 - smoothing) * t + smoothing / n for t in weights]
+    # A sum of terms >= 0. A term's lost digits count where its probability is near 1 and all others
+    # are smaller: those are made exact which may be that one, the largest and the unknown.
+    numbers = [-1.0 if isinstance(t, Value) else t for t in weights]
+    total, top = ops.logsumexp(*logits), max(range(n), key=numbers.__getitem__)
+    terms = [
+        exact(k) if k == top or t < 0.0 else total - logits[k] for k, t in enumerate(numbers) if t
+    ]
+    return affine([t for t in weights if isinstance(t, Value) or t], terms)
+
+
+def _probabilities(target: list[Any], n: int) -> list[Any]:
+    """A soft target, checked as far as it is of numbers: Values among them may change."""
+    if len(target) != n:
+        raise InputError(
+            f"{n} logits have a label or {n} probabilities as targets, got {target!r:.60}"
+        )
+    weights = [t if isinstance(t, Value) else number(t) for t in target]
+    numbers = [t for t in weights if not isinstance(t, Value)]
+    if not all(0.0 <= t < math.inf for t in numbers):
+        raise InputError(f"the probabilities of a target are from 0 to 1, got {target!r:.60}")
+    if len(numbers) == n and abs(math.fsum(numbers) - 1.0) > 1e-6:  # single precision's rounding
+        raise InputError(f"the probabilities of a target sum to 1, these to {math.fsum(numbers)!r}")
+    return weights
+
+
+def softmax(values: Any) -> list[Any]:
+    """exp(z) of each value z, divided by their sum, as exp(z - logsumexp(values)).
+
+    That overflows nowhere; -inf gives 0 with a derivative of 0, whatever the others are. The
+    difference rounds to the precision of the largest |z|, so that a probability has a relative
+    error of up to |z|·2⁻⁵²: 2e-13 for values of ±1000.
+    """
+    values = _list(values)
+    if not isinstance(values, list) or not values:
+        raise InputError(f"softmax needs a list of at least one value, got {values!r:.60}")
+    total = ops.logsumexp(*values)
+    return [ops.share(z, total) for z in values]
 
 
 def hinge(scores: Any, targets: Any) -> Value:

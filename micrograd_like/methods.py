@@ -17,6 +17,7 @@ _SIGNS = {
     ops.sub: "-",
     ops.mul: "*",
     ops.div: "/",
+    ops.mod: "%",
     ops.neg: "-",
     ops.power: "**",
     ops.relu: "ReLU",
@@ -74,10 +75,14 @@ class Methods(Generic[ValueT]):
     def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
 
     def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
+    def __mod__(self, other: Any) -> ValueT: return ops.mod(self, other)  # type: ignore[no-any-return]
+    def __rmod__(self, other: Any) -> ValueT: return ops.mod(other, self)  # type: ignore[no-any-return]
     def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
     def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)
     def expm1(self) -> ValueT: return self.__apply_unary__(ops.expm1)
     def log(self) -> ValueT: return self.__apply_unary__(ops.log)
+    def log2(self) -> ValueT: return self.__apply_unary__(ops.log2)
+    def log10(self) -> ValueT: return self.__apply_unary__(ops.log10)
     def log1p(self) -> ValueT: return self.__apply_unary__(ops.log1p)
     def sqrt(self) -> ValueT: return self.__apply_unary__(ops.sqrt)
     def tanh(self) -> ValueT: return self.__apply_unary__(ops.tanh)
@@ -92,6 +97,8 @@ class Methods(Generic[ValueT]):
     def silu(self) -> ValueT: return self.__apply_unary__(ops.silu)
     def erf(self) -> ValueT: return self.__apply_unary__(ops.erf)
     def abs(self) -> ValueT: return self.__apply_unary__(ops.absolute)
+    def clip(self, low: ValueT | float, high: ValueT | float) -> ValueT:
+        return ops.clip(self, low, high)  # type: ignore[call-overload,no-any-return]
     def sin(self) -> ValueT: return self.__apply_unary__(ops.sin)
     def cos(self) -> ValueT: return self.__apply_unary__(ops.cos)
     def tan(self) -> ValueT: return self.__apply_unary__(ops.tan)

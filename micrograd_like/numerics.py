@@ -128,6 +128,25 @@ def log(x: float) -> float:
     return math.log(x) if x > 0.0 else -INF if x == 0.0 else NAN
 
 
+def ratio(x: float, y: float) -> float:
+    """Divide with 0 for x = 0, also at y = 0."""
+    return divide(x, y) if x else 0.0
+
+
+def mod(x: float, y: float) -> float:
+    return x % y if y else NAN
+
+
+def floor_div(x: float, y: float) -> float:
+    """The whole number of times that y is taken from x in `x % y`."""
+    return x // y if y else NAN
+
+
+def xlogy(x: float, y: float) -> float:
+    """The product x · log y, and 0 for x = 0 whatever y is, unless that is NaN."""
+    return x * math.log(y) if x or y != y else 0.0
+
+
 def pow(x: float, y: float) -> float:  # noqa: A001 - as in the math module
     """Raise to a power with the answers of IEEE 754: poles are infinite, the rest NaN."""
     try:
@@ -293,6 +312,16 @@ def maximum(x: float, y: float) -> float:
 
 def minimum(x: float, y: float) -> float:
     return x if x <= y else y if y < x else NAN
+
+
+def clip(x: float, low: float, high: float) -> float:
+    return minimum(maximum(x, low), high)
+
+
+def within(x: float, low: float, high: float) -> float:
+    if low <= x <= high:
+        return 1.0
+    return NAN if x != x or low != low or high != high else 0.0
 
 
 def largest(*xs: float) -> float:

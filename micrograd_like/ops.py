@@ -341,6 +341,11 @@ div = Op("div", operator.truediv, (lambda x, y, out: ieee_div(1.0, y),
          text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="arithmetic",
          domain="for a divisor other than 0", ieee=numerics.divide,
          array="@x / @y", numba="@x / @y", analytic=operator.truediv)
+mod = Op("mod", operator.mod, (lambda x, y, out: 1.0,
+                               lambda x, y, out: -floor_div(x, y)),
+         text="@x mod @y", latex=r"@x \bmod @y", binding=2,
+         domain="for a divisor other than 0", kink="where it jumps, d/dx = 1 and d/dy = -x/y",
+         array="xp.mod(@x, @y)", numba="mod(@x, @y)", analytic=analytic.mod)
 neg = Op("neg", operator.neg, lambda x, out: -1.0,
          text="-@x", latex="-@x", binding=3, kind="arithmetic",
          array="-@x", numba="-@x", analytic=operator.neg)
@@ -361,6 +366,18 @@ expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF,
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
          latex=r"\ln\left(@x\right)", ieee=numerics.log,
          array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
+log2 = Op("log2", math.log2, lambda x, out: (1.0 / math.log(2.0)) / x, domain="on (0, inf)",
+          latex=r"\log_{2}\left(@x\right)", ieee=numerics.log,
+          array="xp.log2(@x)", numba="math.log2(@x)", analytic=analytic.log2)
+log10 = Op("log10", math.log10, lambda x, out: (1.0 / math.log(10.0)) / x, domain="on (0, inf)",
+           latex=r"\log_{10}\left(@x\right)", ieee=numerics.log,
+           array="xp.log10(@x)", numba="math.log10(@x)", analytic=cmath.log10)
+xlogy = Op("xlogy", numerics.xlogy, (lambda x, y, out: ieee_log(y),
+                                     lambda x, y, out: ratio(x, y)),
+           text="@x·log(@y)", latex=r"@x \cdot \ln\left(@y\right)", binding=2,
+           domain="for y > 0, and for x = 0", ieee=lambda x, y: x * numerics.log(y),
+           kink="at x = 0, d/dy = 0, also for y = 0, where d/dx = -inf; for y < 0, d/dx = NaN",
+           array="xlogy(@x, @y)", numba="xlogy(@x, @y)", analytic=analytic.xlogy)
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
            ieee=lambda x: numerics.log(1.0 + x),
            array="xp.log1p(@x)", numba="math.log1p(@x)", analytic=analytic.log1p)
@@ -455,6 +472,13 @@ atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain
            array="xp.arctanh(@x)", numba="math.atanh(@x)", analytic=cmath.atanh)
 
 # Choices.
+clip = Op("clip", numerics.clip,
+          (lambda x, low, high, out: within(x, low, high),
+           lambda x, low, high, out: (1.0 - within(x, low, high)) * within(low, x, high),
+           lambda x, low, high, out: (1.0 - within(x, low, high)) * (1.0 - within(low, x, high))),
+          kink="at a bound, d/dx = 1 and the bound's is 0",
+          array="xp.minimum(xp.maximum(@x, @low), @high)", jax="clip(@x, @low, @high)",
+          numba="clip(@x, @low, @high)", analytic=analytic.clip)
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0",
               array="xp.abs(@x)", numba="abs(@x)", analytic=analytic.absolute,
@@ -506,6 +530,16 @@ ieee_div: Op = Op("ieee_div", numerics.divide, (lambda x, y, out: ieee_div(1.0, 
                                         lambda x, y, out: -ieee_div(out, y)),
                   text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="internal",
                   array="@x / @y", numba="@x / @y", analytic=operator.truediv)
+ratio: Op = Op("ratio", numerics.ratio, (lambda x, y, out: ieee_div(1.0, y),  # 0 / 0 is 0
+                                         lambda x, y, out: -ratio(out, y)),
+               text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="internal",
+               array="ratio(@x, @y)", numba="ratio(@x, @y)", analytic=operator.truediv)
+floor_div: Op = Op("floor_div", numerics.floor_div, (lambda x, y, out: 0.0,
+                                                     lambda x, y, out: 0.0),
+                   text="⌊@x / @y⌋", kind="internal",
+                   latex=r"\left\lfloor \frac{@x}{@y} \right\rfloor",
+                   array="floor_div(@x, @y)", numba="floor_div(@x, @y)",
+                   analytic=analytic.floor_div)
 ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
                   array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
@@ -565,6 +599,13 @@ step: Op = Op("step", numerics.step, lambda x, out: 0.0,
               text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0",
               kind="internal", array="xp.heaviside(@x, 0.0)", jax="step(@x)", numba="step(@x)",
               analytic=analytic.step)
+within: Op = Op("within", numerics.within, (lambda x, low, high, out: 0.0,
+                                            lambda x, low, high, out: 0.0,
+                                            lambda x, low, high, out: 0.0),
+                text="1(@low ≤ @x ≤ @high)",
+                latex=r"\mathbf{1}\left(@low \le @x \le @high\right)", kink="1 at the bounds",
+                kind="internal", array="within(@x, @low, @high)",
+                numba="within(@x, @low, @high)", analytic=analytic.within)
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
               array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
 largest: Op = Op("largest", numerics.largest, _shares_of_tie,  # max and min of any number

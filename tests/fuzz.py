@@ -216,6 +216,8 @@ def _strict(name: str) -> Callable[..., Any]:
         "relu": lambda x: x, "leaky_relu": lambda x, _: x, "elu": lambda x, _: x,
         "abs": lambda x: x, "max": lambda x, y: x - y, "min": lambda x, y: x - y,
         "step": lambda x: x, "sign": lambda x: x, "greater": lambda x, y: x - y,
+        "mod": lambda x, y: x / y - mpmath.nint(x / y),
+        "clip": lambda *xs: min(abs(xs[i] - xs[i - 1]) for i in range(3)),
         "exceeds": lambda x, y: x - y, "equals": lambda x, y: x - y,
         "hypot": lambda x, y: abs(x) + abs(y), "cosine": lambda x, y: abs(x) + abs(y),
         "atan2": lambda y, x: x if x > 0 else y,

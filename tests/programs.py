@@ -336,6 +336,28 @@ def _monomial(x: Any, c: float) -> Any:
     return Bounded(y, _FUNCTION * abs(y) + _TINY + 2.0 * slope * x.error)
 
 
+def _xlogy(x: Any, y: Any) -> Any:
+    if plain(y) > 0.0 or abs(plain(x)) > error_of(x):
+        return x * _log(y)
+    if error_of(x) or error_of(y):
+        raise IllConditionedError("the end of a domain")
+    if Dual in (x.__class__, y.__class__):
+        raise UndecidedError("a pole")
+    return Bounded(0.0)
+
+
+def _mod(x: Any, y: Any) -> Any:
+    a, b = plain(x), plain(y)
+    if b == 0.0 and not error_of(y):
+        raise OutsideError
+    if abs(b) <= 1e3 * error_of(y):
+        raise IllConditionedError("a pole")
+    quotient, error = a / b, error_of(x) + abs(a / b) * error_of(y)
+    if error and abs(quotient - round(quotient)) <= error / abs(b) + EPSILON * abs(quotient):
+        raise UndecidedError("a jump")
+    return x - Bounded(a // b) * y  # bounded, so that the product has an error
+
+
 def _logsumexp(*xs: Any) -> Any:
     numbers = [*map(plain, xs)]
     top: Any = max(numbers)
@@ -392,6 +414,16 @@ def _larger(x: Any, y: Any) -> Any:
     return x if difference > 0.0 else y if difference < 0.0 else 0.5 * x + 0.5 * y
 
 
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    for a, b in ((x, low), (x, high), (low, high)):
+        error = error_of(a) + error_of(b)
+        if abs(plain(a) - plain(b)) <= error and error:
+            raise UndecidedError("a bound")
+    if plain(low) <= plain(x) <= plain(high):
+        return x
+    return low if plain(x) < plain(low) <= plain(high) else high
+
+
 def _quotient(x: Any, y: Any) -> Any:
     """The quotient where it is finite: a pole is an infinity."""
     if plain(y) == 0.0:
@@ -417,12 +449,14 @@ RULES: dict[str, Rule] = {
     "tan": _tan, "asin": _asin, "acos": _acos, "atan": _atan, "atan2": _atan2, "hypot": _hypot,
     "sinh": _sinh, "cosh": _cosh, "asinh": _asinh, "acosh": _acosh, "atanh": _atanh,
     "abs": _absolute, "max": _larger, "logsumexp": _logsumexp, "affine": _sum_of_products,
-    "logaddexp": _logsumexp,
+    "logaddexp": _logsumexp, "mod": _mod, "xlogy": _xlogy, "clip": _clip,
+    "log2": lambda x: _log(x) * (1.0 / math.log(2.0)),
+    "log10": lambda x: _log(x) * (1.0 / math.log(10.0)),
     "min":  lambda x, y: -_larger(-x, -y),
     "gelu": lambda x: x * _normal(x),
     "silu": lambda x: x * _sigmoid(x),
     # Rows that the partials of others use.
-    "step": _flat, "where": _where, "damp": operator.mul, "ieee_div": _quotient,
+    "step": _flat, "where": _where, "damp": operator.mul, "ieee_div": _quotient, "ratio": _quotient,
     "sech":             lambda x: 2.0 / (_exp(x) + _exp(-x)),
     "one_minus_square": lambda x: (1.0 - x) * (1.0 + x),
     "sign":             lambda x: _flat(x) - _flat(-x),
@@ -442,6 +476,12 @@ def _c_expm1(z: complex) -> complex:
 
 def _c_log1p(z: complex) -> complex:
     return complex(math.log1p(z.real), math.atan2(z.imag, 1.0 + z.real))
+
+
+def _c_xlogy(z: complex, w: complex) -> complex:
+    if w.real <= 0.0:
+        raise UndecidedError("a cut")
+    return z * cmath.log(w)
 
 
 def _c_sigmoid(z: complex) -> complex:
@@ -483,6 +523,15 @@ def _c_atan2(w: complex, z: complex) -> complex:
     return cmath.atan(w / z) + (0.0 if z.real > 0.0 else math.copysign(math.pi, w.real))
 
 
+def _c_mod(z: complex, w: complex) -> complex:
+    return complex(z.real % w.real, z.imag - z.real // w.real * w.imag)
+
+
+def _c_clip(z: complex, low: complex, high: complex) -> complex:
+    above = low if _c_positive(low - z) else z
+    return high if _c_positive(above - high) else above
+
+
 def _c_positive(z: complex) -> bool:
     if abs(z.real) < 1e-99:
         raise UndecidedError("a kink")
@@ -499,7 +548,9 @@ COMPLEX_STEP: dict[str, Rule] = {
     "cos": cmath.cos, "tan": cmath.tan, "asin": cmath.asin, "acos": cmath.acos,
     "atan": cmath.atan, "atan2": _c_atan2, "hypot": _c_hypot, "sinh": cmath.sinh,
     "cosh": cmath.cosh, "asinh": cmath.asinh, "acosh": cmath.acosh, "atanh": cmath.atanh,
-    "affine": _sum_of_products,
+    "affine": _sum_of_products, "mod": _c_mod, "xlogy": _c_xlogy, "clip": _c_clip,
+    "log2":       lambda z: cmath.log(z) / math.log(2.0),
+    "log10": cmath.log10,
     "silu":       lambda z: z * _c_sigmoid(z),
     "relu":       lambda z: z if _c_positive(z) else 0j,
     "leaky_relu": lambda z, slope: z if _c_positive(z) else slope * z,
@@ -508,7 +559,7 @@ COMPLEX_STEP: dict[str, Rule] = {
     "max":        lambda z, w: z if _c_positive(z - w) else w,
     "min":        lambda z, w: w if _c_positive(z - w) else z,
     "one_minus_square": lambda z: (1.0 - z) * (1.0 + z),
-    "damp": operator.mul, "ieee_div": operator.truediv,
+    "damp": operator.mul, "ieee_div": operator.truediv, "ratio": operator.truediv,
     "sech":       lambda z: 1.0 / cmath.cosh(z),
 }
 # fmt: on
@@ -527,7 +578,7 @@ OPS = (
     *("pow", "affine", "logsumexp") * 4,
     *UNARY * 2,
     *BINARY * 2,
-    *("where", "sign", "step", "gelu_slope", "damp"),
+    *("clip", "where", "sign", "step", "gelu_slope", "damp"),
 )
 CONSTANTS = (0.0, 1.0, -1.0, 2.0, 0.5, 3.0, -2.0, 0.1, -0.7, 1.5, 10.0, -0.0, 4.0, -3.0, 1e-3, 7.3)
 EXTREMES = (1e308, -1e308, 5e-324, 1e-160, -1e160, 709.0, -745.0, 1e16, INF, -INF, NAN, 40.0)

@@ -221,6 +221,12 @@ _OFF_ZERO = (away(0.01, 30),)
 _POSITIVE = floats(0.01, 30)
 _POWERS = (_POSITIVE, floats(-5, 5))
 _INSIDE = (floats(-0.99, 0.99),)
+_OFF_JUMPS = st.builds(
+    lambda n, part, y: ((n + part) * y, y), st.integers(-9, 9), floats(0.01, 0.99), away(0.1, 3)
+)
+_CLIPPED = st.permutations([-7.0, 0.0, 7.0]).flatmap(
+    lambda centres: st.tuples(*[floats(c - 3.0, c + 3.0) for c in centres])
+)
 _DISTINCT = st.lists(st.integers(-300, 300), min_size=1, max_size=5, unique=True).map(
     lambda numbers: tuple(number / 10.0 for number in numbers)
 )
@@ -232,11 +238,15 @@ DEFINITIONS: dict[str, Definition] = {
     "sub":        _row(lambda x, y: x - y, _REALS, (1.5, -2.0)),
     "mul":        _row(lambda x, y: x * y, _REALS, (1.5, -2.0)),
     "div":        _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
+    "mod":        _row(lambda x, y: x - y * mp.floor(x / y), _OFF_JUMPS, (1.75, -0.5), (7.5, 2.0)),
     "neg":        _row(lambda x: -x, _REAL, (1.5,)),
     "pow":        _row(mp.power, _POWERS, (1.5, -2.0), (3.0, 0.7)),
     "exp":        _row(mp.exp, _REAL, (1.5,)),
     "expm1":      _row(mp.expm1, _REAL, (1.5,)),
     "log":        _row(mp.log, (_POSITIVE,), (1.5,)),
+    "log2":       _row(lambda x: mp.log(x) / mp.log(2), (_POSITIVE,), (1.5,)),
+    "log10":      _row(mp.log10, (_POSITIVE,), (1.5,)),
+    "xlogy":      _row(lambda x, y: x * mp.log(y), (floats(-30, 30), _POSITIVE), (1.5, 3.0)),
     "log1p":      _row(mp.log1p, (floats(-0.99, 30),), (1.5,)),
     "logaddexp":  _row(lambda x, y: mp.log(mp.exp(x) + mp.exp(y)), _REALS, (1.5, -0.5)),
     "logsumexp":  _row(lambda *xs: mp.log(sum(map(mp.exp, xs))), _vectors(-30, 30, 4),
@@ -266,6 +276,8 @@ DEFINITIONS: dict[str, Definition] = {
     "asinh":      _row(mp.asinh, _REAL, (0.5,)),
     "acosh":      _row(mp.acosh, (floats(1.01, 30),), (1.5,)),
     "atanh":      _row(mp.atanh, _INSIDE, (0.5,)),
+    "clip":       _row(lambda x, low, high: min(max(x, low), high), _CLIPPED,
+                       (0.5, -1.0, 2.0), (-3.0, -1.0, 2.0), (3.0, -1.0, 2.0), (0.5, 2.0, -1.0)),
     "abs":        _row(abs, _OFF_ZERO, (0.5,), (-0.5,)),
     "max":        _row(max, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
     "min":        _row(min, _apart(0.01), (0.5, 1.5), (1.5, 0.5)),
@@ -273,6 +285,8 @@ DEFINITIONS: dict[str, Definition] = {
     "smallest":   _row(lambda *xs: min(xs), _DISTINCT, (0.5, 1.5, -2.0), (1.5,)),
     "affine":     _row(_mp_affine, _affine_operands(), (2.0, -0.5, 1.5, 0.3, 0.1)),
     "ieee_div":   _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
+    "ratio":      _row(lambda x, y: x / y, (floats(-30, 30), away(0.01, 30)), (1.5, -2.0)),
+    "floor_div":  _row(lambda x, y: mp.floor(x / y), _OFF_JUMPS, (7.5, 2.0)),
     "ieee_log":   _row(mp.log, (_POSITIVE,), (1.5,)),
     "ieee_pow":   _row(mp.power, _POWERS, (1.5, -2.0), (3.0, 0.7)),
     "pow_slope":  _row(lambda x, y: y * x ** (y - 1), _POWERS, (1.5, -2.0), (3.0, 0.7)),
@@ -289,6 +303,7 @@ DEFINITIONS: dict[str, Definition] = {
     "cosine":     _row(lambda x, y: x / mp.hypot(x, y), _PLANE, (0.5, 1.5)),
     "inversion":  _row(lambda x, y: x / (x * x + y * y), _PLANE, (0.5, 1.5)),
     "step":       _row(lambda x: mp.mpf(x > 0), _OFF_ZERO, (0.5,)),
+    "within":     _row(lambda x, low, high: mp.mpf(low <= x <= high), _CLIPPED, (0.5, -1.0, 2.0)),
     "sign":       _row(mp.sign, _OFF_ZERO, (0.5,)),
     "greater":    _row(lambda x, y: mp.mpf(x > y), _apart(0.01), (0.5, 1.5)),
     "equals":     _row(lambda x, y: mp.mpf(x == y), _apart(0.01), (0.5, 1.5)),
@@ -440,6 +455,10 @@ DUAL: dict[str, Callable[..., Any]] = {
     "pow":        lambda x, y: _exp(y * _log(x)),
     "exp": _exp, "log": _log, "sqrt": _sqrt, "sin": _sin, "cos": _cos, "sinh": _sinh,
     "cosh": _cosh, "erf": _erf, "atan": _atan, "asin": _asin, "asinh": _asinh,
+    "mod":        lambda x, y: x - math.floor(primal(x) / primal(y)) * y,
+    "log2":       lambda x: _log(x) / math.log(2.0),
+    "log10":      lambda x: _log(x) / math.log(10.0),
+    "xlogy":      lambda x, y: x * _log(y),
     "expm1":      lambda x: _exp(x) - 1.0,
     "log1p":      lambda x: _log(1.0 + x),
     "logaddexp":  lambda x, y: x + _soft(y - x),
@@ -471,6 +490,9 @@ COMPLEX: dict[str, Callable[..., Any]] = {
     "softplus": lambda x: cmath.log(1.0 + cmath.exp(x)),
     "silu":     lambda x: x / (1.0 + cmath.exp(-x)),
     "hypot":    lambda x, y: cmath.sqrt(x * x + y * y),
+    "log2":     lambda x: cmath.log(x) / math.log(2.0),
+    "log10": cmath.log10,
+    "xlogy":    lambda x, y: x * cmath.log(y),
     "log1p":    lambda x: cmath.log(1.0 + x),
     "expm1":    lambda x: cmath.exp(x) - 1.0,
 }
@@ -478,7 +500,7 @@ COMPLEX: dict[str, Callable[..., Any]] = {
 VALUE: dict[str, Callable[..., Any]] = {
     **ops.TABLE,
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-    "neg": operator.neg, "pow": operator.pow, "abs": abs,
+    "neg": operator.neg, "pow": operator.pow, "mod": operator.mod, "abs": abs,
 }
 
 # Where a step of a random program may go: well off poles, kinks and cuts, so that the rounding of
@@ -488,7 +510,11 @@ ADMISSIBLE: dict[str, Callable[..., bool]] = {
     "pow":   lambda x, y: 0.1 < x < 10.0 and abs(y) < 3.0,
     "exp":   lambda x: x < 3.0,
     "expm1": lambda x: x < 3.0,
+    "mod":   lambda x, y: abs(y) > 0.1 and abs(x) < 10.0 and 0.1 < x / y % 1.0 < 0.9,
     "log":   lambda x: x > 0.1,
+    "log2":  lambda x: x > 0.1,
+    "log10": lambda x: x > 0.1,
+    "xlogy": lambda x, y: y > 0.1,
     "log1p": lambda x: x > -0.9,
     "sqrt":  lambda x: x > 0.1,
     "sinh":  lambda x: abs(x) < 3.0,
@@ -508,7 +534,10 @@ ADMISSIBLE: dict[str, Callable[..., bool]] = {
     "min":   lambda x, y: abs(x - y) > 0.1,
 }
 # fmt: on
-BINARY = {"add", "sub", "mul", "div", "pow", "logaddexp", "atan2", "hypot", "max", "min"}
+BINARY = {
+    *("add", "sub", "mul", "div", "mod", "pow", "xlogy", "logaddexp", "atan2", "hypot", "max"),
+    "min",
+}
 LARGEST = 30.0  # of the numbers in a random program
 
 

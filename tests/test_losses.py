@@ -1,4 +1,4 @@
-"""losses.py: exact values and gradients, in the tails too; clear refusals."""
+"""losses.py: exact values and gradients, in the tails too; clear refusals. And softmax."""
 
 import math
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optional import mp
 
-from micrograd_like import MicrogradError, Value, grad, losses, nn, sigmoid
+from micrograd_like import MicrogradError, Value, grad, gradcheck, losses, nn, sigmoid, softmax
 
 mp.dps = 60
 logit = st.floats(-50.0, 50.0)
@@ -55,6 +55,134 @@ def test_cross_entropy_keeps_the_digits_of_a_confident_prediction():
     loss = losses.cross_entropy(values, 0)
     assert close(loss.data, mp.log1p(mp.exp(-40)), 8)
     assert close(grad(loss, values[0]), -1 / (1 + mp.exp(40)), 8)
+
+
+def exact_soft_cross_entropy(logits, target, smoothing=0.0):
+    """PyTorch's definition, with the gradient by the logits; a label stands for a one among 0s."""
+    n = len(logits)
+    soft = target if isinstance(target, list) else [float(k == target) for k in range(n)]
+    weights = [(1 - mp.mpf(smoothing)) * mp.mpf(t) + mp.mpf(smoothing) / n for t in soft]
+    losses_and_gradients = [exact_cross_entropy(logits, k) for k in range(n)]
+    loss = sum(t * one for t, (one, _) in zip(weights, losses_and_gradients, strict=True))
+    gradient = [
+        sum(t * g[i] for t, (_, g) in zip(weights, losses_and_gradients, strict=True))
+        for i in range(n)
+    ]
+    return loss, gradient
+
+
+@given(
+    st.lists(st.tuples(logit, st.floats(0.01, 1.0) | st.just(0.0)), min_size=2, max_size=6),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.booleans(),
+)
+def test_soft_targets_and_smoothed_labels_are_exact(pairs, smoothing, soft):
+    logits = [z for z, _ in pairs]
+    total = math.fsum(t for _, t in pairs)
+    target = [t / total for _, t in pairs] if soft and total else len(logits) - 1
+    values = [Value(z) for z in logits]
+    loss = losses.cross_entropy(values, target, label_smoothing=smoothing)
+    want, gradient = exact_soft_cross_entropy(logits, target, smoothing)
+    assert loss.data == pytest.approx(float(want), rel=1e-13)
+    assert grad(loss, values) == pytest.approx([float(g) for g in gradient], rel=1e-13, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("target", "smoothing"),
+    [([0.25, 0.5, 0.25], 0.0), (2, 0.1), ([1.0, 0.0, 0.0], 0.0), ([1e-9, 1.0 - 1e-9, 0.0], 0.0)],
+)
+@pytest.mark.parametrize(
+    "logits", [[1000.0, -1000.0, 0.0], [-1000.0, 1000.0, 3.0], [1e3, 1e3, 1e3]]
+)
+def test_soft_targets_are_stable_at_logits_of_a_thousand(logits, target, smoothing):
+    values = [Value(z) for z in logits]
+    loss = losses.cross_entropy(values, target, label_smoothing=smoothing)
+    with mp.workdps(1000):
+        want, gradient = exact_soft_cross_entropy(logits, target, smoothing)
+    assert loss.data == pytest.approx(float(want), rel=1e-12)
+    assert grad(loss, values) == pytest.approx([float(g) for g in gradient], abs=1e-12)
+
+
+@pytest.mark.parametrize("one", [1, 1.0, Value(1.0)])
+def test_a_certain_soft_target_has_the_digits_of_a_label(one):
+    values = [Value(40.0), Value(0.0), Value(-3.0)]
+    label = losses.cross_entropy(values, 0)
+    soft = losses.cross_entropy(values, [one, 0, Value(0.0)])
+    assert 0.0 < soft.data == label.data < 1e-17
+    assert grad(soft, values) == grad(label, values)
+
+
+def test_probabilities_that_are_values_are_part_of_the_graph():
+    logits = [0.3, -1.2, 2.0]
+    targets = [Value(0.2), 0.5, Value(0.3)]
+    values = [Value(z) for z in logits]
+    loss = losses.cross_entropy(values, targets, label_smoothing=0.1)
+    want, _ = exact_soft_cross_entropy(logits, [0.2, 0.5, 0.3], 0.1)
+    assert close(loss.data, want)
+    one, _ = exact_cross_entropy(logits, 0)
+    assert close(grad(loss, targets[0]), (1 - mp.mpf(0.1)) * one)
+    assert gradcheck(lambda *zs: losses.cross_entropy(zs, [0.2, 0.5, 0.3]), logits)
+
+
+def test_ignored_labels_are_left_out_of_the_mean():
+    rows = [[Value(0.1), Value(0.7)], [Value(2.0), Value(-1.0)], [Value(0.0), Value(5.0)]]
+    for ignored, keyword in ((-100, {}), (0, {"ignore_index": 0}), (7, {"ignore_index": 7})):
+        for smoothing in (0.0, 0.1):
+            kept = [losses.cross_entropy(rows[i], 1, label_smoothing=smoothing) for i in (0, 2)]
+            batch = losses.cross_entropy(
+                rows, [1, ignored, 1], label_smoothing=smoothing, **keyword
+            )
+            assert batch.data == (kept[0].data + kept[1].data) / 2.0
+            assert grad(batch, rows[1]) == [0.0, 0.0]
+    sequences = losses.cross_entropy([rows[:2], rows[2:]], [[1, -100], [1]])
+    assert sequences.data == losses.cross_entropy(rows, [1, -100, 1]).data
+
+
+def test_a_batch_has_a_soft_target_for_each_row():
+    rows = [[Value(0.1), Value(0.7)], [Value(2.0), Value(-1.0)]]
+    batch = losses.cross_entropy(rows, [[0.25, 0.75], (1, 0)])
+    singles = [losses.cross_entropy(rows[0], [0.25, 0.75]), losses.cross_entropy(rows[1], 0)]
+    assert batch.data == (singles[0].data + singles[1].data) / 2.0
+
+
+@given(st.lists(st.floats(-1000.0, 1000.0), min_size=1, max_size=6))
+def test_softmax_is_right_to_the_precision_of_the_largest_logit(logits):
+    values = [Value(z) for z in logits]
+    found = softmax(values)
+    allowed = (4.0 + max(map(abs, logits))) * 2.0**-52
+    with mp.workdps(1000):
+        total = sum(mp.exp(mp.mpf(z)) for z in logits)
+        want = [float(mp.exp(mp.mpf(z)) / total) for z in logits]
+    assert [p.data for p in found] == pytest.approx(want, rel=allowed, abs=1e-300)
+    assert softmax(logits) == [p.data for p in found]
+    for i, p in enumerate(found):
+        slopes = [want[i] * ((i == k) - q) for k, q in enumerate(want)]
+        assert grad(p, values) == pytest.approx(slopes, abs=2.0 * allowed)
+
+
+def test_softmax_has_derivatives_of_the_second_order_and_takes_numbers_among_values():
+    assert gradcheck(lambda x, y: softmax([x, 0.5, y])[1] * 3.0, [0.3, -1.2])
+    assert [p.data for p in softmax((Value(0.0), 0))] == [0.5, 0.5]
+
+
+def test_a_logit_of_minus_infinity_has_no_probability_and_no_gradient():
+    values = [Value(0.5), Value(-math.inf), Value(0.5)]
+    found = softmax(values)
+    assert [p.data for p in found] == pytest.approx([0.5, 0.0, 0.5], rel=1e-15)
+    assert grad(found[1], values) == [0.0, 0.0, 0.0]
+    assert grad(found[0], values) == pytest.approx([0.25, 0.0, -0.25], rel=1e-15)
+    assert grad(grad(found[1], values[1], create_graph=True), values) == [0.0, 0.0, 0.0]
+    masked = [Value(-math.inf), Value(-math.inf)]
+    nothing = softmax(masked)
+    assert [p.data for p in nothing] == grad(nothing[0], masked) == [0.0, 0.0]
+    loss = losses.cross_entropy(values, [0.25, 0.0, 0.75])
+    assert grad(loss, values) == pytest.approx([0.25, 0.0, -0.25], rel=1e-15)
+
+
+@pytest.mark.parametrize("nothing", [[], (), 1.0, Value(1.0)])
+def test_softmax_of_nothing_and_of_a_single_number_is_refused(nothing):
+    with pytest.raises(ValueError, match="a list of at least one value"):
+        softmax(nothing)
 
 
 @given(logit, st.sampled_from([0.0, 1.0]))
@@ -169,6 +297,18 @@ def test_arrays_are_accepted_as_targets():
         (lambda v: losses.cross_entropy([v], 0), "at least two"),
         (lambda v: losses.cross_entropy(v, 0), "list of logits"),
         (lambda v: losses.cross_entropy([[v, v], [v, v]], [0]), "2 outputs need a list"),
+        (lambda v: losses.cross_entropy([], []), "empty"),
+        (lambda v: losses.cross_entropy([v, v], []), "2 logits have a label or 2 probabilities"),
+        (lambda v: losses.cross_entropy([v, v], [v, v, v]), "2 logits have a label or 2"),
+        (lambda v: losses.cross_entropy([v, v], [-0.5, 1.5]), "from 0 to 1, got"),
+        (lambda v: losses.cross_entropy([v, v], [v, -0.5]), "from 0 to 1, got"),
+        (lambda v: losses.cross_entropy([v, v], [math.nan, 1.0]), "from 0 to 1, got"),
+        (lambda v: losses.cross_entropy([v, v], [math.inf, 0.0]), "from 0 to 1, got"),
+        (lambda v: losses.cross_entropy([v, v], [0.5, 0.4]), r"sum to 1, these to 0\.9"),
+        (lambda v: losses.cross_entropy([v, v], 0, label_smoothing=1.5), "label_smoothing"),
+        (lambda v: losses.cross_entropy([v, v], 0, label_smoothing=math.nan), "label_smoothing"),
+        (lambda v: losses.cross_entropy([v, v], -100), "every label is -100"),
+        (lambda v: losses.cross_entropy([[v, v]] * 2, [1, 1], ignore_index=1), "every label is 1"),
     ],
 )
 def test_what_does_not_fit_is_a_value_error_of_the_library(call, says):

@@ -65,7 +65,9 @@ def test_a_tensor_without_axes_is_a_number() -> None:
 
 # --- arrays ---------------------------------------------------------------------------------------
 
-OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
+OPERATORS = [
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.mod, operator.pow,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("apply", OPERATORS)
@@ -105,8 +107,9 @@ def test_gradients_flow_through_arrays() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "tan", "arcsin", "arccos",
-     "arctan", "sinh", "cosh", "arcsinh", "arctanh", "absolute", "negative", "positive"],
+    ["exp", "expm1", "log", "log2", "log10", "log1p", "sqrt", "tanh", "sin", "cos",
+     "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arctanh", "absolute",
+     "negative", "positive"],
 )  # fmt: skip
 def test_numpys_functions_of_arrays_of_values(name: str) -> None:
     numbers = np.array([0.25, 0.5])
@@ -114,7 +117,7 @@ def test_numpys_functions_of_arrays_of_values(name: str) -> None:
     assert np.allclose(data_of(got), getattr(np, name)(numbers), rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["arctan2", "hypot", "add", "power", "maximum"])
+@pytest.mark.parametrize("name", ["arctan2", "hypot", "add", "mod", "power", "maximum"])
 def test_numpys_functions_of_two_arrays_of_values(name: str) -> None:
     a, b = [0.25, 0.5], [2.0, -3.0] if name != "power" else [2.0, 3.0]
     got = getattr(np, name)(np.array([*map(Value, a)]), np.array([*map(Value, b)]))
@@ -133,8 +136,10 @@ def test_a_masked_array_is_refused() -> None:
 
 def test_the_sign_of_a_node_is_micrograds() -> None:
     x, y = Value(2.0), Value(3.0)
-    nodes = [x + y, x * y, x**2, x**0.5, x**y, x / y, x - y, -x, tanh(x), relu(x), x.exp(), x]
-    signs = ["+", "*", "**2", "**0.5", "**", "/", "-", "-", "tanh", "ReLU", "exp", ""]
+    nodes = [
+        x + y, x * y, x**2, x**0.5, x**y, x / y, x - y, x % y, -x, tanh(x), relu(x), x.exp(), x,
+    ]  # fmt: skip
+    signs = ["+", "*", "**2", "**0.5", "**", "/", "-", "%", "-", "tanh", "ReLU", "exp", ""]
     assert [node._op for node in nodes] == signs
 
 

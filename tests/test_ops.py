@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optional import cases, np
+from optional import cases, mp, np
 from reference import (
     DEFINITIONS,
     Miss,
@@ -152,8 +152,11 @@ PLANTED: dict[str, Callable[[Partial, Partial], Partial]] = {
     "zero": lambda true, other: lambda *xs: true(*xs) * 0.0,
     "off by a thousandth": lambda true, other: lambda *xs: true(*xs) + 0.001,
 }
-FLAT = {("step", 0), ("sign", 0), ("greater", 0), ("greater", 1), ("exceeds", 0),
-        ("exceeds", 1), ("equals", 0), ("equals", 1)}  # fmt: skip
+FLAT = {
+    *(("step", 0), ("sign", 0), ("greater", 0), ("greater", 1), ("exceeds", 0), ("exceeds", 1)),
+    *(("equals", 0), ("equals", 1), ("floor_div", 0), ("floor_div", 1)),
+    *(("within", 0), ("within", 1), ("within", 2)),
+}
 
 
 def plants() -> list[Any]:
@@ -277,6 +280,24 @@ def test_a_negative_base_with_an_integer_exponent_has_the_slope_of_the_monomial(
         assert grad(y, v) == pytest.approx(want, rel=1e-14)
 
 
+@pytest.mark.parametrize(("row", "base"), [(ops.log2, 2), (ops.log10, 10)])
+@given(x=st.floats(1e-300, 1e300))
+def test_slopes_of_logarithms_lose_no_digits_at_any_size(row: Op, base: int, x: float) -> None:
+    v = Value(x)
+    with mp.workdps(40):
+        assert ulps(grad(row(v), v), float(1 / (mp.mpf(x) * mp.log(base)))) <= 4
+
+
+@given(xs=st.tuples(*[st.sampled_from([-INF, -1.0, 0.0, 1.0, 2.5, INF])] * 3))
+def test_the_partials_of_a_clip_sum_to_one_and_are_zero_or_one(
+    xs: tuple[float, float, float],
+) -> None:
+    x, low, high = values = [Value(v) for v in xs]
+    partials = grad(ops.clip(*values), values)
+    assert sorted(partials) == [0.0, 0.0, 1.0]
+    assert (partials[0] == 1.0) == (low <= x <= high)
+
+
 # --- how rows are written -------------------------------------------------------------------------
 
 
@@ -312,10 +333,14 @@ NOTATION: dict[str, tuple[Any, ...]] = {
     "sub":              ("@x - @y",             r"@x - @y", 1),
     "mul":              ("@x·@y",               r"@x \cdot @y", 2),
     "div":              ("@x / @y",             r"\frac{@x}{@y}", 2),
+    "mod":              ("@x mod @y",           r"@x \bmod @y", 2),
     "neg":              ("-@x",                 r"-@x", 3),
     "pow":              ("@x^@y",               r"@x^{@y}", 4),
     "exp":              ("exp(@x)",             r"e^{@x}"),
     "log":              ("log(@x)",             r"\ln\left(@x\right)"),
+    "log2":             ("log2(@x)",            r"\log_{2}\left(@x\right)"),
+    "log10":            ("log10(@x)",           r"\log_{10}\left(@x\right)"),
+    "xlogy":            ("@x·log(@y)",          r"@x \cdot \ln\left(@y\right)", 2),
     "sqrt":             ("√@x",                 r"\sqrt{@x}"),
     "tanh":             ("tanh(@x)",            r"\tanh\left(@x\right)"),
     "sigmoid":          ("σ(@x)",               r"\sigma\left(@x\right)"),
@@ -333,6 +358,10 @@ NOTATION: dict[str, tuple[Any, ...]] = {
     "min":              ("min(@x, @y)",         r"\min\left(@x, @y\right)"),
     "affine":           ("w·x + b",             r"w \cdot x + b"),
     "ieee_div":         ("@x / @y",             r"\frac{@x}{@y}", 2),
+    "ratio":            ("@x / @y",             r"\frac{@x}{@y}", 2),
+    "floor_div":        ("⌊@x / @y⌋",           r"\left\lfloor \frac{@x}{@y} \right\rfloor"),
+    "within":           ("1(@low ≤ @x ≤ @high)",
+                         r"\mathbf{1}\left(@low \le @x \le @high\right)"),
     "ieee_log":         ("log(@x)",             r"\ln\left(@x\right)"),
     "ieee_pow":         ("@x^@y",               r"@x^{@y}", 4),
     "pow_slope":        ("@y·@x^(@y - 1)",      r"@y \cdot @x^{@y - 1}", 2),
@@ -392,6 +421,25 @@ AT_KINKS: list[tuple[Callable[..., Value], tuple[float, ...], float, tuple[float
     (ops.minimum,    (2.0, 2.0),   2.0, (0.5, 0.5)),
     (ops.maximum,    (0.0, -0.0),  0.0, (0.5, 0.5)),
     (ops.minimum,    (INF, INF),   INF, (0.5, 0.5)),
+    (ops.clip,       (2.0, 2.0, 3.0),  2.0, (1.0, 0.0, 0.0)),
+    (ops.clip,       (3.0, 2.0, 3.0),  3.0, (1.0, 0.0, 0.0)),
+    (ops.clip,       (1.0, 2.0, 2.0),  2.0, (0.0, 1.0, 0.0)),
+    (ops.clip,       (2.0, 2.0, 2.0),  2.0, (1.0, 0.0, 0.0)),
+    (ops.clip,       (3.0, 2.0, 2.0),  2.0, (0.0, 0.0, 1.0)),
+    (ops.clip,       (1.5, 2.0, 1.0),  1.0, (0.0, 0.0, 1.0)),
+    (ops.clip,       (2.0, 2.0, 1.0),  1.0, (0.0, 0.0, 1.0)),
+    (ops.clip,       (0.5, 2.0, 1.0),  1.0, (0.0, 0.0, 1.0)),
+    (ops.clip,       (-INF, -INF, INF), -INF, (1.0, 0.0, 0.0)),
+    (ops.clip,       (INF, 0.0, 1.0),  1.0, (0.0, 0.0, 1.0)),
+    (ops.mod,        (6.0, 2.0),   0.0, (1.0, -3.0)),
+    (ops.mod,        (-6.0, 2.0),  0.0, (1.0, 3.0)),
+    (ops.mod,        (0.0, -2.0),  0.0, (1.0, 0.0)),
+    (ops.mod,        (-5.0, INF),  INF, (1.0, 1.0)),
+    (ops.xlogy,      (0.0, 0.0),   0.0, (-INF, 0.0)),
+    (ops.xlogy,      (0.0, 2.0),   0.0, (math.log(2.0), 0.0)),
+    (ops.xlogy,      (0.0, -2.0),  0.0, (NAN, 0.0)),
+    (ops.xlogy,      (0.0, INF),   0.0, (INF, 0.0)),
+    (lambda x: ops.xlogy(x, x), (0.0,), 0.0, (-INF,)),
     (ops.hypot,      (0.0, 0.0),   0.0, (0.0, 0.0)),
     (ops.hypot,      (-2.0, 0.0),  2.0, (-1.0, 0.0)),
     (ops.sqrt,       (0.0,),       0.0, (INF,)),
@@ -435,6 +483,10 @@ def test_derivatives_at_kinks_and_ends_of_domains_are_the_documented_ones(
         (ops.leaky_relu, (0.0,)),
         (ops.maximum, (2.0, 2.0)),
         (ops.minimum, (2.0, 2.0)),
+        (ops.clip, (2.0, 2.0, 3.0)),
+        (ops.clip, (1.0, 2.0, 2.0)),
+        (ops.clip, (INF, -INF, INF)),
+        (ops.mod, (6.0, 2.0)),
         (lambda x: x**0, (0.0,)),
         (lambda x: x**1, (0.0,)),
     ],
@@ -450,6 +502,7 @@ def test_second_derivatives_of_piecewise_linear_ops_are_zero_even_at_their_kinks
 def test_rows_that_only_partials_use_state_their_kinks_too() -> None:
     assert (ops.step.kink, ops.step(0.0)) == ("step(0) = 0", 0.0)
     assert (ops.sign.kink, ops.sign(0.0)) == ("sign(0) = 0", 0.0)
+    assert (ops.within.kink, ops.within(1.0, 1.0, 1.0)) == ("1 at the bounds", 1.0)
     assert (ops.exceeds.kink, ops.exceeds(1.0, 1.0)) == ("1/2 at a tie", 0.5)
     assert ops.greater(1.0, 1.0) == 0.0
 
@@ -484,7 +537,17 @@ AT_THE_EDGES: list[tuple[Op, tuple[float, ...], float]] = [
     (ops.power, (0.5, INF), 0.0), (ops.power, (0.0, -INF), INF), (ops.power, (INF, 0.0), 1.0),
     (ops.power, (-1.0, INF), 1.0), (ops.power, (-INF, 0.5), INF),
     (ops.exp, (INF,), INF), (ops.exp, (-INF,), 0.0), (ops.expm1, (-INF,), -1.0),
-    (ops.log, (INF,), INF), (ops.log, (-INF,), NAN), (ops.log1p, (INF,), INF),
+    (ops.log, (INF,), INF), (ops.log, (-INF,), NAN), (ops.log2, (INF,), INF),
+    (ops.log2, (-INF,), NAN), (ops.log10, (INF,), INF), (ops.log10, (-INF,), NAN),
+    (ops.log2, (5e-324,), -1074.0), (ops.log10, (1e300,), 300.0),
+    (ops.xlogy, (INF, 2.0), INF), (ops.xlogy, (INF, 0.5), -INF), (ops.xlogy, (INF, 1.0), NAN),
+    (ops.xlogy, (-INF, 0.0), INF), (ops.xlogy, (-2.0, INF), -INF), (ops.xlogy, (0.0, NAN), NAN),
+    (ops.xlogy, (2.0, -INF), NAN), (ops.xlogy, (0.0, -INF), 0.0), (ops.xlogy, (1e-310, 2.0),
+    1e-310 * math.log(2.0)), (ops.mod, (INF, 2.0), NAN), (ops.mod, (5.0, INF), 5.0),
+    (ops.mod, (5.0, -INF), -INF), (ops.mod, (1e308, 3.0), 2.0), (ops.mod, (-1e-20, 1.0), 1.0),
+    (ops.mod, (INF, 0.0), NAN), (ops.clip, (-INF, 0.0, 1.0), 0.0),
+    (ops.clip, (7.0, -INF, INF), 7.0),
+    (ops.log1p, (INF,), INF),
     (ops.log1p, (-INF,), NAN), (ops.sqrt, (INF,), INF), (ops.sqrt, (-INF,), NAN),
     (ops.logaddexp, (INF, 1.0), INF), (ops.logaddexp, (-INF, 1.0), 1.0),
     (ops.logaddexp, (-INF, -INF), -INF), (ops.logaddexp, (INF, INF), INF),
@@ -507,6 +570,9 @@ AT_THE_EDGES: list[tuple[Op, tuple[float, ...], float]] = [
     (ops.affine_row, (INF, 0.0, 1.0), NAN), (ops.affine_row, (INF, 2.0, 1.0), INF),
     # What the partials ask, IEEE 754 answers.
     (ops.ieee_div, (1.0, 0.0), INF), (ops.ieee_div, (1.0, -0.0), -INF),
+    (ops.ratio, (0.0, 0.0), 0.0), (ops.ratio, (1.0, 0.0), INF), (ops.ratio, (1e-310, 1e-310), 1.0),
+    (ops.floor_div, (1.0, 0.0), NAN), (ops.floor_div, (-5.0, INF), -1.0),
+    (ops.within, (INF, 0.0, INF), 1.0), (ops.within, (-INF, 0.0, INF), 0.0),
     (ops.ieee_div, (0.0, 0.0), NAN), (ops.ieee_log, (0.0,), -INF), (ops.ieee_log, (-1.0,), NAN),
     (ops.ieee_pow, (0.0, -1.0), INF), (ops.ieee_pow, (-0.0, -1.0), -INF),
     (ops.ieee_pow, (-0.0, -2.0), INF), (ops.ieee_pow, (-8.0, 0.5), NAN),
@@ -584,6 +650,14 @@ REFUSED: list[tuple[Op, tuple[float, ...]]] = [
     (ops.log, (-1.0,)),
     (ops.log, (0.0,)),
     (ops.log, (-0.0,)),
+    (ops.log2, (-1.0,)),
+    (ops.log2, (0.0,)),
+    (ops.log10, (-1e-300,)),
+    (ops.log10, (0.0,)),
+    (ops.xlogy, (1.0, 0.0)),
+    (ops.xlogy, (-1e-300, -1.0)),
+    (ops.mod, (1.0, 0.0)),
+    (ops.mod, (0.0, -0.0)),
     (ops.log1p, (-1.0,)),
     (ops.sqrt, (-1e-300,)),
     (ops.power, (-8.0, 0.5)),
@@ -599,6 +673,10 @@ REFUSED: list[tuple[Op, tuple[float, ...]]] = [
 
 DOMAINS = {
     "log": "on (0, inf)",
+    "log2": "on (0, inf)",
+    "log10": "on (0, inf)",
+    "xlogy": "for y > 0, and for x = 0",
+    "mod": "for a divisor other than 0",
     "log1p": "on (-1, inf)",
     "sqrt": "on [0, inf)",
     "pow": "for x > 0, for x < 0 with an integer exponent and for x = 0 with one >= 0",
@@ -663,20 +741,19 @@ def test_every_row_is_exported_under_its_name() -> None:
     names = {"max": "maximum", "min": "minimum", "affine": None}
     hidden = set(ROWS) - {row for row in ROWS if hasattr(micrograd_like, row)} - set(names)
     assert hidden == {
-        "ieee_div", "ieee_log", "ieee_pow", "pow_slope", "pow_log", "pow_xy", "pow_yy",
-        "lead", "share", "damp", "sech", "gelu_slope",
-        "one_minus_square", "cosine", "inversion", "step", "sign", "exceeds",
-        "equals", "largest", "smallest",
+        "ieee_div", "ratio", "floor_div", "within", "ieee_log", "ieee_pow", "pow_slope", "pow_log",
+        "pow_xy", "pow_yy", "lead", "share", "damp", "sech", "gelu_slope", "one_minus_square",
+        "cosine", "inversion", "step", "sign", "exceeds", "equals", "largest", "smallest",
     }  # fmt: skip
     for name in set(ROWS) - hidden - {"affine"}:
         assert getattr(micrograd_like, names.get(name) or name) is the(name)
 
 
-@pytest.mark.parametrize("name", [n for n in ROWS if hasattr(Value, n) and n != "hypot"])
+@pytest.mark.parametrize("name", [n for n in ROWS if hasattr(Value, n)])
 def test_the_method_is_the_row(name: str) -> None:
-    (x, *_) = DEFINITIONS[name].samples[0]
-    v = Value(x)
-    by_method, by_row = getattr(v, name)(), the(name)(v)
+    (x, *rest) = DEFINITIONS[name].samples[0]
+    v, others = Value(x), [] if the(name).defaults else rest
+    by_method, by_row = getattr(v, name)(*others), the(name)(v, *others)
     assert by_method.op is the(name)
     assert by_method.data == by_row.data
     assert by_method.local_grads == by_row.local_grads

@@ -24,6 +24,7 @@ from ..words import display_width, printable, several
 MAX_LENGTH: Final = 100_000  # characters; a sum of 5,000 products has half as many
 
 _SIGNS = {"+": ops.add, "-": ops.sub, "*": ops.mul, "/": ops.div, "**": ops.power}
+_CONSTANTS = {"pi": math.pi, "e": math.e}  # unless they have values given to them
 _OTHER_NAMES = {"maximum": ops.maximum, "minimum": ops.minimum}  # as the package exports them
 
 _TOKEN = re.compile(
@@ -77,20 +78,22 @@ class ExpressionError(MicrogradError, ValueError):
 class ParsedExpression:
     """An expression that was understood, of which `build` makes the graph for numbers.
 
-    `text` is what was parsed, `names` are the variables in it, in order of appearance.
+    `text` is what was parsed, `names` are the variables in it, in order of appearance: the names
+    that need values, so pi and e are not among them.
     """
 
     def __init__(self, text: str, parts: Sequence[_Part]) -> None:
         self.text = text
-        self.names = tuple(dict.fromkeys(part for part in parts if isinstance(part, str)))
+        self._all_names = dict.fromkeys(part for part in parts if isinstance(part, str))
+        self.names = tuple(name for name in self._all_names if name not in _CONSTANTS)
         self._parts = parts  # operands before their operation, which needs no tree
 
     def build(self, values: Mapping[str, float]) -> tuple[Value, dict[str, Value]]:
         """The root of the graph, and its leaves by the names that label them.
 
-        Without variables the root is a leaf. Raises InputError if values are missing or left over,
-        and ExpressionError where an operation refuses its arguments or, of numbers alone, makes one
-        that is not finite.
+        Without variables the root is a leaf; pi and e are variables if they have values. Raises
+        InputError if values are missing or left over, and ExpressionError where an operation
+        refuses its arguments or, of numbers alone, makes one that is not finite.
 
         >>> root, leaves = parse("x**2 + 2*x").build({"x": 3.0})
         >>> root.backward()
@@ -101,18 +104,19 @@ class ParsedExpression:
         if missing:
             given = " ".join(f"{name}=NUMBER" for name in missing[:_SHOWN])
             raise InputError(f"no value for {several(missing, _SHOWN)}: give {given}")
-        leaves = {name: Value(values[name], name) for name in self.names}
+        leaves = {name: Value(values[name], name) for name in self._all_names if name in values}
         unused = [name for name in values if name not in leaves]
         if unused:
             has = f"only {several(self.names, _SHOWN)}" if self.names else "no variables"
             raise InputError(f"the expression has no {several(unused, _SHOWN)}: it has {has}")
+        known: dict[str, Value | float] = {**_CONSTANTS, **leaves}
         results: list[Value | float] = []
         for part in self._parts:
             if isinstance(part, _Operation):
                 first = len(results) - part.takes
                 results[first:] = [self._applied(part, results[first:])]
             else:
-                results.append(leaves[part] if isinstance(part, str) else part)
+                results.append(known[part] if isinstance(part, str) else part)
         root = results.pop()
         return (root if isinstance(root, Value) else Value(root)), leaves
 

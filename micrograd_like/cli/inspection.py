@@ -36,8 +36,8 @@ def add_commands(commands: Any) -> None:
             help=what,
             usage='%(prog)s [options] "tanh(w*x + b)" w=-3 x=2 b=6.88',
             description="The expression has numbers, names, + - * / **, parentheses, and the "
-            "table's functions. After it comes NAME=NUMBER for each name in it. If it begins with "
-            "the letter of an option, as -h*x does, write -- before it.",
+            "table's functions. After it comes NAME=NUMBER for each name in it, other than pi and "
+            "e. If it begins with the letter of an option, as -h*x does, write -- before it.",
             allow_abbrev=False,
         )
         parser.set_defaults(run=run, expression=None)
@@ -167,16 +167,16 @@ def _derive(arguments: argparse.Namespace) -> None:
     from ..views.derivation import derive
 
     parsed = parse(arguments.expression)
-    if not parsed.names:
-        raise InputError("the expression has no names to derive by")
-    names = parsed.names if arguments.wrt is None else arguments.wrt.split(",")
-    wrt = [normalize("NFKC", name.strip()) for name in names]
-    for name in wrt:
-        if name not in parsed.names:
-            known = several(parsed.names, 8)
-            raise InputError(f"--wrt {name!r:.80} is not in the expression: it has {known}")
     numbers = _numbers(arguments.values)
     # Symbols need no numbers. NaN is in the domain of all operations.
     root, leaves = parsed.build(numbers or dict.fromkeys(parsed.names, math.nan))
+    if not leaves:
+        raise InputError("the expression has no names to derive by")
+    names = leaves if arguments.wrt is None else arguments.wrt.split(",")
+    wrt = [normalize("NFKC", name.strip()) for name in names]
+    for name in wrt:
+        if name not in leaves:
+            known = several([*leaves], 8)
+            raise InputError(f"--wrt {name!r:.80} is not in the expression: it has {known}")
     derivation = derive(root, [leaves[name] for name in wrt], numbers=bool(numbers))
     print(derivation.latex if arguments.latex else derivation.text)

@@ -55,6 +55,16 @@ def elu(xp: Any, x: Any, alpha: Any) -> Any:
     return xp.where(x > 0.0, x, alpha * xp.expm1(xp.where(x > 0.0, 0.0, x)))
 
 
+def clip(xp: Any, x: Any, low: Any, high: Any) -> Any:
+    x = xp.where((x < low) | (low != low), low, x)
+    return xp.where((x > high) | (high != high), high, x)
+
+
+def within(xp: Any, x: Any, low: Any, high: Any) -> Any:
+    known = (x == x) & (low == low) & (high == high)
+    return xp.where((low <= x) & (x <= high), 1.0, xp.where(known, 0.0, xp.nan))
+
+
 def where(xp: Any, condition: Any, x: Any, y: Any) -> Any:
     return xp.where(condition != 0.0, x, y)
 
@@ -67,6 +77,19 @@ def power(xp: Any, x: Any, y: Any) -> Any:
     if xp is np:  # which takes roots for powers of 1/2: they are something else at -inf and -0.0
         x = np.where((y == 0.5) & ((x == -np.inf) | (x == 0.0)), np.abs(x), x)
     return xp.power(x, y)
+
+
+def ratio(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(x == 0.0, 0.0, x / y)
+
+
+def floor_div(xp: Any, x: Any, y: Any) -> Any:
+    return xp.where(y == 0.0, xp.nan, xp.floor_divide(x, y))
+
+
+def xlogy(xp: Any, x: Any, y: Any) -> Any:
+    pole = (x == 0.0) & ((y <= 0.0) | (y == xp.inf))
+    return x * xp.log(xp.where(pole, 1.0, y))
 
 
 def greater(xp: Any, x: Any, y: Any) -> Any:
@@ -171,9 +194,9 @@ def inversion(xp: Any, x: Any, y: Any) -> Any:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        logsumexp, sigmoid, damp, silu, leaky_relu, elu, where, step, power, greater, exceeds,
-        equals, largest, smallest, pow_slope, pow_log, pow_partial, lead, share, erf, gelu,
-        gelu_slope, cosine, inversion,
+        logsumexp, sigmoid, damp, silu, leaky_relu, elu, clip, within, where, step, power, ratio,
+        floor_div, xlogy, greater, exceeds, equals, largest, smallest, pow_slope, pow_log,
+        pow_partial, lead, share, erf, gelu, gelu_slope, cosine, inversion,
     )
 }  # fmt: skip
 

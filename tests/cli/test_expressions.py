@@ -98,6 +98,19 @@ def test_a_name_used_twice_is_one_leaf_and_a_name_alone_is_the_root():
     assert root is leaves["x"]
 
 
+def test_pi_and_e_are_numbers_unless_they_have_values():
+    parsed = parse("log(e) + cos(pi)*x")
+    assert parsed.names == ("x",)
+    root, leaves = parsed.build({"x": 3})
+    assert (root.data, list(leaves)) == (-2.0, ["x"])
+    root, leaves = parsed.build({"x": 3, "e": 1, "pi": 0})
+    root.backward()
+    assert (root.data, leaves["e"].grad, list(leaves)) == (3.0, 1.0, ["e", "pi", "x"])
+    assert value("2*pi") == 2 * math.pi
+    with pytest.raises(InputError, match="has no e: it has only x"):
+        parse("pi*x").build({"x": 3, "e": 1})
+
+
 def test_the_graph_is_the_one_that_operators_build():
     a, b = Value(2.0), Value(3.0)
     by_hand = 2 * a**3 - b / (1 - a) + -b
@@ -290,6 +303,7 @@ REFUSED = {
     "__import__(x)": (0, "no function"),
     "tanh()": (0, "tanh takes"),
     "x + tanh(x, y)": (4, "tanh takes"),
+    "hypot(x, y, z)": (0, "hypot takes"),
     "max()": (0, "max needs at least one"),
     "logsumexp()": (0, "at least one"),
     "1e999": (0, "too large"),

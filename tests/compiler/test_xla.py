@@ -156,6 +156,7 @@ def test_the_derivatives_that_jax_takes_itself_are_the_tables_at_kinks_too(x64):
              "silu", "tanh", "erf", "logaddexp", "damp", "atan", "asinh"]  # fmt: skip
     roots = [ops.TABLE[n](*[x, y][: 1 if n in ("leaky_relu", "elu") else ops.TABLE[n].arity])
              for n in names]  # fmt: skip
+    roots += [ops.clip(x, y, 0.0), ops.clip(x, 0.0, 0.7)]
     program = compile(roots, [x, y], backend="jax")
     own = compile(roots, [x, y], [x, y])
     for point in ([0.0, 0.0], [0.7, -0.4], [-1.5, -1.5]):

@@ -528,11 +528,11 @@ def derivations() -> list[Derivation]:
 
 def test_latex_is_balanced_and_of_macros_that_every_renderer_has() -> None:
     allowed = {
-        "Phi", "acute", "alpha", "arccos", "arcsin", "arctan", "backslash", "bar", "begin", "cdot",
-        "cdots", "cos", "cosh", "ddot", "delta", "end", "exp", "frac", "hat", "left", "ln",
-        "mathbf", "mathrm", "max", "min", "partial", "phi", "quad", "right", "sigma", "sim",
-        "sin", "sinh", "sqrt", "sum", "tan", "tanh", "text", "underbrace", "varphi", "vdots",
-        "wedge",
+        "Phi", "acute", "alpha", "arccos", "arcsin", "arctan", "backslash", "bar", "begin", "bmod",
+        "cdot", "cdots", "cos", "cosh", "ddot", "delta", "end", "exp", "frac", "hat", "le", "left",
+        "lfloor", "ln", "log", "mathbf", "mathrm", "max", "min", "partial", "phi", "quad", "rfloor",
+        "right", "sigma", "sim", "sin", "sinh", "sqrt", "sum", "tan", "tanh", "text", "underbrace",
+        "varphi", "vdots", "wedge",
     }  # fmt: skip
     for derived in derivations():
         latex = derived.latex
