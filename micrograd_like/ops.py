@@ -59,7 +59,7 @@ class Op:
 
     `partials` is one function per argument, of the arguments and `out`; a single function for a
     unary row. The function of a variadic row has the form `(*args_and_out)` and returns all the
-    partials in a sequence. A partial that is None at some point says that nothing flows there.
+    partials in a sequence. A partial of a choice is None where nothing flows.
 
     `textbook` has the partials as books write them, where that is different: derivations show them,
     and nothing computes with them.
@@ -220,13 +220,11 @@ class Op:
             raise InputError(
                 f"{self.name} has {len(xs)} operands, its row gave {len(found)} partials"
             )
+        if self.kind == "choice":
+            return list(found)
         return [
-            None
-            if operand.__class__ is float or d is None
-            else d
-            if d.__class__ is float
-            else number(d)
-            for d, operand in zip(found, operands, strict=True)
+            None if a.__class__ is float else d if d.__class__ is float else number(d)
+            for a, d in zip(operands, found, strict=True)
         ]
 
     def __repr__(self) -> str:

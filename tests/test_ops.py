@@ -1063,3 +1063,12 @@ def test_a_users_operation_of_any_number_of_arguments_is_pickled(made_up: type[O
     row = made_up("norm1", lambda *xs: sum(map(abs, xs)), lambda *xs: [1.0 for _ in xs[:-1]])
     node = row(Value(1.0), Value(2.0), 3.0)
     assert pickle.loads(pickle.dumps(node)).op is row
+
+
+def test_a_partial_that_forgets_its_return_is_refused(made_up: Any) -> None:
+    def forgetful(x: Any, out: Any) -> Any:
+        2.0 * x
+
+    row = made_up("forgetful", lambda x: x * x, forgetful)
+    with pytest.raises(OperandError, match="None"):
+        row(Value(3.0))
