@@ -21,7 +21,7 @@ from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
 from .methods import Methods, check_constructor
-from .modes import innermost, open_blocks, silences, watches
+from .modes import innermost, open_blocks, silences, touched, traces, watches
 from .numerics import number, number_in
 from .ops import Op
 
@@ -65,15 +65,21 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def data(self) -> float:
         """The number. Assigning changes it for later operations; nodes already made stay right."""
+        if open_blocks:
+            touched(self)
         return self._data
 
     @data.setter
     def data(self, data: Any) -> None:
+        if open_blocks:
+            touched(self)
         self._data = data if data.__class__ is float else number(data)
 
     @property
     def grad(self) -> float:
         """The gradient that `backward` left. Assigning what is no number raises OperandError."""
+        if open_blocks:
+            touched(self)
         return self._grad
 
     @grad.setter
@@ -101,11 +107,9 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def local_grads(self) -> tuple[float, ...]:
         """d(this)/d(parent) for each parent, as it was when the node was made."""
-        if self._da.__class__ is tuple:
-            return self._da
-        if self._da is None:
-            return () if self._db is None else (self._db,)
-        return (self._da,) if self._db is None else (self._da, self._db)
+        if open_blocks:
+            touched(self)
+        return slopes_of(self)
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
@@ -226,8 +230,10 @@ class Value(Methods["Value"], Copies["Value"]):
         """
         # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
-        if open_blocks and (watch := innermost(watches)):
-            watch.foresee(self, seed)
+        if open_blocks:
+            touched(self)
+            if watch := innermost(watches):
+                watch.foresee(self, seed)
         order = topological_order(self)
         leaves = [node for node in order if node.op is None]
         with modes.sweeping:  # one sweep at a time: threads may share leaves
@@ -277,6 +283,8 @@ def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
     if watch := innermost(watches):
         node = watch.made(node)
+    if trace := innermost(traces):
+        trace.made(node)
     if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
@@ -290,6 +298,15 @@ def data_of(values: Iterable[Any]) -> list[float]:
 def numbers_of(operands: Iterable[Any]) -> list[float]:
     """The data of Values, and floats as they are."""
     return [x if x.__class__ is float else x._data for x in operands]
+
+
+def slopes_of(node: Value) -> tuple[float, ...]:
+    """The node's `local_grads`, for what is part of the engine: a trace is told nothing."""
+    if node._da.__class__ is tuple:
+        return node._da
+    if node._da is None:
+        return () if node._db is None else (node._db,)
+    return (node._da,) if node._db is None else (node._da, node._db)
 
 
 def operands_of(nodes: Iterable[Value]) -> list[tuple[Value | float, ...]]:

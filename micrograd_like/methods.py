@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
 from .errors import OperandError
+from .modes import innermost, open_blocks, traces
 from .numerics import number
 from .ops import Op
 
@@ -56,10 +59,10 @@ class Methods(Generic[ValueT]):
         return tuple(zip(self.parents, self.local_grads, strict=True))
 
     # fmt: off
-    def __lt__(self, other: Any) -> bool: return bool(self.data < _datum(other))
-    def __le__(self, other: Any) -> bool: return bool(self.data <= _datum(other))
-    def __gt__(self, other: Any) -> bool: return bool(self.data > _datum(other))
-    def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
+    def __lt__(self, other: Any) -> bool: return _compared(lt, self, other)
+    def __le__(self, other: Any) -> bool: return _compared(le, self, other)
+    def __gt__(self, other: Any) -> bool: return _compared(gt, self, other)
+    def __ge__(self, other: Any) -> bool: return _compared(ge, self, other)
 
     def __rtruediv__(self, other: Any) -> ValueT: return ops.div(other, self)  # type: ignore[no-any-return]
     def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
@@ -152,5 +155,8 @@ class Methods(Generic[ValueT]):
         return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
 
 
-def _datum(x: Any) -> float:
-    return x.data if isinstance(x, Methods) else number(x)
+def _compared(sign: Callable[[Any, Any], Any], x: Any, y: Any) -> bool:
+    """The comparison of two numbers; of one that depends on its inputs a trace keeps a record."""
+    if open_blocks and (trace := innermost(traces)):
+        return bool(trace.compared(sign, x, y))
+    return bool(sign(x.data, y.data if isinstance(y, Methods) else number(y)))

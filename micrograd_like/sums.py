@@ -39,7 +39,8 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         return ops.affine_row(*ws, *xs, b)
     operands: tuple[Any, ...] | None = None
     try:
-        z, weights = b.data, data_of(ws)
+        weights = data_of((*ws, b))
+        z = weights.pop()
         if n and xs[0].__class__ is float and {*map(type, xs)} == {float}:
             inputs, parents, local = xs, (*ws, b), (*xs, 1.0)
             operands = (*ws, *xs, b)

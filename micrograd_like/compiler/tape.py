@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -88,14 +88,28 @@ _Reference = tuple[float, int]
 _Entry = tuple[int, int] | tuple[str, int, int] | tuple[_Reference, ...] | Call
 
 
-def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
+def ordered(outputs: Sequence[Value], sources: Mapping[Value, Value]) -> list[Value]:
+    """The graph of the outputs, parents first, and before it those that leaves are numbers of."""
+    seen: set[Value] = set()
+    order = []
+    for leaf, source in sources.items():
+        order += [*topological_order(source, seen=seen), leaf]
+        seen.add(leaf)
+    return order + topological_order(*outputs, seen=seen)
+
+
+def record(
+    outputs: Sequence[Value], inputs: Sequence[Value], sources: Mapping[Value, Value] | None = None
+) -> Tape:
     """The tape that computes `outputs` from `inputs`; all other leaves are constants.
 
-    Raises InputError if an input is no leaf, or given twice.
+    A leaf that has one of the `sources` is its number, computed anew: a detached Value of a trace.
+    Each comes after those that it depends on. Raises InputError if an input is no leaf, or given
+    twice.
     """
     reader = _Reader(inputs)
-    order = topological_order(*outputs)
-    reader.read(order, outputs)
+    order = ordered(outputs, sources or {})
+    reader.read(order, outputs, sources or {})
     return reader.tape([reader.reference(output) for output in outputs], len(order))
 
 
@@ -119,7 +133,9 @@ class _Reader:
         # +1 and -1 would not look alike.
         self.scaled: set[int] = set()
 
-    def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
+    def read(
+        self, order: Sequence[Value], outputs: Iterable[Value], sources: Mapping[Value, Value]
+    ) -> None:
         references, entries, known = self.references, self.entries, self.known
         every_operands = operands_of(order)
         uses = Counter[Any](outputs)  # constants are counted, too, which does no harm
@@ -129,7 +145,9 @@ class _Reader:
         for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
-                if node not in references:
+                if node in sources:
+                    self._refer(node, self.reference(sources[node]))
+                elif node not in references:
                     self._refer(node, (node.data, _CONSTANT))
                 continue
             # Sums and products of two entries are nearly all there is: in short.
