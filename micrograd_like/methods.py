@@ -155,8 +155,8 @@ class Methods(Generic[ValueT]):
         return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
 
 
-def _compared(sign: Callable[[Any, Any], Any], x: Any, y: Any) -> bool:
+def _compared(sign: Callable[[float, float], bool], x: Any, y: Any) -> bool:
     """The comparison of two numbers; of one that depends on its inputs a trace keeps a record."""
     if open_blocks and (trace := innermost(traces)):
-        return bool(trace.compared(sign, x, y))
-    return bool(sign(x.data, y.data if isinstance(y, Methods) else number(y)))
+        return trace.compared(sign, x, y)  # type: ignore[no-any-return]
+    return sign(x.data, y.data if isinstance(y, Methods) else number(y))
