@@ -53,8 +53,8 @@ class _Way:
             objective = trace.root * plan.share[0] if plan.share else trace.root
             swept = adjoint_graphs(objective, plan.parameters)
             adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-            zero = Value(0.0)
-            gradient = [adjoints.get(p, zero) for p in plan.parameters]
+            slopes = [swept.get(p, 0.0) for p in plan.parameters]  # numbers, where constant
+            gradient = [d if isinstance(d, Value) else Value(d) for d in slopes]
             self.printed, self.function, self._run = self._compiled(gradient, adjoints)
 
     def _compiled(

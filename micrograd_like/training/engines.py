@@ -94,7 +94,7 @@ class Eager:
 
     def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss. If it is finite, its gradient is left in the parameters."""
-        mean = self._mean(inputs, targets)
+        mean = self.mean(inputs, targets)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
@@ -103,12 +103,13 @@ class Eager:
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss, without its gradient."""
         with no_grad():
-            return self._mean(inputs, targets).data
+            return self.mean(inputs, targets).data
 
     def check(self) -> None:
         """Nothing can have changed unnoticed: each batch has a graph of its own."""
 
-    def _mean(self, inputs: list[Any], targets: list[Any]) -> Value:
+    def mean(self, inputs: list[Any], targets: list[Any]) -> Value:
+        """The mean loss."""
         outputs = [self.model(x) for x in inputs]
         mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
         self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
@@ -176,7 +177,7 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         step = compile_step(
             eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
         )
-        mean, expected = step.evaluate(inputs, targets), eager.evaluate(inputs, targets)
+        mean, expected = step.evaluate(inputs, targets), eager.mean(inputs, targets).data
         if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
             return Compiled(step, eager)
         problem = f"the loss would be {mean!r} for examples where it is {expected!r}"
