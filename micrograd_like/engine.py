@@ -230,10 +230,9 @@ class Value(Methods["Value"], Copies["Value"]):
         """
         # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
-        if open_blocks:
-            touched(self)
-            if watch := innermost(watches):
-                watch.foresee(self, seed)
+        touched(self)
+        if open_blocks and (watch := innermost(watches)):
+            watch.foresee(self, seed)
         order = topological_order(self)
         leaves = [node for node in order if node.op is None]
         with modes.sweeping:  # one sweep at a time: threads may share leaves

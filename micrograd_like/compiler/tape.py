@@ -84,10 +84,7 @@ def word(text: str) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
-# The signs that a term has in a sum, as bits, and turned over. Error terms are of short sums.
-_PLUS, _MINUS = 1, 2
-_AS_IS, _TURNED = (0, 1, 2, 3), (0, 2, 1, 3)
-_SHORT, _LONG = 3, ((1.0, 0),) * 4
+_SHORT, _LONG = 4, [(1.0, 0)] * 5  # the terms of a sum in which error terms are looked for
 # A product of two entries, a sum of two, a sum of any references, or a row.
 _Entry = tuple[int, int] | tuple[str, int, int] | tuple[_Reference, ...] | Call
 
@@ -328,83 +325,46 @@ class _Reader:
     def _keep_error_terms(self, uses: list[int]) -> None:
         """Let sums that are used once be assignments, where one sum would lose what they are for.
 
-        So it is where a term meets its own negative, as in compensated sums: (a + b) - a is what is
-        left of b in a + b. What short sums are made of counts with them. And so it is where
-        constants would meet: (x + 2**52) - 2**52 is a whole number.
+        So it is where a term of a short sum meets its own negative, as in compensated sums:
+        (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. And
+        so it is where constants would meet: (x + 2**52) - 2**52 is a whole number.
         """
-        entries: list[Any] = self.entries
-        # Of each sum that the next one may take up: the signs of its terms, whether they are to be
-        # turned over, and the sums with a constant. The plain ones are additions and nothing else.
-        found: dict[int, tuple[dict[int, int], bool, list[int]]] = {}
-        plain: set[int] = set()
-        odd = {_CONSTANT}  # what makes a sum not plain
         short: dict[int, list[_Reference]] = {}  # the terms of sums that have few
-        for number in range(self.inputs, len(entries)):
-            entry = entries[number]
+        # Sums that the next one may take up, each with those that have a constant in it.
+        found: dict[int, list[int]] = {}
+        for number in range(self.inputs, len(uses)):
+            entry: Any = self.entries[number]
             if not uses[number] or entry.__class__ is not tuple or entry[0].__class__ is int:
                 continue
-            every = _terms(entry)
+            every = [(1.0, entry[1]), (1.0, entry[2])] if entry[0] == "+" else entry
+            inner = [part for _, part in every if part in found]
+            meets = False
             if len(every) <= _SHORT:
-                flat: list[_Reference] = []
+                terms: list[_Reference] = []
                 for c, part in every:
-                    if part in plain or part in found:
-                        flat += [(c * d, term) for d, term in short.get(part, _LONG)]
+                    if part in found:
+                        terms += [(c * d, term) for d, term in short.get(part, _LONG)]
                     elif part != _CONSTANT:
-                        flat.append((c, part))
-                if len(flat) <= _SHORT:
-                    short[number] = flat
-            if not any(c < 0.0 or part in odd for c, part in every):
-                if uses[number] == 1:
-                    plain.add(number)
-                continue
-            odd.add(number)
-            signs: dict[int, int] = {}
-            turned = False
-            constants = [number] if every[0][1] == _CONSTANT else []
-            inner = []
-            for c, part in every:
-                if part in plain:
-                    found[part] = self._additions(part, plain, short), False, []
-                if part in found:
-                    inner.append((c, part))
-                elif part != _CONSTANT:
-                    _note(signs, c, part, short)
-            meets = _PLUS | _MINUS in signs.values()
-            for c, part in inner:
-                theirs, over, more = found.pop(part)
-                over ^= c < 0.0
-                few, many = (theirs, signs) if len(theirs) < len(signs) else (signs, theirs)
-                turn = _TURNED if over != turned else _AS_IS
-                if any(many.get(k, 0) & _TURNED[turn[sign]] for k, sign in few.items()):
-                    meets = True
+                        terms.append((c, part))
+                if len(terms) <= _SHORT:
+                    short[number] = terms
+                    meets = _meet(terms, short)
+            constants: list[int] = []
+            for part in inner:
+                more = found.pop(part)
+                if meets:
                     uses[part] += 1
                     _keep_apart(more, part, uses)
-                    _note(signs, -c if turned else c, part, short)
-                    continue
-                for k, sign in few.items():
-                    many[k] = many.get(k, 0) | turn[sign]
-                if many is theirs:
-                    signs, turned = many, over
-                constants += more
+                else:
+                    more += constants  # the longer one, in a chain
+                    constants = more
+            if every[0][1] == _CONSTANT:
+                constants.append(number)
             if uses[number] == 1 and not meets:
-                found[number] = signs, turned, constants
+                found[number] = constants
             else:
                 uses[number] += uses[number] == 1
                 _keep_apart(constants, number, uses)
-
-    def _additions(
-        self, number: int, plain: set[int], short: dict[int, list[_Reference]]
-    ) -> dict[int, int]:
-        """The signs of the terms of a plain sum."""
-        signs: dict[int, int] = {}
-        stack = [number]
-        while stack:
-            for c, part in _terms(self.entries[stack.pop()]):
-                if part in plain:
-                    stack.append(part)
-                else:
-                    _note(signs, c, part, short)
-        return signs
 
     def _flat(
         self, entry: Any, uses: list[int], new: list[int], assignments: list[Sum | Call]
@@ -452,20 +412,18 @@ def _is_sum(entry: Any) -> bool:
     return entry.__class__ is tuple and entry[0].__class__ is not int
 
 
-def _terms(entry: Any) -> Sequence[_Reference]:
-    """The terms of an entry that is a sum."""
-    terms: Sequence[_Reference] = entry
-    return [(1.0, entry[1]), (1.0, entry[2])] if entry[0] == "+" else terms
+def _meet(terms: list[_Reference], short: dict[int, list[_Reference]]) -> bool:
+    """Whether a term is there with both signs; if it is a short sum, so are its terms, and so on.
 
-
-def _note(
-    signs: dict[int, int], c: float, number: int, short: dict[int, list[_Reference]], deep: int = 2
-) -> None:
-    """Add the sign of a term, and if it is a short sum those of its terms, and of theirs."""
-    signs[number] = signs.get(number, 0) | (_MINUS if c < 0.0 else _PLUS)
-    if deep and number in short:
-        for d, part in short[number]:
-            _note(signs, c * d, part, short, deep - 1)
+    Two levels are enough for the error terms of Dekker, Knuth, and Kahan.
+    """
+    positive: dict[int, bool] = {}
+    for _ in range(3):
+        for c, number in terms:
+            if positive.setdefault(number, c > 0.0) != (c > 0.0):
+                return True
+        terms = [(c * d, term) for c, number in terms for d, term in short.get(number, ())]
+    return False
 
 
 def _keep_apart(numbers: Sequence[int], root: int, uses: list[int]) -> None:
