@@ -47,8 +47,7 @@ class _Way:
         self.trace = trace
         self._plan = plan
         # With the loss and the outputs the program gives both sides of each comparison.
-        sides = [side for guard in trace.guards for side in (guard.left, guard.right)]
-        self._shown = [*trace.logits, *sides]
+        self._shown = [*trace.logits, *trace.sides]
         with paused(), apart():
             objective = trace.root * plan.share[0] if plan.share else trace.root
             swept = adjoint_graphs(objective, plan.parameters)
@@ -250,7 +249,7 @@ class Step:
             return False
         trace = self._traced(example)
         self._agree(trace)
-        if any(known.same(trace) for known in self._traces):
+        if any(known.path == trace.path for known in self._traces):
             return False  # by a rounding error, the program finds it on another way
         if len(trace.logits) != len(self._traces[0].logits):
             raise TraceError("the model has not as many outputs for one example as for another")

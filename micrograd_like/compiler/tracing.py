@@ -67,14 +67,14 @@ class Trace:
     `row` turns a target into numbers, `guards` are the comparisons, and `sources` has what each
     leaf that was detached is the number of, those that others depend on first.
 
-    `decisions` and `results` identify the expressions: two traces with equal ones are the same.
+    `path` has a hash of what each comparison compares, with its outcome, and at last one of the
+    loss and the outputs: where they are equal, the expressions are.
     """
 
     root: Value
     logits: list[Value]
     row: Callable[[Any], Sequence[float]]
-    decisions: list[tuple[int, bool]]
-    results: list[int]
+    path: list[tuple[int, bool]]
 
     def __init__(self, parameters: Sequence[Value], inputs: Sequence[Any]) -> None:
         self._parameters = parameters
@@ -149,18 +149,9 @@ class Trace:
                 "examples and weights: compare the Values themselves, and take what is to be a "
                 "constant from .detach()"
             )
-        sides = [side for guard in self.guards for side in (guard.left, guard.right)]
-        known = self._identified([self.root, *self.logits, *sides])
-        self.results = [known[value] for value in (self.root, *self.logits)]
-        self.decisions = [
-            (hash((g.sign, known[g.left], known[g.right])), g.outcome) for g in self.guards
-        ]
-        self._live.clear()
-
-    def _identified(self, roots: Sequence[Value]) -> dict[Value, int]:
-        """A hash for each node, of what it computes: of two traces, equal ones compute the same."""
         known = {x: hash(("given", i)) for i, x in enumerate((*self._parameters, *self.given))}
-        order = ordered(roots, self.sources)
+        results = [self.root, *self.logits]
+        order = ordered([*results, *self.sides], self.sources)
         for node, operands in zip(order, operands_of(order), strict=True):
             if node in known:
                 continue
@@ -177,22 +168,23 @@ class Trace:
                         "traced, and would not change with them: compute it anew for each example"
                     )
             known[node] = hash(key)
-        return known
+        self.path = [
+            (hash((g.sign, known[g.left], known[g.right])), g.outcome) for g in self.guards
+        ]
+        self.path.append((hash(tuple([known[x] for x in results])), True))
+        self._live.clear()
+
+    @property
+    def sides(self) -> list[Value]:
+        """What the comparisons compare: two for each."""
+        return [side for guard in self.guards for side in (guard.left, guard.right)]
 
     def follows(self, other: Trace) -> bool:
         """Whether model and loss can be the same: they differ after another outcome only."""
-        for (mine, outcome), (theirs, their_outcome) in zip(
-            self.decisions, other.decisions, strict=False
-        ):
+        for mine, theirs in zip(self.path, other.path, strict=False):
             if mine != theirs:
-                return False
-            if outcome != their_outcome:
-                return True
-        return self.same(other)
-
-    def same(self, other: Trace) -> bool:
-        """Whether it is of the same expressions and outcomes."""
-        return (self.decisions, self.results) == (other.decisions, other.results)
+                return mine[0] == theirs[0]
+        return True
 
 
 def traced(
@@ -207,7 +199,7 @@ def traced(
     """
     x, y = example
     trace = Trace(parameters, x)
-    generators = _Generators()
+    generators = _generators()
     try:
         with apart(), tracing(trace):
             outputs = model(trace.given[:])
@@ -228,7 +220,10 @@ def traced(
         raise TraceError(f"the loss cannot be traced from one example: {what}") from error
     finally:
         trace.close()
-        moved = generators.restored()
+        moved = repr(_generators()) != repr(generators)
+        random.setstate(generators[0])
+        if generators[1]:
+            sys.modules["numpy.random"].set_state(generators[1])
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
     for output in logits:
@@ -243,23 +238,10 @@ def traced(
     return trace
 
 
-class _Generators:
+def _generators() -> tuple[Any, Any]:
     """The states of the global generators of random numbers, Python's and NumPy's."""
-
-    def __init__(self) -> None:
-        self._numpys = sys.modules.get("numpy.random")
-        self._before = self._states()
-
-    def _states(self) -> list[Any]:
-        return [random.getstate(), self._numpys and self._numpys.get_state()]
-
-    def restored(self) -> bool:
-        """Whether they have moved since; they have not afterwards."""
-        before, now = self._before, self._states()
-        random.setstate(before[0])
-        if self._numpys:
-            self._numpys.set_state(before[1])
-        return repr(now) != repr(before)
+    numpys = sys.modules.get("numpy.random")
+    return random.getstate(), numpys and numpys.get_state()
 
 
 def _single(target: Any) -> Sequence[float]:
@@ -279,6 +261,7 @@ def _several(target: Any, count: int) -> Sequence[float]:
 
 def _one_hot(label: Any, count: int) -> Sequence[float]:
     """A label as a row of zeros with a one. Raises InputError for what is none."""
+    (label,) = _single(label)
     if not 0 <= label < count or label != int(label):
         raise InputError(f"a label is an integer from 0 to {count - 1}, got {label!r}")
     return [float(k == label) for k in range(count)]

@@ -382,6 +382,8 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
     single = compile_step(nn.MLP(3, [1], seed=0), losses.mse, (X[0], 1.0))
     with pytest.raises(InputError, match="a target is a number"):
         single(X[:1], [[1.0]])
+    with pytest.raises(InputError, match="a target is a number"):
+        step(X[:1], [[0.0, 1.0, 0.0, 0.0]])
     for label in (-1, 4, 1.5):
         with pytest.raises(InputError, match=f"label is an integer from 0 to 3, got {label}"):
             step(X[:1], [label])
