@@ -282,7 +282,7 @@ def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
     if watch := innermost(watches):
         node = watch.made(node)
-    if trace := innermost(traces):
+    if traces.get() and (trace := innermost(traces)):
         trace.made(node)
     if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None

@@ -127,7 +127,7 @@ def apart() -> Iterator[None]:
 
 def touched(value: Any) -> None:
     """Tell the trace that is open here, if there is one, that a number of `value` is used."""
-    if trace := innermost(traces):
+    if traces.get() and (trace := innermost(traces)):
         trace.touched(value)
 
 
