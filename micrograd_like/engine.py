@@ -107,8 +107,7 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def local_grads(self) -> tuple[float, ...]:
         """d(this)/d(parent) for each parent, as it was when the node was made."""
-        if open_blocks:
-            touched(self)
+        touched(self)
         return slopes_of(self)
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
