@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from .modes import innermost, open_blocks, traces
+
 ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
 
 
@@ -31,6 +33,8 @@ class Copies(Generic[ValueT]):
 
     def detach(self: Any) -> ValueT:
         """A new leaf with the same data and label: a constant, as far as gradients go."""
+        if open_blocks and (trace := innermost(traces)):
+            return trace.detached(self)  # type: ignore[no-any-return]
         leaf: Any = self.__assemble__(self.data, None, (), ())
         leaf.label = self.label
         return leaf  # type: ignore[no-any-return]

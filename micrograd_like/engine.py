@@ -22,7 +22,7 @@ from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
 from .methods import Methods, check_constructor
-from .modes import innermost, open_blocks, silences, watches
+from .modes import innermost, open_blocks, silences, touched
 from .numerics import number, number_in
 from .ops import Op
 
@@ -66,15 +66,21 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def data(self) -> float:
         """The number. Assigning changes it for later operations; nodes already made stay right."""
+        if open_blocks:
+            touched(self)
         return self._data
 
     @data.setter
     def data(self, data: Any) -> None:
+        if open_blocks:
+            touched(self)
         self._data = data if data.__class__ is float else number(data)
 
     @property
     def grad(self) -> float:
         """The gradient that `backward` left. Assigning what is no number raises OperandError."""
+        if open_blocks:
+            touched(self)
         return self._grad
 
     @grad.setter
@@ -101,9 +107,8 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def local_grads(self) -> tuple[float, ...]:
         """d(this)/d(parent) for each parent, as it was when the node was made."""
-        if self._da.__class__ is tuple:
-            return self._da
-        return tuple([d for d in (self._da, self._db) if d is not None])
+        touched(self)
+        return slopes_of(self)
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
@@ -229,8 +234,7 @@ class Value(Methods["Value"], Copies["Value"]):
         """
         # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
-        if open_blocks and (watch := innermost(watches)):
-            watch.foresee(self, seed)
+        modes.swept(self, seed)
         order = topological_order(self)
         leaves = [node for node in order if node.op is None]
         with modes.sweeping:  # one sweep at a time: threads may share leaves
@@ -279,8 +283,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
 
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
-    if watch := innermost(watches):
-        node = watch.made(node)
+    node = modes.made(node)
     if innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
@@ -289,6 +292,12 @@ def _under_modes(node: Value) -> Value:
 def numbers_of(operands: Iterable[Any]) -> list[float]:
     """The data of Values, and floats as they are."""
     return [x if x.__class__ is float else x._data for x in operands]
+
+
+def slopes_of(node: Value) -> tuple[float, ...]:
+    """The node's `local_grads`, for what is part of the engine: a trace is told nothing."""
+    local = node._da if node._da.__class__ is tuple else (node._da, node._db)
+    return local if None not in local else tuple([d for d in local if d is not None])
 
 
 def operands_of(nodes: Iterable[Value]) -> list[tuple[Value | float, ...]]:
@@ -305,12 +314,10 @@ def topological_order(
     """Every node that the roots depend on, once, parents before the nodes made from them.
 
     The order is a function of the graph alone: depth first, parents in their order. Nodes that
-    `seen` holds are left out, and afterwards it holds the others too. With `untaken` it has what
-    the side was computed from that `where` did not take. Raises OperandError if a root is not a
-    Value.
+    `seen` holds are left out, and then it holds the others. With `untaken` there is also what the
+    side was computed from that `where` did not take. Raises OperandError for what is no Value.
     """
-    # The stack has the nodes between the root and the one being looked at; `unfinished` has the
-    # place of a node of many parents among them.
+    # The stack leads from the root to the node; `unfinished` has places among many parents.
     seen = set() if seen is None else seen
     order: list[Value] = []
     emit, mark = order.append, seen.add

@@ -15,9 +15,9 @@ from contextvars import ContextVar
 from math import nan
 from typing import Any, Literal, overload
 
-from .engine import Value, adjoints, numbers_of, operands_of, topological_order
+from .engine import Value, adjoints, numbers_of, operands_of, slopes_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
-from .modes import innermost, watches
+from .modes import innermost, swept, watches
 from .numerics import number
 from .ops import Op
 
@@ -60,8 +60,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         results = [graphs.get(target, 0.0) for target in targets]
         results = [g if isinstance(g, Value) else Value(g) for g in results]
     else:
-        if watch := innermost(watches):
-            watch.foresee(root, 1.0, targets)
+        swept(root, 1.0, targets)
         adjoint = adjoints(root)
         results = [adjoint.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results
@@ -137,7 +136,7 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
     Raises StaleGraphError if the node's value or its recorded local derivatives are not those of
     its operands any more.
     """
-    op, recorded = node.op, node.local_grads
+    op, recorded = node.op, slopes_of(node)
     assert op is not None
     if op.arity == 2 and len(recorded) == 2:  # nearly all nodes: in short
         x, y = operands
@@ -149,7 +148,7 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
                 return (x, d), (y, e)  # type: ignore[return-value]
         except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
             pass
-    if _same(recomputed(node), node.data):
+    if _same(recomputed(node), *numbers_of([node])):
         if op.arity is None:
             partials = op.partials[0](*operands, node)
         else:
@@ -158,10 +157,7 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
                 for partial, operand in zip(op.partials, operands, strict=True)
             ]
         pairs = [(a, d) for a, d in zip(operands, partials, strict=True) if isinstance(a, Value)]
-        now = [
-            d if d.__class__ is float else d.data if isinstance(d, Value) else number(d)
-            for _, d in pairs
-        ]
+        now = numbers_of([d if isinstance(d, Value) else number(d) for _, d in pairs])
         if tuple(now) == recorded or all(map(_same, now, recorded)):
             return pairs
     raise _stale(node)

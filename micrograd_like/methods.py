@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
 from .errors import OperandError
+from .modes import innermost, open_blocks, traces
 from .numerics import number
 from .ops import Op
 
@@ -63,16 +66,17 @@ class Methods(Generic[ValueT]):
         if self.op is None or self.op.kind != "choice":
             return tuple(next(local) if isinstance(a, Methods) else None for a in self.operands)
         condition, *sides = self.operands
-        taken = 0 if _datum(condition) else 1
+        chosen = condition.data if isinstance(condition, Methods) else condition
+        taken = 0 if chosen else 1
         if self.parents and sides[taken] is not self.parents[0]:  # data has changed since
             taken = 1 - taken
         return None, *(next(local, None) if i == taken else None for i in range(2))
 
     # fmt: off
-    def __lt__(self, other: Any) -> bool: return bool(self.data < _datum(other))
-    def __le__(self, other: Any) -> bool: return bool(self.data <= _datum(other))
-    def __gt__(self, other: Any) -> bool: return bool(self.data > _datum(other))
-    def __ge__(self, other: Any) -> bool: return bool(self.data >= _datum(other))
+    def __lt__(self, other: Any) -> bool: return _compared(lt, self, other)
+    def __le__(self, other: Any) -> bool: return _compared(le, self, other)
+    def __gt__(self, other: Any) -> bool: return _compared(gt, self, other)
+    def __ge__(self, other: Any) -> bool: return _compared(ge, self, other)
 
     def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
     def __mod__(self, other: Any) -> ValueT: return ops.mod(self, other)  # type: ignore[no-any-return]
@@ -170,5 +174,8 @@ class Methods(Generic[ValueT]):
         return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
 
 
-def _datum(x: Any) -> float:
-    return x.data if isinstance(x, Methods) else number(x)
+def _compared(sign: Callable[[float, float], bool], x: Any, y: Any) -> bool:
+    """The comparison of two numbers; of one that depends on its inputs a trace keeps a record."""
+    if open_blocks and (trace := innermost(traces)):
+        return trace.compared(sign, x, y)  # type: ignore[no-any-return]
+    return sign(x.data, y.data if isinstance(y, Methods) else number(y))

@@ -1,4 +1,11 @@
-"""Modes: what is in force within a `with` block, such as `no_grad`, and the collector's pause."""
+"""Modes: what is in force within a `with` block, such as `no_grad`, and the collector's pause.
+
+An open trace (`tracing`) is told of four things, each at one place of the engine, which any other
+engine would have to keep: a node was made (`_under_modes`), a number is read or written from
+outside (`touched`: `data`, `grad`, and sweeps that give floats), two numbers are compared
+(`Methods`), and a Value is detached (`Copies`). The engine itself reads slots, of which a trace
+need not know. Where no mode is open, each costs one look at `open_blocks`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +33,7 @@ class Block:
 open_blocks: list[Block] = []
 silences: ContextVar[tuple[Block, ...]] = ContextVar("no_grad", default=())
 watches: ContextVar[tuple[Block, ...]] = ContextVar("watch", default=())  # of `detect_anomaly`
+traces: ContextVar[tuple[Block, ...]] = ContextVar("trace", default=())  # of `compile_step`
 
 
 def innermost(variable: ContextVar[tuple[Block, ...]]) -> Any:
@@ -93,6 +101,53 @@ class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     _variable = silences
 
 
+class tracing(Mode):  # noqa: N801 - a context, as the other modes
+    """Within this context a recorder is told of what happens to Values: see above.
+
+    It has the methods `made(node)`, `touched(value)`, `compared(sign, x, y)`, which returns the
+    outcome, and `detached(value)`, which returns what the program gets.
+    """
+
+    _variable = traces
+
+    def __init__(self, recorder: Any) -> None:
+        self._entry = recorder
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within, no `no_grad` and no watch around it is in force."""
+    outside = [(variable, variable.set(())) for variable in (silences, watches)]
+    try:
+        yield
+    finally:
+        for variable, token in outside:
+            variable.reset(token)
+
+
+def touched(value: Any) -> None:
+    """Tell the trace that is open here, if there is one, that a number of `value` is used."""
+    if traces.get() and (trace := innermost(traces)):
+        trace.touched(value)
+
+
+def swept(root: Any, seed: float, wrt: Any = None) -> None:
+    """Tell what is in force here that `root` is about to be swept, for numbers."""
+    if open_blocks:
+        touched(root)
+        if watch := innermost(watches):
+            watch.foresee(root, seed, wrt)
+
+
+def made(node: Any) -> Any:
+    """Tell what is in force here of a new node; a watch may give another one for it."""
+    if watch := innermost(watches):
+        node = watch.made(node)
+    if traces.get() and (trace := innermost(traces)):
+        trace.made(node)
+    return node
+
+
 # Held by the thread whose `backward` gathers gradients in nodes. A signal handler may sweep, too.
 sweeping = RLock()
 
@@ -138,7 +193,7 @@ def _keep_this_thread_alone() -> None:
     global _lock, _pauses, sweeping
     _lock, sweeping = Lock(), RLock()  # another thread may have held them
     open_blocks[:] = [
-        block for mode in (silences, watches) for block in mode.get() if block.is_open
+        block for mode in (silences, watches, traces) for block in mode.get() if block.is_open
     ]
     mine = _pauses_of.get(get_ident(), 0)
     was_paused = bool(_pauses_of)

@@ -39,9 +39,11 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         return ops.affine_row(*ws, *xs, b)
     operands: tuple[Any, ...] | None = None
     try:
-        z, weights = b.data, [*map(slot_of_data, ws)]
+        linear = (*ws, b)
+        weights = [*map(slot_of_data, linear)]
+        z = weights.pop()
         if n and xs[0].__class__ is float and {*map(type, xs)} == {float}:
-            inputs, parents, local = xs, (*ws, b), (*xs, 1.0)
+            inputs, parents, local = xs, linear, (*xs, 1.0)
             operands = (*ws, *xs, b)
         else:
             inputs = [*map(slot_of_data, xs)]

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from micrograd_like import Value, modes, no_grad
+from micrograd_like import Value, affine, grad, jvp, modes, no_grad, ops
+from micrograd_like.modes import apart, tracing
 
 
 def has_parents() -> bool:
@@ -157,3 +159,78 @@ def test_a_process_forked_while_other_threads_enter_modes_goes_on() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_process_forked_within_a_block_is_within_it_until_it_ends() -> None:
     run_alone(FORK_WITHIN_A_BLOCK)
+
+
+class Recorder:
+    """What an open trace is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def made(self, node: Value) -> None:
+        assert node.op is not None
+        self.heard.append(node.op.name)
+
+    def touched(self, value: Value) -> None:
+        self.heard.append("touched")
+
+    def compared(self, sign: Callable[[float, float], bool], x: Value, y: object) -> bool:
+        self.heard.append((sign.__name__, x, y))
+        return False
+
+    def detached(self, value: Value) -> Value:
+        self.heard.append("detached")
+        return value
+
+
+X, Y = Value(2.0), Value(3.0)
+
+
+@pytest.mark.parametrize(
+    ("use", "heard"),
+    [
+        (lambda: -(X + 1.0), ["add", "neg"]),
+        (lambda: X.tanh(), ["tanh"]),
+        (lambda: ops.maximum(X, Y), ["max"]),
+        (lambda: affine([X], [Y], Y), ["affine"]),
+        (lambda: X.data, ["touched"]),
+        (lambda: setattr(X, "data", 2.0), ["touched"]),
+        (lambda: X.grad, ["touched"]),
+        (lambda: f"{X:.2f}", ["touched"]),
+        (lambda: X.local_grads, ["touched"]),
+        (lambda: (X * Y).edges, ["mul", "touched"]),
+        (lambda: Y.backward(), ["touched"]),
+        (lambda: grad(Y, X), ["touched"]),
+        (lambda: grad(X * Y, X, create_graph=True), ["mul"]),
+        (lambda: jvp(X + Y, X, 1.0), ["add", "touched", "touched"]),
+        (lambda: X < Y, [("lt", X, Y)]),
+        (lambda: X > 2.0, [("gt", X, 2.0)]),
+        (lambda: X == 2.0, []),
+        (lambda: X.detach(), ["detached"]),
+    ],
+)
+def test_a_trace_is_told_what_happens_to_values(
+    use: Callable[[], object], heard: list[object]
+) -> None:
+    recorder = Recorder()
+    with tracing(recorder):
+        use()
+    use()
+    assert recorder.heard == heard
+
+
+def test_a_trace_is_told_of_nodes_before_no_grad_makes_leaves_of_them() -> None:
+    recorder = Recorder()
+    with tracing(recorder), no_grad():
+        node = ops.maximum(X * X, Y)
+    assert recorder.heard == ["mul", "max"]
+    assert node.op is None
+
+
+def test_apart_from_what_is_in_force_around_it() -> None:
+    with no_grad():
+        with apart():
+            assert has_parents()
+            with no_grad():
+                assert not has_parents()
+        assert not has_parents()

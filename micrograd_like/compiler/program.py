@@ -40,7 +40,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
 ) -> Program:
     """The graph as a program on arrays: values of `inputs` in, `outputs` and gradients out.
 
-    `inputs` are leaves; all other leaves are constants. With `wrt` the program also gives the
+    `inputs` are leaves; all other leaves are constants, and so are the branches that Python took
+    and the numbers that it read when the graph was made. With `wrt` the program also gives the
     gradients of the output with respect to it: the compiler gets them as graphs from
     `grad(..., create_graph=True)`, and knows no calculus. Of several outputs it gives a 1-D array,
     and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,

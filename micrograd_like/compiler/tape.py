@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -84,18 +84,33 @@ def word(text: str) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
+_SHORT, _LONG = 4, [(1.0, 0)] * 5  # the terms of a sum in which error terms are looked for
 # A product of two entries, a sum of two, a sum of any references, or a row.
 _Entry = tuple[int, int] | tuple[str, int, int] | tuple[_Reference, ...] | Call
 
 
-def record(outputs: Sequence[Value], inputs: Sequence[Value]) -> Tape:
+def ordered(outputs: Sequence[Value], sources: Mapping[Value, Value]) -> list[Value]:
+    """The graph of the outputs, parents first, and before it those that leaves are numbers of."""
+    seen: set[Value] = set()
+    order = []
+    for leaf, source in sources.items():
+        order += [*topological_order(source, seen=seen, untaken=True), leaf]
+        seen.add(leaf)
+    return order + topological_order(*outputs, seen=seen, untaken=True)
+
+
+def record(
+    outputs: Sequence[Value], inputs: Sequence[Value], sources: Mapping[Value, Value] | None = None
+) -> Tape:
     """The tape that computes `outputs` from `inputs`; all other leaves are constants.
 
-    Raises InputError if an input is no leaf, or given twice.
+    A leaf that has one of the `sources` is its number, computed anew: a detached Value of a trace.
+    Each comes after those that it depends on. Raises InputError if an input is no leaf, or given
+    twice.
     """
     reader = _Reader(inputs)
-    order = topological_order(*outputs, untaken=True)
-    reader.read(order, outputs)
+    order = ordered(outputs, sources or {})
+    reader.read(order, outputs, sources or {})
     return reader.tape([reader.reference(output) for output in outputs], len(order))
 
 
@@ -119,7 +134,9 @@ class _Reader:
         # +1 and -1 would not look alike.
         self.scaled: set[int] = set()
 
-    def read(self, order: Sequence[Value], outputs: Iterable[Value]) -> None:
+    def read(
+        self, order: Sequence[Value], outputs: Iterable[Value], sources: Mapping[Value, Value]
+    ) -> None:
         references, entries, known = self.references, self.entries, self.known
         every_operands = operands_of(order)
         uses = Counter[Any](outputs)  # constants are counted, too, which does no harm
@@ -129,7 +146,9 @@ class _Reader:
         for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
-                if node not in references:
+                if node in sources:
+                    self._refer(node, self.reference(sources[node]))
+                elif node not in references:
                     self._refer(node, (node.data, _CONSTANT))
                 continue
             # Sums and products of two entries are nearly all there is: in short.
@@ -263,6 +282,7 @@ class _Reader:
                         uses[part] += 1
             if number in self.scaled:
                 uses[number] += 2
+        self._keep_error_terms(uses)
         new: list[int] = list(range(self.inputs)) + [_CONSTANT] * (len(entries) - self.inputs)
         assignments: list[Sum | Call] = []
         same: dict[object, int] = {}
@@ -301,6 +321,50 @@ class _Reader:
             number_of,
             nodes,
         )
+
+    def _keep_error_terms(self, uses: list[int]) -> None:
+        """Let sums that are used once be assignments, where one sum would lose what they are for.
+
+        So it is where a term of a short sum meets its own negative, as in compensated sums:
+        (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. And
+        so it is where constants would meet: (x + 2**52) - 2**52 is a whole number.
+        """
+        short: dict[int, list[_Reference]] = {}  # the terms of sums that have few
+        # Sums that the next one may take up, each with those that have a constant in it.
+        found: dict[int, list[int]] = {}
+        for number in range(self.inputs, len(uses)):
+            entry: Any = self.entries[number]
+            if not uses[number] or entry.__class__ is not tuple or entry[0].__class__ is int:
+                continue
+            every = [(1.0, entry[1]), (1.0, entry[2])] if entry[0] == "+" else entry
+            inner = [part for _, part in every if part in found]
+            meets = False
+            if len(every) <= _SHORT:
+                terms: list[_Reference] = []
+                for c, part in every:
+                    if part in found:
+                        terms += [(c * d, term) for d, term in short.get(part, _LONG)]
+                    elif part != _CONSTANT:
+                        terms.append((c, part))
+                if len(terms) <= _SHORT:
+                    short[number] = terms
+                    meets = _meet(terms, short)
+            constants: list[int] = []
+            for part in inner:
+                more = found.pop(part)
+                if meets:
+                    uses[part] += 1
+                    _keep_apart(more, part, uses)
+                else:
+                    more += constants  # the longer one, in a chain
+                    constants = more
+            if every[0][1] == _CONSTANT:
+                constants.append(number)
+            if uses[number] == 1 and not meets:
+                found[number] = constants
+            else:
+                uses[number] += uses[number] == 1
+                _keep_apart(constants, number, uses)
 
     def _flat(
         self, entry: Any, uses: list[int], new: list[int], assignments: list[Sum | Call]
@@ -346,6 +410,27 @@ class _Reader:
 
 def _is_sum(entry: Any) -> bool:
     return entry.__class__ is tuple and entry[0].__class__ is not int
+
+
+def _meet(terms: list[_Reference], short: dict[int, list[_Reference]]) -> bool:
+    """Whether a term is there with both signs; if it is a short sum, so are its terms, and so on.
+
+    Two levels are enough for the error terms of Dekker, Knuth, and Kahan.
+    """
+    positive: dict[int, bool] = {}
+    for _ in range(3):
+        for c, number in terms:
+            if positive.setdefault(number, c > 0.0) != (c > 0.0):
+                return True
+        terms = [(c * d, term) for c, number in terms for d, term in short.get(number, ())]
+    return False
+
+
+def _keep_apart(numbers: Sequence[int], root: int, uses: list[int]) -> None:
+    """Of several sums with constants, only the root keeps its own in the sum of them all."""
+    if len(numbers) > 1:
+        for number in numbers:
+            uses[number] += number != root
 
 
 def _key(op: Op, args: tuple[int | float, ...]) -> object:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import copy_context
 from copy import copy
+from functools import partial
 from itertools import chain
 from mmap import mmap
 from random import Random
@@ -25,6 +27,7 @@ Batch = tuple[list[Any], list[Any]]
 Check = Callable[[list[Any], list[Any], Iterable[int]], None]
 
 _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
+_END: Any = object()  # of an iterable
 _FEW = 16  # examples to trace and to compare engines on
 
 
@@ -145,9 +148,10 @@ class Batches:
 
     def _begun(self) -> Iterator[Batch]:
         count = 0
-        for count, batch in enumerate(
-            self._source() if callable(self._source) else self._source, 1
-        ):
+        # In a context of its own: a generator within `no_grad` is within it between batches, too.
+        run = copy_context().run
+        source = run(iter, run(self._source) if callable(self._source) else self._source)
+        for count, batch in enumerate(iter(partial(run, next, source, _END), _END), 1):
             where = f"batch {count} of X"
             try:
                 X, y = batch

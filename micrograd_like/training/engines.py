@@ -1,6 +1,6 @@
 """How a batch is computed: by a loss, node by node, or compiled to a program on arrays.
 
-`Eager` has the methods of a compiled `Step`, so that the loop in `fit` need not know which it has.
+`Eager` and `Compiled` have the same methods, so that the loop in `fit` need not know which it has.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("eager", "compiled", "jax")
 
-Engine: TypeAlias = "Eager | Step"
+Engine: TypeAlias = "Eager | Compiled"
 
 
 class Loss(NamedTuple):
@@ -94,7 +94,7 @@ class Eager:
 
     def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss. If it is finite, its gradient is left in the parameters."""
-        mean = self._mean(inputs, targets)
+        mean = self.mean(inputs, targets)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
@@ -103,20 +103,68 @@ class Eager:
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss, without its gradient."""
         with no_grad():
-            return self._mean(inputs, targets).data
+            return self.mean(inputs, targets).data
 
-    def _mean(self, inputs: list[Any], targets: list[Any]) -> Value:
+    def check(self) -> None:
+        """Nothing can have changed unnoticed: each batch has a graph of its own."""
+
+    def mean(self, inputs: list[Any], targets: list[Any]) -> Value:
+        """The mean loss."""
         outputs = [self.model(x) for x in inputs]
         mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
         self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
         return mean
 
 
+class Compiled:
+    """A compiled step, until it cannot follow: then the eager engine, for good, with a warning."""
+
+    def __init__(self, step: Step, eager: Eager) -> None:
+        self._step: Step | None = step
+        self._eager = eager
+
+    @property
+    def outputs(self) -> Any:
+        """What the model gave for the latest batch, a row for each example."""
+        return (self._step or self._eager).outputs
+
+    def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss, with its gradient in the parameters."""
+        try:
+            return (self._step or self._eager)(inputs, targets)
+        except TraceError as error:
+            return self._without(error)(inputs, targets)
+
+    def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
+        """The mean loss, without its gradient."""
+        try:
+            return (self._step or self._eager).evaluate(inputs, targets)
+        except TraceError as error:
+            return self._without(error).evaluate(inputs, targets)
+
+    def check(self) -> None:
+        """Whether model and loss, and the parameters to learn, are those that were compiled."""
+        if self._step is not None:
+            try:
+                if self._step.parameters != self._eager.optimizer.params:
+                    raise TraceError("the optimizer has other parameters than it had")
+                self._step.check()
+            except TraceError as error:
+                self._without(error)
+
+    def _without(self, error: TraceError) -> Eager:
+        if self._step is None:  # it is the eager engine's, for which there is no other
+            raise error
+        self._step = None
+        warn(f"the eager engine goes on from here: {error}")
+        return self._eager
+
+
 def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     """The engine of that name.
 
-    Where the model cannot be compiled, or would give other numbers, it is the eager one, with a
-    warning. `sample` has examples to trace and to compare on.
+    Where the model cannot be compiled, it is the eager one, with a warning. `sample` has examples
+    to trace and to compare on: what no trace shows may show there, `isinstance(t, float)` for one.
     """
     if name == "eager":
         return eager
@@ -129,11 +177,10 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         step = compile_step(
             eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
         )
-        mean, expected = step.evaluate(inputs, targets), eager.evaluate(inputs, targets)
+        mean, expected = step.evaluate(inputs, targets), eager.mean(inputs, targets).data
         if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
-            return step
-        # A branch on .data shows itself in examples that take the other side, if not in all.
-        problem = f"it branches on data: other examples have the loss {expected!r}, not {mean!r}"
+            return Compiled(step, eager)
+        problem = f"the loss would be {mean!r} for examples where it is {expected!r}"
     except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
         problem = str(error)
     warn(f"not compiled, the eager engine goes on: {problem}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
-from ..modes import no_grad, paused
+from ..modes import no_grad, paused, tracing
 from ..nn import Module, architecture
 from ..numerics import whole
 from ..optim import SGD, Adam, Optimizer
@@ -63,7 +63,11 @@ def fit(
 
     `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
     extra `compile`): the weights are the same to rounding, and come much faster. Where model and
-    loss cannot be traced, it warns, and the eager engine goes on. `engine="jax"` does so with XLA
+    loss cannot be followed, it warns, and the eager engine goes on. They are traced again after
+    each epoch and its callbacks, and before each of your own batches: an attribute that is changed
+    there is noticed. A model that changes by itself, but so rarely that neither of two traces at
+    the start shows it (a generator of its own that draws for one example in a thousand), is noticed
+    after an epoch at the earliest. `engine="jax"` does so with XLA
     (the extra `jax`), and shares the examples of each batch out to `devices`, a number: one if you
     don't say, or with several processes, joined by `jax.distributed`, all that there are.
 
@@ -78,9 +82,11 @@ def fit(
     or where it is read late, after the batches before it; StateError for a file that cannot be
     resumed with these arguments, before anything changes; and DivergenceError with epoch and batch
     when a loss is not finite or leaves its domain: model and optimizer are then as they were at the
-    last batch whose loss was finite. Within `detect_anomaly` the eager engine raises AnomalyError
+    last batch whose loss was finite. Within `no_grad`, where nothing would be learned, it raises
+    InputError. Within `detect_anomaly` the eager engine raises AnomalyError
     earlier, where a number stops being finite, and leaves the parameters at which it did.
     """
+    _check_gradients()
     check_name("engine", engine, engines.ENGINES)
     if devices is not None and engine != "jax":
         raise InputError("devices are for engine='jax'")
@@ -100,7 +106,6 @@ def fit(
     if y is None and batch_size != BATCH_SIZE:
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
-    silenced = no_grad.open_here()
     try:
         check = rule.target_check(model)
         source = Batches(X, epochs - finished, check) if y is None else Examples(X, y, check)
@@ -137,19 +142,23 @@ def fit(
             for epoch in range(finished + 1, epochs + 1):
                 history.begin_epoch()
                 source.shuffle(random)
-                measured = learner.learn(source.batches(size), epoch)
+                measured = learner.learn(source.batches(size), epoch, watched=y is None)
                 if held is not None:
                     measured |= learner.validate(held.batches())
                 history.end_epoch({name: measured[name] for name in run["columns"]})
                 if bar is not None:
                     bar.update()
                     bar.set_postfix({name: f"{measured[name]:.4g}" for name in run["columns"]})
+                learner.engine.check()
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
                     history.interrupted = True
                     break
+                if callbacks and epoch < epochs:
+                    learner.engine.check()
     except KeyboardInterrupt:
-        no_grad.reopen(silenced)  # Ctrl-C may keep a context from being left
+        for mode in (no_grad, tracing):
+            mode.reopen(())  # Ctrl-C may keep a context from being left
         history.interrupted = True
     return history
 
@@ -163,11 +172,17 @@ class _Learner:
         self.optimizer = eager.optimizer
         self.before = self.optimizer.snapshot()  # these numbers gave a finite loss
 
-    def learn(self, batches: Iterator[Batch], epoch: int) -> dict[str, float]:
-        """The mean loss of an epoch, and the share of right labels. Raises DivergenceError."""
+    def learn(self, batches: Iterator[Batch], epoch: int, watched: bool) -> dict[str, float]:
+        """The mean loss of an epoch, and the share of right labels. Raises DivergenceError.
+
+        If `watched`, what makes the batches may change the model between them.
+        """
         total, hits, seen = 0.0, 0, 0
         for batch, (inputs, targets) in enumerate(batches, 1):
             cause = None
+            _check_gradients()
+            if watched:
+                self.engine.check()
             try:
                 mean = self.engine(inputs, targets)
                 problem = self._step() if math.isfinite(mean) else f"the loss is {mean!r}"
@@ -203,6 +218,12 @@ class _Learner:
             mean += (loss - mean) * (len(inputs) / seen)
             hits += self.loss.right(self.engine.outputs, targets)
         return {"validation_loss": mean, "validation_accuracy": hits / seen}
+
+
+def _check_gradients() -> None:
+    """Raises InputError within `no_grad`."""
+    if no_grad.open_here():
+        raise InputError("fit learns from gradients, and there are none within no_grad: leave it")
 
 
 def _optimizer(optimizer: str | Optimizer, model: Any) -> Optimizer:

@@ -253,6 +253,13 @@ def test_a_constant_loss_has_no_gradient():
     assert step.outputs.tolist() == [[1.0], [1.0]]
 
 
+def test_a_slope_that_is_the_same_number_everywhere_is_no_zero():
+    w, b = Value(3.0, "w"), Value(1.0, "b")
+    step = compile_step(lambda x: w * x[0] + 0.5 * b, lambda o, t: o - t, ([1.0], 2.0), [w, b])
+    step([[1.0], [3.0]], [2.0, 5.0])
+    assert (w.grad, b.grad) == (2.0, 0.5)
+
+
 def test_parameters_may_have_the_names_of_inputs_and_targets():
     w, v = Value(2.0, "X[0]"), Value(3.0, "Y")
     step = compile_step(lambda x: w * x[0] + v, losses.mse, ([1.0], 2.0), [w, v])
@@ -326,7 +333,7 @@ def test_a_branch_on_data_is_found_where_examples_take_both_sides():
             out = self.inner(x)
             return out if out[0].data > 0.0 else [-o for o in out]
 
-    with pytest.warns(UserWarning, match="branches on data"):
+    with pytest.warns(UserWarning, match=r"test_step\.py:\d+ \(return out if out\[0\]\.data > 0"):
         training.fit(Branching(), X, y, loss="mse", epochs=1, engine="compiled")
 
 
@@ -368,6 +375,15 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
     for wrong in ([[1.0, 2.0]], [[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0]] * 2, []):
         with pytest.raises(InputError, match="rows of 3"):
             step(wrong, y[:1] if wrong else [])
+    pairs = compile_step(nn.MLP(3, [2], seed=0), losses.mse, (X[0], [1.0, 2.0]))
+    for target in ([1.0], [1.0, 2.0, 3.0], [], 1.0):
+        with pytest.raises(InputError, match="a target has 2 numbers"):
+            pairs(X[:1], [target])
+    single = compile_step(nn.MLP(3, [1], seed=0), losses.mse, (X[0], 1.0))
+    with pytest.raises(InputError, match="a target is a number"):
+        single(X[:1], [[1.0]])
+    with pytest.raises(InputError, match="a target is a number"):
+        step(X[:1], [[0.0, 1.0, 0.0, 0.0]])
     for label in (-1, 4, 1.5):
         with pytest.raises(InputError, match=f"label is an integer from 0 to 3, got {label}"):
             step(X[:1], [label])

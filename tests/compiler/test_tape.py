@@ -123,6 +123,22 @@ def test_a_tape_has_assignments_in_order():
             "v2 = sin(v0); v3 = 1.0 + 1.0·v1·v2; return v3",
         ),
         (lambda x, y: [x, -y, y * 1.0, x + 0.0, 4.0], "v2 = -1.0·v1; return v0, v2, v1, v0, 4.0"),
+        # Nor is taken up what would meet its own negative, or another constant.
+        (
+            lambda x, y: (s := x + y) * 1.0 - x + (y - s),
+            "v2 = 1.0·v0 + 1.0·v1; v3 = 1.0·v2 + -1.0·v0; v4 = 1.0·v1 + -1.0·v2; "
+            "v5 = 1.0·v3 + 1.0·v4; return v5",
+        ),
+        (lambda x, y: x + (y - x), "v2 = 1.0·v1 + -1.0·v0; v3 = 1.0·v0 + 1.0·v2; return v3"),
+        (lambda x, y: (x + 4.0) - 4.0, "v2 = 4.0 + 1.0·v0; v3 = -4.0 + 1.0·v2; return v3"),
+        (
+            lambda x, y: (x - 0.5) + (y - 0.5) + x * y,
+            "v2 = -0.5 + 1.0·v0; v3 = -0.5 + 1.0·v1; v4 = 1.0·v2 + 1.0·v3 + 1.0·v0·v1; return v4",
+        ),
+        (
+            lambda x, y: x - (y - 1.0) + x * y,
+            "v2 = 1.0 + 1.0·v0 + -1.0·v1 + 1.0·v0·v1; return v2",
+        ),
         # A product in another order is the same.
         (
             lambda x, y: [x * y + 1.0, y * x + 2.0],
@@ -149,6 +165,56 @@ def test_a_graph_is_recorded_in_its_simplest_form(outputs, written):
     roots = outputs(*xs)
     roots = [r if isinstance(r, Value) else Value(r) for r in np.atleast_1d(roots)]
     assert text(record(roots, xs)).replace("\n", "; ") == written
+
+
+def two_sum(a, b):
+    s = a + b
+    c = s - a
+    return s, (a - (s - c)) + (b - c)
+
+
+def turned_two_sum(a, b):
+    s = a + b
+    c = s - a
+    return s, (b - c) + (a - (s - c))
+
+
+def fast_two_sum(a, b):
+    s = a + b
+    return s, b - (s - a)
+
+
+def kahan(*terms):
+    s, c = 0.0, 0.0
+    for term in terms:
+        y = term - c
+        t = s + y
+        c = (t - s) - y
+        s = t
+    return s, c
+
+
+def corrected(a, b, d):
+    (s, e), (t, f) = two_sum(a, b), two_sum(a, d)
+    return s, t, s + e, d - (t + f), (s - a) + e
+
+
+def rounded(a, b):
+    return (a + 6755399441055744.0) - 6755399441055744.0, (b - 2.0**60) + 2.0**60
+
+
+ERRORS = [(two_sum, 2), (turned_two_sum, 2), (fast_two_sum, 2), (kahan, 2), (kahan, 3),
+          (corrected, 3), (rounded, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("sums", "count"), ERRORS)
+def test_what_a_sum_rounds_off_is_computed_as_written(sums, count, backend):
+    for numbers in ([1e16, 1.0, -3.7], [3.4, -1e-9, 1e9], [1.0, 1e-17, 1e-16], [0.1, -1e17, 0.7]):
+        xs = [Value(x) for x in numbers[:count]]
+        roots = list(sums(*xs))
+        program = compile(roots, xs, backend=backend)
+        assert list(program(numbers[:count])) == [root.data for root in roots]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

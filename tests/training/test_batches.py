@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import MicrogradError, losses, nn, optim, training
+from micrograd_like import MicrogradError, losses, nn, no_grad, optim, training
 from micrograd_like.datasets import moons
 
 DATA = moons(40)
@@ -337,3 +337,15 @@ def test_divergence_names_epoch_and_batch_of_batches_too():
     descent = optim.SGD(model.parameters(), lr=1e200)
     with pytest.raises(ValueError, match="batch 2 of epoch 1"):
         training.fit(model, [([[1.0]], [3.0]), ([[2.0]], [1.0])], loss="mse", optimizer=descent)
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_what_makes_batches_within_no_grad_does_not_silence_the_loop(engine):
+    def silent():
+        with no_grad():
+            yield from PAIRS
+
+    models = [network(), network()]
+    for model, source in zip(models, (silent, PAIRS), strict=True):
+        training.fit(model, source, epochs=2, engine=engine)
+    assert bits(models[0]) == bits(models[1])

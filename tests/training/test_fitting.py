@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from micrograd_like import MicrogradError, Value, losses, nn, optim, training
+from micrograd_like import MicrogradError, Value, losses, nn, no_grad, optim, training
 from micrograd_like.datasets import moons
 
 XOR = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
@@ -364,3 +364,24 @@ def test_an_optimizer_by_name_has_its_rate(name):
     assert weights[0] == weights[1]
     with pytest.raises(ValueError, match="needs a Module"):
         training.fit(lambda x: x[0], XOR, [0, 1, 1, 0], optimizer=name)
+
+
+def test_nothing_is_learned_within_no_grad_which_says_so():
+    model = nn.MLP(2, [2], seed=0)
+    before = model.state_dict()
+    with no_grad(), pytest.raises(ValueError, match="none within no_grad") as caught:
+        training.fit(model, XOR, [0, 1, 1, 0], epochs=1)
+    assert isinstance(caught.value, MicrogradError)
+    assert model.state_dict() == before
+
+
+def test_a_callback_that_leaves_no_grad_open_is_found():
+    block = no_grad()
+    try:
+        with pytest.raises(ValueError, match="none within no_grad"):
+            training.fit(
+                nn.MLP(2, [2], seed=0), XOR, [0, 1, 1, 0],
+                callbacks=[lambda model, history: block.__enter__() and None],
+            )  # fmt: skip
+    finally:
+        block.__exit__(None, None, None)

@@ -1,0 +1,459 @@
+"""tracing.py: what is trained is what was written, or it is refused, with the line."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import re
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optional import np
+
+from micrograd_like import (
+    Value,
+    compile_step,
+    exp,
+    grad,
+    jvp,
+    losses,
+    nn,
+    no_grad,
+    optim,
+    tanh,
+    training,
+)
+from micrograd_like.errors import InputError, MicrogradWarning, TraceError
+
+pytest.importorskip("numpy")
+
+RNG = random.Random(5)
+X = [[RNG.uniform(-1.5, 1.5), float(RNG.choice([0, 0, 0, 1]))] for _ in range(41)]
+Y = [float(i % 7 == 3) + 2.0 * (i % 11 == 5) for i in range(41)]
+
+
+class Linear(nn.Module):
+    """Two weights and a bias, in a function of the test's."""
+
+    def __init__(self, f=lambda model, x: model.linear(x)):
+        self.w = [Value(0.7, "w[0]"), Value(-0.4, "w[1]")]
+        self.b = Value(0.1, "b")
+        self.f = f
+        self.scale = 1.0
+
+    def linear(self, x):
+        return sum(w * xi for w, xi in zip(self.w, x, strict=True)) + self.b
+
+    def __call__(self, x):
+        return self.f(self, x)
+
+
+def trained(f, loss, engine, X=X, Y=Y, **options):
+    """The losses and weights after a few epochs, and the warnings."""
+    model = Linear(f)
+    random.seed(3)
+    np.random.seed(3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MicrogradWarning)
+        history = training.fit(
+            model, X, Y, loss=loss, epochs=4, batch_size=9, engine=engine,
+            optimizer=optim.SGD(model.parameters(), lr=0.02), **options,
+        )  # fmt: skip
+    messages = [str(w.message) for w in caught if w.category is MicrogradWarning]
+    return [*history.loss, *(p.data for p in model.parameters())], messages
+
+
+def assert_trained_alike(f, loss, engine="compiled", **options):
+    """Returns the warnings of the compiled engine."""
+    expected, none = trained(f, loss, "eager", **options)
+    found, messages = trained(f, loss, engine, **options)
+    assert none == []
+    assert len(messages) <= 1
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    return messages
+
+
+def huber(out, t):
+    d = abs(out - t)
+    return 0.5 * d * d if d <= 1.0 else d - 0.5
+
+
+def weighted(out, t):
+    return (out - t) ** 2 * (50.0 if t == 1 else 1.0)
+
+
+def clipped(out, t):
+    return (min(max(out, -0.3), 0.8) - t) ** 2 + 0.0 * out
+
+
+def hinged(out, t):
+    margin = 1.0 - out * t
+    return margin if margin > 0 else 0.0 * out
+
+
+def by_truth(out, t):
+    return out * out if not t else (out - t) ** 2
+
+
+def in_a_tuple(out, t):
+    return abs(out - t) if t in (0.0, 3.0) else (out - t) ** 2
+
+
+def not_equal(out, t):
+    return abs(out) if t != 0.0 and out >= t else (out - t) ** 2
+
+
+def stopped(out, t):
+    return (out - t) ** 2 * out.detach() + (out.detach() - 2.0 * out) ** 2
+
+
+def weighed_without_gradient(out, t):
+    with no_grad():
+        weight = exp(-((out - t) ** 2))
+        half = tanh(weight) if weight > 0.5 else weight * 0.5
+    return (out - t) ** 2 * weight + half * out
+
+
+FOLLOWED = [
+    huber, weighted, clipped, hinged, by_truth, in_a_tuple, not_equal, stopped,
+    weighed_without_gradient,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", FOLLOWED)
+def test_branches_and_constants_of_a_loss_are_followed(loss):
+    assert assert_trained_alike(Linear.linear, loss) == []
+
+
+@pytest.mark.parametrize("loss", FOLLOWED[::3])
+def test_they_are_followed_by_jax(loss):
+    pytest.importorskip("jax")
+    assert assert_trained_alike(Linear.linear, loss, engine="jax") == []
+
+
+def normed(model, x):
+    norm = sum(w.detach() ** 2 for w in model.w).sqrt()
+    return model.linear(x) / norm
+
+
+def rectified(model, x):
+    out = model.linear(x)
+    return out if out > 0 else 0.1 * out
+
+
+def of_the_larger_input(model, x):
+    return model.linear([max(x), min(x)])
+
+
+def of_a_clipped_input(model, x):
+    return model.linear([xi if -1.0 < xi < 1.0 else (1.0 if xi > 0 else -1.0) for xi in x])
+
+
+@pytest.mark.parametrize("f", [normed, rectified, of_the_larger_input, of_a_clipped_input])
+def test_branches_and_constants_of_a_model_are_followed(f):
+    assert assert_trained_alike(f, "mse") == []
+
+
+def by_number(model, x):
+    return model.linear(x) / math.sqrt(sum(w.data**2 for w in model.w))
+
+
+def by_method(model, x):
+    out = model.linear(x)
+    return out if float(f"{out:.3f}") > 0 else 0.1 * out
+
+
+def by_gradient(model, x):
+    out = model.linear(x)
+    return out * (1.0 + abs(grad(out, model.w[0])))
+
+
+def by_sweep(model, x):
+    out = model.linear(x)
+    return out * (1.0 + jvp(out, model.w[0], 1.0) ** 2)
+
+
+def by_dict(model, x):
+    return model.linear(x) * {1.0: 2.0}.get(x[1], 1.0)
+
+
+def by_index(model, x):
+    return model.w[int(x[1])] * x[0] + model.b
+
+
+def by_key(model, x):
+    return model.linear(x) * {0.0: 1.0, 1.0: 2.0}[x[1]]
+
+
+def by_type(model, x):
+    return model.linear(x) * (2.0 if isinstance(x[0], float) else 1.0)
+
+
+def by_writing(model, x):
+    if model.w[1].data > -0.3:
+        model.w[1].data = -0.3
+    return model.linear(x)
+
+
+def by_dropout(model, x):
+    return model.linear(x) * (0.0 if random.random() < 0.1 else 1.0)
+
+
+def by_numpys_dropout(model, x):
+    return model.linear(x) * (0.0 if np.random.rand() < 0.1 else 1.0)
+
+
+def by_rare_dropout(model, x):
+    return model.linear(x) * (random.random() if x[1] == 1.0 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("f", "said"),
+    [
+        (by_number, r"math\.sqrt\(sum\(w\.data"),
+        (by_method, r"out if float\(f"),
+        (by_gradient, r"abs\(grad\(out"),
+        (by_sweep, r"jvp\(out"),
+        (by_dict, r"get\(x\[1\], 1\.0\)"),
+        (by_index, "cannot be traced"),
+        (by_key, "cannot be traced.*KeyError"),
+        (by_type, "the loss would be"),
+        (by_writing, r"model\.w\[1\]\.data"),
+        (by_dropout, "random numbers"),
+        (by_numpys_dropout, "random numbers"),
+        (by_rare_dropout, "random numbers"),
+    ],
+)
+def test_what_cannot_be_followed_is_learned_eagerly_with_a_warning(f, said):
+    (message,) = assert_trained_alike(f, "mse")
+    assert "eager engine goes on" in message
+    assert re.search(said, message)
+
+
+def test_a_refusal_names_every_line():
+    def model(x):
+        a = w.data * x[0]
+        return a * w + w.detach().data
+
+    w = Value(2.0, "w")
+    with pytest.raises(TraceError, match=r"test_tracing\.py:\d+ \(a = w\.data \* x\[0\]\), .*_tr"):
+        compile_step(model, losses.mse, ([1.0], 1.0), [w])
+
+
+def test_constants_of_the_models_own_may_be_read():
+    scale, w = Value(2.0), Value(3.0)
+    step = compile_step(
+        lambda x: w * x[0] * scale.data if scale > 1.0 else w, losses.mse, ([1.0], 1.0), [w]
+    )
+    assert step([[1.0]], [1.0]) == 25.0
+    assert step.function is not None
+
+
+def test_a_node_made_before_the_trace_is_refused():
+    w = Value(3.0)
+    twice = w * 2.0
+    with pytest.raises(TraceError, match="before the example was traced"):
+        compile_step(lambda x: twice * x[0], losses.mse, ([1.0], 1.0), [w])
+
+
+@pytest.mark.parametrize("loss", FOLLOWED)
+def test_a_step_alone_is_the_eager_engine_whatever_the_batch(loss):
+    model = Linear(rectified)
+    step = compile_step(model, loss, (X[0], Y[0]))
+    for rows in (slice(0, 1), slice(1, 41), slice(3, 20, 4)):
+        mean = losses.mean([loss(model(x), t) for x, t in zip(X[rows], Y[rows], strict=True)])
+        with no_grad():  # whatever is around it
+            value, gradient = step.value_and_grad(X[rows], Y[rows])
+            assert step.evaluate(X[rows], Y[rows]) == pytest.approx(value, rel=1e-12)
+        assert value == pytest.approx(mean.data, rel=1e-12)
+        assert gradient.tolist() == pytest.approx(grad(mean, step.parameters), rel=1e-11, abs=1e-14)
+        assert step.outputs.ravel().tolist() == pytest.approx([model(x).data for x in X[rows]])
+
+
+def test_a_step_with_branches_has_no_single_function():
+    step = compile_step(Linear(), huber, (X[0], Y[0]))
+    with pytest.raises(InputError, match="a program for each way"):
+        _ = step.function
+    assert "def program" in step.source
+
+
+def test_beyond_eight_ways_examples_go_to_the_eager_engine_with_one_warning():
+    def stairs(out, t):
+        return next((out - k) ** 2 * k for k in range(2, 99) if t < k)
+
+    targets = [float(i % 12) for i in range(41)]
+    (message,) = assert_trained_alike(Linear.linear, stairs, Y=targets)
+    assert "more than 8 ways" in message
+
+
+def test_a_comparison_with_nan_is_as_it_is_eagerly():
+    w = Value(1.0)
+
+    def model(x):
+        z = w * x[0] * 1e308 * 10.0
+        return w if z - z < 1.0 else 2.0 * w
+
+    step = compile_step(model, losses.mse, ([0.0], 0.0), [w])
+    assert step([[0.0], [1.0], [0.0]], [0.0] * 3) == pytest.approx(2.0)
+    assert step.outputs.tolist() == [[1.0], [2.0], [1.0]]
+
+
+def test_outputs_as_many_as_the_branch_likes_are_refused():
+    w = Value(1.0)
+    step = compile_step(
+        lambda x: [w] if x[0] > 0 else [w, w], lambda o, t: o[0] * t, ([1.0], 0.0), [w]
+    )
+    with pytest.raises(TraceError, match="as many outputs"):
+        step([[1.0], [-1.0]], [0.0, 0.0])
+
+
+def test_parameters_compare_with_numbers_by_identity_as_they_do_eagerly():
+    w = Value(1.0)
+    step = compile_step(
+        lambda x: w * x[0] if w == 1.0 else -w * x[0], losses.mse, ([1.0], 0.0), [w]
+    )
+    step([[1.0]], [0.0])
+    assert step.outputs.tolist() == [[-1.0]]
+
+
+def test_a_gradient_within_the_loss_is_followed_as_a_graph():
+    def penalised(model, x):
+        out = model.linear(x).tanh()
+        return out + grad(out, model.w[0], create_graph=True) ** 2
+
+    assert assert_trained_alike(penalised, "mse") == []
+
+
+def annealed(model, history):
+    model.scale *= 0.9
+
+
+def unfrozen(model, history):
+    model.scale = 0.0 if len(history) < 2 else 1.0
+
+
+@pytest.mark.parametrize("callback", [annealed, unfrozen])
+@pytest.mark.parametrize("f", [
+    lambda model, x: model.linear(x) * model.scale,
+    lambda model, x: model.linear(x) if model.linear(x) > model.scale else model.b + 1.0,
+])  # fmt: skip
+def test_what_a_callback_changes_is_noticed(f, callback):
+    (message,) = assert_trained_alike(f, "mse", callbacks=[callback])
+    assert "attribute" in message
+
+
+def test_what_the_makers_of_batches_change_is_noticed_before_the_batch():
+    losses_of = {}
+    for engine in ("eager", "compiled"):
+        model = Linear(lambda model, x: model.linear(x) * model.scale)
+
+        def batches(model=model):
+            for i in range(0, 40, 10):
+                model.scale = 1.0 + 0.1 * (i == 30)
+                yield X[i : i + 10], Y[i : i + 10]
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = training.fit(model, batches, loss="mse", epochs=3, engine=engine)
+        losses_of[engine] = history.loss
+    assert len(caught) == 1
+    assert losses_of["compiled"] == pytest.approx(losses_of["eager"], rel=1e-9)
+
+
+def test_a_parameter_that_joins_the_optimizer_is_noticed():
+    def join(model, history):
+        descent.params.append(model.b)
+
+    for engine, expected in (("eager", 0), ("compiled", 1)):
+        model = Linear()
+        descent = optim.SGD(model.w, lr=0.1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with contextlib.suppress(ValueError):  # the optimizer may not be made for it
+                training.fit(model, X, Y, loss="mse", optimizer=descent, epochs=2, engine=engine,
+                             callbacks=[join])  # fmt: skip
+        assert len(caught) == expected
+
+
+def test_check_says_what_a_step_alone_cannot_notice():
+    model = Linear(lambda model, x: model.linear(x) * model.scale)
+    step = compile_step(model, huber, (X[0], Y[0]))
+    step(X, Y)
+    model.w[0].data, model.b.data = -3.0, 4.0
+    step.check()
+    model.scale = 0.5
+    with pytest.raises(TraceError, match="attribute"):
+        step.check()
+
+
+# --- losses at random -----------------------------------------------------------------------------
+
+OUT = [
+    lambda o, t: o - t, lambda o, t: o, lambda o, t: t, lambda o, t: o * o, lambda o, t: abs(o - t),
+    lambda o, t: 2.0 * t, lambda o, t: o.detach() - t, lambda o, t: tanh(o),
+]  # fmt: skip
+CONDITIONS = [
+    lambda a, b, c: a < c, lambda a, b, c: a >= b, lambda a, b, c: a > c and b < 1.0,
+    lambda a, b, c: not (a <= -c), lambda a, b, c: max(a, b) > c, lambda a, b, c: a == 0.0,
+    lambda a, b, c: b != 3.0,
+]  # fmt: skip
+RESULTS = [
+    lambda a, b: a * a + 0.1 * b, lambda a, b: a * b, lambda a, b: (a - b) ** 2,
+    lambda a, b: a.detach() * b if isinstance(a, Value) else a * b, lambda a, b: max(a, b) * a,
+    lambda a, b: tanh(a) - 0.3 * b,
+]  # fmt: skip
+LEAKS = [
+    lambda a: a, lambda a: a, lambda a: a, lambda a: a * getattr(a, "data", 1.0),
+    lambda a: a * random.random(), lambda a: a * {0.0: 2.0}.get(a, 1.0),
+]  # fmt: skip
+
+
+def random_loss(seed):
+    """Branches, detached parts, blocks without gradient, and now and then a leak."""
+
+    def loss(out, t):
+        rng = random.Random(seed)
+
+        def expression(depth):
+            a, b = (f(out, t) for f in rng.choices(OUT, k=2))
+            condition, silent = rng.choice(CONDITIONS), rng.random() < 0.2
+            first, second = rng.choices(RESULTS, k=2)
+            leak, cut = rng.choice(LEAKS) if rng.random() < 0.2 else LEAKS[0], rng.uniform(-1, 1)
+            below = expression(depth - 1) if depth else out
+            with no_grad() if silent else contextlib.nullcontext():
+                made = first(a, b) if condition(a, b, cut) else second(b, below)
+            return leak(made) + 0.5 * below
+
+        return expression(2) + 0.0 * out
+
+    return loss
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**9))
+def test_any_loss_is_trained_as_it_was_written(seed):
+    assert_trained_alike(Linear.linear, random_loss(seed))
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**9))
+def test_any_step_is_the_eager_engine_or_refused(seed):
+    model, loss = Linear(), random_loss(seed)
+    try:
+        step = compile_step(model, loss, (X[0], Y[0]))
+        value, gradient = step.value_and_grad(X, Y)
+    except TraceError:
+        return
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, Y, strict=True)])
+    assert value == pytest.approx(mean.data, rel=1e-11)
+    assert gradient.tolist() == pytest.approx(grad(mean, step.parameters), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=3)
+@given(seed=st.integers(0, 10**9))
+def test_any_loss_is_trained_so_by_jax(seed):
+    pytest.importorskip("jax")
+    assert_trained_alike(Linear.linear, random_loss(seed), engine="jax", X=X[:17], Y=Y[:17])
