@@ -66,9 +66,7 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def data(self) -> float:
         """The number. Assigning changes it for later operations; nodes already made stay right."""
-        if open_blocks:
-            touched(self)
-        return self._data
+        return touched(self)._data if open_blocks else self._data
 
     @data.setter
     def data(self, data: Any) -> None:
@@ -79,9 +77,7 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def grad(self) -> float:
         """The gradient that `backward` left. Assigning what is no number raises OperandError."""
-        if open_blocks:
-            touched(self)
-        return self._grad
+        return touched(self)._grad if open_blocks else self._grad
 
     @grad.setter
     def grad(self, grad: Any) -> None:
@@ -107,8 +103,7 @@ class Value(Methods["Value"], Copies["Value"]):
     @property
     def local_grads(self) -> tuple[float, ...]:
         """d(this)/d(parent) for each parent, as it was when the node was made."""
-        touched(self)
-        return slopes_of(self)
+        return slopes_of(touched(self))
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
@@ -245,15 +240,12 @@ class Value(Methods["Value"], Copies["Value"]):
                 self._grad = seed
                 for node in reversed(order):
                     g = node._grad
-                    local = node._da
-                    if local.__class__ is tuple:
+                    if (local := node._da).__class__ is tuple:
                         for parent, d in zip(node._a, local):  # noqa: B905 - equally long
                             parent._grad += g * d
-                        continue
-                    if local is not None:
+                    elif local is not None:
                         node._a._grad += g * local
-                    local = node._db
-                    if local is not None:
+                    if (local := node._db) is not None:
                         node._b._grad += g * local
                 for leaf, g in zip(leaves, before, strict=True):
                     leaf._grad += g
@@ -378,14 +370,11 @@ def adjoints(root: Value, seed: float = 1.0) -> dict[Value, float]:
     adjoint[root] = seed
     for node in reversed(order):
         g = adjoint[node]
-        local = node._da
-        if local.__class__ is tuple:
+        if (local := node._da).__class__ is tuple:
             for parent, d in zip(node._a, local):  # noqa: B905 - equally long
                 adjoint[parent] += g * d
-            continue
-        if local is not None:
+        elif local is not None:
             adjoint[node._a] += g * local
-        local = node._db
-        if local is not None:
+        if (local := node._db) is not None:
             adjoint[node._b] += g * local
     return adjoint

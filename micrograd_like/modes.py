@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from threading import Lock, RLock, get_ident
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+ValueT = TypeVar("ValueT")
 
 
 class Block:
@@ -125,10 +127,11 @@ def apart() -> Iterator[None]:
             variable.reset(token)
 
 
-def touched(value: Any) -> None:
-    """Tell the trace that is open here, if there is one, that a number of `value` is used."""
+def touched(value: ValueT) -> ValueT:
+    """The value, one of whose numbers is used: which a trace that is open here is told."""
     if traces.get() and (trace := innermost(traces)):
         trace.touched(value)
+    return value
 
 
 def swept(root: Any, seed: float, wrt: Any = None) -> None:
