@@ -7,8 +7,7 @@ A *topological order* has parents first; the reverse sweep goes through it backw
 adjoint · local derivative to the adjoint of each parent, so that a shared sub-expression is
 differentiated once, however many paths lead through it.
 
-Nothing here recurses, and nodes hold no closures or back-pointers: a graph of any depth is freed
-by reference counting alone.
+Nothing recurses, and no node knows its users: reference counting alone frees graphs of any depth.
 """
 
 from __future__ import annotations
@@ -256,7 +255,8 @@ class Value(Methods["Value"], Copies["Value"]):
 
 
 _new_value = partial(object.__new__, Value)
-slot_of_data = attrgetter("_data")  # for long lists: a Value's data as fast as it can be read
+slot_of_data = attrgetter("_data")  # for long lists: as fast as a slot can be read, or written
+set_slot_of_grad = Value.__dict__["_grad"].__set__
 
 
 def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import losses
-from ..engine import Value, numbers_of
+from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import InputError, TraceError, warn
 from ..gradients import adjoint_graphs, grad
 from ..modes import apart, no_grad, paused
@@ -192,7 +192,7 @@ class Step:
         """The mean loss over the rows of X, and its gradient in each parameter's `.grad`."""
         loss, gradient = self.value_and_grad(X, y)
         for parameter, g in zip(self.parameters, gradient.tolist(), strict=True):
-            parameter.grad = g
+            set_slot_of_grad(parameter, g)
         return loss
 
     def value_and_grad(self, X: Any, y: Any) -> tuple[float, Any]:
