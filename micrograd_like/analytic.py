@@ -159,7 +159,7 @@ def gelu_slope(z: complex) -> complex: return normcdf(z) + z * normpdf(z)
 def softplus(z: complex) -> complex: return logsumexp(z, 0.0)
 def silu(z: complex) -> complex: return z * sigmoid(z)
 def pow_slope(x: complex, y: complex) -> complex: return y * pow(x, y - 1.0)
-def share(x: complex, total: complex) -> complex: return cmath.exp(x - total)
+def fraction(x: complex, total: complex) -> complex: return cmath.exp(x - total)
 def one_minus_square(z: complex) -> complex: return 1.0 - z * z
 
 # Piece by piece.

@@ -146,7 +146,7 @@ def softmax(values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise InputError(f"softmax needs a list of at least one value, got {values!r:.60}")
     total = ops.logsumexp(*values)
-    return [ops.share(z, total) for z in values]
+    return [ops.fraction(z, total) for z in values]
 
 
 def hinge(scores: Any, targets: Any) -> Value:

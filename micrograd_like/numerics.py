@@ -205,8 +205,8 @@ def lead(x: float, y: float) -> float:
     return x if x == y and math.isinf(x) else x - y
 
 
-def share(x: float, total: float) -> float:
-    """The share exp(x - total) of a sum whose logarithm is `total`: 0 for x = -inf, 1 for inf."""
+def fraction(x: float, total: float) -> float:
+    """The fraction exp(x - total) of a sum whose log is `total`: 0 for x = -inf, 1 for inf."""
     if math.isinf(total) and x == total:
         return 1.0 if x > 0.0 else 0.0
     return math.exp(x - total)

@@ -385,7 +385,7 @@ logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(lead(
                array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
                analytic=analytic.logsumexp)
 logsumexp = Op("logsumexp", numerics.logsumexp,
-               lambda *xs_out: [share(x, xs_out[-1]) for x in xs_out[:-1]],
+               lambda *xs_out: [fraction(x, xs_out[-1]) for x in xs_out[:-1]],
                kink="0 by -inf, if all are -inf too; 1 by inf",
                array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp)
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
@@ -564,11 +564,12 @@ lead: Op = Op("lead", numerics.lead, (lambda x, y, out: 1.0,
                                       lambda x, y, out: -1.0),
               text="@x - @y", latex="@x - @y", binding=1, kind="internal",
               array="lead(@x, @y)", numba="lead(@x, @y)", analytic=operator.sub)
-share: Op = Op("share", numerics.share, (lambda x, total, out: out,
-                                         lambda x, total, out: -out),
-               text="exp(@x - @total)", latex=r"e^{@x - @total}", kind="internal",
-               ieee=lambda x, total: INF,
-               array="share(@x, @total)", numba="share(@x, @total)", analytic=analytic.share)
+fraction: Op = Op("fraction", numerics.fraction,  # of a sum whose logarithm is `total`
+                  (lambda x, total, out: out,
+                   lambda x, total, out: -out),
+                  text="exp(@x - @total)", latex=r"e^{@x - @total}", kind="internal",
+                  ieee=lambda x, total: INF, array="fraction(@x, @total)",
+                  numba="fraction(@x, @total)", analytic=analytic.fraction)
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
               array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
 gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,

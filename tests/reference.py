@@ -295,7 +295,7 @@ DEFINITIONS: dict[str, Definition] = {
                        (1.5, -2.0), (3.0, 0.7)),
     "pow_yy":     _row(lambda x, y: x**y * mp.log(x) ** 2, _POWERS, (1.5, -2.0), (3.0, 0.7)),
     "lead":       _row(lambda x, y: x - y, _REALS, (1.5, -2.0)),
-    "share":      _row(lambda x, t: mp.exp(x - t), _REALS, (1.5, -2.0)),
+    "fraction":   _row(lambda x, t: mp.exp(x - t), _REALS, (1.5, -2.0)),
     "damp":       _row(lambda x, w: x * w, _REALS, (1.5, -2.0)),
     "sech":       _row(mp.sech, _REAL, (0.5,)),
     "gelu_slope": _row(lambda x: _normal_cdf(x) + x * _normal_pdf(x), _REAL, (0.5,)),

@@ -370,7 +370,7 @@ NOTATION: dict[str, tuple[Any, ...]] = {
                          r"@x^{@y - 1} \cdot \left(1 + @y \ln @x\right)", 2),
     "pow_yy":           ("@x^@y·log(@x)²",      r"@x^{@y} \cdot \ln^2 @x", 2),
     "lead":             ("@x - @y",             "@x - @y", 1),
-    "share":            ("exp(@x - @total)",    r"e^{@x - @total}"),
+    "fraction":         ("exp(@x - @total)",    r"e^{@x - @total}"),
     "damp":             ("@x·@w",               r"@x \cdot @w", 2),
     "gelu_slope":       ("Φ(@x) + @x·φ(@x)",
                          r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)", 1),
@@ -742,7 +742,7 @@ def test_every_row_is_exported_under_its_name() -> None:
     hidden = set(ROWS) - {row for row in ROWS if hasattr(micrograd_like, row)} - set(names)
     assert hidden == {
         "ieee_div", "ratio", "floor_div", "within", "ieee_log", "ieee_pow", "pow_slope", "pow_log",
-        "pow_xy", "pow_yy", "lead", "share", "damp", "sech", "gelu_slope", "one_minus_square",
+        "pow_xy", "pow_yy", "lead", "fraction", "damp", "sech", "gelu_slope", "one_minus_square",
         "cosine", "inversion", "step", "sign", "exceeds", "equals", "largest", "smallest",
     }  # fmt: skip
     for name in set(ROWS) - hidden - {"affine"}:

@@ -141,7 +141,7 @@ def lead(xp: Any, x: Any, y: Any) -> Any:
     return xp.where((x == y) & xp.isinf(x), x, x - y)
 
 
-def share(xp: Any, x: Any, total: Any) -> Any:
+def fraction(xp: Any, x: Any, total: Any) -> Any:
     log = x - total
     if xp is not np or not np.isfinite(total).all():
         log = xp.where((x == total) & xp.isinf(total), xp.minimum(total, 0.0), log)
@@ -196,7 +196,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     for function in (
         logsumexp, sigmoid, damp, silu, leaky_relu, elu, clip, within, where, step, power, ratio,
         floor_div, xlogy, greater, exceeds, equals, largest, smallest, pow_slope, pow_log,
-        pow_partial, lead, share, erf, gelu, gelu_slope, cosine, inversion,
+        pow_partial, lead, fraction, erf, gelu, gelu_slope, cosine, inversion,
     )
 }  # fmt: skip
 

@@ -188,7 +188,7 @@ def sympy_of(e: Expression, names: dict[str, Any], sympy: Any) -> Any:
         "pow_xy": lambda x, y: x ** (y - 1) * (1 + y * sympy.log(x)),
         "pow_yy": lambda x, y: x**y * sympy.log(x) ** 2,
         "lead": lambda x, y: x - y,
-        "share": lambda x, total: sympy.exp(x - total),
+        "fraction": lambda x, total: sympy.exp(x - total),
         "sigmoid": lambda x: 1 / (1 + sympy.exp(-x)),
         "softplus": lambda x: sympy.log(1 + sympy.exp(x)),
         "hypot": lambda x, y: sympy.sqrt(x**2 + y**2),
