@@ -37,7 +37,7 @@ class Graph:
     """The nodes that the roots depend on: their names, their modules, which are parameters."""
 
     def __init__(self, roots: list[Value], parameters: set[Value]) -> None:
-        self.order = topological_order(*roots)
+        self.order = topological_order(*roots, untaken=True)
         self.roots = dict.fromkeys(roots)
         self.index = {node: i for i, node in enumerate(self.order)}
         self.names = names(self.order)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .. import ops
-from ..engine import Value, numbers_of
+from ..engine import Value
 from ..errors import InputError, RendererError
 from ..gradients import listed
 from ..numerics import whole
@@ -238,8 +238,7 @@ class _Picture:
         """The edges that are drawn one by one to a node's box, and its constants."""
         (node,) = box.nodes
         place = self.graph.index[node]
-        flows = enumerate(zip(numbers_of(node.operands), node.operand_grads, strict=True))
-        constants = {k: numeral(x) for k, (x, d) in flows if d is None}
+        constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
         if len(constants) > _MANY_OPERANDS:
             constants = {min(constants): f"{len(constants):,} numbers"}
         pairs: Any = zip(node.operands, node.operand_grads, strict=True)
@@ -248,6 +247,8 @@ class _Picture:
             if d is not None:
                 if self._apart(source := self.box_of[parent], box):
                     self.dot.edge(source.id, box.id, id=edge, label=numeral(d))
+            elif isinstance(parent, Value):  # a condition, or the side that is not taken
+                self.dot.edge(self.box_of[parent].id, box.id, id=edge, style="dashed")
             elif show_constants and k in constants:
                 self.dot.node(
                     constant, constants[k], id=constant, shape="plaintext", margin="0.03",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from textwrap import wrap
 
-from ..engine import Value
+from ..engine import Value, topological_order
 from ..gradients import grad
 from ..words import first_and_last
 from .algebra import Expression
@@ -37,7 +37,7 @@ def explain(node: Value, root: Value) -> None:
     if node not in graph.names:
         graph = SymbolicGraph(root, [node], "")
     left = graph.ratio(root, node).text
-    users = [user for user in graph.order if node in user.parents]
+    users = [user for user in topological_order(root) if node in user.parents]
     if node is root:
         print(f"{left} = 1.0")
     elif not users:

@@ -31,8 +31,8 @@ class SymbolicGraph:
     ) -> None:
         self.root = root
         self.targets = dict.fromkeys(wrt)  # a set that keeps their order
-        self.order = topological_order(root)
-        self.uses = Counter(parent for node in self.order for parent in node.parents)
+        self.order = topological_order(root, untaken=True)
+        self.uses = Counter(a for n in self.order for a in n.operands if isinstance(a, Value))
         self.names = names([*dict.fromkeys([*self.order, *wrt])], printable)
         self._taken: tuple[set[str], set[str]] = (set(), set())  # as text, and as LaTeX
         self.symbols = {node: self.fresh(Expression(name)) for node, name in self.names.items()}
@@ -51,10 +51,7 @@ class SymbolicGraph:
 
     def operand(self, operand: Value | float) -> Expression:
         """How it is written as an operand: its name, or a number."""
-        if isinstance(operand, Value) and operand in self.symbols:
-            return self.symbols[operand]
-        # A number, or what was computed on the side that was not taken.
-        return Expression(number=operand.data if isinstance(operand, Value) else operand)
+        return self.symbols[operand] if isinstance(operand, Value) else Expression(number=operand)
 
     def ratio(self, node: Value, by: Value) -> Expression:
         """The symbol ∂node/∂by."""

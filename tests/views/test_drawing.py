@@ -19,11 +19,15 @@ from hypothesis import strategies as st
 from micrograd_like import (
     Value,
     affine,
+    derive,
+    explain,
+    greater,
     logsumexp,
     nn,
     softplus,
     tanh,
     topological_order,
+    where,
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
@@ -599,3 +603,26 @@ def test_a_layers_neurons_stand_in_order():
     source = draw(model([1.0, 2.0]), collapse="neuron").source
     (row,) = re.findall(r"\{\s*rank=same(.*?)\}", source, re.DOTALL)
     assert row.count("style=invis") == 3
+
+
+def test_the_side_that_is_not_taken_is_drawn_with_dashed_edges() -> None:
+    x = Value(1000.0, "x")
+    y = where(greater(0.0, x), x.exp(), 1 + x * x)
+    source = draw(y).source
+    order = topological_order(y, untaken=True)
+    names = {node.op.name: f"node-{i}" for i, node in enumerate(order) if node.op}
+    root = names["where"]
+    for kind in ("exp", "greater"):
+        assert re.search(rf'"?{names[kind]}"? -> "?{root}"? \[id="[^"]*" style=dashed\]', source)
+    assert re.search(rf'"?{names["add"]}"? -> "?{root}"? \[label="?1.0"? id', source)
+
+
+def test_a_choice_is_derived_and_explained_on_the_side_that_is_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x = Value(1000.0, "x")
+    y = where(greater(0.0, x), x.exp(), 1 + x * x)
+    y.label = "y"
+    assert "y = where(v1, exp(x), 1 + x²)" in derive(y, x).text
+    explain(x, y)
+    assert capsys.readouterr().out.rstrip().endswith("= 2000.0")
