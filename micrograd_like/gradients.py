@@ -107,10 +107,12 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
                     sides[parent] = side
             elif side or parent in sides:
                 known = sides.get(parent, ())
-                shared = [a for a, b in zip(known, side, strict=False) if a == b]
-                sides[parent] = tuple(shared)
-                before = _chosen(before, known[len(shared) :])
-                adjoint[parent] = before + _chosen(term, side[len(shared) :])
+                shared = 0  # choices from the outermost on, up to the first that differs
+                while known[shared : shared + 1] == side[shared : shared + 1] != ():
+                    shared += 1
+                sides[parent] = known[:shared]
+                before = _chosen(before, known[shared:])
+                adjoint[parent] = before + _chosen(term, side[shared:])
             else:
                 adjoint[parent] = before + term
     for target in wrt:

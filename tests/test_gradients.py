@@ -809,6 +809,20 @@ def test_what_is_shared_between_sides_and_outside_counts_where_it_is_used():
         assert grad(y, x) == pytest.approx(slope.data, rel=1e-15)
 
 
+def test_choices_of_the_same_condition_below_different_ones_keep_them_apart():
+    x, y, c, d = Value(2.0, "x"), Value(1.0, "y"), Value(0.0, "c"), Value(1.0, "d")
+    root = where(c, where(y, x**2, 0.0), 0.0) + where(d, where(y, x**3, 0.0), 0.0)
+    assert grad(root, x) == grad(root, x, create_graph=True).data == 12.0
+    assert jvp(root, x, 1.0) == 12.0
+    root = where(c, where(y, x**2, 0.0), where(y, x**3, 0.0))
+    first = grad(root, x, create_graph=True)
+    second = grad(first, x, create_graph=True)
+    assert [first.data, second.data, grad(second, x)] == [12.0, 12.0, 6.0]
+    program = compile(root, [x, y, c], [x], backend="python")
+    for at, value, slope in [((2.0, 1.0, 1.0), 4.0, 4.0), ((2.0, 0.0, 1.0), 0.0, 0.0)]:
+        assert program(at) == (value, [slope])
+
+
 def test_a_choice_survives_copies_and_pickles_with_both_sides():
     x = Value(2.0, "x")
     root = where(greater(x, 0.0), x * 3, x.exp())
