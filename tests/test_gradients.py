@@ -823,6 +823,22 @@ def test_choices_of_the_same_condition_below_different_ones_keep_them_apart():
         assert program(at) == (value, [slope])
 
 
+@pytest.mark.parametrize("c", [0.0, 1.0])
+@pytest.mark.parametrize("d", [0.0, 1.0])
+def test_what_sides_of_several_choices_share_has_no_part_where_none_is_taken(c, d):
+    x, c, d = Value(0.0, "x"), Value(c, "c"), Value(d, "d")
+    root = x.sqrt()
+    root = where(c, root, 0.0) + where(d, where(c, 0.0, root * 2), 0.0) + 3 * x + x * x
+    first = grad(root, x, create_graph=True)
+    taken = c.data or d.data
+    assert first.data == grad(root, x) == jvp(root, x, 1.0) == (math.inf if taken else 3.0)
+    if not taken:
+        assert grad(first, x) == 2.0
+        traced = compile(root, [x, c, d], [x], backend="python")
+        assert traced([0.0, 0.0, 0.0]) == (0.0, [3.0])
+        assert traced([4.0, 0.0, 1.0]) == (32.0, [11.5])
+
+
 def test_a_choice_survives_copies_and_pickles_with_both_sides():
     x = Value(2.0, "x")
     root = where(greater(x, 0.0), x * 3, x.exp())
