@@ -654,10 +654,22 @@ def nth(f, x, order):
 
 @pytest.mark.parametrize("k", range(7))
 def test_derivatives_of_a_whole_power_at_0_are_the_polynomials(k):
-    for order in range(k + 2):
+    for order in range(k + 5):
         want = math.factorial(k) if order == k else 0.0
         assert nth(lambda x: x**k, 0.0, order) == want
         assert nth(lambda x: x ** float(k), -0.0, order) == want
+        assert nth(lambda x: x ** Value(k), 0.0, order) == want
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0, 2.0, 3.0, 0.3])
+def test_derivatives_of_a_power_by_its_exponent_follow_those_by_its_base(y):
+    x, y = Value(1.7), Value(y)
+    second = grad(grad(x**y, x, create_graph=True), x, create_graph=True)
+    want = 1.7 ** (y.data - 2) * (2 * y.data - 1 + y.data * (y.data - 1) * math.log(1.7))
+    assert grad(second, y) == pytest.approx(want, rel=1e-14)
+    third = grad(second, x, create_graph=True)
+    program = compile([second, third], [x, y], [x], backend="python")
+    assert program([0.0, 2.0]) == ([2.0, 0.0], [[0.0], [0.0]])
 
 
 @given(x=st.floats(0.1, 3), y=st.floats(-3, 3), m=st.integers(0, 3), n=st.integers(0, 3))

@@ -122,6 +122,8 @@ def pow_log(xp: Any, x: Any, y: Any) -> Any:
 
 
 def pow_partial(xp: Any, x: Any, y: Any, m: int, n: int) -> Any:
+    if n == 0:
+        return damp(xp, pow_partial(xp, x, y - 1.0, m - 1, 0), y) if m else power(xp, x, y)
     slopes: list[Any] = [1.0] + [0.0] * n
     for j in range(m):
         derived = [0.0, *(k * slope for k, slope in enumerate(slopes[:-1], 1))]
