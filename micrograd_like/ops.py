@@ -194,7 +194,13 @@ class Op:
             if all(map(math.isfinite, xs)):
                 raise DomainError(self.name, self.domain, xs) from None
             out = self.ieee(*xs)
-        return out if out.__class__ is float else number(out)
+        return out if out.__class__ is float else self._number("the result", out)
+
+    def _number(self, what: str, x: Any) -> float:
+        try:
+            return number(x)
+        except OperandError as error:
+            raise OperandError(f"{what} of {self.name} is no number: {error}") from None
 
     def partials_at(
         self, operands: Sequence[Any], xs: Sequence[float], out: float
@@ -223,7 +229,11 @@ class Op:
         if self.kind == "choice":
             return list(found)
         return [
-            None if a.__class__ is float else d if d.__class__ is float else number(d)
+            None
+            if a.__class__ is float
+            else d
+            if d.__class__ is float
+            else self._number("a partial", d)
             for a, d in zip(operands, found, strict=True)
         ]
 
