@@ -78,7 +78,8 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     active = between(root, wrt, untaken=True)
     adjoint: dict[Value, Value | float] = {root: 1.0}
     # Nodes that are used on one side of a `where` alone have the adjoint that holds if that side
-    # is taken: what leaves the side is chosen there, so that no inf of the other one gets out.
+    # is taken: what leaves the side is chosen there, so that no inf of the other one gets out. Of
+    # those used on sides of several choices alone, that holds if one of them is taken.
     sides: dict[Value, _Sides] = {}
     for node, operands in reversed(active.items()):
         if not operands or (g := adjoint.get(node)) is None:  # None if it is but a condition
@@ -106,10 +107,13 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
                     sides[parent] = side
             elif side or parent in sides:
                 known = sides.get(parent, ())
-                shared = [a for a, b in zip(known, side, strict=False) if a == b]
-                sides[parent] = tuple(shared)
-                before = _chosen(before, known[len(shared) :])
-                adjoint[parent] = before + _chosen(term, side[len(shared) :])
+                shared = 0  # choices from the outermost on, up to the first that differs
+                while known[shared : shared + 1] == side[shared : shared + 1] != ():
+                    shared += 1
+                one_side, other_side = known[shared:], side[shared:]
+                adjoint[parent] = _chosen(before, one_side) + _chosen(term, other_side)
+                either = _either(one_side, other_side) if active[parent] else ()
+                sides[parent] = (*known[:shared], *either)
             else:
                 adjoint[parent] = before + term
     for target in wrt:
@@ -128,6 +132,16 @@ def _chosen(term: Value | float, sides: _Sides) -> Value | float:
     for op, condition, first in reversed(sides):
         term = op(condition, term, 0.0) if first else op(condition, 0.0, term)
     return term
+
+
+def _either(one: _Sides, other: _Sides) -> _Sides:
+    """That one of the two holds, as a choice of its own: none where one of them always does."""
+    if not one or not other:
+        return ()
+    (op, condition, first), (_, same, second) = one[0], other[0]
+    if condition is same and first is not second and len(one) == len(other) == 1:
+        return ()
+    return ((op, op(_chosen(1.0, one), 1.0, _chosen(1.0, other)), True),)
 
 
 def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[tuple[Value, Any]]:

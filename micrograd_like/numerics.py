@@ -174,7 +174,9 @@ def pow_partial(x: float, y: float, m: int, n: int) -> float:
     Leibniz' rule: the sum over k of C(n, k) · (k-th derivative of (y)_m) · log(x)**(n - k), times
     x**(y - m). At 0 and inf the highest power of the logarithm decides.
     """
-    if n > 0 and not x >= 0.0:
+    if n == 0:  # to the bit as a chain of pow_slope gives it
+        return damp(pow_partial(x, y - 1.0, m - 1, 0), y) if m else pow(x, y)
+    if not x >= 0.0:
         return NAN
     factor = 1.0
     slopes = [0.0 for _ in range(n)]  # the derivatives of the falling factorial, from the 1st

@@ -194,7 +194,13 @@ class Op:
             if all(map(math.isfinite, xs)):
                 raise DomainError(self.name, self.domain, xs) from None
             out = self.ieee(*xs)
-        return out if out.__class__ is float else number(out)
+        return out if out.__class__ is float else self._number("the result", out)
+
+    def _number(self, what: str, x: Any) -> float:
+        try:
+            return number(x)
+        except OperandError as error:
+            raise OperandError(f"{what} of {self.name} is no number: {error}") from None
 
     def partials_at(
         self, operands: Sequence[Any], xs: Sequence[float], out: float
@@ -223,7 +229,11 @@ class Op:
         if self.kind == "choice":
             return list(found)
         return [
-            None if a.__class__ is float else d if d.__class__ is float else number(d)
+            None
+            if a.__class__ is float
+            else d
+            if d.__class__ is float
+            else self._number("a partial", d)
             for a, d in zip(operands, found, strict=True)
         ]
 
@@ -295,6 +305,17 @@ def _square(x: Any) -> Any:
 
 def _normpdf(x: Any) -> Any:
     return exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+
+
+def _pow_bend(x: Any, y: Any) -> Any:
+    """The derivative of y · x**(y - 1) by x.
+
+    For a constant y it is y times that of lower degree, which ends with y = 0: a graph of 0 times
+    the derivatives of x**-1 would be NaN at x = 0. Where y may change it is a row of its own.
+    """
+    if hasattr(x, "__apply_op__") and not hasattr(y, "__apply_op__"):
+        return damp(pow_slope(x, y - 1.0), y) if y else 0.0
+    return pow_partial(2, 0)(x, y)
 
 
 def _two_minus_square(x: Any) -> Any:
@@ -546,11 +567,12 @@ ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
                   text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",
                   array="power(@x, @y)", numba="math.pow(@x, @y)", analytic=analytic.pow)
 pow_slope: Op = Op("pow_slope", numerics.pow_slope,
-                   (lambda x, y, out: damp(pow_slope(x, y - 1.0), y),
+                   (lambda x, y, out: _pow_bend(x, y),
                     lambda x, y, out: pow_xy(x, y)),
                    text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2, kind="internal",
                    array="pow_slope(@x, @y)", numba="pow_slope(@x, @y)",
-                   analytic=analytic.pow_slope)
+                   analytic=analytic.pow_slope,
+                   textbook=(lambda x, y, out: damp(pow_slope(x, y - 1.0), y),))
 pow_log: Op = Op("pow_log", numerics.pow_log, (lambda x, y, out: pow_xy(x, y),
                                        lambda x, y, out: pow_yy(x, y)),
                  text="@x^@y·log(@x)", latex=r"@x^{@y} \cdot \ln\left(@x\right)", binding=2,
@@ -641,6 +663,7 @@ def pow_partial(m: int, n: int) -> Op:
         return _pow_partials[m, n]
     known = {
         (1, 1): ("@x^(@y - 1)·(1 + @y·log(@x))", r"@x^{@y - 1} \cdot \left(1 + @y \ln @x\right)"),
+        (2, 0): ("@y·(@y - 1)·@x^(@y - 2)", r"@y \cdot \left(@y - 1\right) \cdot @x^{@y - 2}"),
         (0, 2): ("@x^@y·log(@x)²", r"@x^{@y} \cdot \ln^2 @x"),
     }
     text, latex = known.get((m, n), ("", ""))

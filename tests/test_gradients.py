@@ -654,10 +654,22 @@ def nth(f, x, order):
 
 @pytest.mark.parametrize("k", range(7))
 def test_derivatives_of_a_whole_power_at_0_are_the_polynomials(k):
-    for order in range(k + 2):
+    for order in range(k + 5):
         want = math.factorial(k) if order == k else 0.0
         assert nth(lambda x: x**k, 0.0, order) == want
         assert nth(lambda x: x ** float(k), -0.0, order) == want
+        assert nth(lambda x: x ** Value(k), 0.0, order) == want
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0, 2.0, 3.0, 0.3])
+def test_derivatives_of_a_power_by_its_exponent_follow_those_by_its_base(y):
+    x, y = Value(1.7), Value(y)
+    second = grad(grad(x**y, x, create_graph=True), x, create_graph=True)
+    want = 1.7 ** (y.data - 2) * (2 * y.data - 1 + y.data * (y.data - 1) * math.log(1.7))
+    assert grad(second, y) == pytest.approx(want, rel=1e-14)
+    third = grad(second, x, create_graph=True)
+    program = compile([second, third], [x, y], [x], backend="python")
+    assert program([0.0, 2.0]) == ([2.0, 0.0], [[0.0], [0.0]])
 
 
 @given(x=st.floats(0.1, 3), y=st.floats(-3, 3), m=st.integers(0, 3), n=st.integers(0, 3))
@@ -807,6 +819,36 @@ def test_what_is_shared_between_sides_and_outside_counts_where_it_is_used():
         assert [*second([0.4, c, d])[1]] == pytest.approx([grad(slope, x)])
         y = f([x, Value(c), Value(d)])
         assert grad(y, x) == pytest.approx(slope.data, rel=1e-15)
+
+
+def test_choices_of_the_same_condition_below_different_ones_keep_them_apart():
+    x, y, c, d = Value(2.0, "x"), Value(1.0, "y"), Value(0.0, "c"), Value(1.0, "d")
+    root = where(c, where(y, x**2, 0.0), 0.0) + where(d, where(y, x**3, 0.0), 0.0)
+    assert grad(root, x) == grad(root, x, create_graph=True).data == 12.0
+    assert jvp(root, x, 1.0) == 12.0
+    root = where(c, where(y, x**2, 0.0), where(y, x**3, 0.0))
+    first = grad(root, x, create_graph=True)
+    second = grad(first, x, create_graph=True)
+    assert [first.data, second.data, grad(second, x)] == [12.0, 12.0, 6.0]
+    program = compile(root, [x, y, c], [x], backend="python")
+    for at, value, slope in [((2.0, 1.0, 1.0), 4.0, 4.0), ((2.0, 0.0, 1.0), 0.0, 0.0)]:
+        assert program(at) == (value, [slope])
+
+
+@pytest.mark.parametrize("c", [0.0, 1.0])
+@pytest.mark.parametrize("d", [0.0, 1.0])
+def test_what_sides_of_several_choices_share_has_no_part_where_none_is_taken(c, d):
+    x, c, d = Value(0.0, "x"), Value(c, "c"), Value(d, "d")
+    root = x.sqrt()
+    root = where(c, root, 0.0) + where(d, where(c, 0.0, root * 2), 0.0) + 3 * x + x * x
+    first = grad(root, x, create_graph=True)
+    taken = c.data or d.data
+    assert first.data == grad(root, x) == jvp(root, x, 1.0) == (math.inf if taken else 3.0)
+    if not taken:
+        assert grad(first, x) == 2.0
+        traced = compile(root, [x, c, d], [x], backend="python")
+        assert traced([0.0, 0.0, 0.0]) == (0.0, [3.0])
+        assert traced([4.0, 0.0, 1.0]) == (32.0, [11.5])
 
 
 def test_a_choice_survives_copies_and_pickles_with_both_sides():

@@ -10,7 +10,8 @@ def stale(root: Value) -> list[Value]:
     """The nodes, parents first, whose record no longer fits the data of their operands.
 
     Data was assigned after they were made. `root.backward()` goes by the record: it is right for
-    the numbers that the graph was made with. Raises OperandError for what is not a Value.
+    the numbers that the graph was made with. What `where` did not take is looked at, too, as graphs
+    of gradients have it. Raises OperandError for what is not a Value.
 
     >>> x = Value(3.0)
     >>> y = x * x
@@ -19,4 +20,4 @@ def stale(root: Value) -> list[Value]:
     >>> stale(z) == [y]
     True
     """
-    return [node for node in topological_order(root) if is_stale(node)]
+    return [node for node in topological_order(root, untaken=True) if is_stale(node)]

@@ -9,7 +9,7 @@ is asked to, finds the table's derivatives at the kinks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -21,7 +21,7 @@ from .rows import unrefusing
 
 def logsumexp(xp: Any, *xs: Any) -> Any:
     """Log Σ exp as `numerics.logsumexp` does it: of one array, over its last axis."""
-    x = xs[0] if len(xs) == 1 else xp.stack(xp.broadcast_arrays(*xs), -1)
+    x = _stacked(xp, xs)
     if xp is not np:
         from jax.nn import logsumexp as known
 
@@ -102,11 +102,16 @@ def equals(xp: Any, x: Any, y: Any) -> Any:
 
 def largest(xp: Any, *xs: Any) -> Any:
     """The maximum: of one array, over its last axis."""
-    return xp.max(xs[0], -1) if len(xs) == 1 else reduce(xp.maximum, xs)
+    return reduce(np.maximum, xs) if len(xs) > 1 and xp is np else xp.max(_stacked(xp, xs), -1)
 
 
 def smallest(xp: Any, *xs: Any) -> Any:
-    return xp.min(xs[0], -1) if len(xs) == 1 else reduce(xp.minimum, xs)
+    return reduce(np.minimum, xs) if len(xs) > 1 and xp is np else xp.min(_stacked(xp, xs), -1)
+
+
+def _stacked(xp: Any, xs: Sequence[Any]) -> Any:
+    """One array as it is, several along a new last axis, where JAX gives each of k ties 1/k."""
+    return xs[0] if len(xs) == 1 else xp.stack(xp.broadcast_arrays(*xs), -1)
 
 
 def exceeds(xp: Any, x: Any, y: Any) -> Any:
@@ -122,6 +127,8 @@ def pow_log(xp: Any, x: Any, y: Any) -> Any:
 
 
 def pow_partial(xp: Any, x: Any, y: Any, m: int, n: int) -> Any:
+    if n == 0:
+        return damp(xp, pow_partial(xp, x, y - 1.0, m - 1, 0), y) if m else power(xp, x, y)
     slopes: list[Any] = [1.0] + [0.0] * n
     for j in range(m):
         derived = [0.0, *(k * slope for k, slope in enumerate(slopes[:-1], 1))]

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micrograd_like import Op, Value, affine, grad, log, ops, stale, topological_order
+from micrograd_like import (
+    Op,
+    Value,
+    affine,
+    grad,
+    greater,
+    log,
+    ops,
+    stale,
+    topological_order,
+    where,
+)
 from micrograd_like.errors import InputError, OperandError, StaleGraphError
 
 
@@ -31,6 +42,17 @@ def test_stale_lists_the_nodes_that_no_longer_fit_and_backward_stays_right() -> 
     assert stale(total) == [product, square]
     with pytest.raises(OperandError):
         stale(3.0)  # type: ignore[arg-type]
+
+
+def test_stale_lists_what_a_choice_did_not_take_as_graphs_of_gradients_refuse_it() -> None:
+    x, y = Value(2.0), Value(3.0)
+    product = x * y
+    root = where(greater(y, x), x, product)
+    y.data = 4.0
+    assert stale(root) == [product]
+    assert grad(root, x) == 1.0
+    with pytest.raises(StaleGraphError):
+        grad(root, x, create_graph=True)
 
 
 def test_a_change_that_changes_nothing_of_the_record_is_not_stale() -> None:

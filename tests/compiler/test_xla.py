@@ -344,6 +344,16 @@ def test_an_exported_program_runs_where_the_package_is_not(tmp_path):
     assert np.allclose(results[1:], grad(loss, parameters), rtol=1e-11, atol=1e-16)
 
 
+def test_jax_finds_the_shares_of_ties_of_three():
+    xs = [Value(1.0), Value(2.0)]
+    for extremum in (ops.maximum, ops.minimum):
+        program = compile(extremum(*xs, 1.0), xs, xs, backend="jax")
+        with jax.enable_x64(True):
+            point = np.array([1.0, 1.0])
+            by_jax = jax.grad(lambda v, run=program.function: run(v)[0])(point)
+        assert by_jax.tolist() == program(point)[1].tolist() == [1 / 3, 1 / 3]
+
+
 def test_a_row_of_the_users_is_called_back_and_jax_refuses_to_look_into_it(made_up):
     cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3.0 * x * x)
     x = Value(2.0, "x")
