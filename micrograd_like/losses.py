@@ -14,7 +14,7 @@ from typing import Any
 
 from . import ops
 from .engine import Value
-from .errors import InputError
+from .errors import InputError, OperandError
 from .numerics import number, plain
 from .sums import affine
 
@@ -73,6 +73,12 @@ def cross_entropy(
     if not 0.0 <= smoothing <= 1.0:
         raise InputError(f"label_smoothing is from 0 to 1, got {label_smoothing!r}")
     examples = list(_examples(_list(logits), _list(targets)))
+    if any(isinstance(t, Value) for _, t in examples):
+        raise OperandError(
+            "a label is a plain integer: use its .data, or .detach(); a step takes "
+            "losses.cross_entropy itself, or functools.partial(losses.cross_entropy, "
+            "label_smoothing=...)"
+        )
     kept = [(row, t) for row, t in examples if isinstance(t, list) or number(t) != ignore_index]
     if examples and not kept:
         raise InputError(f"every label is {ignore_index}, the ignore_index: no example is left")
@@ -100,7 +106,7 @@ def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
         return ops.softplus(others - logits[label])
 
     if isinstance(target, list):
-        weights = _probabilities(target, n)
+        weights = probabilities(target, n)
     else:
         label = int(target) if number(target).is_integer() else -1
         if not 0 <= label < n:
@@ -120,7 +126,7 @@ def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
     return affine([t for t in weights if isinstance(t, Value) or t], terms)
 
 
-def _probabilities(target: list[Any], n: int) -> list[Any]:
+def probabilities(target: list[Any], n: int) -> list[Any]:
     """A soft target, checked as far as it is of numbers: Values among them may change."""
     if len(target) != n:
         raise InputError(

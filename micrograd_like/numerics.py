@@ -69,6 +69,11 @@ def has_axes(x: Any) -> bool:
     return isinstance(x, _numpys("ndarray")) and x.ndim > 0
 
 
+def holds_objects(x: Any) -> bool:
+    """Whether it is an array of Values, or of other objects, that has axes."""
+    return has_axes(x) and x.dtype.hasobject
+
+
 def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """F of the elements of the arrays among `args`, as an array of objects.
 

@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from . import analytic, numerics
 from .errors import DomainError, InputError, MicrogradError, OperandError
-from .numerics import INF, NAN, elementwise, has_axes, number
+from .numerics import INF, NAN, elementwise, has_axes, holds_objects, number
 
 
 class Operand(Protocol):
@@ -170,6 +170,8 @@ class Op:
                     if not self.arity or not any(map(has_axes, args)):
                         raise
                 return elementwise(self, args)
+        if self.arity and any(map(holds_objects, args)):  # arrays of Values
+            return elementwise(self, args)
         return self.evaluate([number(arg) for arg in args])
 
     def complete(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 from optional import np
 from reference import VALUE, Program, programs
 
-from micrograd_like import Op, Value, affine, grad, relu, tanh, topological_order
+from micrograd_like import (
+    Op,
+    Value,
+    affine,
+    clip,
+    grad,
+    greater,
+    maximum,
+    relu,
+    tanh,
+    topological_order,
+    where,
+)
+from micrograd_like.errors import OperandError
 
 
 def data_of(array: Any) -> Any:
@@ -261,3 +274,17 @@ def test_integers_of_every_kind_are_numbers(x: float, n: int) -> None:
     assert (v + n).data == x + float(n)
     assert (n * v).data == float(n) * x
     assert (v - True).data == x - 1.0
+
+
+def test_rows_take_arrays_of_values_alone():
+    pytest.importorskip("numpy")
+    A, B = (np.array(list(map(Value, xs)), dtype=object) for xs in ([1.0, -2.0], [0.5, 3.0]))
+    for got, want in (
+        (maximum(A, B), [1.0, 3.0]),
+        (where(greater(A, 0.0), A, B), [1.0, 3.0]),
+        (clip(A, 0.0, 0.5), [0.5, 0.0]),
+        (A % 2.0, [1.0, 0.0]),
+    ):
+        assert [x.data for x in got] == want
+    with pytest.raises(OperandError):
+        maximum(np.array([1.0, 2.0]), 1.0)

@@ -103,6 +103,11 @@ class _Sweep:
                     off += e * abs(slope.value) if e else 0.0
                     self.error[parent] += off + _ROUNDING * abs(term)
                     self._follow(local)
+        # What a choice depends on has no adjoint: where it switches, there may be a kink.
+        conditions = [n.operands[0] for n in nodes if n.op is not None and n.op.kind == "choice"]
+        for node in reversed(topological_order(*[c for c in conditions if isinstance(c, Value)])):
+            for local in measured(node) if node not in nodes else ():
+                self._follow(local)
         mattering = [node for node, a in self.adjoint.items() if a]
         self.locals = [loc for node in mattering for loc in measured(node) if loc.parent in nodes]
 

@@ -60,6 +60,9 @@ class _Given(Value):
         return self != 0.0 if innermost(traces) else super().__bool__()
 
 
+_Given.__name__ = "Value"  # what messages call it: to users it is nothing else
+
+
 class Trace:
     """What model and loss made of an example: it is `root`, the loss, and `logits`, the outputs.
 
@@ -205,9 +208,11 @@ def traced(
             outputs = model(trace.given[:])
             logits = trace.logits = outputs if isinstance(outputs, list) else [outputs]
             y = plain(y)
-            if loss is losses.cross_entropy:
-                trace.row = partial(_one_hot, count=len(logits))
+            if (smoothing := _smoothing(loss)) is not None:
+                trace.row = partial(_one_hot, count=(n := len(logits)))
                 targets = trace.targets(trace.row(y), "Y[{}]")
+                if smoothing:
+                    targets = [(1.0 - smoothing) * t + smoothing / n for t in targets]
                 root = ops.logsumexp(*logits) - affine(targets, logits)
             elif isinstance(y, (list, tuple)):
                 trace.row = partial(_several, count=len(y))
@@ -259,9 +264,25 @@ def _several(target: Any, count: int) -> Sequence[float]:
     return target
 
 
+def _smoothing(loss: Any) -> float | None:
+    """The label smoothing of `losses.cross_entropy`, as it is or by `partial`; None of others."""
+    if loss is losses.cross_entropy:
+        return 0.0
+    if getattr(loss, "func", None) is not losses.cross_entropy or loss.args:
+        return None
+    options = dict(loss.keywords)
+    smoothing = number(options.pop("label_smoothing", 0.0))
+    return smoothing if not options and 0.0 <= smoothing <= 1.0 else None
+
+
 def _one_hot(label: Any, count: int) -> Sequence[float]:
-    """A label as a row of zeros with a one. Raises InputError for what is none."""
-    (label,) = _single(label)
+    """A label as a row of zeros with a one, or probabilities as they are. Raises InputError."""
+    if hasattr(label, "__len__"):
+        return [number(t) for t in losses.probabilities(list(plain(label)), count)]
+    label = number(label)
     if not 0 <= label < count or label != int(label):
-        raise InputError(f"a label is an integer from 0 to {count - 1}, got {label!r}")
+        raise InputError(
+            f"a label is an integer from 0 to {count - 1}, got {label!r}: a step takes no label to "
+            "be ignored, leave such examples out"
+        )
     return [float(k == label) for k in range(count)]

@@ -677,3 +677,16 @@ def test_a_choice_is_right_on_both_sides_and_a_kink_between(x):
 
     assert gradcheck(f, [x])
     assert where(greater(Value(0.0), 0.0), 1.0, 2.0).data == 2.0
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: where(greater(x, 1.0), x * x, x),
+        lambda x: where(greater(x * x, 1.0), x * x, x) + 3 * x,
+        lambda x: where(1.0 - greater(1.0, x), x * x, x.exp()),
+    ],
+)
+def test_a_choice_that_switches_at_the_point_is_a_kink(f):
+    assert [row.verdict for row in gradcheck(f, [1.0], second=False).rows] == ["kink"]
+    assert [row.verdict for row in gradcheck(f, [1.5], second=False).rows] == ["ok"]

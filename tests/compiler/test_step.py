@@ -6,6 +6,7 @@ import math
 import random
 import re
 import warnings
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -382,8 +383,8 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
     single = compile_step(nn.MLP(3, [1], seed=0), losses.mse, (X[0], 1.0))
     with pytest.raises(InputError, match="a target is a number"):
         single(X[:1], [[1.0]])
-    with pytest.raises(InputError, match="a target is a number"):
-        step(X[:1], [[0.0, 1.0, 0.0, 0.0]])
+    with pytest.raises(InputError, match="4 probabilities as targets"):
+        step(X[:1], [[0.0, 1.0, 0.0]])
     for label in (-1, 4, 1.5):
         with pytest.raises(InputError, match=f"label is an integer from 0 to 3, got {label}"):
             step(X[:1], [label])
@@ -403,3 +404,32 @@ def test_a_loss_outside_its_domain_is_a_divergence():
 
     with pytest.raises(DivergenceError):
         training.fit(Line(), [[1.0], [-1.0]], [0.0, 0.0], loss="mse", epochs=1, engine="compiled")
+
+
+SOFT = [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("targets", [[0, 1, 2], SOFT], ids=["labels", "soft targets"])
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])
+def test_cross_entropy_takes_soft_targets_and_label_smoothing(targets, smoothing):
+    loss = losses.cross_entropy
+    if smoothing is not None:
+        loss = partial(loss, label_smoothing=smoothing)
+    model, X = nn.MLP(2, [3], seed=0), [[0.1, 0.2], [0.3, -0.4], [1.0, 2.0]]
+    step = compile_step(model, loss, (X[0], targets[0]))
+    value, gradient = step.value_and_grad(X, targets)
+    mean = losses.mean([loss(model(x), t) for x, t in zip(X, targets, strict=True)])
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradient.tolist() == pytest.approx(grad(mean, step.parameters), rel=1e-9, abs=1e-12)
+    refusals = {"from 0 to 2": 3, "leave such examples out": -100, "sum to 1": [0.5, 0.6, 0.7]}
+    for says, wrong in refusals.items():
+        with pytest.raises(InputError, match=says):
+            step(X[:1], [wrong])
+
+
+def test_a_label_within_a_loss_of_ones_own_is_told_what_to_write():
+    def loss(logits, label):
+        return losses.cross_entropy(logits, label, label_smoothing=0.1)
+
+    with pytest.raises(TraceError, match=r"partial\(losses\.cross_entropy"):
+        compile_step(nn.MLP(2, [3], seed=0), loss, ([1, 2], 0))
