@@ -82,38 +82,26 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     # those used on sides of several choices alone, that holds if one of them is taken.
     sides: dict[Value, _Sides] = {}
     for node, operands in reversed(active.items()):
-        if not operands or (g := adjoint.get(node)) is None:  # None if it is but a condition
+        op, g = node.op, adjoint.get(node)
+        if op is None or g is None:  # None if it is but a condition
             continue
-        one = g.__class__ is float and g == 1.0
-        on = sides.get(node, ())
-        flows: Iterable[tuple[Any, Any, _Sides]]
-        if node.op is not None and node.op.kind == "choice":
+        if op.kind == "choice":
             if is_stale(node):
                 raise _stale(node)
-            condition, x, y = operands
-            flows = [
-                (x, 1.0, (*on, (node.op, condition, True))),
-                (y, 1.0, (*on, (node.op, condition, False))),
-            ]
-        else:
-            flows = [(parent, d, on) for parent, d in _partials_now(node, operands)]
-        for parent, d, side in flows:
+            for parent, first in ((operands[1], True), (operands[2], False)):
+                if isinstance(parent, Value) and parent in active:
+                    side = (*sides.get(node, ()), (op, operands[0], first))
+                    _add(parent, g, side, adjoint, sides, not active[parent])
+            continue
+        one = g.__class__ is float and g == 1.0
+        for parent, d in _partials_now(node, operands):
             if parent not in active:
                 continue
             term = g if d.__class__ is float and d == 1.0 else d if one else g * d
-            if (before := adjoint.get(parent)) is None:
+            if sides:
+                _add(parent, term, sides.get(node, ()), adjoint, sides, not active[parent])
+            elif (before := adjoint.get(parent)) is None:
                 adjoint[parent] = term
-                if side:
-                    sides[parent] = side
-            elif side or parent in sides:
-                known = sides.get(parent, ())
-                shared = 0  # choices from the outermost on, up to the first that differs
-                while known[shared : shared + 1] == side[shared : shared + 1] != ():
-                    shared += 1
-                one_side, other_side = known[shared:], side[shared:]
-                adjoint[parent] = _chosen(before, one_side) + _chosen(term, other_side)
-                either = _either(one_side, other_side) if active[parent] else ()
-                sides[parent] = (*known[:shared], *either)
             else:
                 adjoint[parent] = before + term
     for target in wrt:
@@ -125,6 +113,30 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
 # The choices under which something counts, from the outermost on: the operation, its condition, and
 # whether that is to hold.
 _Sides = tuple[tuple[Op, Value | float, bool], ...]
+
+
+def _add(
+    parent: Value,
+    term: Value | float,
+    side: _Sides,
+    adjoint: dict[Value, Value | float],
+    sides: dict[Value, _Sides],
+    is_leaf: bool,
+) -> None:
+    """Add to the parent's adjoint what counts on this side; what others do not share is chosen."""
+    if (before := adjoint.get(parent)) is None:
+        adjoint[parent] = term
+        if side:
+            sides[parent] = side
+        return
+    known = sides.get(parent, ())
+    shared = 0  # choices from the outermost on, up to the first that differs
+    while known[shared : shared + 1] == side[shared : shared + 1] != ():
+        shared += 1
+    one, other = known[shared:], side[shared:]
+    adjoint[parent] = _chosen(before, one) + _chosen(term, other)
+    if one or other or known:
+        sides[parent] = (*known[:shared], *(() if is_leaf else _either(one, other)))
 
 
 def _chosen(term: Value | float, sides: _Sides) -> Value | float:

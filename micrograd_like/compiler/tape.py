@@ -332,10 +332,23 @@ class _Reader:
         short: dict[int, list[_Reference]] = {}  # the terms of sums that have few
         # Sums that the next one may take up, each with those that have a constant in it.
         found: dict[int, list[int]] = {}
+        constants: list[int]
         for number in range(self.inputs, len(uses)):
             entry: Any = self.entries[number]
             if not uses[number] or entry.__class__ is not tuple or entry[0].__class__ is int:
                 continue
+            if entry[0] == "+" and entry[2] not in found:
+                _, part, other = entry
+                if part not in short and other not in short:  # nearly all sums: in short
+                    if part in found:
+                        constants = found.pop(part)
+                    else:
+                        constants, short[number] = [], [(1.0, part), (1.0, other)]
+                    if uses[number] == 1:
+                        found[number] = constants
+                    else:
+                        _keep_apart(constants, number, uses)
+                    continue
             every = [(1.0, entry[1]), (1.0, entry[2])] if entry[0] == "+" else entry
             inner = [part for _, part in every if part in found]
             meets = False
@@ -349,7 +362,7 @@ class _Reader:
                 if len(terms) <= _SHORT:
                     short[number] = terms
                     meets = _meet(terms, short)
-            constants: list[int] = []
+            constants = []
             for part in inner:
                 more = found.pop(part)
                 if meets:

@@ -136,7 +136,7 @@ def rosenbrock(rounds: int) -> None:
 def digit_step(rounds: int) -> None:
     data = digits()
     X, y = np.asarray(data.scaled()[:64]), np.asarray(data.y[:64])
-    model = nn.MLP(64, [64, 10], seed=0)
+    model = nn.MLP(64, [64, 10], "tanh", seed=0)
     step = compile_step(model, losses.cross_entropy, (X[0].tolist(), int(y[0])))
     W, b = [], []
     for layer in model.layers:
@@ -175,7 +175,7 @@ def train_digits() -> None:
     start = time.perf_counter()
     data = digits()
     X, y = data.scaled(), data.y
-    model = nn.MLP(64, [32, 10], seed=0)
+    model = nn.MLP(64, [32, 10], "tanh", seed=0)
     history = training.fit(model, X[360:], y[360:], epochs=12, engine="compiled")
     seconds = time.perf_counter() - start
     step = compile_step(model, losses.cross_entropy, (X[0], y[0]))
@@ -195,7 +195,7 @@ def compilation(short: bool) -> None:
     sizes = (10_000, 190_000) if short else (10_000, 190_000, 1_000_000)
     for size in sizes:
         examples = max(1, size // 1340)
-        model = nn.MLP(2, [16, 16, 1], seed=0, fused=False)
+        model = nn.MLP(2, [16, 16, 1], "tanh", seed=0, fused=False)
         points = np.random.default_rng(0).standard_normal((examples, 2)).tolist()
         loss = sum(model(p) ** 2 for p in points)
         parameters = model.parameters()
@@ -210,7 +210,7 @@ def compilation(short: bool) -> None:
             f"  {nodes:>10,} nodes {seconds:8.2f} s {seconds / nodes * 1e6:7.2f} us a node"
             f"   <= 4 us   {verdict}"
         )
-    model = nn.MLP(784, [128, 10], seed=0)
+    model = nn.MLP(784, [128, 10], "tanh", seed=0)
     x = np.random.default_rng(0).standard_normal(784).tolist()
     start = time.perf_counter()
     compile_step(model, losses.cross_entropy, (x, 3))
@@ -232,7 +232,7 @@ def scaling(short: bool, plot: str | None) -> None:
     print(f"  {'width':>6}{'batch':>9}{'by hand':>12}{'ours':>12}{'torch':>12}{'ratio':>8}")
     figures: dict[int, list[tuple[int, dict[str, float]]]] = {}
     for width in widths:
-        model = nn.MLP(64, [width, 10], seed=0)
+        model = nn.MLP(64, [width, 10], "tanh", seed=0)
         rng = np.random.default_rng(0)
         W, b = [], []
         for layer in model.layers:

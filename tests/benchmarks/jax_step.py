@@ -71,7 +71,7 @@ def one_device(widths: tuple[int, ...], batches: tuple[int, ...], dtype: str, ro
         f"  {'width':>6}{'batch':>7}{'by hand':>11}{'again':>8}{'lse':>7}{'ours':>11}{'ratio':>8}"
     )
     for width in widths:
-        model = nn.MLP(64, [width, 10], seed=0)
+        model = nn.MLP(64, [width, 10], "tanh", seed=0)
         step = compile_step(
             model, losses.cross_entropy, ([0.1] * 64, 1), backend="jax", dtype=dtype
         )
@@ -114,7 +114,7 @@ def one_device(widths: tuple[int, ...], batches: tuple[int, ...], dtype: str, ro
 def several_devices(width: int, batch: int, rounds: int) -> None:
     print(f"\nMLP 64-{width}-10, batch of {batch:,}, {os.cpu_count()} cores: step with arrays of")
     print("NumPy in and out, milliseconds by the number of devices that share it")
-    model = nn.MLP(64, [width, 10], seed=0)
+    model = nn.MLP(64, [width, 10], "tanh", seed=0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((batch, 64)), rng.integers(0, 10, batch)
     contenders: dict[str, Callable[[], Any]] = {}
