@@ -81,7 +81,8 @@ def cross_entropy(
         )
     kept = [(row, t) for row, t in examples if isinstance(t, list) or number(t) != ignore_index]
     if examples and not kept:
-        raise InputError(f"every label is {ignore_index}, the ignore_index: no example is left")
+        every = "every label is" if len(examples) > 1 else "the label is"
+        raise InputError(f"{every} {ignore_index}, the ignore_index: no example is left to learn")
     return mean([_cross_entropy(row, target, smoothing) for row, target in kept])
 
 

@@ -307,7 +307,7 @@ def test_arrays_are_accepted_as_targets():
         (lambda v: losses.cross_entropy([v, v], [0.5, 0.4]), r"sum to 1, these to 0\.9"),
         (lambda v: losses.cross_entropy([v, v], 0, label_smoothing=1.5), "label_smoothing"),
         (lambda v: losses.cross_entropy([v, v], 0, label_smoothing=math.nan), "label_smoothing"),
-        (lambda v: losses.cross_entropy([v, v], -100), "every label is -100"),
+        (lambda v: losses.cross_entropy([v, v], -100), "the label is -100"),
         (lambda v: losses.cross_entropy([[v, v]] * 2, [1, 1], ignore_index=1), "every label is 1"),
     ],
 )
