@@ -11,7 +11,7 @@ its own derivative cancels or overflows where the true result does not: tanh' is
 1 - tanh², which has no correct digit left at x = 20.
 
 Conventions at kinks (`Op.kink` has them row by row): relu'(0) = abs'(0) = 0,
-leaky_relu'(0) = the slope, elu'(0) = alpha, ties of max and min split 1/2 1/2,
+leaky_relu'(0) = the slope, elu'(0) = alpha, k arguments of max or min that tie get 1/k each,
 hypot'(0, 0) = 0 (hypot(x, 0) is |x|), sqrt'(0) = inf (and likewise asin, acos and acosh at the
 ends of their domains), d/dx x**0 = 0 everywhere.
 Overflow gives the IEEE 754 infinity. A finite argument without a finite real value raises
