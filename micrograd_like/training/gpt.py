@@ -1,0 +1,166 @@
+"""A GPT of scalars: every number is a `Value`, and each line does what a line of the textbook says.
+
+It learns to continue lines of text, such as names, a character at a time, and then invents new
+ones. Copy this file, and change it: all it needs is Values, in lists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+
+from ..engine import Value
+from ..errors import InputError
+from ..losses import mean, softmax
+from ..modes import no_grad
+from ..nn import Module
+from ..numerics import number, whole
+from ..ops import logsumexp, relu
+from ..sums import affine
+
+Vector = list[Value]
+Matrix = list[Vector]  # a list of rows
+
+# The keys and the values of the tokens so far, for each layer.
+Past = list[tuple[list[Vector], list[Vector]]]
+
+
+class GPT(Module):
+    """A transformer with causal attention, such as GPT-2, for the characters of an alphabet.
+
+    A token is the place of a character in the alphabet; the one after the last, `end`, stands
+    before and after each text. `layers` times, vectors of `embed` numbers pass through attention
+    with `heads` heads and through an MLP four times as wide. It sees `context` tokens at once.
+
+    As in Karpathy's microgpt there are no biases, and root mean squares in place of layer norms.
+    Weights are drawn with `seed` from a normal distribution of deviation 0.08, in the order of
+    their names in `weights`.
+    """
+
+    def __init__(
+        self,
+        alphabet: str,
+        layers: int = 1,
+        embed: int = 16,
+        heads: int = 4,
+        context: int = 16,
+        seed: int | None = 0,
+    ) -> None:
+        if not alphabet or len(set(alphabet)) < len(alphabet):
+            raise InputError(f"an alphabet has each character once, got {alphabet!r:.60}")
+        sizes = {"layers": layers, "embed": embed, "heads": heads, "context": context}
+        self.layers, self.embed, self.heads, self.context = (
+            whole(name, size) for name, size in sizes.items()
+        )
+        if self.embed % self.heads:
+            raise InputError(f"{heads} heads share embed={embed}: it must be a multiple")
+        self.alphabet = alphabet
+        self.end = len(alphabet)
+        random = Random(seed)
+
+        def matrix(name: str, rows: int, columns: int) -> Matrix:
+            return [
+                [Value(random.gauss(0.0, 0.08), f"{name}[{i}][{j}]") for j in range(columns)]
+                for i in range(rows)
+            ]
+
+        tokens = len(alphabet) + 1
+        shapes = {"wte": (tokens, embed), "wpe": (context, embed)}
+        for i in range(1, layers + 1):
+            shapes |= {f"{name}{i}": (embed, embed) for name in ("wq", "wk", "wv", "wo")}
+            shapes |= {f"up{i}": (4 * embed, embed), f"down{i}": (embed, 4 * embed)}
+        shapes["lm_head"] = (tokens, embed)
+        self.weights = {name: matrix(name, *shape) for name, shape in shapes.items()}
+
+    def logits(self, token: int, past: Past) -> Vector:
+        """A score for each token to be the next one after `past` and `token`, which joins it."""
+        w, place, size = self.weights, len(past[0][0]), self.embed // self.heads
+        x = rmsnorm(added(w["wte"][token], w["wpe"][place]))
+        for i, (keys, values) in enumerate(past, 1):
+            # Attention: each head asks every token so far, and mixes what those tell that answer.
+            y = rmsnorm(x)
+            query = named(f"Q{i}[{place}]", linear(w[f"wq{i}"], y))
+            keys.append(named(f"K{i}[{place}]", linear(w[f"wk{i}"], y)))
+            values.append(named(f"V{i}[{place}]", linear(w[f"wv{i}"], y)))
+            mixed = []
+            for h in range(self.heads):
+                part = slice(h * size, (h + 1) * size)
+                scores = [affine(query[part], key[part]) / math.sqrt(size) for key in keys]
+                weights = named(f"A{i}[{h}][{place}]", softmax(scores))
+                told = zip(*(value[part] for value in values), strict=True)
+                mixed += [affine(weights, column) for column in told]
+            x = added(x, linear(w[f"wo{i}"], mixed))
+            # The MLP: each token by itself.
+            hidden = [relu(z) for z in linear(w[f"up{i}"], rmsnorm(x))]
+            x = added(x, linear(w[f"down{i}"], hidden))
+        return linear(w["lm_head"], x)
+
+    def loss(self, tokens: Sequence[int]) -> Value:
+        """The mean of -log p over the tokens after the first, p being what it gave the token.
+
+        Of a text that is longer than the context, the beginning counts.
+        """
+        past, losses = self.past(), []
+        for token, target in pairwise(tokens[: self.context + 1]):
+            logits = self.logits(token, past)
+            losses.append(logsumexp(*logits) - logits[target])
+        return mean(losses)
+
+    def past(self) -> Past:
+        """That of the first token: nothing."""
+        return [([], []) for _ in range(self.layers)]
+
+    def tokens(self, text: str) -> list[int]:
+        """The text as tokens, between two ends. Raises InputError for another character."""
+        if strange := set(text) - set(self.alphabet):
+            raise InputError(f"{min(strange)!r} is not in the alphabet {self.alphabet!r:.100}")
+        return [self.end, *map(self.alphabet.index, text), self.end]
+
+    def invent(self, random: Random, temperature: float = 1.0) -> str:
+        """A text of at most `context` characters, each drawn by its probability.
+
+        These are raised to the power 1/temperature: below 1 the likely becomes more likely, and at
+        0 only the likeliest is left.
+        """
+        temperature = number(temperature)
+        if not 0.0 <= temperature < math.inf:
+            raise InputError(f"a temperature is at least 0 and finite, got {temperature!r}")
+        past, token, text = self.past(), self.end, ""
+        with no_grad():
+            while len(text) < self.context:
+                logits = [z.data for z in self.logits(token, past)]
+                top = max(logits)
+                chances = [
+                    math.exp((z - top) / temperature) if temperature else float(z == top)
+                    for z in logits
+                ]
+                (token,) = random.choices(range(len(chances)), chances)
+                if token == self.end:
+                    break
+                text += self.alphabet[token]
+        return text
+
+
+def linear(matrix: Matrix, x: Vector) -> Vector:
+    """The matrix times the vector: for each row, the sum of its products with x."""
+    return [affine(row, x) for row in matrix]
+
+
+def added(x: Vector, y: Vector) -> Vector:
+    """The sum of two vectors."""
+    return [a + b for a, b in zip(x, y, strict=True)]
+
+
+def rmsnorm(x: Vector) -> Vector:
+    """The vector divided by its root mean square; 1e-5 in that keeps a vector of zeros one."""
+    scale = (affine(x, x) / len(x) + 1e-5) ** -0.5
+    return [a * scale for a in x]
+
+
+def named(name: str, x: Vector) -> Vector:
+    """The vector, labelled name[0], name[1], ...: drawings and compiled programs call it so."""
+    for j, a in enumerate(x):
+        a.label = f"{name}[{j}]"
+    return x
