@@ -1,4 +1,4 @@
-"""Examples to learn from: two moons, two circles, handwritten digits, CSV files."""
+"""Examples to learn from: two moons, two circles, handwritten digits, names, CSV and text files."""
 
 from __future__ import annotations
 
@@ -90,6 +90,41 @@ def digits() -> Dataset:
     classes = [str(digit) for digit in range(10)]
     rows, labels = bunch.data.tolist(), bunch.target.tolist()
     return Dataset("digits", rows, labels, features, "digit", classes, [0.0] * 64, [16.0] * 64)
+
+
+def names() -> list[str]:
+    """5,163 first names of people in the United States, in small letters, from A to Z.
+
+    Source: the Census Bureau's lists of 1990, as the PyPI package `names` has them. Nothing of that
+    package is executed. Raises MissingExtraError (an ImportError) without it.
+    """
+    from importlib import metadata  # late: it takes as long as all of this package
+
+    try:
+        package = metadata.distribution("names")
+    except metadata.PackageNotFoundError:
+        raise MissingExtraError("names", "data") from None
+    found: set[str] = set()
+    for file in ("dist.female.first", "dist.male.first"):
+        lines = Path(str(package.locate_file(f"names/{file}"))).read_text(encoding="ascii")
+        found.update(line.split()[0].lower() for line in lines.splitlines() if line.strip())
+    return sorted(found)
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a text file (UTF-8), without blanks around them, and without empty ones.
+
+    Raises InputError where it is none, or has no line; OSError if it can't be opened.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}: row {row} is not UTF-8") from None
+    lines = [line.strip() for line in text.split("\n")]
+    if not any(lines):
+        raise InputError(f"{path} is empty: there is no line with a text")
+    return [line for line in lines if line]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,52 @@ def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
     assert isinstance(caught.value, MicrogradError)
 
 
+def test_names_are_the_5163_of_the_census():
+    pytest.importorskip("names")
+    names = datasets.names()
+    assert (len(names), names[0], names[-1]) == (5163, "aaron", "zulma")
+    assert names == sorted({*names})
+    assert all(name.isascii() and name.isalpha() and name.islower() for name in names)
+
+
+def test_names_of_both_lists_come_once_and_nothing_is_executed(tmp_path, monkeypatch):
+    package = tmp_path / "names"
+    (tmp_path / "names-0.3.0.dist-info").mkdir()
+    package.mkdir()
+    (tmp_path / "names-0.3.0.dist-info/METADATA").write_text("Name: names\nVersion: 0.3.0\n")
+    (package / "__init__.py").write_text("1 / 0\n")
+    (package / "dist.female.first").write_text("ROBIN  0.1  0.1  1\nMARY   2.6  2.7  2\n\n")
+    (package / "dist.male.first").write_text("JOHN   3.2  3.2  1\nROBIN  0.1  3.3  2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert datasets.names() == ["john", "mary", "robin"]
+
+
+def test_without_the_package_names_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    with pytest.raises(ImportError, match=r"names is not installed.*micrograd_like\[data\]"):
+        datasets.names()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_text_file_is_its_lines_without_blanks_around_them(tmp_path, end):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(f"\ufeffemma{end}  ada lovelace\t{end}{end}zoë".encode())
+    assert datasets.read_lines(path) == ["emma", "ada lovelace", "zoë"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "is empty"), (b" \n\t\n", "is empty"), (b"emma\nzo\xeb\nada\n", "row 2 is not UTF-8")],
+)
+def test_a_text_file_without_lines_is_refused(tmp_path, content, says):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(content)
+    with pytest.raises(MicrogradError, match=says):
+        datasets.read_lines(path)
+    with pytest.raises(OSError, match="no_such"):
+        datasets.read_lines(tmp_path / "no_such.txt")
+
+
 def write(tmp_path, content):
     path = tmp_path / "data.csv"
     if isinstance(content, str):
