@@ -5,7 +5,7 @@ from .training.datasets import read_lines, read_table, scale, split, standardise
 
 # fmt: off
 __all__ = [
-    "Dataset", "Table", "circles", "digits", "from_csv", "moons", "names", "read_lines", "read_table",
-    "scale", "split", "standardise",
+    "Dataset", "Table", "circles", "digits", "from_csv", "moons", "names", "read_lines",
+    "read_table", "scale", "split", "standardise",
 ]
 # fmt: on
