@@ -1,32 +1,66 @@
-"""Optimizers with PyTorch's signatures and update rules: SGD and Adam."""
+"""Optimizers with PyTorch's signatures and update rules: SGD, Adam and AdamW.
+
+Each rule is written once, for the numbers of one parameter: + - * / and a square root, which are
+the same for arrays of numbers. `Optimizer.step` goes through the parameters; where a compiled step
+learns, the rule meets all of them at once, as arrays of NumPy or JAX, and gives the same numbers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from .engine import Value
+from .engine import Value, numbers_of
 from .errors import InputError, OperandError, StateError
 from .numerics import number
 
-# The parameters' numbers, and what the rule remembers of earlier steps.
-Snapshot = tuple[list[float], Any]
+# What the rule remembers: how many `steps` were made, and columns of a number for each parameter.
+Memory = dict[str, Any]
+Snapshot = tuple[list[float], Memory]  # the parameters' numbers, and the memory
+# From a parameter, its derivative and what is remembered of it, to the next parameter and memory.
+Rule = Callable[..., tuple[Any, ...]]
+
+
+class Library(NamedTuple):
+    """What rules need beside arithmetic, for columns of one kind: lists, or arrays of a library.
+
+    `each` applies a function of one parameter's numbers to those of all, column by column, `norm`
+    is a whole column's, and `least` the smaller one of two numbers.
+    """
+
+    each: Callable[..., Sequence[Any]]
+    sqrt: Callable[[Any], Any]
+    norm: Callable[[Any], Any]
+    least: Callable[[Any, Any], Any]
+
+
+def _each(f: Rule, *columns: list[float]) -> list[list[float]]:
+    return [list(column) for column in zip(*map(f, *columns), strict=True)]
+
+
+LISTS = Library(_each, math.sqrt, lambda column: math.hypot(*column), min)
 
 
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
-    As in PyTorch, gradients add up until they are set to 0. Raises InputError (a ValueError) for an
-    empty list of parameters or an option out of range.
+    As in PyTorch, gradients add up until they are set to 0. `lr` is a number, or a schedule: a
+    function of how many steps were made before. Where the gradient is longer than `max_norm`, a
+    step takes it shortened to that. Raises InputError (a ValueError) for an empty list of
+    parameters or an option out of range.
 
-    A rule of your own has a method `_updated`, which returns the snapshot after the next step. What
-    it remembers is in `_memory`, in forms that JSON knows, and `_checked` checks what a file says
-    of it; further settings are added in `settings`.
+    A rule of your own has a method `rule`, and where it needs them `factors`, `remembers`, and
+    `settings`.
     """
 
-    def __init__(self, params: Iterable[Value], lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        params: Iterable[Value],
+        lr: float | Callable[[int], float],
+        weight_decay: float,
+        max_norm: float | None = None,
+    ) -> None:
         if isinstance(params, Value) or not isinstance(params, Iterable):
             raise OperandError(f"an optimizer needs a list, model.parameters(), got {params!r:.60}")
         self.params = list(params)
@@ -37,9 +71,59 @@ class Optimizer:
                 raise OperandError(f"parameters are Values, got {p!r:.60}")
         if len(set(self.params)) != len(self.params):
             raise InputError("a parameter is listed twice, and would be updated twice")
-        self.lr = _in_range("lr", lr)
+        self.lr: Any = lr if callable(lr) else _in_range("lr", lr)
         self.weight_decay = _in_range("weight_decay", weight_decay)
-        self._memory: Any = None
+        self.max_norm = None if max_norm is None else _in_range("max_norm", max_norm)
+        self._memory: Memory = {"steps": 0}
+
+    # The rule.
+
+    decays_gradient = True  # or the rule itself has the weight decay
+
+    @property
+    def remembers(self) -> Mapping[str, float]:
+        """The names of the columns in its memory, which begin as zeros, and the least in each."""
+        return {}
+
+    def factors(self, lr: float, steps: int) -> tuple[float, ...]:
+        """What the rule takes that changes from step to step, for the one after so many."""
+        return (lr,)
+
+    def rule(self, sqrt: Callable[[Any], Any], *factors: Any) -> Rule:
+        """The function from p, its derivative g, and what is remembered, to the next of each."""
+        raise NotImplementedError
+
+    def rate(self, steps: int) -> float:
+        """The learning rate after so many steps. Raises InputError if a schedule's is none."""
+        return _in_range(f"lr({steps})", self.lr(steps)) if callable(self.lr) else self.lr
+
+    def gradient(self, of: Library, p: Any, g: Any) -> Any:
+        """What the rule takes as gradient: shortened, and with weight decay's, weight_decay·p."""
+        if self.max_norm is not None:
+            share = of.least(1.0, self.max_norm / (of.norm(g) + 1e-6))  # PyTorch's, to the digit
+            (g,) = of.each(lambda g: (share * g,), g)
+        if self.decays_gradient and (decay := self.weight_decay):
+            (g,) = of.each(lambda g, p: (g + decay * p,), g, p)
+        return g
+
+    def moved(self, of: Library, factors: Any, p: Any, g: Any, columns: Any) -> Sequence[Any]:
+        """The columns after a step: p, and those that are remembered."""
+        return of.each(self.rule(of.sqrt, *factors), p, self.gradient(of, p, g), *columns)
+
+    def remembered(self, of: Library, p: Any, memory: Memory) -> Memory:
+        """The memory with the columns that the rule needs now, and no others."""
+        if not memory.keys() >= self.remembers.keys():
+            (zeros,) = of.each(lambda p: (p - p,), p)
+            memory = {**dict.fromkeys(self.remembers, zeros), **memory}
+        return {name: memory[name] for name in ("steps", *self.remembers)}
+
+    def updated(self, of: Library, p: Any, g: Any, memory: Memory) -> tuple[Any, Memory]:
+        """The parameters and the memory after a step."""
+        steps, *columns = self.remembered(of, p, memory).values()
+        p, *columns = self.moved(of, self.factors(self.rate(steps), steps), p, g, columns)
+        return p, {"steps": steps + 1, **dict(zip(self.remembers, columns, strict=True))}
+
+    # The parameters.
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -52,11 +136,16 @@ class Optimizer:
         Where that fails, or Ctrl-C comes between, no parameter is changed, nor what the rule
         remembers of earlier steps.
         """
-        self.restore(self._updated())
+        gradient = [p.grad for p in self.params]
+        self.restore(self.updated(LISTS, numbers_of(self.params), gradient, self._memory))
+
+    def steps_by_rule(self) -> bool:
+        """Whether `step` is the one above, which can be made on arrays as well."""
+        return getattr(self.step, "__func__", None) is Optimizer.step
 
     def snapshot(self) -> Snapshot:
         """What a step changes, for `restore`: it stays as it is, whatever steps follow."""
-        return [p.data for p in self.params], self._memory
+        return numbers_of(self.params), self._memory
 
     def restore(self, snapshot: Snapshot) -> None:
         """Bring parameters and memory to those of the snapshot, or where that fails, change none.
@@ -70,55 +159,67 @@ class Optimizer:
             self._set(*before)
             raise
 
-    def _set(self, numbers: list[float], memory: Any) -> None:
+    def _set(self, numbers: list[float], memory: Memory) -> None:
         for p, x in zip(self.params, numbers, strict=True):
             p.data = x
         self._memory = memory
 
+    # Its state.
+
     def state_dict(self) -> dict[str, Any]:
-        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON."""
-        memory = copy(self._memory)
-        return {"rule": type(self).__name__, "settings": self.settings(), "memory": memory}
+        """The rule's name, its settings, and what it remembers of earlier steps, ready for JSON.
+
+        Of a schedule there are its name and, as `rate`, what it gave for the latest step.
+        """
+        memory = self.remembered(LISTS, *self.snapshot())
+        state: dict[str, Any] = {"rule": type(self).__name__, "settings": self.settings()}
+        state["memory"] = memory
+        if callable(self.lr) and memory["steps"]:
+            state["rate"] = self.rate(memory["steps"] - 1)
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on as the optimizer did from which `state` is, the settings included.
 
-        Raises StateError (a ValueError), and changes nothing, if it is of another rule or of other
-        parameters.
+        A schedule is to be this optimizer's already. Raises StateError (a ValueError), and changes
+        nothing, if the state is of another rule or schedule, or of other parameters.
         """
         try:
-            rule, settings, memory = state["rule"], dict(state["settings"]), state["memory"]
-            if rule != type(self).__name__ or settings.keys() != self.settings().keys():
+            rule, memory = state["rule"], state["memory"]
+            settings, own = {"max_norm": None, **state["settings"]}, self.settings()
+            if rule != type(self).__name__ or settings.keys() != own.keys():
                 raise InputError(f"it is of {rule!r:.60}, with {', '.join(settings)!s:.200}")
+            if callable(self.lr) or isinstance(settings["lr"], str):
+                if settings["lr"] != own["lr"]:
+                    raise InputError(f"its lr is {settings['lr']!r:.60}, not {own['lr']!r:.60}")
+                settings["lr"] = self.lr
             other = type(self)(self.params, **settings)
             other._memory = other._checked(memory)
-        except (KeyError, TypeError, ValueError) as error:
+            steps = memory["steps"]
+            if callable(self.lr) and steps and (rate := other.rate(steps - 1)) != state["rate"]:
+                raise InputError(f"its latest lr is {state['rate']!r:.60}, not {rate!r}")
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise StateError(f"this is no state of {type(self).__name__}: {error}") from None
         vars(self).update(vars(other))
 
     def settings(self) -> dict[str, Any]:
-        """The options that the optimizer was made with, as they are now."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay}
+        """The options that the optimizer was made with, as they are now; of a schedule its name."""
+        kind = getattr(self.lr, "__name__", type(self.lr).__name__)
+        lr = f"the function {kind}" if callable(self.lr) else self.lr
+        return {"lr": lr, "weight_decay": self.weight_decay, "max_norm": self.max_norm}
 
-    def _checked(self, memory: Any) -> Any:
-        """The memory, if it can be one. Raises KeyError, TypeError or InputError."""
-        return memory
-
-    def _numbers(self, x: Any, least: float = -math.inf) -> list[float]:
-        """`x`, if it is a list with a finite number for each parameter. Raises InputError."""
-        if not isinstance(x, list) or len(x) != len(self.params):
-            raise InputError(f"it is not for {len(self.params)} parameters")
-        return [_in_range("a number", xi, least) for xi in x]
-
-    def _updated(self) -> Snapshot:
-        raise NotImplementedError
-
-    def _gradients(self) -> list[float]:
-        """The gradients, with weight decay (the derivative of weight_decay/2 · p²)."""
-        decay = self.weight_decay
-        if not decay:
-            return [p.grad for p in self.params]
-        return [p.grad + decay * p.data for p in self.params]
+    def _checked(self, memory: Any) -> Memory:
+        """The memory, if it can be one. Raises LookupError, TypeError or InputError."""
+        steps = memory["steps"]
+        checked: Memory = {"steps": steps}
+        if type(steps) is not int or not 0 <= steps < 2**53:
+            raise InputError(f"{steps!r:.60} is no number of steps")
+        for name, least in self.remembers.items():
+            column = memory[name]
+            if not isinstance(column, list) or len(column) != len(self.params):
+                raise InputError(f"it is not for {len(self.params)} parameters")
+            checked[name] = [_in_range("a number", x, least) for x in column]
+        return checked
 
 
 class SGD(Optimizer):
@@ -127,26 +228,32 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Iterable[Value],
-        lr: float = 1e-3,
+        lr: float | Callable[[int], float] = 1e-3,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, max_norm)
         self.momentum = _in_range("momentum", momentum)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "momentum": self.momentum}
 
-    def _checked(self, memory: Any) -> Any:
-        return None if memory is None else self._numbers(memory)
+    @property
+    def remembers(self) -> Mapping[str, float]:
+        return {"velocity": -math.inf} if self.momentum else {}
 
-    def _updated(self) -> Snapshot:
-        velocity = self._gradients()
-        if self.momentum and self._memory is not None:
-            before = self._memory
-            velocity = [self.momentum * v + g for v, g in zip(before, velocity, strict=True)]
-        numbers = [p.data - self.lr * v for p, v in zip(self.params, velocity, strict=True)]
-        return numbers, velocity if self.momentum else None
+    def rule(self, sqrt: Callable[[Any], Any], *factors: Any) -> Rule:
+        (lr,) = factors
+        momentum = self.momentum
+        if not momentum:
+            return lambda p, g: (p - lr * g,)
+
+        def update(p: Any, g: Any, v: Any) -> tuple[Any, ...]:
+            v = momentum * v + g
+            return p - lr * v, v
+
+        return update
 
 
 class Adam(Optimizer):
@@ -158,43 +265,67 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Iterable[Value],
-        lr: float = 1e-3,
+        lr: float | Callable[[int], float] = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
-        super().__init__(params, lr, weight_decay)
+        super().__init__(params, lr, weight_decay, max_norm)
         if not isinstance(betas, Sequence) or len(betas) != 2:
             raise InputError(f"betas is a pair of numbers, got {betas!r:.60}")
         self.betas = tuple(_in_range(f"betas[{i}]", x, end=1.0) for i, x in enumerate(betas))
         self.eps = _in_range("eps", eps)
-        zeros = [0.0] * len(self.params)
-        self._memory = {"steps": 0, "m": zeros, "v": zeros}
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "betas": list(self.betas), "eps": self.eps}
 
-    def _checked(self, memory: Any) -> Any:
-        steps = memory["steps"]
-        if type(steps) is not int or not 0 <= steps < 2**53:
-            raise InputError(f"{steps!r:.60} is no number of steps")
-        m, v = self._numbers(memory["m"]), self._numbers(memory["v"], least=0.0)
-        return {"steps": steps, "m": m, "v": v}
+    @property
+    def remembers(self) -> Mapping[str, float]:
+        return {"m": -math.inf, "v": 0.0}
 
-    def _updated(self) -> Snapshot:
-        g = self._gradients()
-        b1, b2 = self.betas
-        before = self._memory
-        m = [b1 * m + (1.0 - b1) * g for m, g in zip(before["m"], g, strict=True)]
-        v = [b2 * v + (1.0 - b2) * g * g for v, g in zip(before["v"], g, strict=True)]
-        t = before["steps"] + 1
-        rate = self.lr / (1.0 - b1**t)
-        root = math.sqrt(1.0 - b2**t)
-        numbers = [
-            p.data - rate * m / (math.sqrt(v) / root + self.eps)
-            for p, m, v in zip(self.params, m, v, strict=True)
-        ]
-        return numbers, {"steps": t, "m": m, "v": v}
+    def factors(self, lr: float, steps: int) -> tuple[float, ...]:
+        (b1, b2), t = self.betas, steps + 1
+        return lr / (1.0 - b1**t), math.sqrt(1.0 - b2**t)
+
+    def rule(self, sqrt: Callable[[Any], Any], *factors: Any) -> Rule:
+        rate, root = factors
+        (b1, b2), eps = self.betas, self.eps
+
+        def update(p: Any, g: Any, m: Any, v: Any) -> tuple[Any, ...]:
+            m = b1 * m + (1.0 - b1) * g
+            v = b2 * v + (1.0 - b2) * g * g
+            return p - rate * m / (sqrt(v) / root + eps), m, v
+
+        return update
+
+
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient (Loshchilov and Hutter 2019), as PyTorch has it.
+
+    p ← (1 - lr·weight_decay)·p comes before Adam's step, whose moments know nothing of it.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Value],
+        lr: float | Callable[[int], float] = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, max_norm)
+
+    decays_gradient = False
+
+    def factors(self, lr: float, steps: int) -> tuple[float, ...]:
+        return *super().factors(lr, steps), 1.0 - lr * self.weight_decay
+
+    def rule(self, sqrt: Callable[[Any], Any], *factors: Any) -> Rule:
+        *adams, kept = factors
+        update = super().rule(sqrt, *adams)
+        return lambda p, g, m, v: update(kept * p, g, m, v)
 
 
 def _in_range(name: str, x: float, least: float = 0.0, end: float = math.inf) -> float:

@@ -432,10 +432,7 @@ def negative_tangents(patch: pytest.MonkeyPatch) -> None:
 
 
 def ascent(patch: pytest.MonkeyPatch) -> None:
-    def updated(self: SGD) -> tuple[list[float], None]:
-        return [p.data + self.lr * p.grad for p in self.params], None
-
-    patch.setattr(SGD, "_updated", updated)
+    patch.setattr(SGD, "rule", lambda self, sqrt, lr: lambda p, g: (p + lr * g,))
 
 
 # All gradients of a document's network; each uses every row that the document's program does.

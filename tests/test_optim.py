@@ -11,6 +11,7 @@ from micrograd_like import MicrogradError, Value, optim
 RECORDED = json.loads(
     (Path(__file__).parent / "data" / "optimizer_trajectories.json").read_text(encoding="utf-8")
 )
+RULES = [optim.SGD, optim.Adam, optim.AdamW]
 
 
 def follow(make, start, gradients):
@@ -44,12 +45,12 @@ def test_steps_equal_those_of_pytorch(run):
     assert differs(got, run["trajectory"])  # the comparison can fail
 
 
-@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+@pytest.mark.parametrize("rule", RULES)
 def test_the_default_rate_is_a_thousandth(rule):
     assert follow(rule, [1.0], [[2.0]]) == follow(lambda p: rule(p, lr=0.001), [1.0], [[2.0]])
 
 
-@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+@pytest.mark.parametrize("rule", RULES)
 def test_zero_grad_sets_every_gradient_to_zero(rule):
     parameters = [Value(1.0), Value(2.0)]
     for p in parameters:
@@ -59,7 +60,7 @@ def test_zero_grad_sets_every_gradient_to_zero(rule):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+@pytest.mark.parametrize("rule", RULES)
 def test_a_step_leaves_gradients_which_add_up_until_they_are_zeroed_by_any_means(rule):
     w = Value(3.0)
     optimizer = rule([w], lr=0.0)
@@ -156,7 +157,7 @@ def test_a_state_of_another_rule_or_of_other_parameters_is_refused_and_changes_n
         assert adam.state_dict() == before
 
 
-@pytest.mark.parametrize("rule", [optim.SGD, optim.Adam])
+@pytest.mark.parametrize("rule", RULES)
 def test_a_step_that_fails_changes_no_parameter(rule):
     parameters = [Value(1.0), Value(2.0)]
     optimizer = rule(parameters, lr=0.1)
@@ -165,6 +166,93 @@ def test_a_step_that_fails_changes_no_parameter(rule):
     with pytest.raises((TypeError, ValueError)):
         optimizer.step()
     assert [p.data for p in parameters] == [1.0, 2.0]
+
+
+def warmed_up(steps):
+    return 0.1 * min(1.0, (steps + 1) / 4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_schedule_is_asked_for_the_rate_of_each_step(rule):
+    asked = []
+    scheduled = follow(
+        lambda p: rule(p, lr=lambda steps: asked.append(steps) or warmed_up(steps)),
+        RECORDED["start"],
+        RECORDED["gradients"],
+    )
+    parameters = [Value(x) for x in RECORDED["start"]]
+    optimizer = rule(parameters)
+    for steps, row in enumerate(RECORDED["gradients"]):
+        optimizer.lr = warmed_up(steps)
+        for p, g in zip(parameters, row, strict=True):
+            p.grad = g
+        optimizer.step()
+        assert scheduled[steps] == [p.data for p in parameters]
+    assert asked == list(range(len(RECORDED["gradients"])))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_state_goes_on_with_the_same_schedule_only(rule):
+    def made(lr, steps=0):
+        w = Value(1.0)
+        optimizer = rule([w], lr=lr)
+        for _ in range(steps):
+            w.grad = w.data
+            optimizer.step()
+        return optimizer
+
+    state = json.loads(json.dumps(made(warmed_up, 3).state_dict()))
+    second = made(warmed_up)
+    second.load_state_dict(state)
+    assert second.state_dict() == made(warmed_up, 3).state_dict() == state
+    assert second.lr is warmed_up
+
+    def other(steps):
+        return warmed_up(steps) * 2.0
+
+    same_name = lambda steps: other(steps)  # noqa: E731
+    same_name.__name__ = "warmed_up"
+    for lr, says in [
+        (0.1, "its lr is 'the function warmed_up', not 0.1"),
+        (other, "not 'the function other'"),
+        (same_name, r"its latest lr is 0\.075\d*, not 0\.15"),
+    ]:
+        optimizer = made(lr)
+        before = optimizer.state_dict()
+        with pytest.raises(ValueError, match=says):
+            optimizer.load_state_dict(state)
+        assert optimizer.state_dict() == before
+    with pytest.raises(ValueError, match=r"its lr is 0\.1, not 'the function warmed_up'"):
+        made(warmed_up).load_state_dict(made(0.1).state_dict())
+
+
+@pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf, "0.1", None])
+def test_a_schedule_whose_rate_is_none_changes_nothing(rate):
+    w = Value(1.0)
+    optimizer = optim.SGD([w], lr=lambda steps: rate)
+    w.grad = 1.0
+    with pytest.raises((ValueError, TypeError)) as caught:
+        optimizer.step()
+    assert isinstance(caught.value, MicrogradError)
+    assert w.data == 1.0
+
+
+def test_a_state_that_knows_no_longest_gradient_has_none():
+    optimizer = optim.SGD([Value(1.0)], lr=0.5)
+    state = optimizer.state_dict()
+    assert state["settings"].pop("max_norm") is None
+    optimizer.load_state_dict(state)
+    limited = optim.SGD([Value(1.0)], lr=0.5, max_norm=2.0)
+    optimizer.load_state_dict(limited.state_dict())
+    assert optimizer.max_norm == 2.0
+
+
+def test_a_gradient_beyond_the_squares_of_floats_is_shortened():
+    parameters = [Value(0.0), Value(0.0)]
+    optimizer = optim.SGD(parameters, lr=1.0, max_norm=5.0)
+    parameters[0].grad, parameters[1].grad = 3e200, -4e200
+    optimizer.step()
+    assert [p.data for p in parameters] == pytest.approx([-3.0, 4.0])
 
 
 def test_gradient_descent_finds_a_minimum():
@@ -185,6 +273,7 @@ def test_gradient_descent_finds_a_minimum():
         (lambda: optim.SGD([Value(1.0)], lr=-1.0), r"^lr\b"),
         (lambda: optim.SGD([Value(1.0)], lr=math.nan), r"^lr\b"),
         (lambda: optim.SGD([Value(1.0)], lr=math.inf), r"^lr\b"),
+        (lambda: optim.AdamW([Value(1.0)], max_norm=-1.0), r"^max_norm\b"),
         (lambda: optim.SGD([Value(1.0)], momentum=-0.1), r"^momentum\b"),
         (lambda: optim.SGD([Value(1.0)], weight_decay=-0.1), r"^weight_decay\b"),
         (lambda: optim.Adam([Value(1.0)], betas=(-0.1, 0.9)), r"^betas\[0\]"),
