@@ -20,6 +20,8 @@ from .tape import record
 from .tracing import Trace, traced
 
 if TYPE_CHECKING:
+    from ..optim import Optimizer
+    from .descent import Descent
     from .expressions import Source
 
 MOST_WAYS = 8  # through the branches of a model and its loss, each with a program of its own
@@ -152,6 +154,7 @@ class Step:
         self.outputs: Any = None
         self._model, self._loss, self._example = model, loss, example
         self._is_warned = False
+        self.learns: Descent | None = None  # the training that has the parameters
         trace = self._traced(example)
         self._traces = [trace]
         self.check()
@@ -163,6 +166,7 @@ class Step:
         self._ways = [_Way(trace, self._plan)]
 
     def _traced(self, example: tuple[Sequence[float], Any]) -> Trace:
+        self._settle()
         return traced(self._model, self._loss, example, self.parameters)
 
     def check(self) -> None:
@@ -187,6 +191,29 @@ class Step:
         if self._ways[0].trace.guards:
             raise InputError("this step has a program for each way through its branches: call it")
         return self._ways[0].function
+
+    def training(self, optimizer: Optimizer) -> Descent:
+        """A block in which the step learns: it makes steps of the optimizer, on arrays.
+
+        >>> import micrograd_like as ml
+        >>> w = ml.Value(0.0)
+        >>> step = compile_step(lambda x: w * x[0], ml.losses.mse, ([1.0], 2.0), [w])
+        >>> with step.training(ml.optim.SGD([w], lr=0.1)) as training:
+        ...     losses = [training([[1.0], [2.0]], [2.0, 4.0]) for _ in range(20)]
+        >>> losses[0], round(w.data, 3)
+        (10.0, 2.0)
+
+        Within it the parameters are arrays, and the Values are old: see `Descent`. Raises
+        InputError for an optimizer of other parameters, or with a `step` of its own.
+        """
+        from .descent import Descent
+
+        return Descent(self, optimizer)
+
+    def _settle(self) -> None:
+        """Let the Values have what is learned: they are about to be looked at."""
+        if self.learns:
+            self.learns.write()
 
     def __call__(self, X: Any, y: Any) -> float:
         """The mean loss over the rows of X, and its gradient in each parameter's `.grad`."""
@@ -259,6 +286,7 @@ class Step:
 
     def _eagerly(self, inputs: Sequence[Any], targets: Sequence[Any], forward: bool) -> list[Any]:
         np = require_numpy()
+        self._settle()
         with apart(), no_grad() if forward else apart():
             outputs = [self._model(x) for x in inputs]
             rows = [numbers_of(out if isinstance(out, list) else [out]) for out in outputs]
@@ -283,7 +311,7 @@ class Step:
         """The parameters, and a row for each example, its inputs before its targets."""
         np = require_numpy()
         trace = self._traces[0]
-        values = np.array(numbers_of(self.parameters))
+        values = self.learns.values if self.learns else np.array(numbers_of(self.parameters))
         targets = as_floats([trace.row(t) for t in y])
         inputs = as_floats(X)
         if inputs.ndim == 1:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
-from ..engine import Value
+from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..modes import no_grad
 from ..numerics import plain
@@ -19,6 +19,7 @@ from .batches import Batch, Check
 
 if TYPE_CHECKING:
     from ..compiler import Step
+    from ..compiler.descent import Descent
 
 ENGINES = ("eager", "compiled", "jax")
 
@@ -90,6 +91,7 @@ class Eager:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.before = optimizer.snapshot()  # the latest step, where the loss was finite
         self.outputs: list[list[float]] = []  # what the model gave for the latest batch
 
     def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
@@ -100,6 +102,30 @@ class Eager:
             mean.backward()
         return mean.data
 
+    def advance(self, inputs: list[Any], targets: list[Any]) -> tuple[float, str]:
+        """Make a step: the mean loss before it, and what is wrong with it, if anything is.
+
+        It is then to be undone.
+        """
+        return self.stepped(self(inputs, targets))
+
+    def stepped(self, mean: float) -> tuple[float, str]:
+        """The same, where the mean loss is known, and its gradient in the parameters."""
+        if not math.isfinite(mean):
+            return mean, f"the loss is {mean!r}"
+        self.before = self.optimizer.snapshot()
+        try:
+            self.optimizer.step()
+            finite = all(map(math.isfinite, numbers_of(self.optimizer.params)))
+        except BaseException:  # Ctrl-C, say, in a rule of the user's
+            self.undo()
+            raise
+        return mean, "" if finite else "the step led to a parameter that is not finite"
+
+    def undo(self) -> None:
+        """Go back to the state before the latest step, whose loss was finite."""
+        self.optimizer.restore(self.before)
+
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss, without its gradient."""
         with no_grad():
@@ -107,6 +133,12 @@ class Eager:
 
     def check(self) -> None:
         """Nothing can have changed unnoticed: each batch has a graph of its own."""
+
+    def write(self) -> None:
+        """The Values and the optimizer are up to date after each step."""
+
+    def close(self) -> None:
+        """There is nothing to leave."""
 
     def mean(self, inputs: list[Any], targets: list[Any]) -> Value:
         """The mean loss."""
@@ -117,11 +149,15 @@ class Eager:
 
 
 class Compiled:
-    """A compiled step, until it cannot follow: then the eager engine, for good, with a warning."""
+    """A compiled step, until it cannot follow: then the eager engine, for good, with a warning.
+
+    It learns on arrays, unless the optimizer has a `step` of its own.
+    """
 
     def __init__(self, step: Step, eager: Eager) -> None:
         self._step: Step | None = step
         self._eager = eager
+        self._descent: Descent | None = None
 
     @property
     def outputs(self) -> Any:
@@ -134,6 +170,25 @@ class Compiled:
             return (self._step or self._eager)(inputs, targets)
         except TraceError as error:
             return self._without(error)(inputs, targets)
+
+    def advance(self, inputs: list[Any], targets: list[Any]) -> tuple[float, str]:
+        """Make a step: the mean loss before it, and what is wrong with it, if anything is."""
+        if (
+            self._step is not None
+            and self._descent is None
+            and self._eager.optimizer.steps_by_rule()
+        ):
+            self._descent = self._step.training(self._eager.optimizer).__enter__()
+        if self._descent is None:
+            return self._eager.stepped(self(inputs, targets))
+        try:
+            return self._descent.advance(inputs, targets)
+        except TraceError as error:
+            return self._without(error).advance(inputs, targets)
+
+    def undo(self) -> None:
+        """Go back to the state before the latest step, whose loss was finite."""
+        (self._descent or self._eager).undo()
 
     def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
         """The mean loss, without its gradient."""
@@ -152,9 +207,22 @@ class Compiled:
             except TraceError as error:
                 self._without(error)
 
+    def write(self) -> None:
+        """Bring the Values and the optimizer up to date."""
+        if self._descent is not None:
+            self._descent.write()
+
+    def close(self) -> None:
+        """Do so for the last time."""
+        if self._descent is not None:
+            self._eager.before = self._descent.before()
+            self._descent.close()
+            self._descent = None
+
     def _without(self, error: TraceError) -> Eager:
         if self._step is None:  # it is the eager engine's, for which there is no other
             raise error
+        self.close()
         self._step = None
         warn(f"the eager engine goes on from here: {error}")
         return self._eager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from numbers import Integral
 from random import Random
@@ -19,7 +19,7 @@ from ..numerics import whole
 from ..optim import SGD, Adam, Optimizer
 from . import engines
 from .batches import Batch, Batches, Examples, held_out
-from .engines import Eager, Engine, check_name, find_loss
+from .engines import Eager, Engine, Loss, check_name, find_loss
 from .history import History, Saved
 
 BATCH_SIZE = 32
@@ -103,6 +103,7 @@ def fit(
         seed = int(seed)  # NumPy's integers too
     random = Random(seed)
     descent = _optimizer(optimizer, model)
+    way: Engine | None = None
     if y is None and batch_size != BATCH_SIZE:
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
@@ -134,90 +135,77 @@ def fit(
         way = engines.make(engine, eager, source.sample(), devices)
         if saved is not None:
             saved.restore(model, descent, run)
+            eager.before = descent.snapshot()
             for _ in range(finished):
                 source.shuffle(random)
-        learner = _Learner(way, eager)
         history.run, history.optimizer = run, descent
-        with paused(), _bar(history, epochs, progress) as bar:
+        with paused(), closing(way), _bar(history, epochs, progress) as bar:
             for epoch in range(finished + 1, epochs + 1):
                 history.begin_epoch()
                 source.shuffle(random)
-                measured = learner.learn(source.batches(size), epoch, watched=y is None)
+                measured = _learn(way, rule, source.batches(size), epoch, watched=y is None)
                 if held is not None:
-                    measured |= learner.validate(held.batches())
+                    measured |= _validate(way, rule, held.batches())
                 history.end_epoch({name: measured[name] for name in run["columns"]})
                 if bar is not None:
                     bar.update()
                     bar.set_postfix({name: f"{measured[name]:.4g}" for name in run["columns"]})
-                learner.engine.check()
+                way.check()
+                way.write()
                 answers = [callback(model, history) for callback in callbacks]
                 if any(answer is True for answer in answers):
                     history.interrupted = True
                     break
                 if callbacks and epoch < epochs:
-                    learner.engine.check()
+                    way.check()
     except KeyboardInterrupt:
         for mode in (no_grad, tracing):
             mode.reopen(())  # Ctrl-C may keep a context from being left
+        if way is not None:
+            way.close()
         history.interrupted = True
     return history
 
 
-class _Learner:
-    """Descends on batches, in whole steps, the latest of which can be undone."""
+def _learn(
+    engine: Engine, rule: Loss, batches: Iterator[Batch], epoch: int, watched: bool
+) -> dict[str, float]:
+    """The mean loss of an epoch, and the share of right labels. Raises DivergenceError.
 
-    def __init__(self, engine: Engine, eager: Eager) -> None:
-        self.engine = engine
-        self.loss = eager.loss
-        self.optimizer = eager.optimizer
-        self.before = self.optimizer.snapshot()  # these numbers gave a finite loss
-
-    def learn(self, batches: Iterator[Batch], epoch: int, watched: bool) -> dict[str, float]:
-        """The mean loss of an epoch, and the share of right labels. Raises DivergenceError.
-
-        If `watched`, what makes the batches may change the model between them.
-        """
-        total, hits, seen = 0.0, 0, 0
-        for batch, (inputs, targets) in enumerate(batches, 1):
-            cause = None
-            _check_gradients()
-            if watched:
-                self.engine.check()
-            try:
-                mean = self.engine(inputs, targets)
-                problem = self._step() if math.isfinite(mean) else f"the loss is {mean!r}"
-            except DomainError as error:
-                problem, cause = str(error), error
-            if problem:
-                self.optimizer.restore(self.before)
-                what = f"{problem} in batch {batch} of epoch {epoch}; the model is back at its last"
-                advice = "good state: try a smaller learning rate"
-                raise DivergenceError(f"{what} {advice}", epoch, batch) from cause
-            total += mean * len(inputs)
-            hits += self.loss.right(self.engine.outputs, targets)
-            seen += len(inputs)
-        return {"loss": total / seen, "accuracy": hits / seen}
-
-    def _step(self) -> str:
-        """Make a step, and say what is wrong with it."""
-        self.before = self.optimizer.snapshot()
+    If `watched`, what makes the batches may look at the model between them, and change it.
+    """
+    total, hits, seen = 0.0, 0, 0
+    for batch, (inputs, targets) in enumerate(batches, 1):
+        cause = None
+        _check_gradients()
+        if watched:
+            engine.check()
         try:
-            self.optimizer.step()
-            finite = all(math.isfinite(p.data) for p in self.optimizer.params)
-            return "" if finite else "the step led to a parameter that is not finite"
-        except BaseException:  # Ctrl-C, say, in a rule of the user's
-            self.optimizer.restore(self.before)
-            raise
+            mean, problem = engine.advance(inputs, targets)
+        except DomainError as error:
+            mean, problem, cause = math.nan, str(error), error
+        if problem:
+            engine.undo()
+            what = f"{problem} in batch {batch} of epoch {epoch}; the model is back at its last"
+            advice = "good state: try a smaller learning rate"
+            raise DivergenceError(f"{what} {advice}", epoch, batch) from cause
+        total += mean * len(inputs)
+        hits += rule.right(engine.outputs, targets)
+        seen += len(inputs)
+        if watched:
+            engine.write()
+    return {"loss": total / seen, "accuracy": hits / seen}
 
-    def validate(self, batches: Iterator[Batch]) -> dict[str, float]:
-        """The mean loss, and the share of right labels, without a step."""
-        mean, hits, seen = 0.0, 0, 0
-        for inputs, targets in batches:
-            loss = self.engine.evaluate(inputs, targets)
-            seen += len(inputs)
-            mean += (loss - mean) * (len(inputs) / seen)
-            hits += self.loss.right(self.engine.outputs, targets)
-        return {"validation_loss": mean, "validation_accuracy": hits / seen}
+
+def _validate(engine: Engine, rule: Loss, batches: Iterator[Batch]) -> dict[str, float]:
+    """The mean loss, and the share of right labels, without a step."""
+    mean, hits, seen = 0.0, 0, 0
+    for inputs, targets in batches:
+        loss = engine.evaluate(inputs, targets)
+        seen += len(inputs)
+        mean += (loss - mean) * (len(inputs) / seen)
+        hits += rule.right(engine.outputs, targets)
+    return {"validation_loss": mean, "validation_accuracy": hits / seen}
 
 
 def _check_gradients() -> None:

@@ -130,3 +130,106 @@ def test_where_the_examples_leave_a_domain_the_epoch_says_so():
         training.fit(
             model, DATA.X, DATA.y, loss=lambda out, t: out, optimizer=descent, engine="compiled"
         )
+
+
+# --- who has the parameters -----------------------------------------------------------------------
+
+
+def fitted(engine, make=optim.Adam, batches=None, **options):
+    """The weights after training, or the error; the optimizer's state, and the last gradients."""
+    if engine != "eager":
+        pytest.importorskip("numpy")
+    model = nn.MLP(2, [3, 2], "tanh", seed=0)
+    rule = make(model.parameters(), lr=0.05)
+    data = (DATA.X, DATA.y) if batches is None else (batches(model),)
+    if batches is None:
+        options["batch_size"] = 5
+    try:
+        ended = training.fit(model, *data, optimizer=rule, epochs=3, engine=engine, **options)
+    except ZeroDivisionError as error:
+        ended = error
+    weights, memory = rule.snapshot()
+    rest = [x for name in rule.remembers for x in memory[name]]
+    return type(ended), [*weights, *rest, *(p.grad for p in model.parameters())]
+
+
+def assert_fitted_alike(**options):
+    (kind, expected), (same, found) = fitted("eager", **options), fitted("compiled", **options)
+    assert kind is same
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    return kind
+
+
+def test_callbacks_see_the_parameters_and_may_change_them():
+    seen = []
+
+    def callback(model, history):
+        seen.append([*(p.data for p in model.parameters()), *(p.grad for p in model.parameters())])
+        model.layers[0].neurons[0].w[0].data *= 0.5
+        history.optimizer.lr *= 0.5
+        if len(history) == 2:
+            state = history.optimizer.state_dict()
+            state["memory"]["steps"] = 0
+            history.optimizer.load_state_dict(state)
+
+    assert assert_fitted_alike(callbacks=[callback]) is training.History
+    assert seen[3:] == [pytest.approx(numbers, rel=1e-9, abs=1e-12) for numbers in seen[:3]]
+    assert seen[0] != seen[1]
+
+
+def test_a_parameter_that_the_last_callback_changes_stays_so():
+    def callback(model, history):
+        model.layers[0].neurons[0].b.data = float(len(history))
+
+    for engine in ("eager", "compiled"):
+        _, numbers = fitted(engine, callbacks=[callback])
+        assert numbers[2] == 3.0
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["callback", "batches"])
+def test_whatever_ends_it_the_latest_step_stays(where, error):
+    def callback(model, history):
+        if len(history) == 2:
+            raise error
+
+    def batches(model):
+        def made():
+            yield DATA.X[:5], DATA.y[:5]
+            yield DATA.X[5:], DATA.y[5:]
+            raise error
+
+        return made
+
+    options = {"callbacks": [callback]} if where == "callback" else {"batches": batches}
+    kind = assert_fitted_alike(**options)
+    assert kind is (training.History if error is KeyboardInterrupt else error)
+
+
+def test_what_makes_batches_sees_the_parameters_and_may_change_them():
+    def batches(model):
+        def made():
+            for i in range(0, 12, 4):
+                weight = model.layers[0].neurons[0].w[0]
+                weight.data *= 0.5
+                yield (
+                    [[weight.data * x for x in row] for row in DATA.X[i : i + 4]],
+                    DATA.y[i : i + 4],
+                )
+
+        return made
+
+    assert assert_fitted_alike(batches=batches) is training.History
+
+
+def test_an_optimizer_with_a_step_of_its_own_makes_it():
+    class Counted(optim.SGD):
+        steps = 0
+
+        def step(self):
+            super().step()
+            self.steps += 1
+            self.params[0].data = float(self.steps)
+
+    assert assert_fitted_alike(make=Counted) is training.History
+    assert fitted("compiled", make=Counted)[1][0] == 9.0

@@ -1,0 +1,176 @@
+"""`step.training(optimizer)`: while a step learns, the parameters are arrays, and the Values wait.
+
+The optimizer's rule is the one of `optim.py`, and its numbers are the same: for a parameter alone
+arrays compute what floats do.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from ..engine import Value, set_slot_of_grad
+from ..errors import DivergenceError, InputError
+from ..numerics import plain
+from ..optim import Library, Memory, Optimizer, Snapshot
+
+
+def _norm(gradient: Any) -> float:
+    square = float(gradient @ gradient)
+    return math.sqrt(square) if 1e-280 < square < math.inf else math.hypot(*gradient.tolist())
+
+
+ARRAYS = Library(lambda f, *columns: f(*columns), np.sqrt, _norm, min)
+
+
+class Step(Protocol):
+    """What a step is for its training, which it knows by `learns`."""
+
+    parameters: list[Value]
+    learns: Descent | None
+
+    def value_and_grad(self, *batch: Any) -> tuple[float, Any]:
+        """The mean loss, and its gradient as an array in the order of the parameters."""
+
+
+class _State(NamedTuple):
+    """The parameters, the optimizer's memory with columns as arrays, and the latest gradient."""
+
+    values: Any
+    memory: Memory
+    gradient: Any
+
+
+class Descent:
+    """A step that learns: called with a batch it gives the mean loss, and changes the parameters.
+
+    Within the `with` block the parameters are arrays. `write` brings the Values, their `grad` and
+    the optimizer up to date, for you to see or to change: the next step begins with what they then
+    are. At the end of the block they are up to date, also where an error or Ctrl-C ends it.
+
+    Raises DivergenceError where a loss, or a parameter after a step, is not finite; all is then as
+    it was at the last batch whose loss was finite. Raises InputError where a Value was changed
+    while it waited.
+    """
+
+    def __init__(self, step: Step, optimizer: Optimizer) -> None:
+        if optimizer.params != step.parameters:
+            raise InputError("the optimizer has other parameters: make it for step.parameters")
+        if not optimizer.steps_by_rule():
+            kind = type(optimizer).__name__
+            raise InputError(f"{kind} has a `step` of its own, which is for Values: write its rule")
+        self.optimizer = optimizer
+        self._step = step
+        self._known: Snapshot = optimizer.snapshot()  # what the Values and the optimizer have
+        self._is_ahead = False  # whether the arrays have what these do not
+        now = _arrays(self._known)
+        self._states = now, now  # before the latest step, and after it
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        if self._step.learns is not None:
+            raise InputError("this step is in another training, which has its parameters")
+        self._step.learns = self
+        return self
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        self.close(checked=kind is None)
+
+    def __call__(self, *batch: Any) -> float:
+        """The mean loss over the batch, and a step that makes it smaller."""
+        self._count += 1
+        mean, problem = self.advance(*batch)
+        if problem:
+            self.undo()
+            what = f"{problem} in step {self._count}; the parameters are back at their last good"
+            raise DivergenceError(f"{what} state: try a smaller learning rate", 1, self._count)
+        return mean
+
+    def advance(self, *batch: Any) -> tuple[float, str]:
+        """Make a step: the mean loss before it, and what is wrong with it, if anything is.
+
+        It is then to be undone.
+        """
+        mean, gradient = self._step.value_and_grad(*batch)
+        _, now = self._states
+        if not math.isfinite(mean):
+            return mean, f"the loss is {mean!r}"
+        with np.errstate(all="ignore"):
+            values, memory = self.optimizer.updated(ARRAYS, now.values, gradient, now.memory)
+        finite = bool(np.isfinite(values).all())
+        self._states, self._is_ahead = (now, _State(values, memory, gradient)), True
+        return mean, "" if finite else "the step led to a parameter that is not finite"
+
+    def undo(self) -> None:
+        """Go back to the state before the latest step, whose loss was finite."""
+        before, _ = self._states
+        self._states, self._is_ahead = (before, before), True
+
+    @property
+    def values(self) -> Any:
+        """The parameters, as an array."""
+        self._take()
+        return self._states[1].values
+
+    def before(self) -> Snapshot:
+        """The parameters and the memory before the latest step."""
+        return _plain(self._states[0])
+
+    def write(self, checked: bool = True) -> None:
+        """Bring the Values, their gradients and the optimizer up to date.
+
+        Raises InputError, if it is `checked`, where one of them was changed while it waited.
+        """
+        if not self._is_ahead:
+            return
+        if checked:
+            self._check()
+        state = self._states[1]
+        known = _plain(state)
+        if state.gradient is not None:
+            for parameter, g in zip(self.optimizer.params, state.gradient.tolist(), strict=True):
+                set_slot_of_grad(parameter, g)
+        self.optimizer.restore(known)
+        self._known, self._is_ahead = known, False
+
+    def close(self, checked: bool = False) -> None:
+        """Write, whatever happens, and leave the step alone."""
+        try:
+            self.write(checked)
+        except BaseException:  # Ctrl-C, which is not to cost what was learned
+            self.write(checked=False)
+            raise
+        finally:
+            self._step.learns = None
+
+    def _take(self) -> None:
+        """Begin with what the Values and the optimizer have, if that is not known."""
+        if not self._is_ahead and not self._is_known():
+            self._known = self.optimizer.snapshot()
+            self._states = self._states[0], _arrays(self._known)
+
+    def _is_known(self) -> bool:
+        numbers, memory = self.optimizer.snapshot()
+        return memory is self._known[1] and numbers == self._known[0]
+
+    def _check(self) -> None:
+        if self._is_known():
+            return
+        what = "the optimizer's state"
+        for parameter, x in zip(self.optimizer.params, self._known[0], strict=True):
+            if parameter.data != x:
+                what = f"{parameter!r:.60}"
+                break
+        raise InputError(f"{what} was changed while a step learned: call its `write` before that")
+
+
+def _arrays(snapshot: Snapshot) -> _State:
+    numbers, memory = snapshot
+    columns = {name: np.array(x) if isinstance(x, list) else x for name, x in memory.items()}
+    return _State(np.array(numbers), columns, None)
+
+
+def _plain(state: _State) -> Snapshot:
+    return state.values.tolist(), {name: plain(x) for name, x in state.memory.items()}

@@ -1,0 +1,260 @@
+"""descent.py: what learns on arrays has the numbers that Values would have, whatever ends it."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim
+from micrograd_like.errors import DivergenceError, InputError
+
+pytest.importorskip("numpy")
+
+RNG = random.Random(1)
+X = [[RNG.uniform(-1, 1), RNG.uniform(-1, 1)] for _ in range(7)]
+Y = [RNG.uniform(-1, 1) for _ in X]
+MODEL = nn.MLP(2, [3, 1], "tanh", seed=0)
+START = MODEL.state_dict()
+
+
+def huber(out, t):
+    d = abs(out - t)
+    return 0.5 * d * d if d <= 0.5 else 0.5 * d - 0.125
+
+
+STEP = compile_step(MODEL, losses.mse, (X[0], Y[0]))
+BRANCHED = compile_step(MODEL, huber, (X[0], Y[0]))
+
+
+class Lion(optim.Optimizer):
+    """A rule of one's own (without the sign, which arrays would not know)."""
+
+    def __init__(self, params, lr=0.01, weight_decay=0.0, max_norm=None):
+        super().__init__(params, lr, weight_decay, max_norm)
+
+    remembers = {"m": -math.inf}  # noqa: RUF012
+
+    def rule(self, sqrt, lr):
+        def update(p, g, m):
+            c = 0.9 * m + 0.1 * g
+            return p - lr * c / sqrt(c * c + 1e-12), 0.99 * m + 0.01 * g
+
+        return update
+
+
+def decaying(steps):
+    return 0.3 / (1 + steps)
+
+
+RULES = {
+    "SGD": (optim.SGD, {"momentum": st.sampled_from([0.0, 0.9])}),
+    "Adam": (optim.Adam, {"betas": st.sampled_from([(0.9, 0.999), (0.0, 0.5)])}),
+    "AdamW": (optim.AdamW, {"eps": st.sampled_from([1e-8, 1e-3])}),
+    "Lion": (Lion, {}),
+}
+
+
+@st.composite
+def optimizers(draw):
+    """A function that makes an optimizer, and whether sums over all parameters go into it."""
+    kind, own = RULES[draw(st.sampled_from(sorted(RULES)))]
+    options = {
+        "lr": draw(st.sampled_from([0.01, 0.3, decaying])),
+        "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+        "max_norm": draw(st.sampled_from([None, 0.1, 1e9])),
+        **{name: draw(values) for name, values in own.items()},
+    }
+    return lambda: kind(STEP.parameters, **options), options["max_norm"] is not None
+
+
+def fresh(make):
+    MODEL.load_state_dict(START)
+    MODEL.zero_grad()
+    return make()
+
+
+def numbers(optimizer):
+    values, memory = optimizer.snapshot()
+    columns = [memory[name] for name in optimizer.remembers]
+    grads = [p.grad for p in optimizer.params]
+    return memory["steps"], [x for column in (values, grads, *columns) for x in column]
+
+
+def on_values(step, optimizer, count, first=0):
+    means = []
+    for k in range(first, first + count):
+        means.append(step(X[k % 3 :], Y[k % 3 :]))
+        optimizer.step()
+    return means
+
+
+def on_arrays(step, optimizer, count, before=lambda k, training: None):
+    means = []
+    with step.training(optimizer) as training:
+        for k in range(count):
+            before(k, training)
+            means.append(training(X[k % 3 :], Y[k % 3 :]))
+    return means
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=optimizers(), count=st.integers(1, 6), step=st.sampled_from([STEP, BRANCHED]))
+def test_steps_on_arrays_are_those_on_values_to_the_bit(made, count, step):
+    make, sums = made
+    expected = on_values(step, optimizer := fresh(make), count), *numbers(optimizer)
+    found = on_arrays(step, optimizer := fresh(make), count), *numbers(optimizer)
+    if not sums:
+        assert found == expected
+    assert found[0] == pytest.approx(expected[0], rel=1e-13)
+    assert found[1] == expected[1] == count
+    assert found[2] == pytest.approx(expected[2], rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_whatever_ends_the_block_the_values_have_the_latest_whole_step(error):
+    make = lambda: optim.Adam(STEP.parameters, lr=0.1)  # noqa: E731
+    on_values(STEP, optimizer := fresh(make), 3)
+    expected = numbers(optimizer)
+
+    def end(k, training):
+        if k == 3:
+            raise error
+
+    optimizer = fresh(make)
+    with pytest.raises(error):
+        on_arrays(STEP, optimizer, 5, end)
+    assert numbers(optimizer) == expected
+    on_arrays(STEP, optimizer, 1)  # the step is free again
+
+
+def test_ctrl_c_amid_the_last_writing_costs_nothing(monkeypatch):
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=0.1))
+    restore, calls = optimizer.restore, []
+
+    def torn(snapshot):
+        calls.append(snapshot)
+        if len(calls) == 1:
+            optimizer.params[0].data = 99.0
+            raise KeyboardInterrupt
+        restore(snapshot)
+
+    monkeypatch.setattr(optimizer, "restore", torn)
+    with pytest.raises(KeyboardInterrupt):
+        on_arrays(STEP, optimizer, 1)
+    found = numbers(optimizer)
+    on_values(STEP, optimizer := fresh(lambda: optim.SGD(STEP.parameters, lr=0.1)), 1)
+    assert found == numbers(optimizer)
+    assert len(calls) == 2
+
+
+def test_what_is_changed_after_write_is_gone_on_with():
+    def change(optimizer):
+        optimizer.params[0].data += 1.0
+        optimizer.lr = 0.01
+        optimizer.momentum = 0.5
+        memory = {"steps": 7, "velocity": [0.25] * len(optimizer.params)}
+        optimizer.load_state_dict({**optimizer.state_dict(), "memory": memory})
+
+    def change_amid(k, training):
+        if k == 2:
+            training.write()
+            assert numbers(optimizer) == seen
+            change(optimizer)
+
+    make = lambda: optim.SGD(STEP.parameters, lr=0.1)  # noqa: E731
+    on_values(STEP, optimizer := fresh(make), 2)
+    seen = numbers(optimizer)
+    change(optimizer)
+    on_values(STEP, optimizer, 1, first=2)
+    expected = numbers(optimizer)
+    on_arrays(STEP, optimizer := fresh(make), 3, change_amid)
+    assert numbers(optimizer) == expected
+
+
+def test_a_setting_that_changes_what_is_remembered_counts_from_the_next_step():
+    make = lambda: optim.SGD(STEP.parameters, lr=0.1)  # noqa: E731
+    momenta = [0.0, 0.0, 0.9, 0.9, 0.0, 0.0]
+
+    def change(k, training):
+        optimizer.momentum = momenta[k]
+
+    optimizer = fresh(make)
+    for k in range(6):
+        change(k, None)
+        on_values(STEP, optimizer, 1, first=k)
+    expected = numbers(optimizer)
+    on_arrays(STEP, optimizer := fresh(make), 6, change)
+    assert numbers(optimizer) == expected
+
+
+def test_a_value_that_is_changed_while_it_waits_is_named():
+    def change_a_value(k, training):
+        MODEL.layers[0].neurons[1].b.data += k
+
+    def change_the_memory(k, training):
+        if k:
+            optimizer.load_state_dict(optimizer.state_dict())
+
+    for change, says in [
+        (change_a_value, r"layers\[0\]\.neurons\[1\]\.b.* was changed .* call its `write`"),
+        (change_the_memory, "the optimizer's state was changed while a step learned"),
+    ]:
+        optimizer = fresh(lambda: optim.Adam(STEP.parameters, lr=0.1))
+        with pytest.raises(InputError, match=says):
+            on_arrays(STEP, optimizer, 3, change)
+
+
+def test_within_the_block_a_step_computes_with_what_was_learned():
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=0.1))
+    with STEP.training(optimizer) as training:
+        first = training(X, Y)
+        assert STEP.evaluate(X, Y) == STEP(X, Y) < first
+        assert MODEL.state_dict() == START
+    assert STEP.evaluate(X, Y) == STEP(X, Y) < first
+    assert MODEL.state_dict() != START
+
+
+@pytest.mark.parametrize("rate", [1e200, 1e308])
+def test_a_step_that_leads_away_is_undone(rate):
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=lambda k: 0.1 if k < 2 else rate))
+    on_arrays(STEP, optimizer, 2)
+    good = numbers(optimizer)[1][: len(START)]
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=optimizer.lr))
+    with pytest.raises(DivergenceError, match=r"in step \d; the parameters are back") as caught:
+        on_arrays(STEP, optimizer, 9)
+    assert caught.value.batch in (3, 4)
+    assert numbers(optimizer)[1][: len(START)] == good
+
+
+def test_a_schedule_without_a_rate_ends_it_with_the_steps_before():
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=lambda k: 0.1 if k < 2 else -1.0))
+    with pytest.raises(InputError, match=r"^lr\(2\) is at least 0"):
+        on_arrays(STEP, optimizer, 3)
+    found = numbers(optimizer)
+    on_values(STEP, optimizer := fresh(lambda: optim.SGD(STEP.parameters, lr=0.1)), 2)
+    assert found == numbers(optimizer)
+
+
+def test_what_arrays_do_not_know_is_refused():
+    class Own(optim.SGD):
+        def step(self):
+            super().step()
+
+    some = optim.SGD(STEP.parameters[:-1])
+    for optimizer, says in [(Own(STEP.parameters), "Own has a `step`"), (some, "other parameters")]:
+        with pytest.raises(InputError, match=says) as caught:
+            STEP.training(optimizer)
+        assert isinstance(caught.value, MicrogradError)
+    optimizer = optim.SGD(STEP.parameters)
+    with (
+        STEP.training(optimizer),
+        pytest.raises(InputError, match="in another training"),
+        STEP.training(optimizer),
+    ):
+        pass
+    w = Value(1.0)
+    assert compile_step(lambda x: w * x[0], losses.mse, (X[0], Y[0]), [w]).training(optim.SGD([w]))
