@@ -75,8 +75,8 @@ class Op:
     9 calls). The other templates are for machines, and empty where there is no such thing: `array`
     for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides), `numba` for floats in compiled
     Python; a name without a module is a function of the compiler's own (`compiler/arrays.py`,
-    `compiler/rows.py`). `torch` is the module of `torch.nn`. `analytic` is the operation on complex
-    numbers.
+    `compiler/rows.py`). `torch` makes a module of `torch.nn`, which it gets. `analytic` is the
+    operation on complex numbers.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Op:
         array: str = "",
         jax: str = "",
         numba: str = "",
-        torch: str = "",
+        torch: Callable[[Any], Any] | None = None,
         analytic: Callable[..., complex] | None = None,
         textbook: Sequence[Callable[..., Any] | None] = (),
         many: Callable[..., Any] | None = None,
@@ -309,6 +309,13 @@ def _normpdf(x: Any) -> Any:
     return exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
 
 
+def _near(x: Any) -> Any:
+    """X where exp(-x²/2) or sech(x/2) is not 0, else a number as good: no 0·inf in any order."""
+    if x.__class__ is float and -1500.0 < x < 1500.0:
+        return x
+    return clip(x, -1500.0, 1500.0)
+
+
 def _pow_bend(x: Any, y: Any) -> Any:
     """The derivative of y · x**(y - 1) by x.
 
@@ -417,39 +424,44 @@ sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out
 
 # Activations. (Rectifiers are near x on one side of 0, and near 0 on the other.)
 tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)),
-          latex=r"\tanh\left(@x\right)", kind="activation",
-          array="xp.tanh(@x)", numba="math.tanh(@x)", torch="Tanh()", analytic=cmath.tanh)
+          latex=r"\tanh\left(@x\right)", kind="activation", torch=lambda nn: nn.Tanh(),
+          array="xp.tanh(@x)", numba="math.tanh(@x)", analytic=cmath.tanh,
+          textbook=(lambda x, out: 1.0 - out**2,))
 sigmoid: Op = Op("sigmoid", numerics.sigmoid, lambda x, out: _square(0.5 * sech(0.5 * x)),
                  text="σ(@x)", latex=r"\sigma\left(@x\right)", kind="activation",
                  array="sigmoid(@x)", jax="jax.nn.sigmoid(@x)", numba="sigmoid(@x)",
-                 torch="Sigmoid()", analytic=analytic.sigmoid)
+                 torch=lambda nn: nn.Sigmoid(), analytic=analytic.sigmoid,
+                 textbook=(lambda x, out: out * (1.0 - out),))
 softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x), kind="rectifier",
               array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)", numba="softplus(@x)",
-              torch="Softplus(threshold=40.0)",  # PyTorch's own 20 cuts digits off
+              torch=lambda nn: nn.Softplus(threshold=40.0),  # PyTorch's own 20 cuts digits off
               analytic=analytic.softplus)
 relu = Op("relu", numerics.relu, lambda x, out: step(x),
           kink="relu'(0) = 0", kind="rectifier",
           array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)", numba="relu(@x)",
-          torch="ReLU()", analytic=analytic.relu)
+          torch=lambda nn: nn.ReLU(), analytic=analytic.relu)
 leaky_relu = Op("leaky_relu", numerics.leaky_relu,
                 (lambda x, slope, out: where(step(x), 1.0, slope),
                  lambda x, slope, out: -relu(-x)),
                 defaults=(0.01,), kink="leaky_relu'(0) = the negative slope", kind="rectifier",
                 array="leaky_relu(@x, @slope)", numba="leaky_relu(@x, @slope)",
-                torch="LeakyReLU(0.01)", analytic=analytic.leaky_relu)
+                torch=lambda nn: nn.LeakyReLU(0.01), analytic=analytic.leaky_relu)
 elu = Op("elu", numerics.elu,
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
          defaults=(1.0,), kink="elu'(0) = alpha", kind="rectifier",
-         array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch="ELU(1.0)",
-         analytic=analytic.elu)
+         array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch=lambda nn: nn.ELU(1.0),
+         analytic=analytic.elu, textbook=(lambda x, alpha, out: where(step(x), 1.0, out + alpha),
+                                          lambda x, alpha, out: where(step(x), 0.0, expm1(x))))
 gelu = Op("gelu", numerics.gelu, lambda x, out: gelu_slope(x), kind="rectifier",
-          array="gelu(@x)", numba="gelu(@x)", torch="GELU()", analytic=analytic.gelu)
+          array="gelu(@x)", numba="gelu(@x)", torch=lambda nn: nn.GELU(), analytic=analytic.gelu)
 silu = Op("silu", numerics.silu,
-          lambda x, out: sigmoid(x) + damp(x, _square(0.5 * sech(0.5 * x))), kind="rectifier",
-          array="silu(@x)", numba="silu(@x)", torch="SiLU()", analytic=analytic.silu)
-erf = Op("erf", math.erf, lambda x, out: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),
-         array="erf(@x)", jax="jax.lax.erf(@x)", numba="math.erf(@x)", analytic=analytic.erf)
+          lambda x, out: sigmoid(x) + _near(x) * _square(0.5 * sech(0.5 * x)), kind="rectifier",
+          array="silu(@x)", numba="silu(@x)", torch=lambda nn: nn.SiLU(), analytic=analytic.silu,
+          textbook=(lambda x, out: sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),))
+erf = Op("erf", math.erf, lambda x, out: exp(-_square(_near(x))) * (2.0 / math.sqrt(math.pi)),
+         array="erf(@x)", jax="jax.lax.erf(@x)", numba="math.erf(@x)", analytic=analytic.erf,
+         textbook=(lambda x, out: exp(-(x**2)) * (2.0 / math.sqrt(math.pi)),))
 
 # Trigonometry.
 sin = Op("sin", math.sin, lambda x, out: cos(x), latex=r"\sin\left(@x\right)",
@@ -466,7 +478,8 @@ acos = Op("acos", math.acos, lambda x, out: ieee_div(-1.0, sqrt(one_minus_square
           array="xp.arccos(@x)", numba="math.acos(@x)", analytic=cmath.acos)
 atan = Op("atan", math.atan, lambda x, out: _square(1.0 / hypot(1.0, x)),
           latex=r"\arctan\left(@x\right)",
-          array="xp.arctan(@x)", numba="math.atan(@x)", analytic=cmath.atan)
+          array="xp.arctan(@x)", numba="math.atan(@x)", analytic=cmath.atan,
+          textbook=(lambda x, out: 1.0 / (1.0 + x**2),))
 atan2 = Op("atan2", math.atan2, (lambda y, x, out: inversion(x, y),
                                  lambda y, x, out: -inversion(y, x)),
            kink="NaN at (0, 0)",
@@ -474,7 +487,9 @@ atan2 = Op("atan2", math.atan2, (lambda y, x, out: inversion(x, y),
 hypot: Op = Op("hypot", math.hypot, (lambda x, y, out: cosine(x, y),
                                      lambda x, y, out: cosine(y, x)),
                latex=r"\sqrt{@x^2 + @y^2}", kink="hypot'(0, 0) = (0, 0)",
-               array="xp.hypot(@x, @y)", numba="math.hypot(@x, @y)", analytic=analytic.hypot)
+               array="xp.hypot(@x, @y)", numba="math.hypot(@x, @y)", analytic=analytic.hypot,
+               textbook=(lambda x, y, out: x / out,
+                         lambda x, y, out: y / out))
 
 # Hyperbolic functions.
 sinh = Op("sinh", math.sinh, lambda x, out: cosh(x), latex=r"\sinh\left(@x\right)",
@@ -484,10 +499,12 @@ cosh: Op = Op("cosh", math.cosh, lambda x, out: sinh(x), latex=r"\cosh\left(@x\r
               ieee=lambda x: INF,
               array="xp.cosh(@x)", numba="math.cosh(@x)", analytic=cmath.cosh)
 asinh = Op("asinh", math.asinh, lambda x, out: 1.0 / hypot(1.0, x),
-           array="xp.arcsinh(@x)", numba="math.asinh(@x)", analytic=cmath.asinh)
+           array="xp.arcsinh(@x)", numba="math.asinh(@x)", analytic=cmath.asinh,
+           textbook=(lambda x, out: 1.0 / sqrt(x**2 + 1.0),))
 acosh = Op("acosh", math.acosh, lambda x, out: ieee_div(1.0, sqrt(x - 1.0) * sqrt(x + 1.0)),
            domain="on [1, inf)", kink="acosh'(1) = inf",
-           array="xp.arccosh(@x)", numba="math.acosh(@x)", analytic=cmath.acosh)
+           array="xp.arccosh(@x)", numba="math.acosh(@x)", analytic=cmath.acosh,
+           textbook=(lambda x, out: 1.0 / sqrt(x**2 - 1.0),))
 atanh = Op("atanh", math.atanh, lambda x, out: 1.0 / one_minus_square(x), domain="on (-1, 1)",
            ieee=lambda x: math.copysign(INF, x) if x in (1.0, -1.0) else NAN,
            array="xp.arctanh(@x)", numba="math.atanh(@x)", analytic=cmath.atanh)
@@ -597,10 +614,11 @@ fraction: Op = Op("fraction", numerics.fraction,  # of a sum whose logarithm is 
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
               array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
 gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
-                    lambda x, out: damp(_two_minus_square(x), _normpdf(x)),
+                    lambda x, out: _two_minus_square(_near(x)) * _normpdf(_near(x)),
                     text="Φ(@x) + @x·φ(@x)", binding=1, kind="internal",
                     latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)",
-                    array="gelu_slope(@x)", numba="gelu_slope(@x)", analytic=analytic.gelu_slope)
+                    array="gelu_slope(@x)", numba="gelu_slope(@x)", analytic=analytic.gelu_slope,
+                    textbook=(lambda x, out: (2.0 - x**2) * _normpdf(x),))
 one_minus_square: Op = Op("one_minus_square", numerics.one_minus_square,
                           lambda x, out: -2.0 * x, kind="internal",
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from programs import (
     plain,
     shrunk,
 )
-from reference import DEFINITIONS, EPSILON, Dual, Program
+from reference import DEFINITIONS, EPSILON, Dual, Program, evaluated
 
 from micrograd_like import Value, compile, derive, grad, hessian, jvp, steps, topological_order
 from micrograd_like.errors import DomainError
@@ -380,15 +381,15 @@ def check_second(program: Program) -> str:
 
 
 def check_derived(program: Program) -> str:
-    """The equations of `derive`, evaluated, together and for one input."""
+    """The equations of `derive`, with exact partials, evaluated together and for one input."""
     run = Run(program)
     want = grad(run.root, run.inputs)
     value_error, errors = bounds(complete(program, run))
     sizes = run.sizes()
-    derived = derive(run.root, run.inputs).evaluate()
-    alone = [derive(run.root, x).evaluate() for x in run.inputs[:2]]
-    for how, numbers in (("derived", derived), ("derived alone", alone)):
-        for i, got in enumerate(numbers):
+    derived = evaluated(derive(run.root, run.inputs, form="exact"), run.inputs)
+    alone = [evaluated(derive(run.root, x, form="exact"), [x]) for x in run.inputs[:2]]
+    for how, found in (("derived", [derived]), ("derived alone", alone)):
+        for i, got in enumerate(chain.from_iterable(filter(None, found))):
             close(f"d/dx{i} {how}", got, want[i], errors[i], sizes[i], len(program.steps))
     return "decided" if math.isfinite(value_error + errors[0]) else "in part"
 

@@ -13,7 +13,7 @@ import json
 import math
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from hypothesis import strategies as st
 from optional import mp
 
 from micrograd_like import Op, Value, grad, ops, topological_order
+from micrograd_like.engine import adjoints
+from micrograd_like.errors import DomainError
+from micrograd_like.views import algebra
 
 EPSILON = 2.0**-52
 
@@ -641,3 +644,42 @@ def labelled(value: Value, label: str) -> Value:
     """The node itself, with that label."""
     value.label = label
     return value
+
+
+def number_of(expression: algebra.Expression, numbers: Mapping[str, float | None]) -> float:
+    """The expression's value where names stand for `numbers`.
+
+    Raises ArithmeticError where a number on the way is not finite, or underflows: floats differ
+    there from the real numbers that derivations are written for.
+    """
+    done: dict[int, float] = {}
+    for e in algebra.parts_first([expression]):
+        xs = [done[id(part)] for part in e.operands]
+        x: Any = numbers.get(e.name, e.number) if e.op is None else e.op.evaluate(xs)
+        products = (ops.mul, ops.div, ops.power)
+        vanishes = e.op in products and xs[0] and (xs[1] or e.op is not ops.mul)
+        if not (2.0**-1022 <= abs(x) < math.inf or (x == 0.0 and not vanishes)):
+            raise ArithmeticError(f"{e.text} is {x!r}")
+        done[id(e)] = x
+    return done[id(expression)]
+
+
+def evaluated(derived: Any, wrt: Sequence[Value]) -> list[float] | None:
+    """The derivatives by the numbers that the equations of a derivation make of the nodes' data.
+
+    None where one on the way, or in the graph, is not finite, or underflows.
+    """
+    graph = derived._graph
+    slopes = [d for node in graph.order for d in node.local_grads]
+    if not all(map(math.isfinite, [*adjoints(graph.root).values(), *slopes])):
+        return None
+    numbers = {name: node.data for node, name in graph.names.items()}
+    for (op, operands, place), slope in graph._slopes.items():
+        alike = (n for n in graph.order if n.op is op and n.operands[: len(operands)] == operands)
+        numbers[slope.name] = next(alike).operand_grads[place]
+    try:
+        for symbol, expression in derived.equations:
+            numbers[symbol.name] = number_of(expression, numbers)
+    except (ArithmeticError, DomainError):
+        return None
+    return [numbers[graph.ratio(graph.root, target).name] for target in wrt]

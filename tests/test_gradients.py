@@ -692,6 +692,17 @@ def test_mixed_derivatives_of_a_power_are_those_of_its_formula(x, y, m, n):
     assert got.data == pytest.approx(want, rel=1e-9, abs=1e-9 * max(1.0, x ** (y - m)))
 
 
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "silu", "gelu", "erf"])
+@pytest.mark.parametrize("x", [math.inf, -math.inf, 1e308, -1e308, 1500.0, -1500.0])
+def test_derivatives_of_any_order_have_their_limits_at_infinity(name, x):
+    v = Value(x)
+    slope = grad(ops.TABLE[name](v), v, create_graph=True)
+    assert slope.data == (1.0 if x > 0.0 and name in ("softplus", "silu", "gelu") else 0.0)
+    for _ in range(4):
+        slope = grad(slope, v, create_graph=True)
+        assert slope.data == 0.0
+
+
 def test_second_derivatives_of_x_to_the_y_at_0_are_limits():
     assert hessian(lambda v: v[0] ** v[1], [0.0, 3.0]) == [[0.0, 0.0], [0.0, 0.0]]
     assert hessian(lambda v: v[0] ** v[1], [0.0, 2.0]) == [[2.0, 0.0], [0.0, 0.0]]

@@ -34,7 +34,7 @@ def row(made_up: type[Op]) -> Op:
         kind="rectifier",
         array="@x / (1.0 + xp.exp(-2.0 * @x))",
         numba="(@x) / (1.0 + math.exp(-2.0 * (@x)))",
-        torch="SiLU()",
+        torch=lambda torch_nn: torch_nn.SiLU(),
         analytic=lambda z: z / (1.0 + cmath.exp(-2.0 * z)),
     )
 

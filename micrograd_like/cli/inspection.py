@@ -7,7 +7,6 @@ loading all else.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from ..engine import Value, topological_order
+from ..engine import topological_order
 from ..errors import InputError
 from ..state import finite
 from ..words import printable, several
@@ -42,15 +41,12 @@ def add_commands(commands: Any) -> None:
         )
         parser.set_defaults(run=run, expression=None)
         parsers.append(parser)
-    evaluate, draw, step, derive = parsers
-    evaluate.add_argument("--json", action="store_true", help="print the table as JSON")
+    _, draw, step, derive = parsers
     picture = "the picture to write, .svg, .png, .pdf or .dot (default: SVG on stdout)"
     draw.add_argument("-o", "--out", type=Path, metavar="FILE", help=picture)
     draw.add_argument("--direction", default="LR", choices=("LR", "TB"), help="right or down")
-    either = step.add_mutually_exclusive_group()
     page = "the HTML page to write, which plays the steps (default: text on stdout)"
-    either.add_argument("-o", "--out", type=Path, metavar="FILE", help=page)
-    either.add_argument("--json", action="store_true", help="print the steps as JSON")
+    step.add_argument("-o", "--out", type=Path, metavar="FILE", help=page)
     names = "what to derive by, as in w1,w2 (default: all its names)"
     derive.add_argument("--wrt", metavar="NAMES", help=names)
     derive.add_argument("--latex", action="store_true", help="write LaTeX (default: text)")
@@ -101,36 +97,13 @@ def _eval(arguments: argparse.Namespace) -> None:
     root.backward()
     order = topological_order(root)
     name_of = names(order)
-    nodes: list[dict[str, Any]] = [
-        {
-            "name": name_of[node],
-            "op": node.op.name if node.op else None,
-            "formula": formula(node, name_of) or None,
-            "value": node.data,
-            "gradient": node.grad,
-            "operands": [name_of[x] if isinstance(x, Value) else x for x in node.operands],
-        }
-        for node in order
-    ]
-    if arguments.json:
-        gradients = {name: leaf.grad for name, leaf in leaves.items()}
-        _print_json(arguments, root, gradients=gradients, nodes=nodes)
-        return
     if leaves:
         rows = [("node", "formula", "value", "gradient")]
-        rows += [
-            (x["name"], x["formula"] or "", str(x["value"]), str(x["gradient"])) for x in nodes
-        ]
+        rows += [(name_of[x], formula(x, name_of), str(x.data), str(x.grad)) for x in order]
         wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for name, how, value, gradient in rows:
             print(f"{name:{wide[0]}}  {how:{wide[1]}}  {value:>{wide[2]}}  {gradient:>{wide[3]}}")
     print(f"value = {root.data!r}")
-
-
-def _print_json(arguments: argparse.Namespace, root: Value, **more: Any) -> None:
-    """Print strict JSON, in which "inf", "-inf" and "nan" are texts: they are no numbers there."""
-    text = json.dumps({"expression": arguments.expression, "value": root.data, **more})
-    print(json.dumps(json.loads(text, parse_constant=lambda name: str(float(name))), indent=2))
 
 
 def _draw(arguments: argparse.Namespace) -> None:
@@ -154,16 +127,12 @@ def _step(arguments: argparse.Namespace) -> None:
     if arguments.out:
         player(root).save(arguments.out)
         print(f"wrote {printable(str(arguments.out))}")
-    elif arguments.json:
-        keys = ("phase", "name", "formula", "before", "after")
-        events = [{key: getattr(event, key) for key in keys} for event in steps(root)]
-        _print_json(arguments, root, steps=events)
     else:
         print(steps(root))
 
 
 def _derive(arguments: argparse.Namespace) -> None:
-    """Print the derivation, with numbers below the symbols if the variables have values."""
+    """Print the derivation, in symbols, whether the variables have values or not."""
     from ..views.derivation import derive
 
     parsed = parse(arguments.expression)
@@ -178,5 +147,5 @@ def _derive(arguments: argparse.Namespace) -> None:
         if name not in leaves:
             known = several([*leaves], 8)
             raise InputError(f"--wrt {name!r:.80} is not in the expression: it has {known}")
-    derivation = derive(root, [leaves[name] for name in wrt], numbers=bool(numbers))
+    derivation = derive(root, [leaves[name] for name in wrt])
     print(derivation.latex if arguments.latex else derivation.text)

@@ -20,7 +20,7 @@ from ..training import datasets, plots
 from ..training.datasets import Dataset
 from ..words import printable
 from . import processes
-from .classifier import LOSSES, Classifier
+from .classifier import Classifier
 from .folder import HISTORY, METADATA, MODEL, Folder, history_table
 from .terminal import complain, csv_text, say
 
@@ -35,7 +35,6 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--label", help="the CSV's label column (default: the last)")
     train.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     train.add_argument("--activation", default="tanh", help="an op of the table (default: tanh)")
-    train.add_argument("--loss", default="cross_entropy", choices=LOSSES)
     train.add_argument("--epochs", type=int)
     train.add_argument("--lr", type=float, default=0.01, help="Adam's step size (default: 0.01)")
     train.add_argument("--batch-size", type=int, default=32)
@@ -72,9 +71,7 @@ def _train(arguments: argparse.Namespace) -> None:
     hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
     arguments.hidden = hidden if arguments.hidden is None else arguments.hidden
     arguments.epochs = epochs if arguments.epochs is None else arguments.epochs
-    classifier = Classifier.untrained(
-        data, arguments.hidden, arguments.activation, arguments.loss, arguments.seed
-    )
+    classifier = Classifier.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
     folder = Folder(arguments, data.name)
     layers = "-".join(map(str, classifier.model.widths))
     say(
@@ -82,8 +79,8 @@ def _train(arguments: argparse.Namespace) -> None:
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(classifier.model.parameters())} parameters"
     )
-    inputs, targets = data.scaled(), classifier.targets
-    X, y = [inputs[i] for i in train], [targets[data.y[i]] for i in train]
+    inputs = data.scaled()
+    X, y = [inputs[i] for i in train], [data.y[i] for i in train]
     history = _fit(arguments, classifier, folder, X, y)
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
@@ -134,7 +131,6 @@ def _fit(
         classifier.model,
         X,
         y,
-        loss=arguments.loss,
         optimizer=Adam(classifier.model.parameters(), lr=arguments.lr),
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -198,12 +194,10 @@ def _predict(arguments: argparse.Namespace) -> None:
 def show(_: argparse.Namespace) -> None:
     """Learn the moons, draw what was learned in characters, and say what to try next."""
     data = datasets.moons(200)
-    classifier = Classifier.untrained(data, [8, 8], activation="relu", loss="hinge", seed=1)
-    model, targets = classifier.model, [classifier.targets[label] for label in data.y]
+    classifier = Classifier.untrained(data, [8, 8], activation="relu", seed=1)
+    model = classifier.model
     print(f"A network of {len(model.parameters())} scalar Values learns to tell two moons apart:\n")
-    training.fit(
-        model, data.X, targets, loss="hinge", epochs=40, batch_size=10, callbacks=[_report]
-    )
+    training.fit(model, data.X, data.y, epochs=40, batch_size=10, callbacks=[_report])
     print(
         f"\n{_plane(classifier, data)}\n\n"
         "o and x are the data, the shaded side is where the network says x.\n\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from importlib import import_module
 from typing import Any
 
@@ -28,22 +27,11 @@ def to_torch(model: MLP) -> Any:
         if any(neuron.activation is not activation for neuron in layer.neurons):
             raise InputError(f"layers[{i}] has several activations: PyTorch has one a layer")
         if activation is not None:
-            text = getattr(activation, "torch", "")
-            if not text:
+            made = getattr(activation, "torch", None)
+            if made is None:
                 raise InputError(
                     f"layers[{i}] has the activation {activation_name(activation)}, which PyTorch "
                     "has no module of: use a name such as 'tanh', or an Op that names its module"
                 )
-            modules.append(_made(torch, text))
+            modules.append(made(torch.nn))
     return torch.nn.Sequential(*modules)
-
-
-def _made(torch: Any, text: str) -> Any:
-    """The module of torch.nn that the text makes, as in `ELU(1.0)`: a name, and numbers."""
-    try:
-        call: Any = ast.parse(text, mode="eval").body
-        arguments = [ast.literal_eval(argument) for argument in call.args]
-        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-        return getattr(torch.nn, call.func.id)(*arguments, **options)
-    except (SyntaxError, AttributeError, TypeError, ValueError):
-        raise InputError(f"{text!r:.60} is no module of torch.nn with its arguments") from None

@@ -17,13 +17,14 @@ from typing import Any, Literal
 
 from .. import ops
 from ..engine import Value
-from ..errors import DomainError, MicrogradError, OperandError
+from ..errors import MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last, printable
 from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
 Style = Literal["text", "latex"]
+Form = Literal["textbook", "exact"]  # of partials
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
 
 _SUMS = (ops.add, ops.sub)
@@ -93,15 +94,14 @@ class Expression:
         self,
         style: Style,
         *,
-        numbers: Mapping[str, float] | None = None,
         spaced: bool = False,
         most: int | None = None,
     ) -> str:
         """The expression as text or LaTeX. A shared sub-expression is written each time.
 
-        `numbers` stand in the place of names; `spaced` puts spaces around the dot of a product; of
-        a sum with more than `most` terms, or an op with more arguments, the first ones and the last
-        are written, and how many there are between them.
+        `spaced` puts spaces around the dot of a product; of a sum with more than `most` terms, or
+        an op with more arguments, the first ones and the last are written, and how many there are
+        between them.
         """
         terms: dict[int, list[tuple[Op, Expression]]] = {}
 
@@ -117,7 +117,7 @@ class Expression:
         for e in parts_first([self], parts):
             operands = [(op, done[id(part)]) for op, part in terms[id(e)]]
             if e.op is None:
-                done[id(e)] = _atom(e, style, numbers or {})
+                done[id(e)] = _atom(e, style)
             elif e.op in _SUMS:
                 done[id(e)] = operands[0][1]
                 for op, operand in operands[1:]:
@@ -125,29 +125,6 @@ class Expression:
             else:
                 done[id(e)] = applied(e.op, [operand for _, operand in operands])
         return done[id(self)][0]
-
-    def evaluate(
-        self, numbers: Mapping[str, float], extremes: list[Expression] | None = None
-    ) -> float:
-        """The value where names stand for `numbers`. A pole is infinite, as in a derivative.
-
-        `extremes` collects the sub-expressions that are not finite, or underflow: what contains
-        them may have another value if its factors are put in another order.
-        """
-        done: dict[int, float] = {}
-        for e in parts_first([self]):
-            if e.op is None:
-                done[id(e)] = numbers[e.name] if e.number is None else e.number
-                continue
-            xs = [done[id(part)] for part in e.operands]
-            try:
-                x = e.op.evaluate(xs)
-            except DomainError:
-                x = e.op.ieee(*xs)
-            if extremes is not None and not _is_tame(e.op, xs, x):
-                extremes.append(e)
-            done[id(e)] = x
-        return done[id(self)]
 
     def __repr__(self) -> str:
         return f"<Expression {self.text}>"
@@ -158,10 +135,13 @@ def apply(op: Op, operands: Sequence[Expression]) -> Expression:
     return Expression(op=op, operands=tuple(operands))
 
 
-def partials(op: Op, operands: Sequence[Expression], out: Expression) -> list[Expression | None]:
-    """The partials as books write them; None for one that is not written in the table's ops."""
+def partials(
+    op: Op, operands: Sequence[Expression], out: Expression, form: Form = "textbook"
+) -> list[Expression | None]:
+    """The partials in that form; None for one that is not written in the table's ops."""
     result: list[Expression | None] = []
-    for partial in op.textbook:
+    for partial, written in zip(op.partials, op.textbook, strict=True):
+        partial = written if form == "textbook" or op.kind == "choice" else partial
         try:
             found = partial(*operands, out)
             result += [_expression(d) for d in (found if op.arity is None else [found])]
@@ -351,11 +331,9 @@ def _terms(e: Expression, most: int | None, gap: str) -> list[tuple[Op, Expressi
     ]
 
 
-def _atom(e: Expression, style: Style, numbers: Mapping[str, float]) -> _Written:
+def _atom(e: Expression, style: Style) -> _Written:
     if e.number is not None:
         return _written_number(e.number, style, 15)
-    if e.name in numbers:
-        return _written_number(numbers[e.name], style, 4)
     text = e.name if style == "text" else e.name_in_latex or latex_name(e.name)
     return text, e.binding or (4 if "^" in text else 9) * looks_like_a_name(e.name)
 

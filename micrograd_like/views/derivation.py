@@ -24,14 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, get_args
 
 from ..engine import Value
 from ..errors import InputError
-from ..gradients import grad
 from ..words import first_and_last
-from .algebra import Expression, Style
-from .names import latex_numeral, numeral, values
+from .algebra import Expression, Form, Style
+from .names import values
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
 
@@ -48,24 +47,13 @@ class Derivation:
     """
 
     def __init__(
-        self,
-        root: Value,
-        wrt: Sequence[Value],
-        activation: str | Mapping[str, str],
-        numbers: bool,
-        single: bool,
+        self, root: Value, wrt: Sequence[Value], activation: str | Mapping[str, str], form: Form
     ) -> None:
-        self._wrt = list(wrt)
-        self._single = single
-        graph = self._graph = SymbolicGraph(root, wrt, activation)
+        graph = self._graph = SymbolicGraph(root, wrt, activation, form)
         inline = in_one_line(graph) if len(graph.targets) == 1 else None
         self.equations: Final = (inline,) if inline else tuple(by_adjoints(graph))
         self._inlined = inlined(graph, self.equations)
         self._chain = in_ratios(graph, self._inlined, inline) if inline else []
-        self._numbers: Mapping[str, float] | None = None
-        if numbers:
-            graph.check_fresh(graph.order)
-            self._numbers = self._values()
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -79,32 +67,6 @@ class Derivation:
         -1 as nothing. On a chain of n diamonds the first three grow like 2^n, `shared` like n.
         """
         return counts(self._graph)
-
-    def evaluate(self) -> float | list[float]:
-        """The derivatives by evaluating the equations: one number, or a list as `wrt` was one.
-
-        Equations are written as one writes them for real numbers: 0 · x is 0. Where a number on the
-        way is not finite, or underflows, floats may differ from that; then these are the numbers
-        of `grad`.
-
-        Raises StaleGraphError if data was changed after the forward pass.
-        """
-        graph = self._graph
-        graph.check_fresh(graph.edges)
-        values = self._values()
-        results = [values[graph.ratio(graph.root, target).name] for target in self._wrt]
-        return results[0] if self._single else results
-
-    def _values(self) -> dict[str, float]:
-        graph = self._graph
-        values = {name: node.data for node, name in graph.names.items()} | graph.recorded
-        extremes: list[Expression] = []
-        for symbol, expression in self.equations:
-            values[symbol.name] = expression.evaluate(values, extremes)
-        if extremes or graph.is_extreme():
-            adjoints = grad(graph.root, graph.adjoints.values())
-            values.update(zip(graph.adjoints, adjoints, strict=True))
-        return values
 
     @property
     def text(self) -> str:
@@ -135,27 +97,13 @@ class Derivation:
             for equation in first_and_last(equations, _GAPS[style], _MOST_LINES, _MOST_LINES):
                 if isinstance(equation, str):
                     yield equation
-                else:
-                    yield from self._written(equation, style, equation.symbol.text == before)
-                    before = equation.symbol.text
-
-    def _written(self, equation: Equation, style: Style, again: bool) -> Iterator[str]:
-        """The equation, followed by itself in numbers where these are asked for.
-
-        In LaTeX the left side is not repeated if the line before has it already.
-        """
-        symbol, expression = equation
-        left = f"{symbol.text} = " if style == "text" else f"{symbol.latex} &= "
-        repeated = left if style == "text" else "&= "
-        symbols = expression.written(style, spaced=True, most=MOST_TERMS)
-        yield (repeated if again else left) + symbols
-        if self._numbers is None or equation in self._chain:
-            return
-        numbers = expression.written(style, numbers=self._numbers, spaced=True, most=MOST_TERMS)
-        value = self._numbers[symbol.name]
-        if numbers != symbols or expression.number not in (None, value):
-            result = numeral(value) if style == "text" else latex_numeral(value)
-            yield repeated + (result if numbers in (symbols, result) else f"{numbers} = {result}")
+                    continue
+                symbol, expression = equation
+                left = f"{symbol.text} = " if style == "text" else f"{symbol.latex} &= "
+                if style == "latex" and symbol.text == before:  # not twice below one another
+                    left = "&= "
+                yield left + expression.written(style, spaced=True, most=MOST_TERMS)
+                before = symbol.text
 
     def _definitions(self) -> list[Equation]:
         """The nodes in terms of one another, parents first."""
@@ -175,24 +123,26 @@ def derive(
     wrt: Value | Iterable[Value],
     *,
     activation: str | Mapping[str, str] = "",
-    numbers: bool = False,
+    form: Form = "textbook",
 ) -> Derivation:
     """The derivation of ∂y/∂w for the Value, or each of the Values, in `wrt`.
 
     `activation` leaves the activation functions of the graph unspecified and gives the name they
     are written with, or one name for each operation: {"tanh": "α", "sigmoid": "σ"}. A single name
-    for different functions gets their names as indices. With `numbers` each line, but for the chain
-    rule in ratios, is followed by itself with numbers for the symbols.
+    for different functions gets their names as indices. `form="exact"` writes the partials as the
+    engine computes them, with digits in the tails: tanh' is sech(z)², and not 1 - tanh².
 
     In the derivatives of `max` and `min`, H is the Heaviside step with H(0) = 1/2: a tie splits in
-    halves. 1(x > 0), in that of relu, is 0 at 0.
+    halves. 1(x > 0), in that of relu, is 0 at 0. Choices are derived as if their sides were finite:
+    the engine adds nothing for one that is not taken, though it be infinite.
 
-    The result is symbols: what data the nodes hold does not matter to it, except where numbers are
-    asked for. Raises OperandError (a TypeError) for what is not a Value; InputError (a ValueError)
-    for an empty `wrt`, and for an `activation` that is no name; with `numbers`, StaleGraphError (a
-    ValueError) if data was changed after the forward pass.
+    The result is symbols: what data the nodes hold does not matter to it. Raises OperandError (a
+    TypeError) for what is not a Value; InputError (a ValueError) for an empty `wrt`, for a `form`
+    that it does not know, and for an `activation` that is no name.
     """
+    if form not in get_args(Form):
+        raise InputError(f"form is one of {', '.join(get_args(Form))}, not {form!r:.60}")
     targets = values("derivations are with respect to Values", wrt)
     if not targets:
         raise InputError("derive needs at least one Value to derive with respect to")
-    return Derivation(y, targets, activation, numbers, isinstance(wrt, Value))
+    return Derivation(y, targets, activation, form)

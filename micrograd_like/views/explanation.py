@@ -33,9 +33,9 @@ def explain(node: Value, root: Value) -> None:
     Raises OperandError (a TypeError) for what is not a Value.
     """
     values("gradients are those of Values", [node])
-    graph = SymbolicGraph(root, [], "")
+    graph = SymbolicGraph(root, [])
     if node not in graph.names:
-        graph = SymbolicGraph(root, [node], "")
+        graph = SymbolicGraph(root, [node])
     left = graph.ratio(root, node).text
     users = [user for user in topological_order(root) if node in user.parents]
     if node is root:

@@ -144,7 +144,7 @@ def _letters(e: Expression) -> str:
 
 def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
     """The adjoints used more than once, from the root on, then the derivatives."""
-    symbols = _adjoint_symbols(graph)
+    symbols, named = _adjoint_symbols(graph), {node: node for node in graph.edges}
     # For each node: by adjoint of the nodes that use it, the sum of the partials.
     pending: dict[Value, dict[object, tuple[Expression, list[Expression]]]] = {
         graph.root: {"": (ONE, [ONE])}
@@ -156,8 +156,8 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
         adjoint = algebra.total([g * algebra.total(ds[::-1]) for g, ds in groups])
         shared = len(edges) + (node in graph.targets) > 1
         if edges and not _is_atom(graph, adjoint) and (shared or adjoint.size > _LONG):
-            symbol = graph.fresh(symbols[node])
-            graph.adjoints[symbol.name] = node
+            symbol = graph.fresh(symbols[named[node]])
+            graph.about[symbol.name] = [named[node]]
             equations.append(Equation(symbol, adjoint))
             adjoint = symbol
         if node in graph.targets:
@@ -166,7 +166,7 @@ def by_adjoints(graph: SymbolicGraph) -> list[Equation]:
             group = pending.setdefault(parent, {}).setdefault(adjoint.key, (adjoint, []))
             group[1].append(d)
             if d.number == 1.0 and not parent.label and graph.uses[parent] == 1:
-                symbols[parent] = symbols[node]  # a term without a name has the adjoint of its sum
+                named[parent] = named[node]  # a term without a name has the adjoint of its sum
     return equations + [
         Equation(graph.ratio(graph.root, target), derivatives.get(target, ZERO))
         for target in graph.targets
@@ -193,7 +193,7 @@ def _adjoint_symbols(graph: SymbolicGraph) -> dict[Value, Expression]:
 def _is_atom(graph: SymbolicGraph, e: Expression) -> bool:
     """Whether it is a number or a name, of a node or an adjoint, with or without a sign."""
     bare = e.operands[0] if e.op is ops.neg else e
-    return bare.op is None and bare.name not in graph.recorded
+    return bare.op is None and bare.name not in graph.slopes
 
 
 def inlined(graph: SymbolicGraph, equations: Sequence[Equation]) -> set[Value]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 
 from .. import ops
-from ..engine import Value, adjoints, topological_order
-from ..errors import InputError, OperandError, StaleGraphError
-from ..gradients import between, is_stale
+from ..engine import Value, topological_order
+from ..errors import InputError, OperandError
+from ..gradients import between
 from ..ops import Op
 from ..words import printable
 from . import algebra
-from .algebra import Expression
+from .algebra import Expression, Form
 from .names import latex_name, looks_like_a_name, names
 
 MOST_TERMS = 12  # of a sum with more terms the first three and the last are written
@@ -23,11 +22,15 @@ class SymbolicGraph:
     """The graph of `root`, with a symbol for each node.
 
     `edges` has the nodes between `root` and `wrt`, parents first, and for each of them its parents
-    (once for each use) with the partial by that parent. `activation` is as in `derive`.
+    (once for each use) with the partial by that parent. Options are as in `derive`.
     """
 
     def __init__(
-        self, root: Value, wrt: Sequence[Value], activation: str | Mapping[str, str]
+        self,
+        root: Value,
+        wrt: Sequence[Value],
+        activation: str | Mapping[str, str] = "",
+        form: Form = "textbook",
     ) -> None:
         self.root = root
         self.targets = dict.fromkeys(wrt)  # a set that keeps their order
@@ -36,14 +39,13 @@ class SymbolicGraph:
         self.names = names([*dict.fromkeys([*self.order, *wrt])], printable)
         self._taken: tuple[set[str], set[str]] = (set(), set())  # as text, and as LaTeX
         self.symbols = {node: self.fresh(Expression(name)) for node, name in self.names.items()}
-        # The nodes that each symbol mentions, and the values of those that are not names of nodes.
+        # The nodes that each symbol is about, and the symbols of slopes.
         self.about = {name: [node] for node, name in self.names.items()}
-        self.recorded: dict[str, float] = {}
+        self.slopes: set[str] = set()
         self._ratios: dict[tuple[Value, Value], Expression] = {}
         self._slopes: dict[tuple[object, ...], Expression] = {}
         self._activations = _activations(activation, self.order)
-        # The node that each symbol of an adjoint belongs to.
-        self.adjoints = {self.ratio(root, target).name: target for target in wrt}
+        self._form = form
         active = between(root, wrt)
         self.edges: dict[Value, list[tuple[Value, Expression]]] = {
             node: self._edges(node, active) for node in active
@@ -90,18 +92,15 @@ class SymbolicGraph:
 
     def partials(self, node: Value) -> list[Expression]:
         """The partial by each parent; a symbol for one that is not written in the table's ops."""
-        op = node.op
+        op, operands = node.op, list(map(self.operand, node.operands))
         assert op is not None
-        written = algebra.partials(op, list(map(self.operand, node.operands)), self.symbols[node])
+        written = algebra.partials(op, operands, self.symbols[node], self._form)
         if op in self._activations:
             written[0] = None
         places = [i for i, d in enumerate(node.operand_grads) if d is not None]
-        return [
-            self._slope(node, i, local) if (d := written[i]) is None else d
-            for i, local in zip(places, node.local_grads, strict=True)
-        ]
+        return [self._slope(node, i) if (d := written[i]) is None else d for i in places]
 
-    def _slope(self, node: Value, place: int, local: float) -> Expression:
+    def _slope(self, node: Value, place: int) -> Expression:
         """A symbol for the partial of a function that is not written out: α'(x), f_2'(x, y)."""
         op, operands = node.op, node.operands
         assert op is not None
@@ -114,7 +113,7 @@ class SymbolicGraph:
                 name = f"{name}_{place + 1}"
             slope = self.fresh(_call(name, list(map(self.operand, operands)), "'"))
             self._slopes[key] = slope
-            self.recorded[slope.name] = local
+            self.slopes.add(slope.name)
             self.about[slope.name] = [a for a in operands if isinstance(a, Value)]
         return self._slopes[key]
 
@@ -122,23 +121,6 @@ class SymbolicGraph:
         """The nodes whose names are in the expressions."""
         parts = algebra.parts_first(expressions)
         return {node for e in parts for node in self.about.get(e.name, ())}
-
-    def is_extreme(self) -> bool:
-        """Whether an adjoint or a local derivative is not finite."""
-        adjoint = adjoints(self.root)
-        numbers = [adjoint[node] for node in self.edges]
-        numbers += [d for node in self.edges for _, d in node.edges]
-        return not all(map(isfinite, numbers))
-
-    def check_fresh(self, nodes: Iterable[Value]) -> None:
-        """Raise StaleGraphError unless each is what its op makes of the data of its operands."""
-        for node in nodes:
-            if is_stale(node):
-                assert node.op is not None
-                raise StaleGraphError(
-                    f"data was changed after {node.op.name} (node {self.names[node]!r}) was made, "
-                    "and its derivation has other numbers: build the graph again, then derive"
-                )
 
 
 def as_factor(name: Expression) -> tuple[str, str]:

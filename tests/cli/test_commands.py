@@ -22,7 +22,6 @@ BAD_OPTIONS = {
     "no hidden": (["train", "moons", "--hidden", "0"], "at least 1"),
     "activation": (["train", "moons", "--activation", "magic"], "magic"),
     "binary activation": (["train", "moons", "--activation", "add"], "more than one argument"),
-    "loss": (["train", "moons", "--loss", "magic"], "magic"),
     "label": (["train", "moons", "--label", "x"], "--label is for CSV"),
     "divergence": (["train", "moons", "--lr", "1e300", "--activation", "relu"], "epoch 1"),
     "no model": (["predict", "nothing.json", "nothing.csv"], "nothing.json: No such file"),

@@ -1,6 +1,5 @@
 """inspection.py: eval, draw, step and derive, and errors that point at the place."""
 
-import json
 import re
 import subprocess
 import sys
@@ -40,23 +39,6 @@ def test_eval_prints_every_node_and_ends_with_the_value(run):
 
 def test_eval_of_numbers_alone_prints_the_value(run):
     assert run("eval", "2+3") == (0, "value = 5.0\n", "")
-    assert json.loads(run("eval", "2+3", "--json")[1])["gradients"] == {}
-
-
-def test_eval_prints_strict_json(run):
-    status, out, err = run("eval", "--json", "exp(α) - 2*β", "α=1000", "β=0.5")
-    assert (status, err) == (0, "")
-    assert out.isascii()
-    report = json.loads(out, parse_constant=pytest.fail)
-    assert report["expression"] == "exp(α) - 2*β"
-    assert (report["value"], report["gradients"]) == ("inf", {"α": "inf", "β": -2.0})
-    assert [node["name"] for node in report["nodes"]] == ["α", "v1", "β", "v2", "v3"]
-    assert report["nodes"][2] == dict(
-        name="β", op=None, formula=None, value=0.5, gradient=-2.0, operands=[]
-    )
-    assert report["nodes"][3] == dict(
-        name="v2", op="mul", formula="2·β", value=1.0, gradient=-1.0, operands=[2.0, "β"]
-    )
 
 
 @pytest.mark.parametrize(
@@ -65,18 +47,18 @@ def test_eval_prints_strict_json(run):
         ["-x*o", "x=3", "o=2"],
         ["--", "-x*o", "x=3", "o=2"],
         ["-o*x", "o=3", "x=2"],
-        ["-(o*x)", "--json", "o=3", "x=2"],
-        ["--json", "-x * o", "x=3", "o=2"],
-        ["-x*o", "x=3", "--json", "o=2"],
-        ["--json", "--", "-x*o", "x=3", "o=2"],
+        ["-(o*x)", "-o", "a.dot", "o=3", "x=2"],
+        ["-o", "a.dot", "-x * o", "x=3", "o=2"],
+        ["-x*o", "x=3", "-o", "a.dot", "o=2"],
+        ["-o", "a.dot", "--", "-x*o", "x=3", "o=2"],
         ["--2*-x*o/2", "x=3", "o=2"],
     ],
 )
 def test_an_expression_may_begin_with_a_minus_and_options_may_stand_anywhere(run, argv):
-    status, out, err = run("eval", *argv)
+    drawn = "a.dot" in argv
+    status, out, err = run("draw" if drawn else "eval", *argv)
     assert (status, err) == (0, "")
-    value = json.loads(out)["value"] if "--json" in argv else float(out.split()[-1])
-    assert value == -6.0
+    assert "-6.0" in (read("a.dot") if drawn else out.splitlines()[-1])
 
 
 def test_an_expression_that_begins_like_an_option_is_not_computed_unless_it_follows_two_dashes(run):
@@ -190,21 +172,6 @@ def test_step_prints_both_passes_or_writes_them_as_a_page(run):
     assert files() == ["steps.html"]
 
 
-def test_step_prints_its_events_as_strict_json(run):
-    status, out, err = run("step", "exp(x)", "x=1000", "--json")
-    assert (status, err) == (0, "")
-    report = json.loads(out, parse_constant=pytest.fail)
-    assert (report["expression"], report["value"]) == ("exp(x)", "inf")
-    assert [(s["phase"], s["name"], s["before"], s["after"]) for s in report["steps"]] == [
-        ("forward", "x", None, 1000.0),
-        ("forward", "v1", None, "inf"),
-        ("backward", "v1", 0.0, 1.0),
-        ("backward", "x", 0.0, "inf"),
-    ]
-    assert "exp(x)" in report["steps"][1]["formula"]
-    assert_refused(run("step", "exp(x)", "x=1", "--json", "-o", "steps.html"), "not allowed", [])
-
-
 @pytest.mark.parametrize("command", ["eval", "draw", "step", "derive"])
 def test_commands_on_expressions_survive_a_reader_who_has_gone(command, folder):
     text = " + ".join(f"x*{i}" for i in range(60))
@@ -223,7 +190,7 @@ def test_derive_prints_the_derivation_in_symbols(run):
         0,
         "v4 = w1 · x1 + w2 · x2 + b\n"
         "v5 = tanh(v4)\n"
-        "δ4 = sech(v4)²\n"
+        "δ4 = 1 - v5²\n"
         "∂v5/∂w1 = δ4 · x1\n"
         "∂v5/∂w2 = δ4 · x2\n",
         "",
@@ -234,20 +201,11 @@ def test_derive_prints_the_derivation_in_symbols(run):
     assert out.splitlines()[-2:] == ["∂v2/∂x = 2 · y · x", "∂v2/∂y = v1"]
 
 
-def test_derive_puts_numbers_under_the_symbols_if_there_are_values(run):
-    status, out, err = run("derive", "tanh(w*x)", "w=-0.5", "x=2", "--wrt", "w")
-    assert (status, err) == (0, "")
-    assert out.splitlines()[-2:] == [
-        "∂v2/∂w = sech(v1)² · x",
-        "∂v2/∂w = sech(-1.0)² · 2.0 = 0.8399",
-    ]
-
-
 def test_derive_writes_latex(run):
     status, out, err = run("derive", "tanh(w1*x)", "--wrt", "w1", "--latex")
     assert (status, err) == (0, "")
     assert out.startswith("\\begin{aligned}\n")
-    assert out.endswith("&= \\mathrm{sech}\\left(v_{1}\\right)^{2} \\cdot x\n\\end{aligned}\n")
+    assert out.endswith("&= \\left(1 - v_{2}^{2}\\right) \\cdot x\n\\end{aligned}\n")
 
 
 @pytest.mark.parametrize(

@@ -113,18 +113,11 @@ def test_a_row_of_ones_own_and_a_layer_of_several_activations_are_named(made_up)
         model.to_torch()
 
 
-def test_an_op_of_ones_own_may_name_its_module_and_nothing_else(made_up):
+def test_an_op_of_ones_own_may_make_its_module(made_up):
     torch = pytest.importorskip("torch")
-
-    def network(text):
-        row = made_up("mine", lambda x: x if x > 0 else 0.0, lambda x, out: 1.0, torch=text)
-        return nn.MLP(1, [1], output_activation=row, seed=0).to_torch()
-
-    assert repr(network("Softplus(2.0, threshold=30)")[1]) == repr(torch.nn.Softplus(2.0, 30))
-    for text in ("ReLU", "Relu()", "os.abort()", "ReLU(print())", "ReLU().train()", "ReLU("):
-        with pytest.raises(ValueError, match=r"no module of torch\.nn") as caught:
-            network(text)
-        assert isinstance(caught.value, MicrogradError)
+    made_up("mine", lambda x: x, lambda x, out: 1.0, torch=lambda nn: nn.Softplus(2.0, 30))
+    network = nn.MLP(1, [1], output_activation="mine", seed=0).to_torch()
+    assert repr(network[1]) == repr(torch.nn.Softplus(2.0, 30))
 
 
 def test_without_torch_the_error_names_the_extra(monkeypatch):

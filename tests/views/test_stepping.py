@@ -211,7 +211,7 @@ def test_the_formulas_are_those_of_the_lecture() -> None:
 def test_a_local_derivative_is_written_in_symbols_where_the_row_is() -> None:
     n = Value(0.5, label="n")
     for node, want in [
-        (n.tanh(), "sech(n)² = 0.7864"),
+        (n.tanh(), "1 - y² = 0.7864"),
         (n.exp(), "y = 1.649"),
         (n**3, "3·n² = 0.75"),
         (1 / n, "-y / n = -4.0"),
