@@ -293,8 +293,10 @@ def activation_name(activation: Callable[[Any], Any] | None) -> str:
 
 
 def architecture(model: Any) -> str:
-    """A text that is the same for models of the same kind, widths and activations."""
-    return repr(model) if isinstance(model, (Neuron, Layer, MLP)) else type(model).__name__
+    """A text that is the same for models of the same kind, and of the library's, of one size."""
+    kind = type(model)
+    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return repr(model) if ours and kind is not Module else kind.__name__
 
 
 def _generator(seed: int | Random | None) -> Random:

@@ -74,28 +74,38 @@ class GPT(Module):
         shapes["lm_head"] = (tokens, embed)
         self.weights = {name: matrix(name, *shape) for name, shape in shapes.items()}
 
+    def __repr__(self) -> str:
+        sizes = {name: getattr(self, name) for name in ("layers", "embed", "heads", "context")}
+        return f"GPT({self.alphabet!r}, {', '.join(f'{k}={size}' for k, size in sizes.items())})"
+
     def logits(self, token: int, past: Past) -> Vector:
         """A score for each token to be the next one after `past` and `token`, which joins it."""
         w, place, size = self.weights, len(past[0][0]), self.embed // self.heads
-        x = rmsnorm(added(w["wte"][token], w["wpe"][place]))
+
+        def here(name: str, x: Vector) -> Vector:
+            return named(f"{name}[{place}]", x)
+
+        x = rmsnorm(here("E", added(w["wte"][token], w["wpe"][place])))
         for i, (keys, values) in enumerate(past, 1):
             # Attention: each head asks every token so far, and mixes what those tell that answer.
-            y = rmsnorm(x)
-            query = named(f"Q{i}[{place}]", linear(w[f"wq{i}"], y))
-            keys.append(named(f"K{i}[{place}]", linear(w[f"wk{i}"], y)))
-            values.append(named(f"V{i}[{place}]", linear(w[f"wv{i}"], y)))
+            x = here(f"X{i}", x)
+            n = here(f"N{i}", rmsnorm(x))
+            query = here(f"Q{i}", linear(w[f"wq{i}"], n))
+            keys.append(here(f"K{i}", linear(w[f"wk{i}"], n)))
+            values.append(here(f"V{i}", linear(w[f"wv{i}"], n)))
             mixed = []
             for h in range(self.heads):
                 part = slice(h * size, (h + 1) * size)
                 scores = [affine(query[part], key[part]) / math.sqrt(size) for key in keys]
-                weights = named(f"A{i}[{h}][{place}]", softmax(scores))
+                weights = here(f"A{i}[{h}]", softmax(here(f"S{i}[{h}]", scores)))
                 told = zip(*(value[part] for value in values), strict=True)
                 mixed += [affine(weights, column) for column in told]
-            x = added(x, linear(w[f"wo{i}"], mixed))
+            x = here(f"Y{i}", added(x, linear(w[f"wo{i}"], here(f"Z{i}", mixed))))
             # The MLP: each token by itself.
-            hidden = [relu(z) for z in linear(w[f"up{i}"], rmsnorm(x))]
+            u = here(f"U{i}", linear(w[f"up{i}"], here(f"M{i}", rmsnorm(x))))
+            hidden = here(f"H{i}", [relu(a) for a in u])
             x = added(x, linear(w[f"down{i}"], hidden))
-        return linear(w["lm_head"], x)
+        return here("L", linear(w["lm_head"], here("X", x)))
 
     def loss(self, tokens: Sequence[int]) -> Value:
         """The mean of -log p over the tokens after the first, p being what it gave the token.

@@ -115,6 +115,7 @@ def test_equal_seeds_give_equal_models_which_a_file_keeps(tmp_path):
     other.load(tmp_path / "gpt.json")
     assert one.state_dict() == other.state_dict()
     assert "weights['wq1'][3][2]" in one.state_dict()
+    assert repr(one) == "GPT('abcdefg', layers=1, embed=4, heads=4, context=16)"
 
 
 def test_it_learns_two_words_by_heart_and_invents_them():
