@@ -29,7 +29,7 @@ from .ops import (
 # Named as Python's own functions: not in __all__, so that `import *` spares those.
 from .ops import absolute as abs  # noqa: A004, F401
 from .ops import power as pow  # noqa: A004, F401
-from .sums import affine
+from .sums import affine, take
 
 if TYPE_CHECKING:
     from .checks import detect_anomaly, gradcheck, stale
@@ -69,7 +69,7 @@ __all__ = [
     "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log",
     "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod",
     "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
-    "softmax", "softplus", "sqrt", "stale", "steps", "sub", "tan", "tanh", "topological_order",
-    "training", "value_and_grad", "where", "xlogy",
+    "softmax", "softplus", "sqrt", "stale", "steps", "sub", "take", "tan", "tanh",
+    "topological_order", "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on

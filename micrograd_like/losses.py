@@ -16,7 +16,7 @@ from . import ops
 from .engine import Value
 from .errors import InputError, OperandError
 from .numerics import number, plain
-from .sums import affine
+from .sums import affine, take
 
 
 def mean(values: Sequence[Value]) -> Value:
@@ -73,13 +73,13 @@ def cross_entropy(
     if not 0.0 <= smoothing <= 1.0:
         raise InputError(f"label_smoothing is from 0 to 1, got {label_smoothing!r}")
     examples = list(_examples(_list(logits), _list(targets)))
-    if any(isinstance(t, Value) for _, t in examples):
-        raise OperandError(
-            "a label is a plain integer: use its .data, or .detach(); a step takes "
-            "losses.cross_entropy itself, or functools.partial(losses.cross_entropy, "
-            "label_smoothing=...)"
-        )
-    kept = [(row, t) for row, t in examples if isinstance(t, list) or number(t) != ignore_index]
+    if any(isinstance(t, Value) and not _chooses(t) for _, t in examples):
+        raise OperandError("a label is a plain integer: use its .data, or .detach()")
+    kept = [
+        (row, t)
+        for row, t in examples
+        if isinstance(t, list) or _chooses(t) or number(t) != ignore_index
+    ]
     if examples and not kept:
         every = "every label is" if len(examples) > 1 else "the label is"
         raise InputError(f"{every} {ignore_index}, the ignore_index: no example is left to learn")
@@ -108,6 +108,10 @@ def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
 
     if isinstance(target, list):
         weights = probabilities(target, n)
+    elif _chooses(target):
+        total = ops.logsumexp(*logits)
+        loss = total - take(logits, target)
+        return (1.0 - smoothing) * loss + smoothing * (total - mean(logits)) if smoothing else loss
     else:
         label = int(target) if number(target).is_integer() else -1
         if not 0 <= label < n:
@@ -125,6 +129,11 @@ def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
         exact(k) if k == top or t < 0.0 else total - logits[k] for k, t in enumerate(numbers) if t
     ]
     return affine([t for t in weights if isinstance(t, Value) or t], terms)
+
+
+def _chooses(target: Any) -> bool:
+    """Whether it is a label of the example that a step is traced from: see `take`."""
+    return hasattr(target, "__take__")
 
 
 def probabilities(target: list[Any], n: int) -> list[Any]:

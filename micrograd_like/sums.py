@@ -1,13 +1,16 @@
-"""`affine`: a sum of products as one node, the linear part of a neuron."""
+"""`affine`, a sum of products as one node; `take`, a row that a number chooses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from . import ops
 from .engine import Value, new_node, slot_of_data
 from .errors import InputError, OperandError
+from .numerics import number, plain
+
+RowT = TypeVar("RowT")
 
 
 @overload
@@ -53,3 +56,37 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
     for w, x in zip(weights, inputs):  # noqa: B905 - equally long
         z += w * x
     return new_node(z, ops.affine_row, parents, operands, local, None)
+
+
+def take(rows: Sequence[RowT], i: Any) -> RowT:
+    """`rows[i]`, so that it can be compiled: the embedding of a token, the logit of a label.
+
+    `rows` are Values or numbers, or lists of them, equally long, and `i` is a whole number from 0
+    on. To a step (`compile_step`) it makes no difference which one the example has: the numbers of
+    an example choose anew in each, where `rows[i]` would be frozen, and is refused. Raises
+    InputError (a ValueError) for a number that is none of the rows', OperandError (a TypeError) for
+    what is no number.
+
+    >>> take([[1.0, 2.0], [3.0, 4.0]], 1)
+    [3.0, 4.0]
+    """
+    if not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__") or isinstance(rows, dict):
+        raise OperandError(f"take chooses from a list of rows, got {rows!r:.60}")
+    if (choose := getattr(i, "__take__", None)) is not None:
+        return choose(rows)  # type: ignore[no-any-return]
+    if isinstance(i, Value):
+        raise OperandError(
+            f"take chooses by a plain number, and {i!r:.60} was computed: by a step it may be a "
+            "number of the example, as it is"
+        )
+    return rows[chosen(i, len(rows))]
+
+
+def chosen(i: Any, count: int) -> int:
+    """One of `count` choices, as an int. Raises InputError."""
+    whole = i if i.__class__ is int else number(i)
+    if 0 <= whole < count and whole == int(whole):
+        return int(whole)
+    if not count:
+        raise InputError("take has no row to choose from")
+    raise InputError(f"take chooses by a whole number from 0 to {count - 1}, got {plain(i)!r:.60}")

@@ -222,6 +222,15 @@ def function(op: Op, template: str, library: str) -> Callable[..., Any]:
     return lambda *xs: known(xp, *xs)[()]
 
 
+def one_hot(library: str) -> Callable[[Any, int], Any]:
+    """A function of whole numbers and a count: a row for each, with 1 at its place, and else 0."""
+    if library == "np":
+        return lambda chosen, count: (chosen[..., None] == np.arange(count)).astype(float)
+    from jax.nn import one_hot as known
+
+    return lambda chosen, count: known(chosen.astype(int), count, dtype=chosen.dtype)
+
+
 def elementwise(op: Op) -> Callable[..., Any]:
     """Any operation over NumPy, one element at a time."""
     vectorised = np.vectorize(unrefusing(op), otypes=[float])

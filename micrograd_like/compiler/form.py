@@ -14,8 +14,8 @@ Nothing here is ever changed after it is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -160,6 +160,10 @@ class Lifted:
 
     Of an input there are the array and the numbers of the inputs in it. `array_of[number]` and
     `place_of[number]` say which array has what the tape calls by this number, and at which place.
+
+    Some inputs are not given: arrays of a row for each number that chooses, with a 1.0 at what it
+    chooses, and else 0.0. By the names of such arrays `one_hot` has the inputs, of one array, that
+    are these numbers: a product with rows like these is what indexing with the numbers gives.
     """
 
     tape: Tape
@@ -167,6 +171,7 @@ class Lifted:
     statements: Sequence[Statement]
     array_of: Sequence[Array]
     place_of: Indices
+    one_hot: Mapping[str, Indices] = field(default_factory=dict)
 
 
 class Piece(NamedTuple):

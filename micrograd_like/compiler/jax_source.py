@@ -76,7 +76,7 @@ class JaxPrinter(NumpyPrinter):
         return ex.method(summed, "sum", ex.number(0))
 
     def input(self, array: Array, numbers: Indices) -> Expression:
-        if self.shared is None:
+        if self.shared is None or array.name in self.lifted.one_hot:
             return super().input(array, numbers)
         if numbers[0] == self.share:
             return ex.quotient(ex.number(1.0), self.count())

@@ -104,7 +104,7 @@ class NumpyPrinter:
 
         The shared inputs are the parameters, whose numbers are `values`; the others are an example,
         a row of `examples`. It returns the mean of the first output over the examples, the next
-        `outputs` of each example, and of what is left, a gradient, the mean again.
+        `outputs` of each example, if any, and of what is left, a gradient, the mean again.
         """
         value, *rest = self.lifted.tape.outputs
         loss = pieces(self.lifted, "", [value])[0]
@@ -128,18 +128,19 @@ class NumpyPrinter:
             else:
                 self.ends.discard(result)
                 self.statement(statement)
-        _, positions, source, places = results[0]
-        if source in self.batched and list(positions) == list(places) == [*range(outputs)]:
-            self.assign("outputs", self._argument(results[0].operand((outputs,)), 1))
-        else:
-            self.assemble("outputs", outputs, results, many=True)
+        if outputs:
+            _, positions, source, places = results[0]
+            if source in self.batched and list(positions) == list(places) == [*range(outputs)]:
+                self.assign("outputs", self._argument(results[0].operand((outputs,)), 1))
+            else:
+                self.assemble("outputs", outputs, results, many=True)
         if gradient:
             self.gradient(rest[outputs:], gradient)
         mean = self._number_of(loss, many=False)
         if loss.source in self.batched:
             mean = ex.quotient(self.over_examples(mean, 0), self.count())
-        shown = [ex.name("outputs"), *[ex.name("gradient")] * bool(gradient)]
-        return self._source("values, examples", [mean, *shown])
+        names = [ex.name("outputs")] * bool(outputs) + [ex.name("gradient")] * bool(gradient)
+        return self._source("values, examples", [mean, *names])
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         if self.has_ones:
@@ -166,12 +167,23 @@ class NumpyPrinter:
 
     def input(self, array: Array, numbers: Indices) -> Expression:
         """The array, from `values` or, what varies in a step, from `examples`."""
+        if array.name in self.lifted.one_hot:
+            choosing = self.lifted.one_hot[array.name]
+            source = self.lifted.array_of[choosing[0]]
+            places = self.lifted.place_of[choosing].reshape(array.shape[:-1])
+            return self.one_hot(self.exact(View(source, places)), array.shape[-1])
         name, first, size = "values", 0, self.shared or self.lifted.tape.inputs
         batched = array in self.batched
         if batched and self.shared:
-            name, first, size = "examples", self.shared, self.lifted.tape.inputs - self.shared
+            size = sum(a.size for a, _ in self.lifted.inputs if a.name not in self.lifted.one_hot)
+            name, first, size = "examples", self.shared, size - self.shared
         flat = self._flat(name, size, batched)
         return self.exact(View(flat, (numbers - first).reshape(array.shape)))
+
+    def one_hot(self, chosen: Expression, count: int) -> Expression:
+        """For each of these numbers a row, with a 1 at one of so many places."""
+        self.constants["one_hot_"] = arrays.one_hot(self.library)
+        return ex.call("one_hot_", chosen, ex.number(count))
 
     def _flat(self, name: str, size: int, batched: bool) -> Array:
         """The numbers that come in, or go out, in a row."""

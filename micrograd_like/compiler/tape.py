@@ -100,15 +100,20 @@ def ordered(outputs: Sequence[Value], sources: Mapping[Value, Value]) -> list[Va
 
 
 def record(
-    outputs: Sequence[Value], inputs: Sequence[Value], sources: Mapping[Value, Value] | None = None
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    sources: Mapping[Value, Value] | None = None,
+    indicators: Iterable[Value] = (),
 ) -> Tape:
     """The tape that computes `outputs` from `inputs`; all other leaves are constants.
 
     A leaf that has one of the `sources` is its number, computed anew: a detached Value of a trace.
-    Each comes after those that it depends on. Raises InputError if an input is no leaf, or given
-    twice.
+    Each comes after those that it depends on. What is damped by an input among the `indicators`,
+    which are 0 or 1, is a product with it: an infinity times 0 is NaN then. Raises InputError if an
+    input is no leaf, or given twice.
     """
     reader = _Reader(inputs)
+    reader.indicators.update(reader.references[leaf] for leaf in indicators)
     order = ordered(outputs, sources or {})
     reader.read(order, outputs, sources or {})
     return reader.tape([reader.reference(output) for output in outputs], len(order))
@@ -127,6 +132,7 @@ class _Reader:
             if leaf in self.references:
                 raise InputError(f"{leaf!r:.80} is given twice among the inputs")
             self.references[leaf] = i
+        self.indicators: set[int] = set()
         # What each entry is; None for an input.
         self.entries: list[_Entry | None] = [None] * len(inputs)
         self.known: dict[object, int] = {}
@@ -500,6 +506,12 @@ def _affine(reader: _Reader, args: list[_Reference]) -> _Reference:
     return reader.sum([args[-1], *products])
 
 
+def _damp(reader: _Reader, args: list[_Reference]) -> _Reference | None:
+    x, indicator = args
+    is_plain = indicator[1] in reader.indicators and math.isfinite(x[0])
+    return reader.product(x, indicator) if is_plain else None
+
+
 def _minus(reference: _Reference) -> _Reference:
     return (-reference[0], reference[1])
 
@@ -517,4 +529,5 @@ _RULES: dict[Op, _Rule] = {
     ops.ieee_pow: _pow,
     ops.pow_slope: _pow_slope,
     ops.affine_row: _affine,
+    ops.damp: _damp,
 }

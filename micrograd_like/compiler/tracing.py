@@ -3,7 +3,9 @@
 A program computes what was written if nothing in it was decided for this example alone. So a trace
 keeps a *guard* for each comparison of what depends on the inputs or the parameters, which is to
 have the same outcome for other examples; what is detached, or made under `no_grad`, is a leaf with
-a *source*, whose number it is; and where a number itself was used, the trace is refused.
+a *source*, whose number it is; and where a number itself was used, the trace is refused. A number
+of the example that chooses by `take` has *indicators*: leaves that are 1 for what it chooses, and 0
+for what it does not.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import product
 from linecache import getline
+from math import inf, nan
 from operator import eq
 from typing import Any, NamedTuple
 
-from .. import losses, ops
+from .. import ops
 from ..engine import Value, numbers_of, operands_of
-from ..errors import InputError, MicrogradError, TraceError, users_frame
+from ..errors import InputError, MicrogradError, OperandError, TraceError, users_frame
 from ..modes import apart, innermost, silences, traces, tracing
-from ..numerics import number, number_in, plain
-from ..sums import affine
+from ..numerics import number_in, plain
+from ..ops import BUILTIN, Op
+from ..sums import affine, chosen
 from ..words import several
 from .tape import ordered
 
@@ -36,10 +40,11 @@ class Guard(NamedTuple):
 
 
 class _Given(Value):
-    """A Value in place of a number: an input, a target, or what is computed from these alone.
+    """A Value in place of a number: of an example, or computed from such alone.
 
-    Eagerly it is a float. So it compares as one, and what a dict or a set makes of it is a use of
-    its number. It is a plain Value as soon as the trace is complete.
+    Eagerly it is a number. So it compares as one; what indexing, a function of floats, a dict or a
+    set makes of it is a use of its number; and `take` chooses by it. It is a plain Value as soon as
+    the trace is complete.
     """
 
     __slots__ = ()
@@ -59,66 +64,112 @@ class _Given(Value):
     def __bool__(self) -> bool:
         return self != 0.0 if innermost(traces) else super().__bool__()
 
+    def __float__(self) -> float:
+        trace = innermost(traces)
+        return numbers_of([trace.touched(self)])[0] if trace else super().__float__()
+
+    def __int__(self) -> int:
+        trace = innermost(traces)
+        return int(numbers_of([trace.indexed(self)])[0] if trace else super().__float__())
+
+    __index__ = __int__
+
+    def __take__(self, rows: Any) -> Any:
+        if (trace := innermost(traces)) is None:
+            raise OperandError(f"take chooses by a plain number: {self!r:.60} was part of a trace")
+        return trace.taken(plain(rows), self)
+
 
 _Given.__name__ = "Value"  # what messages call it: to users it is nothing else
 
 
 class Trace:
-    """What model and loss made of an example: it is `root`, the loss, and `logits`, the outputs.
+    """What model and loss made of an example: it is `root`, the loss, and `shown`, the outputs.
 
-    `given` are the leaves that stand for the example, of which the first `inputs` are the model's;
-    `row` turns a target into numbers, `guards` are the comparisons, and `sources` has what each
-    leaf that was detached is the number of, those that others depend on first.
+    `given` are the leaves that stand for its numbers. Of those that chose, by their places,
+    `indicators` has the leaves, and `choices` how many there were to choose among. `guards` are the
+    comparisons, and `sources` has what each leaf that was detached is the number of, those that
+    others depend on first.
 
     `path` has a hash of what each comparison compares, with its outcome, and at last one of the
     loss and the outputs: where they are equal, the expressions are.
     """
 
     root: Value
-    logits: list[Value]
-    row: Callable[[Any], Sequence[float]]
+    shown: list[Value]
     path: list[tuple[int, bool]]
 
-    def __init__(self, parameters: Sequence[Value], inputs: Sequence[Any]) -> None:
+    def __init__(self, parameters: Sequence[Value]) -> None:
         self._parameters = parameters
-        self.given: list[Value] = [_Given(x, f"X[{i}]") for i, x in enumerate(inputs)]
-        self.inputs = len(self.given)
+        self.given: list[Value] = []
+        self.names: list[str] = []  # of what is given: users may label it otherwise
+        self.indicators: dict[int, list[Value]] = {}
+        self.choices: dict[int, int] = {}
         self.guards: list[Guard] = []
         self.sources: dict[Value, Value] = {}
         # What depends on inputs or parameters, by its id. (To hash what is given is to use it.)
-        self._live: dict[int, Value] = {}
-        self._keep(*parameters, *self.given)
+        self._live: dict[int, Value] = {id(p): p for p in parameters}
+        self._places: dict[int, int] = {}  # of what is given, by its id
         self._uses: dict[tuple[str, int], None] = {}
+        self._indices: dict[tuple[str, int], None] = {}
 
-    def _keep(self, *values: Value) -> None:
-        self._live.update({id(value): value for value in values})
+    def leaf(self, x: Any, name: str) -> Value:
+        """What stands for a number of the example. Names tell such apart."""
+        leaf = _Given(x, name)
+        self._places[id(leaf)] = len(self.given)
+        self.given.append(leaf)
+        self.names.append(name)
+        self._live[id(leaf)] = leaf
+        return leaf
 
-    def targets(self, numbers: Sequence[Any], names: str) -> list[Value]:
-        """The leaves that stand for the target."""
-        leaves: list[Value] = [_Given(t, names.format(k)) for k, t in enumerate(numbers)]
-        self.given += leaves
-        self._keep(*leaves)
-        return leaves
+    def taken(self, rows: Sequence[Any], index: Value) -> Any:
+        """The row that a number of the example chooses. Raises InputError, and TraceError."""
+        if (place := self._places.get(id(index))) is None:
+            raise TraceError(
+                f"take chooses by a number of the example as it is, and {index!r:.60} was computed "
+                "from such: let the example have what you computed"
+            )
+        (i,) = numbers_of([index])
+        chosen(i, len(rows))
+        leaves = self.indicators.setdefault(place, [])
+        for k in range(len(leaves), len(rows)):
+            leaf = _Given(float(k == i))
+            self._live[id(leaf)] = leaf
+            leaves.append(leaf)
+        self.choices[place] = min(len(rows), self.choices.get(place, len(rows)))
+        return _chosen_by(leaves[: len(rows)], rows)
 
     # What the engine calls (see `modes.py`).
 
     def made(self, node: Value) -> None:
-        operands = node.operands
-        if self._live.keys().isdisjoint(map(id, operands)):
+        operands, live = node.operands, self._live
+        for a in operands:  # (`any` of a generator would take twice as long)
+            if id(a) in live:
+                break
+        else:
             return
-        self._keep(node)
+        live[id(node)] = node
         if innermost(silences):
             slopes = [None if a.__class__ is float else 0.0 for a in operands]
             (data,) = numbers_of([node])
             self.sources[node] = source = Value.__assemble__(data, node.op, operands, slopes)
-            self._keep(source)
-        if all(a.__class__ is float or a.__class__ is _Given for a in operands):
-            node.__class__ = _Given
+            live[id(source)] = source
+        for a in operands:
+            if a.__class__ is not float and a.__class__ is not _Given:
+                return
+        node.__class__ = _Given
 
-    def touched(self, value: Value) -> None:
+    def touched(self, value: Value) -> Value:
+        return self._used(value, self._uses)
+
+    def indexed(self, value: Value) -> Value:
+        return self._used(value, self._indices)
+
+    def _used(self, value: Value, uses: dict[tuple[str, int], None]) -> Value:
         if id(value) in self._live:
             frame, _ = users_frame()
-            self._uses[frame.f_code.co_filename, frame.f_lineno] = None
+            uses[frame.f_code.co_filename, frame.f_lineno] = None
+        return value
 
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
         y = y if isinstance(y, Value) else Value(y)
@@ -131,7 +182,7 @@ class Trace:
         (data,) = numbers_of([value])
         leaf = Value(data, value.label)
         if id(value) in self._live:
-            self._keep(leaf)
+            self._live[id(leaf)] = leaf
             self.sources[leaf] = value
         return leaf
 
@@ -143,17 +194,33 @@ class Trace:
             if isinstance(value, _Given):
                 value.__class__ = Value  # type: ignore[assignment]
 
+    @property
+    def refusal(self) -> str:
+        """Why the trace is refused: the lines at which a number was used. Empty if none was."""
+        problems = []
+        if self._uses:
+            problems.append(
+                f"the number of a Value is used at {_lines(self._uses)}, which is not known for "
+                "other examples and weights: compare the Values themselves, write softmax(values) "
+                "for a softmax, and take what is to be a constant from .detach()"
+            )
+        if self._indices:
+            problems.append(
+                f"a number of the example is used as an integer at {_lines(self._indices)}, which "
+                "is not known for other examples: write take(rows, i) for rows[i]"
+            )
+        return "; ".join(problems)
+
     def identify(self) -> None:
         """Tell what was made. Raises TraceError where a number was used."""
-        if self._uses:
-            lines = [f"{file}:{line} ({getline(file, line).strip()})" for file, line in self._uses]
-            raise TraceError(
-                f"the number of a Value is used at {several(lines)}, which is not known for other "
-                "examples and weights: compare the Values themselves, and take what is to be a "
-                "constant from .detach()"
-            )
-        known = {x: hash(("given", i)) for i, x in enumerate((*self._parameters, *self.given))}
-        results = [self.root, *self.logits]
+        if problem := self.refusal:
+            raise TraceError(problem)
+        known = {p: hash(("parameter", i)) for i, p in enumerate(self._parameters)}
+        known |= {leaf: hash(("given", n)) for leaf, n in zip(self.given, self.names, strict=True)}
+        for place, leaves in self.indicators.items():
+            known |= {on: hash(("chosen", self.names[place], k)) for k, on in enumerate(leaves)}
+        results = [self.root, *self.shown]
+        live = self._live
         order = ordered([*results, *self.sides], self.sources)
         for node, operands in zip(order, operands_of(order), strict=True):
             if node in known:
@@ -164,8 +231,7 @@ class Trace:
                 key = (repr(node.data),)
             else:
                 key = (node.op, *[known[a] if isinstance(a, Value) else repr(a) for a in operands])
-                ids = map(id, operands)
-                if id(node) not in self._live and not self._live.keys().isdisjoint(ids):
+                if id(node) not in live and not live.keys().isdisjoint(map(id, operands)):
                     raise TraceError(
                         f"{node!r:.60} was computed from the parameters before the example was "
                         "traced, and would not change with them: compute it anew for each example"
@@ -175,12 +241,32 @@ class Trace:
             (hash((g.sign, known[g.left], known[g.right])), g.outcome) for g in self.guards
         ]
         self.path.append((hash(tuple([known[x] for x in results])), True))
-        self._live.clear()
+        live.clear()
+        self._places.clear()
+
+    @property
+    def leaves(self) -> list[Value]:
+        """What the example gives: its numbers, then the indicators of those that choose."""
+        return [*self.given, *[leaf for leaves in self.indicators.values() for leaf in leaves]]
 
     @property
     def sides(self) -> list[Value]:
         """What the comparisons compare: two for each."""
         return [side for guard in self.guards for side in (guard.left, guard.right)]
+
+    @property
+    def could_lose_nan(self) -> bool:
+        """Whether a NaN on the way, as 0·inf is, may not be seen in what comes out."""
+        if self.guards:
+            return True
+        indicators = {leaf for leaves in self.indicators.values() for leaf in leaves}
+        order = ordered([self.root, *self.shown], self.sources)
+        kinds: set[tuple[Any, ...]] = {
+            (node.op, *[None if isinstance(a, Value) else a for a in operands])
+            for node, operands in zip(order, operands_of(order), strict=True)
+            if node.op is not None and operands[-1] not in indicators
+        }
+        return any(_loses_nan(kind[0], kind[1:]) for kind in kinds)
 
     def follows(self, other: Trace) -> bool:
         """Whether model and loss can be the same: they differ after another outcome only."""
@@ -190,39 +276,57 @@ class Trace:
         return True
 
 
-def traced(
-    model: Callable[[Any], Any],
-    loss: Callable[[Any, Any], Value],
-    example: tuple[Sequence[float], Any],
-    parameters: Sequence[Value],
-) -> Trace:
-    """The trace of `loss(model(x), y)`; the states of global generators are left as they were.
+def _chosen_by(indicators: Sequence[Value], rows: Sequence[Any]) -> Any:
+    """The row whose indicator is 1: a Value, or a list of them."""
+    rows = [plain(row) for row in rows]
+    if not any(isinstance(row, (list, tuple)) for row in rows):
+        terms = [ops.damp(row, on) for row, on in zip(rows, indicators, strict=True)]
+        return affine([1.0] * len(terms), terms)
+    if len({len(row) if isinstance(row, (list, tuple)) else None for row in rows}) > 1:
+        raise TraceError("take chooses among rows of one length: which it is must not matter")
+    return [_chosen_by(indicators, column) for column in zip(*rows, strict=True)]
 
-    Raises TraceError, and InputError for an example without a number.
+
+def _loses_nan(op: Op, operands: Sequence[float | None]) -> bool:
+    """Whether NaN in place of one of the Values, which are None here, may give a number.
+
+    Of an operation of the user's that is not known.
     """
-    x, y = example
-    trace = Trace(parameters, x)
+    if op.name not in BUILTIN:
+        return True
+    free = [i for i, x in enumerate(operands) if x is None]
+    if op.arity is None:  # a sum, a largest: two show it
+        return False
+    for chosen_one in free:
+        others = [i for i in free if i != chosen_one]
+        for numbers in product((0.0, 1.0, -1.0, 2.0, inf, -inf), repeat=len(others)):
+            point = dict(zip(others, numbers, strict=True)) | {chosen_one: nan}
+            try:
+                out = op.evaluate(
+                    [x if x is not None else point[i] for i, x in enumerate(operands)]
+                )
+            except MicrogradError:
+                continue
+            if out == out:
+                return True
+    return False
+
+
+def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequence[Value]) -> Trace:
+    """The trace of `run`, which makes its leaves, and returns the loss and the outputs.
+
+    The states of global generators are left as they were. Raises TraceError, and InputError for an
+    example without a number.
+    """
+    trace = Trace(parameters)
     generators = _generators()
     try:
         with apart(), tracing(trace):
-            outputs = model(trace.given[:])
-            logits = trace.logits = outputs if isinstance(outputs, list) else [outputs]
-            y = plain(y)
-            if (smoothing := _smoothing(loss)) is not None:
-                trace.row = partial(_one_hot, count=(n := len(logits)))
-                targets = trace.targets(trace.row(y), "Y[{}]")
-                if smoothing:
-                    targets = [(1.0 - smoothing) * t + smoothing / n for t in targets]
-                root = ops.logsumexp(*logits) - affine(targets, logits)
-            elif isinstance(y, (list, tuple)):
-                trace.row = partial(_several, count=len(y))
-                root = loss(outputs, trace.targets(y, "Y[{}]"))
-            else:
-                trace.row = _single
-                root = loss(outputs, trace.targets([y], "Y")[0])
+            root, shown = run(trace)
     except Exception as error:
         what = error if isinstance(error, MicrogradError) else f"{type(error).__name__}: {error}"
-        raise TraceError(f"the loss cannot be traced from one example: {what}") from error
+        reasons = "; ".join(filter(None, [str(what), trace.refusal]))
+        raise TraceError(f"the loss cannot be traced from one example: {reasons}") from error
     finally:
         trace.close()
         moved = repr(_generators()) != repr(generators)
@@ -231,14 +335,14 @@ def traced(
             sys.modules["numpy.random"].set_state(generators[1])
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
-    for output in logits:
+    for output in shown:
         if not isinstance(output, Value):
             raise TraceError(f"the model is to return Values, not {output!r:.60}")
     if not trace.given:
         raise InputError("an example has no number, neither an input nor a target")
     if moved:
         raise TraceError("model or loss draws random numbers, which differ from example to example")
-    trace.root = root
+    trace.root, trace.shown = root, list(shown)
     trace.identify()
     return trace
 
@@ -249,40 +353,5 @@ def _generators() -> tuple[Any, Any]:
     return random.getstate(), numpys and numpys.get_state()
 
 
-def _single(target: Any) -> Sequence[float]:
-    if hasattr(target, "__len__"):
-        raise InputError(f"a target is a number, as in the example that was traced: {target!r:.60}")
-    return (number(target),)
-
-
-def _several(target: Any, count: int) -> Sequence[float]:
-    target = plain(target)
-    if not isinstance(target, (list, tuple)) or len(target) != count:
-        raise InputError(
-            f"a target has {count} numbers, as in the example that was traced: {target!r:.60}"
-        )
-    return target
-
-
-def _smoothing(loss: Any) -> float | None:
-    """The label smoothing of `losses.cross_entropy`, as it is or by `partial`; None of others."""
-    if loss is losses.cross_entropy:
-        return 0.0
-    if getattr(loss, "func", None) is not losses.cross_entropy or loss.args:
-        return None
-    options = dict(loss.keywords)
-    smoothing = number(options.pop("label_smoothing", 0.0))
-    return smoothing if not options and 0.0 <= smoothing <= 1.0 else None
-
-
-def _one_hot(label: Any, count: int) -> Sequence[float]:
-    """A label as a row of zeros with a one, or probabilities as they are. Raises InputError."""
-    if hasattr(label, "__len__"):
-        return [number(t) for t in losses.probabilities(list(plain(label)), count)]
-    label = number(label)
-    if not 0 <= label < count or label != int(label):
-        raise InputError(
-            f"a label is an integer from 0 to {count - 1}, got {label!r}: a step takes no label to "
-            "be ignored, leave such examples out"
-        )
-    return [float(k == label) for k in range(count)]
+def _lines(uses: dict[tuple[str, int], None]) -> str:
+    return several([f"{file}:{line} ({getline(file, line).strip()})" for file, line in uses])

@@ -222,7 +222,7 @@ def by_rare_dropout(model, x):
         (by_gradient, r"abs\(grad\(out"),
         (by_sweep, r"jvp\(out"),
         (by_dict, r"get\(x\[1\], 1\.0\)"),
-        (by_index, "cannot be traced"),
+        (by_index, r"as an integer at .*model\.w\[int\(x\[1\]\)\].*take\(rows, i\)"),
         (by_key, "cannot be traced.*KeyError"),
         (by_type, "the loss would be"),
         (by_writing, r"model\.w\[1\]\.data"),

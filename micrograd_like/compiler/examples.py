@@ -1,0 +1,209 @@
+"""Examples as rows of numbers, and what a trace puts in the place of each number.
+
+`Pairs` is for models and losses, `loss(model(x), y)`; `Nested` for losses of a whole example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any, TypeAlias
+
+from .. import losses, ops
+from ..engine import Value
+from ..errors import InputError, OperandError
+from ..numerics import number, plain
+from ..sums import affine
+from .tracing import Trace, traced
+
+# What a loss makes of an example: its Value, and what the model gave on the way.
+Made: TypeAlias = tuple[Any, Sequence[Any]]
+
+
+class Pairs:
+    """Examples (x, y) of a row of inputs and a target, with the loss `loss(model(x), y)`."""
+
+    def __init__(self, model: Callable[[Any], Any], loss: Callable[[Any, Any], Value]) -> None:
+        self._model = model
+        self._loss = loss
+        self.inputs = 0
+        self.row: Callable[[Any], Sequence[float]] = _single  # a target as numbers
+
+    def of(self, x: Any, y: Any) -> Made:
+        """The loss, and the outputs of the model in a list."""
+        outputs = self._model(x)
+        return self._loss(outputs, y), outputs if isinstance(outputs, list) else [outputs]
+
+    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+        """The trace of an example. Raises TraceError, and InputError if it has no number."""
+
+        def run(trace: Trace) -> Made:
+            x, y = example
+            inputs = [trace.leaf(number, f"X[{i}]") for i, number in enumerate(x)]
+            self.inputs = len(inputs)
+            outputs = self._model(inputs[:])
+            shown = outputs if isinstance(outputs, list) else [outputs]
+            y = plain(y)
+            if (smoothing := _smoothing(self._loss)) is not None:
+                self.row = partial(_one_hot, count=(n := len(shown)))
+                targets = [trace.leaf(t, f"Y[{k}]") for k, t in enumerate(self.row(y))]
+                if smoothing:
+                    targets = [(1.0 - smoothing) * t + smoothing / n for t in targets]
+                return ops.logsumexp(*shown) - affine(targets, shown), shown
+            if isinstance(y, (list, tuple)):
+                self.row = partial(_several, count=len(y))
+                targets = [trace.leaf(t, f"Y[{k}]") for k, t in enumerate(y)]
+                return self._loss(outputs, targets), shown
+            self.row = _single
+            return self._loss(outputs, trace.leaf(y, "Y")), shown
+
+        return traced(run, parameters)
+
+
+class Nested:
+    """Examples of numbers and lists of them, with the loss `loss(*example)` or `loss(example)`.
+
+    A tuple has the arguments of the loss, anything else is its only one. The arguments at the
+    places `static` are handed over as they are.
+    """
+
+    def __init__(self, loss: Callable[..., Any], static: Collection[int] = ()) -> None:
+        self._loss = loss
+        self._static = frozenset(static)
+
+    def of(self, *example: Any) -> Made:
+        return self._loss(*example), ()
+
+    def structure(self, example: Any, numbers: list[Any]) -> Hashable:
+        """What examples of one program have in common; the example's numbers join `numbers`.
+
+        Raises OperandError for what is neither a number nor a list.
+        """
+        if not self._static and example.__class__ is not tuple:
+            return _structure(example, numbers)
+        return (
+            "arguments",
+            *[
+                _key(argument) if i in self._static else _structure(argument, numbers)
+                for i, argument in enumerate(arguments(example))
+            ],
+        )
+
+    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+        """The trace of an example. Raises TraceError, and InputError if it has no number."""
+
+        def run(trace: Trace) -> Made:
+            given = arguments(example)
+            names = _names(self._loss)
+            return self.of(
+                *[
+                    argument if i in self._static else _traced(argument, trace, next(names))
+                    for i, argument in enumerate(given)
+                ]
+            )
+
+        return traced(run, parameters)
+
+
+def arguments(example: Any) -> tuple[Any, ...]:
+    """What a loss is called with."""
+    return example if isinstance(example, tuple) else (example,)
+
+
+_NUMBERS = {float, int}
+
+
+def _structure(x: Any, numbers: list[Any]) -> Hashable:
+    x = plain(x)
+    if isinstance(x, (list, tuple)):
+        if {*map(type, x)} <= _NUMBERS:  # as nearly all lists are: in short
+            numbers += x
+            return len(x)
+        items = tuple([_structure(item, numbers) for item in x])
+        return len(x) if {*items} == {None} else items
+    numbers.append(_number(x))
+    return None
+
+
+def _traced(x: Any, trace: Trace, path: str) -> Any:
+    """Leaves of a trace in the places of the numbers."""
+    x = plain(x)
+    if isinstance(x, (list, tuple)):
+        return [_traced(item, trace, f"{path}[{i}]") for i, item in enumerate(x)]
+    return trace.leaf(_number(x), path)
+
+
+def _number(x: Any) -> float:
+    try:
+        return number(x)
+    except OperandError as error:
+        raise OperandError(
+            f"an example has numbers, and lists of them: {error}. An argument of another kind is "
+            "handed over as it is with static=(its place,)"
+        ) from None
+
+
+def _key(x: Any) -> Hashable:
+    """What tells a static argument from others."""
+    try:
+        hash(x)
+    except TypeError:
+        raise OperandError(
+            f"a static argument is a key of programs: {x!r:.60} is not hashable"
+        ) from None
+    return type(x), x
+
+
+def _names(function: Callable[..., Any]) -> Iterator[str]:
+    """What the arguments are called, then x and y and so on."""
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        names = [p.name for p in signature(function).parameters.values() if p.kind in kinds]
+    except (TypeError, ValueError):  # a function that is not Python's
+        names = []
+    yield from names
+    count = 0
+    while True:
+        count += 1
+        if (name := f"x{count}") not in names:
+            yield name
+
+
+def _single(target: Any) -> Sequence[float]:
+    if hasattr(target, "__len__"):
+        raise InputError(f"a target is a number, as in the example that was traced: {target!r:.60}")
+    return (number(target),)
+
+
+def _several(target: Any, count: int) -> Sequence[float]:
+    target = plain(target)
+    if not isinstance(target, (list, tuple)) or len(target) != count:
+        raise InputError(
+            f"a target has {count} numbers, as in the example that was traced: {target!r:.60}"
+        )
+    return target
+
+
+def _smoothing(loss: Any) -> float | None:
+    """The label smoothing of `losses.cross_entropy`, as it is or by `partial`; None of others."""
+    if loss is losses.cross_entropy:
+        return 0.0
+    if getattr(loss, "func", None) is not losses.cross_entropy or loss.args:
+        return None
+    options = dict(loss.keywords)
+    smoothing = number(options.pop("label_smoothing", 0.0))
+    return smoothing if not options and 0.0 <= smoothing <= 1.0 else None
+
+
+def _one_hot(label: Any, count: int) -> Sequence[float]:
+    """A label as a row of zeros with a one, or probabilities as they are. Raises InputError."""
+    if hasattr(label, "__len__"):
+        return [number(t) for t in losses.probabilities(list(plain(label)), count)]
+    label = number(label)
+    if not 0 <= label < count or label != int(label):
+        raise InputError(
+            f"a label is an integer from 0 to {count - 1}, got {label!r}: a step takes no label to "
+            "be ignored, leave such examples out"
+        )
+    return [float(k == label) for k in range(count)]

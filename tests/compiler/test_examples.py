@@ -1,0 +1,395 @@
+"""Steps of a loss of whole examples: numbers, tokens, lists of them, of any structure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import CASES
+from optional import np
+
+from micrograd_like import Value, compile_step, grad, losses, nn, softmax, take, tanh, where
+from micrograd_like.errors import DomainError, InputError, OperandError, TraceError
+
+pytest.importorskip("numpy")
+
+NAN, INF = math.nan, math.inf
+
+
+def table(rows, columns, rng):
+    return [[Value(rng.uniform(-1, 1)) for _ in range(columns)] for _ in range(rows)]
+
+
+def flat(tree):
+    if isinstance(tree, Value):
+        return [tree]
+    items = tree.values() if isinstance(tree, dict) else tree
+    return [value for item in items for value in flat(item)]
+
+
+def same(found, expected):
+    return (math.isnan(found) and math.isnan(expected)) or found == pytest.approx(
+        expected, rel=1e-12, abs=1e-13
+    )
+
+
+def agrees(step, loss, parameters, batch):
+    """Whether the step has the eager engine's mean loss and gradient, or is not finite off it."""
+    value, gradient = step.value_and_grad(batch)
+    try:
+        mean = losses.mean([loss(*e) if isinstance(e, tuple) else loss(e) for e in batch])
+    except DomainError:
+        assert not math.isfinite(value)
+        return
+    expected = grad(mean, flat(parameters))
+    assert same(value, mean.data)
+    assert same(step.evaluate(batch), mean.data)
+    assert all(map(same, gradient.tolist(), expected))
+
+
+def bigram(parameters):
+    """The loss of a table of logits, of which each token chooses the next one's."""
+
+    def loss(tokens):
+        terms = [
+            -take(softmax(take(parameters["logits"], a)), b).log()
+            for a, b in itertools.pairwise(tokens)
+        ]
+        return losses.mean(terms)
+
+    return loss
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_tokens_choose_rows_and_labels_anew_in_each_example(backend):
+    pytest.importorskip(backend)
+    parameters = {"logits": table(5, 5, random.Random(0))}
+    step = compile_step(bigram(parameters), parameters, [0, 1, 2, 3], backend=backend)
+    for batch in ([[0, 1, 2, 3]], [[4, 4, 4, 4], [3, 0, 0, 1]], [(2, 1)], [[1, 2], [3, 4, 0, 0]]):
+        agrees(step, bigram(parameters), parameters, [list(e) for e in batch])
+
+
+def test_a_step_sets_the_gradients():
+    parameters = {"logits": table(3, 3, random.Random(1))}
+    step = compile_step(bigram(parameters), parameters, [0, 1, 2])
+    value = step([[2, 2, 0], [1, 1, 1]])
+    gradients = [p.grad for p in flat(parameters)]
+    mean = losses.mean([bigram(parameters)(e) for e in ([2, 2, 0], [1, 1, 1])])
+    assert value == pytest.approx(mean.data, rel=1e-13)
+    assert gradients == pytest.approx(grad(mean, flat(parameters)), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [5, -1, 1.5, NAN])
+def test_a_token_that_is_none_of_the_rows_is_refused_by_its_name(wrong):
+    parameters = {"logits": table(5, 5, random.Random(0))}
+    step = compile_step(bigram(parameters), parameters, [0, 1, 2])
+    with pytest.raises(InputError, match=r"from 0 to 4, and tokens\[1\] is"):
+        step([[0, 1, 2], [0, wrong, 3]])
+
+
+def test_a_number_may_choose_and_count():
+    rows = table(4, 2, random.Random(3))
+
+    def loss(k, x):
+        first, second = take(rows, k)
+        return (first * x[0] + second * x[1] - k) ** 2 + 0.1 * take([1.0, 2.0, 4.0], k)
+
+    step = compile_step(loss, rows, (1, [0.5, -1.0]))
+    agrees(step, loss, rows, [(k, [x, 1.0 - x]) for k, x in [(0, 1.0), (2, -0.3), (1, 0)]])
+    with pytest.raises(InputError, match="from 0 to 2, and k is 3"):
+        step([(3, [0.5, 1.0])])  # the smaller table decides
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_what_is_not_chosen_may_be_anything(bad, k):
+    rows = [[Value(0.3), Value(-0.2)], [Value(bad), Value(1.0)], [Value(0.5), Value(bad)]]
+
+    def plain(i):
+        a, b = take(rows, i)
+        return tanh(a) * b
+
+    def switched(i):  # in which a NaN might be lost
+        a, b = take(rows, i)
+        return where(a, a * a, 3.0) + b.relu() ** 2 + take([1.0, bad, 3.0], i) * b
+
+    def branching(i):
+        a, b = take(rows, i)
+        return a * a * b if a < b else a * b
+
+    for loss in (plain, switched, branching):
+        before = [p.data for p in flat(rows)]
+        for p in flat(rows):
+            p.data = 0.1
+        step = compile_step(loss, rows, 0)
+        for p, x in zip(flat(rows), before, strict=True):
+            p.data = x
+        agrees(step, loss, rows, [k])
+
+
+def test_arguments_are_a_tuple_and_lists_nest():
+    w, b = table(2, 3, random.Random(2)), Value(0.3)
+
+    def loss(rows, pairs, scale):
+        total = b * scale
+        for row, (i, x) in zip(rows, pairs, strict=True):
+            total = total + (take(row, i) if len(row) == 2 else row[0]) * x * take(w, i)[2]
+        return total * total
+
+    batch = [
+        ([[0.5, 1.0], [2.0]], [(0, 0.1), (1, -0.5)], 2),
+        ([[0.3, 1], [1]], [[1, 5], [0, 1]], 1.5),
+    ]
+    step = compile_step(loss, {"w": w, "b": b}, batch[0])
+    agrees(step, loss, {"w": w, "b": b}, batch)
+    assert "    w = values[:6].reshape(2, 3)\n    b = values[6]\n" in step.source
+
+
+def test_arrays_are_lists():
+    w = [Value(0.5), Value(-0.5)]
+
+    def loss(x):
+        return sum(wi * xi for wi, xi in zip(w, x, strict=True)) ** 2
+
+    step = compile_step(loss, w, np.array([1.0, 2.0]))
+    expected = step([[1.0, 3.0], [2.0, 5.0]])
+    assert step(np.array([[1.0, 3.0], [2.0, 5.0]])) == expected
+    assert step([np.array([1, 3]), [np.float32(2.0), 5]]) == expected
+    assert len(step._families) == 1
+
+
+def test_keys_name_the_arrays_and_a_value_with_two_names_counts_once():
+    shared = table(3, 2, random.Random(0))
+    parameters = {"wte": shared, "layers": [{"q": table(2, 2, random.Random(1)), "b": Value(1.0)}],
+                  "head": shared}  # fmt: skip
+
+    def loss(i):
+        x = take(parameters["wte"], i)
+        (layer,) = parameters["layers"]
+        y = [
+            tanh(sum(q * v for q, v in zip(row, x, strict=True)) + layer["b"]) for row in layer["q"]
+        ]
+        return losses.cross_entropy(
+            [sum(h * v for h, v in zip(row, y, strict=True)) for row in parameters["head"]], i
+        )
+
+    step = compile_step(loss, parameters, 1)
+    assert len(step.parameters) == 6 + 4 + 1
+    for name in ("wte", "layers_0_q", "layers_0_b"):
+        assert f"    {name} = values[" in step.source
+    agrees_on = losses.mean([loss(i) for i in range(3)])
+    value, gradient = step.value_and_grad([0, 1, 2])
+    assert value == pytest.approx(agrees_on.data, rel=1e-13)
+    assert gradient.tolist() == pytest.approx(grad(agrees_on, step.parameters), rel=1e-12)
+
+
+def test_static_arguments_have_programs_of_their_own():
+    w = Value(0.7)
+    names = {"square": lambda z: z * z, "cube": lambda z: z * z * z}
+
+    def loss(x, kind, power):
+        return names[kind](w * x) ** power
+
+    step = compile_step(loss, [w], (2.0, "square", 1), static=(1, 2))
+    for batch in ([(3.0, "square", 1)], [(1.0, "cube", 2), (2.0, "square", 1), (4.0, "cube", 2)]):
+        agrees(step, loss, [w], batch)
+    with pytest.raises(OperandError, match="not hashable"):
+        step([(1.0, [], 1)])
+    with pytest.raises(OperandError, match=r"static=\(its place,\)"):
+        compile_step(loss, [w], (2.0, "square", 1))
+
+
+def test_branches_and_tokens_are_followed_together():
+    rows = table(6, 2, random.Random(9))
+
+    def loss(tokens):
+        total = Value(0.0)
+        for token in tokens:
+            a, b = take(rows, token)
+            total = total + (a * b if a < b else (a - b) ** 2)
+            if token == 5:
+                total = total * 0.5
+        return total
+
+    step = compile_step(loss, rows, [0, 1])
+    rng = random.Random(4)
+    agrees(step, loss, rows, [[rng.randrange(6) for _ in range(2)] for _ in range(30)])
+
+
+# --- what is refused, and what it says ------------------------------------------------------------
+
+
+def test_indexing_and_reading_are_refused_with_every_line_and_what_to_write():
+    rows = table(4, 4, random.Random(0))
+
+    def loss(tokens):
+        x = rows[tokens[0]]
+        top = max(v.data for v in x)
+        exps = [(v - top).exp() for v in x]
+        return -(exps[tokens[1]] / sum(exps)).log()
+
+    with pytest.raises(TraceError) as caught:
+        compile_step(loss, rows, [1, 2])
+    message = str(caught.value)
+    for part in ("top = max(v.data for v in x)", "softmax(values)", "x = rows[tokens[0]]",
+                 "return -(exps[tokens[1]] / sum(exps)).log()", "take(rows, i)"):  # fmt: skip
+        assert part in message
+
+
+@pytest.mark.parametrize("use", [
+    lambda t: range(t), lambda t: [1.0, 2.0, 3.0][t], lambda t: {1: 2.0}[t], lambda t: int(t),
+    lambda t: float(t), lambda t: math.sqrt(t), lambda t: {t, 2}, lambda t: "ab"[t],
+    lambda t: f"{t:.3f}", lambda t: round(t),
+])  # fmt: skip
+def test_other_uses_of_an_integer_are_refused_with_the_line(use):
+    w = Value(1.0)
+    assert use(1) is not None
+
+    def loss(t):
+        use(t)
+        return w * t
+
+    with pytest.raises(
+        TraceError, match=r"test_examples\.py:\d+ \(lambda t: range|which is not kno"
+    ):
+        compile_step(loss, [w], 1)
+
+
+def test_a_computed_choice_is_refused():
+    rows = table(4, 1, random.Random(0))
+    with pytest.raises(TraceError, match="a number of the example as it is"):
+        compile_step(lambda t: take(rows, t + 1)[0], rows, 1)
+    with pytest.raises(TraceError, match="chooses by a plain number"):
+        compile_step(lambda t: take(rows, rows[0][0] * t)[0], rows, 1)
+    kept = []
+
+    def loss(t):
+        kept.append(t)
+        return take(rows, kept[0])[0]
+
+    with pytest.raises(TraceError):
+        compile_step(loss, rows, 1)
+
+
+def test_rows_of_different_lengths_are_refused():
+    rows = [[Value(1.0)], [Value(1.0), Value(2.0)]]
+    with pytest.raises(TraceError, match="rows of one length"):
+        compile_step(lambda t: sum(take(rows, t)), rows, 1)
+
+
+def test_a_module_where_parameters_are_due_is_refused():
+    model = nn.MLP(2, [2], seed=0)
+
+    def loss(x, y):
+        return losses.cross_entropy(model(x), y)
+
+    for arguments in ((loss, model, ([1.0, 2.0], 1)), (loss, {"m": model}, ([1.0, 2.0], 1))):
+        with pytest.raises(OperandError, match=r"module\.parameters\(\)"):
+            compile_step(*arguments)
+    step = compile_step(loss, model.parameters(), ([1.0, 2.0], 1))
+    agrees(step, loss, model.parameters(), [([0.3, -1.0], 0), ([0.5, 2.0], 1)])
+    assert "W1" in step.source
+
+
+def test_both_forms_take_their_arguments_by_name():
+    model = nn.MLP(2, [2], seed=0)
+    x, y = [0.5, -1.0], 1
+    for pairs in (
+        compile_step(model=model, loss=losses.cross_entropy, example=(x, y)),
+        compile_step(
+            model, loss=losses.cross_entropy, example=(x, y), parameters=model.parameters()
+        ),
+        compile_step(model, losses.cross_entropy, (x, y), model.parameters()),
+    ):
+        assert pairs([x], [y]) == pytest.approx(losses.cross_entropy(model(x), y).data)
+    w = Value(2.0)
+    for nested in (
+        compile_step(loss=lambda x: w * x, parameters=[w], example=1.0),
+        compile_step(lambda x: w * x, parameters=[w], example=1.0),
+        compile_step(lambda x: w * x, [w], example=1.0),
+    ):
+        assert nested([3.0, 5.0]) == 8.0
+    for arguments, named in (
+        ((lambda x: w * x, [w]), {}), ((lambda x: w * x, [w], 1.0, 2.0), {}), ((), {"loss": abs}),
+        ((lambda x: w * x, [w], 1.0), {"loss": abs}), ((lambda x: w * x, [w], 1.0), {"what": 1}),
+    ):  # fmt: skip
+        with pytest.raises(OperandError, match="compile_step"):
+            compile_step(*arguments, **named)
+
+
+def test_parameters_and_batches_that_are_none_are_refused():
+    w = Value(2.0)
+    for parameters in ([w, 1.0], {"w": "w"}, w * 2.0, {w}):
+        with pytest.raises((OperandError, InputError)):
+            compile_step(lambda x: w * x, parameters, 1.0)
+    with pytest.raises(InputError, match="parameters to differentiate"):
+        compile_step(lambda x: w * x, {}, 1.0)
+    step = compile_step(lambda x: w * x, [w], 1.0)
+    for batch in ([], ()):
+        with pytest.raises(InputError, match="empty"):
+            step(batch)
+    with pytest.raises(OperandError, match="list of examples"):
+        step(3.0)
+    with pytest.raises(InputError, match="2 arguments"):
+        step([1.0], [2.0])
+    with pytest.raises(OperandError, match="numbers, and lists"):
+        step(["1"])
+    with pytest.raises(InputError, match="no number"):
+        compile_step(lambda x: w * w, [w], [])
+
+
+# --- losses at random -----------------------------------------------------------------------------
+
+
+def random_loss(seed):
+    """Tables of several sizes, taken from by tokens, computed with, and taken from again."""
+    rng = random.Random(seed)
+    choices, width = rng.randint(2, 5), rng.randint(1, 3)
+    parameters = {"a": table(choices, width, rng), "b": table(choices, width, rng),
+                  "m": table(choices, width, rng), "c": Value(rng.uniform(-1, 1))}  # fmt: skip
+    kinds = [rng.randrange(5) for _ in range(3)]
+
+    def loss(tokens, xs):
+        terms = []
+        for t, token in enumerate(tokens):
+            row = take(parameters["a" if kinds[0] % 2 else "b"], token)
+            h = [tanh(r * x + parameters["c"]) for r, x in zip(row, xs, strict=True)]
+            logits = [sum(m * v for m, v in zip(ms, h, strict=True)) for ms in parameters["m"]]
+            after = tokens[(t + 1) % len(tokens)]
+            kind = kinds[1 + t % 2]
+            if kind == 0:
+                term = losses.cross_entropy(logits, after)
+            elif kind == 1:
+                term = -take(softmax(logits), after).log()
+            elif kind == 2:
+                term = take(logits, after) ** 2 * token
+            elif kind == 3:
+                term = sum(take(parameters["b"], after)) * take(logits, token)
+            else:
+                term = take([z * z for z in logits], after) + 0.1 * sum(h)
+            terms.append(term)
+        return losses.mean(terms)
+
+    def example():
+        tokens = [rng.randrange(choices) for _ in range(rng.randint(1, 3))]
+        return tokens, [rng.choice([rng.uniform(-1, 1), rng.randrange(3)]) for _ in range(width)]
+
+    return loss, parameters, [example() for _ in range(rng.randint(1, 5))]
+
+
+@settings(max_examples=CASES or 25)
+@given(seed=st.integers(0, 10**9))
+def test_any_loss_of_tokens_is_the_eager_engines(seed):
+    loss, parameters, batch = random_loss(seed)
+    step = compile_step(loss, parameters, batch[0])
+    agrees(step, loss, parameters, batch)
+    rng = random.Random(seed)
+    for p in flat(parameters):
+        p.data = rng.choice(
+            [rng.uniform(-2, 2), 0.0, rng.uniform(-2, 2), rng.choice([INF, NAN, 1.0])]
+        )
+    agrees(step, loss, parameters, batch)
