@@ -18,7 +18,7 @@ from ..modes import no_grad
 from ..nn import Module
 from ..numerics import number, whole
 from ..ops import logsumexp, relu
-from ..sums import affine
+from ..sums import affine, take
 
 Vector = list[Value]
 Matrix = list[Vector]  # a list of rows
@@ -85,7 +85,7 @@ class GPT(Module):
         def here(name: str, x: Vector) -> Vector:
             return named(f"{name}[{place}]", x)
 
-        x = rmsnorm(here("E", added(w["wte"][token], w["wpe"][place])))
+        x = rmsnorm(here("E", added(take(w["wte"], token), w["wpe"][place])))
         for i, (keys, values) in enumerate(past, 1):
             # Attention: each head asks every token so far, and mixes what those tell that answer.
             x = here(f"X{i}", x)
@@ -115,7 +115,7 @@ class GPT(Module):
         past, losses = self.past(), []
         for token, target in pairwise(tokens[: self.context + 1]):
             logits = self.logits(token, past)
-            losses.append(logsumexp(*logits) - logits[target])
+            losses.append(logsumexp(*logits) - take(logits, target))
         return mean(losses)
 
     def past(self) -> Past:

@@ -18,8 +18,10 @@ for threads in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[threads] = "1"  # before NumPy is imported
 
 import argparse
+import resource
 import shutil
 import string
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,7 +35,8 @@ from typing import Any
 import numpy as np
 from gpt_by_hand import CStep, Shape, jax_step, numpy_step
 
-from micrograd_like import Value, compile, grad, losses
+from micrograd_like import Value, compile, compile_step, datasets, grad, losses, optim, take
+from micrograd_like.compiler import Step
 from micrograd_like.training.gpt import GPT
 
 WORDS = ("joseph", "jennifer", "alexandrajosiah")  # 6, 8 and 15 letters
@@ -68,22 +71,39 @@ class Document:
     """A name for all contenders: as tokens, and with the engine's loss and gradient."""
 
     def __init__(self, model: GPT, word: str) -> None:
-        self.word = word
-        tokens = np.array(model.tokens(word))
+        self.model, self.word = model, word
+        self.all = model.tokens(word)
+        tokens = np.array(self.all)
         self.tokens, self.targets = tokens[:-1].copy(), tokens[1:].copy()
         self.n = len(self.tokens)
         self.parameters = model.parameters()
         self.values = np.array([p.data for p in self.parameters])
-        self.root = model.loss(model.tokens(word))
+        self.root = model.loss(self.all)
         self.slopes = np.array(grad(self.root, self.parameters))
+
+    def step(self, backend: str) -> Step:
+        return compile_step(self.model.loss, self.model.weights, self.all, backend=backend)
+
+    def for_hand(self) -> tuple[Any, ...]:
+        """What the function of `numpy_step` takes."""
+        return self.values, self.tokens, self.targets, np.full(self.n, 1.0 / self.n)
 
     def check(self, who: str, loss: Any, gradient: Any) -> None:
         off = max(abs(loss - self.root.data), np.abs(np.asarray(gradient) - self.slopes).max())
         assert off < 1e-12, f"{who} differs by {off} for {self.word!r}"
 
 
-def microgpt(weights: dict[str, list[list[Value]]], tokens: list[int]) -> Value:
-    """The loss of a document as microgpt's users write it: every + and every · of two Values."""
+def microgpt(
+    weights: dict[str, list[list[Value]]],
+    shape: Shape,
+    tokens: list[int],
+    softmax: Callable[[Any], Any] = losses.softmax,
+    take: Callable[[Any, Any], Any] = take,
+) -> Value:
+    """The loss of a document as microgpt's users write it: every + and every · of two Values.
+
+    Eagerly they have a `softmax` that looks at the data, and an index for `take`.
+    """
 
     def linear(x: list[Value], rows: list[list[Value]]) -> list[Value]:
         return [sum(w * xi for w, xi in zip(row, x, strict=True)) for row in rows]
@@ -95,32 +115,42 @@ def microgpt(weights: dict[str, list[list[Value]]], tokens: list[int]) -> Value:
     def both(x: list[Value], y: list[Value]) -> list[Value]:
         return [a + b for a, b in zip(x, y, strict=True)]
 
-    size = SHAPE.embed // SHAPE.heads
-    keys: list[list[Value]] = []
-    values: list[list[Value]] = []
+    size = shape.embed // shape.heads
+    keys: list[list[list[Value]]] = [[] for _ in range(shape.layers)]
+    values: list[list[list[Value]]] = [[] for _ in range(shape.layers)]
     terms = []
     for place, (token, target) in enumerate(pairwise(tokens)):
-        x = norm(both(weights["wte"][token], weights["wpe"][place]))
-        residual, x = x, norm(x)
-        query = linear(x, weights["wq1"])
-        keys.append(linear(x, weights["wk1"]))
-        values.append(linear(x, weights["wv1"]))
-        mixed: list[Value] = []
-        for h in range(0, SHAPE.embed, size):
-            scores = [
-                sum(query[h + j] * key[h + j] for j in range(size)) / size**0.5 for key in keys
-            ]
-            attention = losses.softmax(scores)
-            mixed += [
-                sum(a * value[h + j] for a, value in zip(attention, values, strict=True))
-                for j in range(size)
-            ]
-        x = both(linear(mixed, weights["wo1"]), residual)
-        residual, x = x, [xi.relu() for xi in linear(norm(x), weights["up1"])]
-        x = both(linear(x, weights["down1"]), residual)
-        chances = losses.softmax(linear(x, weights["lm_head"]))
-        terms.append(-chances[target].log())
+        x = norm(both(take(weights["wte"], token), weights["wpe"][place]))
+        for i in range(shape.layers):
+            residual, x = x, norm(x)
+            query = linear(x, weights[f"wq{i + 1}"])
+            keys[i].append(linear(x, weights[f"wk{i + 1}"]))
+            values[i].append(linear(x, weights[f"wv{i + 1}"]))
+            mixed: list[Value] = []
+            for h in range(0, shape.embed, size):
+                scores = [
+                    sum(query[h + j] * key[h + j] for j in range(size)) / size**0.5
+                    for key in keys[i]
+                ]
+                attention = softmax(scores)
+                mixed += [
+                    sum(a * value[h + j] for a, value in zip(attention, values[i], strict=True))
+                    for j in range(size)
+                ]
+            x = both(linear(mixed, weights[f"wo{i + 1}"]), residual)
+            residual, x = x, [xi.relu() for xi in linear(norm(x), weights[f"up{i + 1}"])]
+            x = both(linear(x, weights[f"down{i + 1}"]), residual)
+        chances = softmax(linear(x, weights["lm_head"]))
+        terms.append(-take(chances, target).log())
     return (1 / len(terms)) * sum(terms)
+
+
+def softmax_of_data(logits: list[Value]) -> list[Value]:
+    """As microgpt has it."""
+    largest = max(z.data for z in logits)
+    powers = [(z - largest).exp() for z in logits]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def row(of: str, what: str, times: dict[str, float], hand: str, limit: float) -> None:
@@ -135,17 +165,20 @@ def row(of: str, what: str, times: dict[str, float], hand: str, limit: float) ->
 
 
 def over_numpy(documents: list[Document], rounds: int) -> None:
+    """`fixed` is a program for this name alone, by `compile`: its tokens are no inputs."""
     print("\nNumPy, microseconds a step: ours, by hand")
     for document in documents:
-        program = compile(document.root, document.parameters, document.parameters)
+        step, given = document.step("numpy"), document.for_hand()
+        fixed = compile(document.root, document.parameters, document.parameters)
+        function, (values, rows) = step.function, step.arrays([document.all])
         by_hand = numpy_step(SHAPE, document.n)
-        weights = np.full(document.n, 1.0 / document.n)
-        given = document.values, document.tokens, document.targets, weights
         document.check("by hand", *by_hand(*given))
-        document.check("ours", *program(document.values))
+        document.check("ours", *function(values, rows))
+        document.check("fixed", *fixed(document.values))
         works: dict[str, Callable[[], Any]] = {
-            "ours": lambda p=program, d=document: p(d.values),
+            "ours": lambda f=function, v=values, r=rows: f(v, r),
             "by hand": lambda h=by_hand, g=given: h(*g),
+            "fixed": lambda p=fixed, d=document: p(d.values),
         }
         row("NumPy", f"{len(document.word)} letters", interleaved(works, rounds), "by hand", 1.15)
 
@@ -159,25 +192,23 @@ def over_jax(documents: list[Document], rounds: int) -> None:
     jax.config.update("jax_enable_x64", True)
     print(f"\nJAX {jax.__version__}, arrays on the device, microseconds a step: ours, by hand")
     for document in documents:
-        program = compile(document.root, document.parameters, document.parameters, backend="jax")
-        ours, by_hand = jax.jit(program.function), jax_step(SHAPE)
-        values, tokens, targets = map(
-            jax.numpy.asarray, (document.values, document.tokens, document.targets)
-        )
-        loss, gradient = by_hand(SHAPE.named(values), tokens, targets)
-        flat = np.concatenate([np.ravel(gradient[name]) for name, _ in SHAPE.arrays])
-        document.check("by hand", loss, flat)
-        document.check("ours", *ours(values))
-        given = SHAPE.named(values), tokens, targets
+        step = document.step("jax")
+        ours, by_hand = jax.jit(step.function), jax_step(SHAPE)
+        given = jax.device_put(step.arrays([document.all]))
+        arrays = SHAPE.named(document.values), document.tokens, document.targets
+        theirs = jax.device_put(arrays)
+        for who, (loss, gradient) in {"ours": ours(*given), "by hand": by_hand(*theirs)}.items():
+            flat = np.concatenate([np.ravel(gradient[name]) for name, _ in SHAPE.arrays])
+            document.check(who, loss, flat)
         works: dict[str, Callable[[], Any]] = {
-            "ours": lambda f=ours, v=values: jax.block_until_ready(f(v)),
-            "by hand": lambda h=by_hand, g=given: jax.block_until_ready(h(*g)),
+            "ours": lambda f=ours, g=given: jax.block_until_ready(f(*g)),
+            "by hand": lambda h=by_hand, g=theirs: jax.block_until_ready(h(*g)),
         }
         row("JAX", f"{len(document.word)} letters", interleaved(works, rounds), "by hand", 1.15)
 
 
 def over_numba(documents: list[Document], rounds: int) -> None:
-    """Ours beside C, which is called with an array of the gradient to fill, as ours is not."""
+    """Programs for one name each, whose tokens are no inputs, and C with its arrays of integers."""
     if shutil.which("gcc") is None:
         print("\ngcc is not installed: nothing to hold Numba against")
         return
@@ -189,14 +220,13 @@ def over_numba(documents: list[Document], rounds: int) -> None:
         program(document.values)
         took = perf_counter() - start
         by_hand, in_numpy = CStep(SHAPE, document.n, folder), numpy_step(SHAPE, document.n)
-        given = document.values, document.tokens, document.targets
-        weights = np.full(document.n, 1.0 / document.n)
-        document.check("C", *by_hand(*given))
+        given = document.for_hand()
+        document.check("C", *by_hand(*given[:3]))
         document.check("ours", *program(document.values))
         works: dict[str, Callable[[], Any]] = {
             "ours": lambda p=program, d=document: p(d.values),
-            "C": lambda h=by_hand, g=given: h(*g),
-            "NumPy": lambda h=in_numpy, g=given, w=weights: h(*g, w),
+            "C": lambda h=by_hand, g=given: h(*g[:3]),
+            "NumPy": lambda h=in_numpy, g=given: h(*g),
         }
         times = interleaved(works, rounds)
         row("Numba", f"{len(document.word)} letters", times, "C", 1.5)
@@ -204,11 +234,105 @@ def over_numba(documents: list[Document], rounds: int) -> None:
     shutil.rmtree(folder)
 
 
+def in_a_batch(documents: list[Document], rounds: int) -> None:
+    """Lists of different lengths in, which both pad, loss and gradient out."""
+    try:
+        names = datasets.names()
+    except ImportError as error:
+        print(f"\n{error}")
+        return
+    model = GPT(string.ascii_lowercase)
+    values = np.array([p.data for p in model.parameters()])
+    batch = [model.tokens(name) for name in Random(0).sample(names, 32)]
+    step = compile_step(model.loss, model.weights, batch[0])
+    n = max(map(len, batch)) - 1
+    by_hand = numpy_step(SHAPE, n, len(batch))
+
+    def hand() -> Any:
+        tokens, targets = np.zeros((2, len(batch), n), int)
+        weights = np.zeros((len(batch), n))
+        for i, row in enumerate(batch):
+            length = len(row) - 1
+            tokens[i, :length], targets[i, :length] = row[:-1], row[1:]
+            weights[i, :length] = 1.0 / (len(batch) * length)
+        return by_hand(values, tokens, targets, weights)
+
+    (mean, gradient), (loss, slopes) = step.value_and_grad(batch), hand()
+    assert abs(mean - loss) < 1e-12
+    assert np.abs(gradient - slopes).max() < 1e-12
+    print(f"\nA batch of 32 names of up to {n} tokens, microseconds a step: ours, by hand")
+    works = {"ours": lambda: step.value_and_grad(batch), "by hand": hand}
+    row("NumPy", "32 names", interleaved(works, rounds // 3), "by hand", 1.15)
+
+
+def learning(documents: list[Document], rounds: int) -> None:
+    """The training of microgpt: 1,000 names, Adam with a rate that falls, compiling included."""
+    try:
+        names = datasets.names()
+    except ImportError as error:
+        print(f"\n{error}")
+        return
+    count, eager = (1000, 20) if rounds > 1000 else (100, 3)
+    Random(42).shuffle(names)
+    texts = names[:count]
+
+    def rate(steps: int) -> float:
+        return 0.01 * (1.0 - steps / 1000)
+
+    def made() -> tuple[GPT, optim.Adam]:
+        model = GPT(string.ascii_lowercase, seed=42)
+        return model, optim.Adam(model.parameters(), lr=rate, betas=(0.85, 0.99))
+
+    model, adam = made()
+    start = perf_counter()
+    original = []
+    for text in texts[:eager]:
+        adam.zero_grad()
+        tokens = model.tokens(text)
+        loss = microgpt(model.weights, SHAPE, tokens, softmax_of_data, list.__getitem__)
+        loss.backward()
+        adam.step()
+        original.append(loss.data)
+    each = (perf_counter() - start) / eager
+
+    model, adam = made()
+    values, hand = np.array([p.data for p in model.parameters()]), []
+    m, v = np.zeros((2, len(values)))
+    for i, text in enumerate(texts):
+        tokens = np.array(model.tokens(text))
+        n = len(tokens) - 1
+        loss, g = numpy_step(SHAPE, n)(values, tokens[:-1], tokens[1:], np.full(n, 1.0 / n))
+        m, v = 0.85 * m + 0.15 * g, 0.99 * v + 0.01 * g * g
+        root = np.sqrt(v / (1 - 0.99 ** (i + 1)))
+        values -= rate(i) * m / (1 - 0.85 ** (i + 1)) / (root + 1e-8)
+        hand.append(loss)
+
+    start = perf_counter()
+    step = compile_step(
+        lambda tokens: microgpt(model.weights, SHAPE, tokens), model.weights, model.tokens(texts[0])
+    )
+    compiled = perf_counter() - start
+    with step.training(adam) as training:
+        lifted = [training([model.tokens(text)]) for text in texts]
+    took = perf_counter() - start
+    apart = max(abs(a - b) for a, b in zip(lifted, original, strict=False))
+    apart = max(apart, *(abs(a - b) for a, b in zip(lifted, hand, strict=True)))
+    assert apart < 1e-6, apart
+    off = max(abs(p.data - x) for p, x in zip(model.parameters(), values, strict=True))
+    what = f"{count:,} steps of training, seconds"
+    print(
+        f"\n{what}: {took:.1f}, of which the first program {compiled:.1f}   <= 5: "
+        f"{verdict(what, took, 5.0)}\n"
+        f"  the scalar original: {each * count:.0f} ({eager} steps measured); losses differ by "
+        f"{apart:.0e}, weights at the end from hand-written NumPy's by {off:.0e}"
+    )
+
+
 def compiling(documents: list[Document], _: int) -> None:
     print("\nCompiling microgpt, in sums and products of two, for NumPy")
     model = GPT(string.ascii_lowercase)
     for document in documents:
-        root = microgpt(model.weights, model.tokens(document.word))
+        root = microgpt(model.weights, SHAPE, model.tokens(document.word))
         assert abs(root.data - document.root.data) < 1e-12
         times = []
         for _ in range(2):
@@ -225,24 +349,58 @@ def compiling(documents: list[Document], _: int) -> None:
         )
 
 
+def large(documents: list[Document], rounds: int) -> None:
+    """A process of its own, whose peak of memory is that of building and compiling."""
+    print("\n2 layers, 32 wide, 32 tokens, in sums and products of two", flush=True)
+    result = subprocess.run(
+        [sys.executable, __file__, "--large"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    nodes, seconds, peak = map(float, result.stdout.split())
+    print(
+        f"  {nodes:,.0f} nodes compile in {seconds:.0f} s (<= 30: "
+        f"{verdict('large, seconds', seconds, 30.0)}), at most {peak:.1f} GB (<= 6: "
+        f"{verdict('large, GB', peak, 6.0)})"
+    )
+
+
+def compile_large() -> None:
+    shape = Shape(layers=2, embed=32, context=32)
+    model = GPT(string.ascii_lowercase, shape.layers, shape.embed, shape.heads, shape.context)
+    tokens = [i % shape.tokens for i in range(shape.context + 1)]
+    root = microgpt(model.weights, shape, tokens)
+    start = process_time()
+    program = compile(root, model.parameters(), model.parameters())
+    seconds = process_time() - start
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(program.report().nodes, seconds, kilobytes / 1e6)
+
+
 SECTIONS: dict[str, Callable[[list[Document], int], None]] = {
     "numpy": over_numpy,
     "jax": over_jax,
     "numba": over_numba,
+    "batch": in_a_batch,
+    "train": learning,
     "compile": compiling,
+    "large": large,
 }
+LONG = {"numba", "large"}  # not in the short form
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="fewer rounds, and one name")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[*SECTIONS])
+    parser.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.large:
+        compile_large()
+        return
     model = GPT(string.ascii_lowercase)
     documents = [Document(model, word) for word in (WORDS[:1] if arguments.short else WORDS)]
     print(f"Python {sys.version.split()[0]}, NumPy {np.__version__}; {SHAPE.count:,} parameters")
     for name in arguments.only:
-        if not (arguments.short and name == "numba"):
+        if not (arguments.short and name in LONG):
             SECTIONS[name](documents, 200 if arguments.short else 3000)
     print("\n" + ("\n".join(f"MISSED  {what}" for what in MISSED) or "All targets met."))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optional import np
 
-from micrograd_like import optim, softmax
+from micrograd_like import compile_step, optim, softmax
 from micrograd_like.errors import InputError
 from micrograd_like.training import gpt
 from micrograd_like.training.gpt import GPT
@@ -130,6 +130,23 @@ def test_it_learns_two_words_by_heart_and_invents_them():
     invented = [model.invent(random, 0.5) for _ in range(40)]
     assert set(invented) == set(texts)
     assert {model.invent(Random(seed), 0.0) for seed in range(9)} < set(texts)
+
+
+def test_a_step_of_it_takes_texts_of_any_length_and_learns_what_the_engine_learns():
+    pytest.importorskip("numpy")
+    models = [GPT(ALPHABET, embed=4, heads=2, context=5, seed=2) for _ in range(2)]
+    batches = [["badge", "a", ""], ["cab", "bag", "gagged", "a"]]
+    model = models[0]
+    descents = [optim.Adam(model.parameters(), lr=0.03) for model in models]
+    step = compile_step(model.loss, model.weights, model.tokens("badge"))
+    with step.training(descents[0]) as training:
+        means = [training(list(map(model.tokens, texts))) for texts in batches]
+    for texts, mean in zip(batches, means, strict=True):
+        loss, *_ = by_engine(models[1], texts)
+        assert mean == pytest.approx(loss, rel=1e-12)
+        descents[1].step()
+    states = [model.state_dict() for model in models]
+    assert states[0] == pytest.approx(states[1], rel=1e-12, abs=1e-14)
 
 
 class Recorder(Random):
