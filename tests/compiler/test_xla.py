@@ -510,7 +510,7 @@ def test_what_cannot_be_traced_is_trained_by_the_eager_engine_with_a_warning():
     weights = []
     for engine in ("eager", "jax"):
         model, X, y = network(9)
-        options = {"loss": lambda out, t: losses.cross_entropy(out, t) * 2.0, "epochs": 1}
+        options = {"loss": lambda out, t: losses.cross_entropy(out, t + 0), "epochs": 1}
         if engine == "eager":
             training.fit(model, X, y, **options)
         else:
