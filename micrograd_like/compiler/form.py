@@ -3,11 +3,17 @@
 `lift.py` makes it from the tape, and each target has a printer that walks it. It is declared here,
 once:
 
-- an `Array` is a vector, a matrix or a single number: an input, a constant, or a result;
+- an `Array` has up to three axes: it is an input, a constant, or a result;
 - a `View` takes elements of an array: all of it, a row, a block, its transpose, or any others;
 - a `Term` is coefficient · left · right, element by element or summed along an axis;
 - a `Statement` computes one array: an operation applied to views, or a constant plus terms;
 - the `Lifted` program has the statements in order, and knows where the outputs are.
+
+Arrays may be *padded*: the rows of a causal attention are of different lengths, and an array of
+them has elements that are no numbers of the tape. A sum along such a row takes them in. They are 0
+there, which is exact as long as what they are multiplied with is finite; if it is not, they are NaN
+and the sum is, which is seen in the results. Then, and where a NaN could be lost on the way, the
+same statements are computed with every sum restricted to the elements that are `real`.
 
 Nothing here is ever changed after it is made.
 """
@@ -27,14 +33,16 @@ from .tape import Tape
 
 Indices = NDArray[np.intp]
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Array:
-    """An array of the program, of 0, 1 or 2 axes: an input, a constant, or what is computed.
+    """An array of the program, of 0 to 3 axes: an input, a constant, or what is computed.
 
     `members` are the assignments in it, in the order of its elements; `data` are the numbers of a
-    constant, which has no name: printers give it one.
+    constant, which has no name: printers give it one. `real` says of a padded array which elements
+    are assignments (of a constant: which of its numbers count); the others have -1 in `members`.
     """
 
     number: int
@@ -42,6 +50,7 @@ class Array:
     members: Sequence[int]
     data: Floats | None
     name: str
+    real: Bools | None = None
 
     @property
     def size(self) -> int:
@@ -77,6 +86,14 @@ class View:
         return len(flat) == self.array.size and np.array_equal(flat, np.arange(len(flat)))
 
     @property
+    def real(self) -> Bools | None:
+        """Which of its elements are real, in its shape; None if all are."""
+        if self.array.real is None:
+            return None
+        real = self.array.real[self.places]
+        return None if real.all() else real
+
+    @property
     def row(self) -> View | None:
         """The vector that each row of it is, if it has several; a vector is a row."""
         if self.places.ndim == 1:
@@ -99,6 +116,8 @@ class View:
         if len(shape) < 2:
             part = progression(places) if places.ndim == 1 else None
             return None if part is None else (part,)
+        if len(shape) > 2:
+            return None
         # Of a matrix, a vector is taken from one row, or else from one column.
         grids = {1: [places[None], places[:, None]], 2: [places]}.get(places.ndim, [])
         for axis, grid in enumerate(grids):
@@ -117,6 +136,79 @@ class View:
             return tuple(parts)
         return None
 
+    def route(self) -> Route | None:
+        """How to get there by slicing, reshaping and transposing; None if that does not do."""
+        places = self.places
+        steps: list[tuple[int, int]] = []  # sizes and strides, one or several of each axis
+        for axis in range(places.ndim):
+            line = places[tuple(slice(None) if a == axis else 0 for a in range(places.ndim))]
+            steps += _steps(line)
+        base, size = int(places.flat[0]), self.array.size
+        regular: Indices = np.full((), base)
+        for length, stride in steps:
+            regular = np.add.outer(regular, stride * np.arange(length))
+        if not np.array_equal(regular.reshape(-1), places.reshape(-1)):
+            return None
+        if any(stride <= 0 for _, stride in steps):
+            return None
+        order = sorted(range(len(steps)), key=lambda k: -steps[k][1])
+        descending = [steps[k] for k in order]
+        part, shape, found = None, self.array.shape, None
+        if len(shape) == 1 and steps and base + (span := prod(descending[0])) <= size > span:
+            part, shape = slice(base, base + span, 1), (span,)
+            found = _boxed(descending, 0, span)
+        if found is None:
+            part, shape = None, self.array.shape
+            found = _boxed(descending, base, size)
+        if found is None:
+            return None
+        box, index = found
+        axes = tuple(order.index(k) for k in range(len(steps)))
+        sizes = tuple(length for length, _ in steps)
+        return Route(
+            part,
+            None if box == shape else box,
+            index,
+            None if list(axes) == sorted(axes) else axes,
+            sizes,
+        )
+
+
+def _boxed(
+    steps: Sequence[tuple[int, int]], base: int, size: int
+) -> tuple[tuple[int, ...], tuple[int | slice, ...]] | None:
+    """The shape of an array of this size, and the index in it, that take places in such steps."""
+    shape: list[int] = []
+    index: list[int | slice] = []
+    for length, stride in steps:
+        if size % stride or size // stride < length:
+            return None
+        shape.append(size // stride)
+        start, base = divmod(base, stride)
+        if start + length > shape[-1]:
+            return None
+        index.append(slice(None) if length == shape[-1] else slice(start, start + length, 1))
+        size = stride
+    if size > 1:
+        shape.append(size)
+        index.append(base)
+    while index and index[-1] == slice(None):
+        index.pop()
+    return tuple(shape), tuple(index)
+
+
+class Route(NamedTuple):
+    """From an array to a view: a part of a vector, reshape, index, transpose, reshape.
+
+    What is None, or empty, is not needed. `sizes` are those before it is reshaped to the view's.
+    """
+
+    part: slice | None
+    shape: tuple[int, ...] | None
+    taken: tuple[int | slice, ...]
+    axes: tuple[int, ...] | None
+    sizes: tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
@@ -124,7 +216,8 @@ class Term:
 
     With `kind` "each" elementwise; with "total" summed over the last axis of the views; with
     "matmul" left @ right.T, for views of shapes (m, k) and (n, k) (or (k,), for a product of a
-    matrix and a vector, or of two vectors). A coefficient is a number, or an array of them.
+    matrix and a vector, or of two vectors), or so for each of c: (c, m, k) and (c, n, k). A
+    coefficient is a number, or an array of them.
     """
 
     kind: Literal["each", "total", "matmul"]
@@ -136,16 +229,34 @@ class Term:
     def views(self) -> list[View]:
         return [self.left] if self.right is None else [self.left, self.right]
 
+    def real(self) -> Bools | None:
+        """Which of the products that it sums are real, the sum's axis last; None if all are."""
+        sides = [view.real for view in self.views]
+        if self.kind == "matmul" and self.right is not None:
+            two = self.left.places.ndim > 1 and self.right.places.ndim > 1
+            sides = [
+                side if side is None or not two else np.expand_dims(side, axis)
+                for side, axis in zip(sides, (-2, -3), strict=True)
+            ]
+        known = [side for side in sides if side is not None]
+        if self.kind == "each" or not known:
+            return None
+        return known[0] if len(known) == 1 else known[0] & known[1]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """result = op(args), or result = constant + the terms. Arguments are views or numbers."""
+    """result = op(args), or result = constant + the terms. Arguments are views or numbers.
+
+    Elements that are not real become `fill`; with None they may be anything.
+    """
 
     result: Array
     op: Op | None = None
     args: Sequence[View | float | Array] = ()
     constant: float | Array = 0.0
     terms: Sequence[Term] = ()
+    fill: float | None = None
 
     @property
     def views(self) -> list[View]:
@@ -164,6 +275,8 @@ class Lifted:
     Some inputs are not given: arrays of a row for each number that chooses, with a 1.0 at what it
     chooses, and else 0.0. By the names of such arrays `one_hot` has the inputs, of one array, that
     are these numbers: a product with rows like these is what indexing with the numbers gives.
+
+    If it `may_lose` a NaN, what comes of padding may not be seen in the results.
     """
 
     tape: Tape
@@ -172,6 +285,12 @@ class Lifted:
     array_of: Sequence[Array]
     place_of: Indices
     one_hot: Mapping[str, Indices] = field(default_factory=dict)
+    may_lose: bool = False
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether there are padded arrays."""
+        return any(s.result.real is not None for s in self.statements)
 
 
 class Piece(NamedTuple):
@@ -181,6 +300,11 @@ class Piece(NamedTuple):
     positions: Indices
     source: Array | float
     places: Indices
+
+    def by_position(self) -> Piece:
+        """The same, in the order of the positions."""
+        order = np.argsort(self.positions)
+        return Piece(self.block, self.positions[order], self.source, self.places[order])
 
     def operand(self, shape: tuple[int, ...]) -> View | float:
         """What it is in this shape; a number remains one."""
@@ -204,6 +328,19 @@ def pieces(lifted: Lifted, block: str, outputs: Iterable[int | float]) -> list[P
         source = float(key) if isinstance(key, str) else key
         result.append(Piece(block, positions, source, places))
     return result
+
+
+def _steps(line: Indices) -> list[tuple[int, int]]:
+    """Sizes and strides of which a line of places is composed, the outer ones first."""
+    count = len(line)
+    if count == 1:
+        return []
+    stride = int(line[1]) - int(line[0])
+    same = np.diff(line) == stride
+    run = count if same.all() else int(np.argmin(same)) + 1
+    while count % run:
+        run -= 1
+    return [*_steps(line[::run]), (run, stride)] if run > 1 else [(count, -1)]
 
 
 def progression(places: Indices) -> slice | None:

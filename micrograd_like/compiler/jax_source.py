@@ -29,9 +29,9 @@ class JaxPrinter(NumpyPrinter):
 
     library: ClassVar[str] = "jnp"
 
-    def __init__(self, lifted: Lifted, shared: int | None = None) -> None:
+    def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:
         self.share = lifted.tape.inputs - 1  # of a step
-        super().__init__(lifted, shared)
+        super().__init__(lifted, shared, exactly)
         if shared is not None:
             self.given = next(a.name for a, numbers in lifted.inputs if self.varies(numbers))
         # The square of a sech beside the tanh of the same is written with that: cosh would take

@@ -1,18 +1,21 @@
 """Second step: the tape's assignments become operations on arrays.
 
 Assignments of one *level* (the longest path from the inputs) and one *form* (the same operation, or
-sums of as many terms, of operands from the same arrays) are one array. A group of m·n sums of
-products whose left operands take m distinct rows and whose right operands take n distinct rows, in
-all combinations, is a matrix product. The elements of each group are put in an order in which its
-operands line up: as a whole array, its transpose, a slice, a row repeated along the other axis.
-What does not line up is an index gather.
+sums of terms of operands from the same arrays) are one array. The elements of each are laid out as
+`grids.py` says, so that its operands line up: as a whole array, its transpose, a slice, a row
+repeated along the other axis. What does not line up is an index gather.
+
+Sums of several lengths are one array too, where what they add up is a part of a padded array, whose
+other elements are 0 then: see `padding.py`. `ragged.py` comes before, and makes sums of what is
+none only for want of a second term.
 
 What comes out is the lifted form: see `form.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -21,7 +24,10 @@ import numpy as np
 from ..engine import Value
 from ..ops import Op
 from .form import Array, Floats, Indices, Lifted, Statement, Term, View
+from .grids import Grid, Layout, aligned, grid_of, without_ones
 from .names import InputArray, ResultNames
+from .padding import Padding, completed, lines, may_lose, neutral
+from .ragged import evened
 from .tape import Call, Sum, Tape
 
 
@@ -30,26 +36,38 @@ def lift(
     inputs: Sequence[InputArray],
     derivative_of: Mapping[int, int] | None = None,
     adjoints: Mapping[Value, Value] | None = None,
+    padded: bool = True,
 ) -> Lifted:
     """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
 
     `derivative_of` has the input that each output of a gradient belongs to: those of different
     arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
     `adjoints` are the nodes that are derivatives with respect to nodes: arrays of them are called
-    dZ where those are called Z.
+    dZ where those are called Z. Unless `padded`, no array is padded or has three axes.
     """
-    return _Lifter(tape, inputs, derivative_of or {}, adjoints or {}).lifted()
+    order = list(range(tape.inputs, tape.inputs + len(tape.assignments)))
+    if padded:
+        array_of_input = [0] * tape.inputs
+        for k, (_, _, numbers) in enumerate(inputs):
+            for number in numbers:
+                array_of_input[number] = k
+        tape, order = evened(tape, array_of_input)
+    return _Lifter(tape, order, inputs, derivative_of or {}, adjoints or {}, padded).lifted()
 
 
 class _Lifter:
     def __init__(
         self,
         tape: Tape,
+        order: Sequence[int],
         inputs: Sequence[InputArray],
         derivative_of: Mapping[int, int],
         adjoints: Mapping[Value, Value],
+        padded: bool,
     ) -> None:
         self.tape = tape
+        self.order = order
+        self.is_padded = padded
         total = tape.inputs + len(tape.assignments)
         self.array_number = np.full(total, -1, dtype=np.intp)
         self.array_of = [-1] * total  # the same, for looking at one at a time
@@ -58,6 +76,7 @@ class _Lifter:
         self.constants: dict[bytes, Array] = {}
         self.inputs: list[tuple[Array, Indices]] = []
         self.statements: list[Statement] = []
+        self.padding = Padding()
         for name, shape, numbers in inputs:
             array = self._new(shape, numbers, name=name)
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
@@ -73,12 +92,17 @@ class _Lifter:
         name: str = "",
     ) -> Array:
         numbers = np.asarray(members, dtype=np.intp)
-        array = Array(len(self.arrays), shape, numbers.tolist(), data, name)
+        real = numbers >= 0
+        own = numbers[real]
+        padded = len(own) < len(numbers)
+        array = Array(
+            len(self.arrays), shape, numbers.tolist(), data, name, real if padded else None
+        )
         self.arrays.append(array)
-        self.array_number[numbers] = array.number
-        for member in array.members:
+        self.array_number[own] = array.number
+        for member in own.tolist():
             self.array_of[member] = array.number
-        self.place[numbers] = np.arange(len(numbers))
+        self.place[own] = np.flatnonzero(real)
         return array
 
     def _constant(self, data: Floats) -> Array:
@@ -99,25 +123,24 @@ class _Lifter:
 
     def lifted(self) -> Lifted:
         for level in self._levels():
-            for members in _grouped(level, self._form):
-                together = [members]
-                if len({self.belongs_to[m] for m in members if m in self.belongs_to}) > 1:
-                    together = _grouped(members, self.belongs_to.get)
-                for group in together:
-                    assignments: list[Any] = [
-                        self.tape.assignments[m - self.tape.inputs] for m in group
-                    ]
-                    calls = isinstance(assignments[0], Call)
-                    lift = self._lift_calls if calls else self._lift_sums
-                    lift(np.asarray(group), assignments)
+            plans = [p for family in _grouped(level, self._family) for p in self._plans(family)]
+            for plan in sorted(plans, key=lambda plan: int(plan.members[0])):
+                self._lift(plan)
         array_of = [self.arrays[i] for i in self.array_of]
-        return Lifted(self.tape, self.inputs, self.statements, array_of, self.place)
+        fills = self.padding.fills
+        statements = [
+            replace(s, fill=fills[s.result]) if s.result in fills else s for s in self.statements
+        ]
+        is_padded = any(s.result.real is not None for s in statements)
+        loses = is_padded and any(map(_loses, self.tape.assignments))
+        return Lifted(self.tape, self.inputs, statements, array_of, self.place, may_lose=loses)
 
     def _levels(self) -> list[list[int]]:
         first = self.tape.inputs
         level = [0] * (first + len(self.tape.assignments))
         levels: list[list[int]] = []
-        for number, assignment in enumerate(self.tape.assignments, first):
+        for number in self.order:
+            assignment = self.tape.assignments[number - first]
             operands: list[Any]
             if isinstance(assignment, Call):
                 operands = [a for a in assignment.args if a.__class__ is int]
@@ -133,6 +156,7 @@ class _Lifter:
         return levels
 
     def _form(self, number: int) -> object:
+        """What assignments have in common that are computed alike, term for term."""
         assignment = self.tape.assignments[number - self.tape.inputs]
         array = self.array_of
         if isinstance(assignment, Call):
@@ -147,12 +171,69 @@ class _Lifter:
             (*sorted([pair if pair[0] >= pair[1] else pair[::-1] for pair in pairs]),),
         )
 
-    def _state(self, shape: tuple[int, ...], members: Indices, **computed: Any) -> None:
-        """Add the statement whose result has this shape, and these members in this order."""
-        unnamed = Statement(Array(-1, shape, members.tolist(), None, ""), **computed)
+    def _family(self, number: int) -> object:
+        """The form without the numbers of alike terms, where there may be padding."""
+        form: Any = self._form(number)
+        if not self.is_padded:
+            return form
+        if isinstance(form[0], Op):
+            return form if form[0].arity is not None else (form[0], frozenset(form[1:]))
+        constant, linear, products = form
+        return (constant, frozenset(linear), frozenset(products))
+
+    def _plans(self, family: list[int]) -> Iterator[_Plan]:
+        """How to lift assignments that may differ in the numbers of their terms: together, or not.
+
+        Those that differ in nothing are always one array.
+        """
+        parts = [family]
+        if len({self.belongs_to[m] for m in family if m in self.belongs_to}) > 1:
+            parts = _grouped(family, self.belongs_to.get)
+        for part in parts:
+            forms = _grouped(part, self._form)
+            if (plan := self._plan(part, len(forms) == 1)) is not None:
+                yield plan
+            else:
+                yield from (plan for f in forms if (plan := self._plan(f, True)) is not None)
+
+    def _plan(self, group: list[int], is_even: bool) -> _Plan | None:
+        """How to lift the group as one array, if that can be; it can if it is even.
+
+        What padding must be for that, it is from here on.
+        """
+        members = np.asarray(group)
+        assignments: list[Any] = [self.tape.assignments[m - self.tape.inputs] for m in group]
+        demands: list[tuple[Array, float]] = []
+        classes, along = None, None
+        if not isinstance(assignments[0], Call):
+            if (classes := self._classes(assignments, demands)) is None:
+                return None
+        elif self.is_padded and (along := self._lines(assignments)) is not None:
+            demands.append((along.array, neutral(assignments[0].op) or 0.0))
+        elif not is_even:
+            return None
+        for array, fill in demands:
+            self.padding.fill(array, fill)
+        return _Plan(members, assignments, classes, along)
+
+    def _lift(self, plan: _Plan) -> None:
+        if plan.classes is not None:
+            self._lift_sums(plan.members, plan.assignments, plan.classes)
+        elif plan.along is not None:
+            self._lift_along_lines(plan.members, plan.assignments, plan.along)
+        else:
+            self._lift_calls(plan.members, plan.assignments)
+
+    def _state(self, layout: Layout, members: Indices, **computed: Any) -> None:
+        """Add the statement whose result has these members, laid out so."""
+        numbers = members[layout.order]
+        if layout.real is not None:
+            numbers[~layout.real] = -1
+        unnamed = Statement(Array(-1, layout.shape, numbers.tolist(), None, ""), **computed)
         name = self.names.of(unnamed, self._array_so_far)
-        result = self._new(shape, members, name=name)
+        result = self._new(layout.shape, numbers, name=name)
         self.statements.append(Statement(result, **computed))
+        self.padding.add(self.statements[-1])
 
     # --- calls ---
 
@@ -164,21 +245,44 @@ class _Lifter:
             for k, column in enumerate(columns)
             if isinstance(column[0], int)
         }
-        order, shape = self._aligned(list(sources.values()), len(calls))
+        layout = aligned(list(sources.values()), len(calls))
         args: list[View | float | Array] = []
         arrays = {array for array, _ in sources.values()}
         all_along = len(sources) == len(columns) and len(arrays) == 1  # an axis of one array
         if op.arity is None and op.array and all_along:
-            stacked = np.stack([places[order] for _, places in sources.values()], axis=-1)
-            args.append(View(arrays.pop(), stacked.reshape(*shape, len(columns))))
+            source = arrays.pop()
+            stacked = np.stack([places for _, places in sources.values()], axis=-1)
+            args.append(View(source, layout.spread(stacked, source.size)))
             columns = []
         for k, column in enumerate(columns):
             if k in sources:
                 array, places = sources[k]
-                args.append(View(array, places[order].reshape(shape)))
+                args.append(View(array, layout.spread(places, array.size)))
             else:
-                args.append(self._number(np.asarray(column, dtype=float)[order].reshape(shape)))
-        self._state(shape, members[order], op=op, args=args)
+                args.append(self._number(layout.spread(np.asarray(column, dtype=float))))
+        self._state(layout, members, op=op, args=args)
+
+    def _lines(self, calls: Sequence[Any]) -> View | None:
+        """The lines of a padded array that the arguments of these calls are along, if they are."""
+        op: Op = calls[0].op
+        nothing = neutral(op)
+        numbers = [a for call in calls for a in call.args]
+        if nothing is None or not op.array or not all(isinstance(a, int) for a in numbers):
+            return None
+        source = self._array(numbers[0])
+        if any(self.array_of[a] != source.number for a in numbers):
+            return None
+        owner = np.repeat(np.arange(len(calls)), [len(call.args) for call in calls])
+        found = lines(source, self.place[np.asarray(numbers)], owner, len(calls))
+        if found is None or not self.padding.can_be(source, nothing):
+            return None
+        return View(source, found.places)
+
+    def _lift_along_lines(self, members: Indices, calls: Sequence[Any], along: View) -> None:
+        order = np.argsort(along.places[:, 0], kind="stable")
+        layout = Layout(order, without_ones(len(calls)))
+        lines = View(along.array, layout.spread(along.places))
+        self._state(layout, members, op=calls[0].op, args=[lines])
 
     def _array(self, number: int) -> Array:
         return self.arrays[self.array_of[number]]
@@ -196,23 +300,9 @@ class _Lifter:
             return first
         return self._constant(data)
 
-    def _aligned(
-        self, columns: list[tuple[Array, Indices]], count: int
-    ) -> tuple[Indices, tuple[int, ...]]:
-        """An order of `count` elements in which the columns line up best, and their shape."""
-        if count == 1 or not columns:
-            return np.arange(count), _without_ones(count)
-        distinct = [len(np.unique(places)) for _, places in columns]
-        primary = int(np.argmax(distinct))
-        source, places = columns[primary]
-        others = [p for k, (_, p) in enumerate(columns) if k != primary]
-        order = np.lexsort((*reversed(others), places))
-        return order, _shape_of(source, places[order])
-
     # --- sums ---
 
-    def _lift_sums(self, members: Indices, sums: Sequence[Any]) -> None:
-        classes = self._classes(sums)
+    def _lift_sums(self, members: Indices, sums: Sequence[Any], classes: _Classes) -> None:
         # Terms with coefficients of their own, more than one an element, are products with rows
         # of numbers: x·w for data x.
         for key, (operands, coefficients) in list(classes.items()):
@@ -226,20 +316,19 @@ class _Lifter:
                 del classes[key]
                 classes[left, right] = (places, np.ones_like(coefficients))
 
-        grids: dict[_Key, _Grid] = {
+        grids: dict[_Key, Grid] = {
             key: grid
             for key, (operands, c) in classes.items()
-            if len(key) == 2 and (grid := _grid(operands[0], operands[1], c)) is not None
+            if len(key) == 2
+            and (grid := grid_of(operands[0], operands[1], c, self.is_padded)) is not None
         }
 
         def length(key: _Key) -> int:
             return int(classes[key][1].shape[1])
 
-        order: Indices
-        shape: tuple[int, ...]
         chosen = max(grids, key=length, default=None)
         if chosen is not None:
-            order, shape = grids[chosen].order, grids[chosen].shape
+            layout = grids[chosen].layout
         else:
             columns = [
                 (self.arrays[array], places[:, 0])
@@ -248,30 +337,31 @@ class _Lifter:
                 for array, places in zip(key, operands, strict=True)
             ]
             if columns:
-                order, shape = self._aligned(columns, len(sums))
+                layout = aligned(columns, len(sums))
             else:
                 operands, _ = next(iter(classes.values()))
                 order = np.argsort(operands[0][:, 0], kind="stable")
-                shape = _without_ones(len(sums))
+                layout = Layout(order, without_ones(len(sums)))
 
         terms = []
         for key in sorted(classes, key=len, reverse=True):  # products first
             grid = grids.get(key)
-            if grid and grid.shape == shape and np.array_equal(grid.order, order):
+            if grid and grid.layout.is_like(layout):
                 terms.append(self._product(key, grid, classes[key][1]))
             else:
-                terms.append(self._term(key, *classes[key], order, shape))
+                terms.append(self._term(key, *classes[key], layout))
         constant = np.asarray([s.constant for s in sums])
-        number = self._number(constant[order].reshape(shape))
-        self._state(shape, members[order], constant=number, terms=terms)
+        self._state(layout, members, constant=self._number(layout.spread(constant)), terms=terms)
 
-    def _classes(self, sums: Sequence[Sum]) -> dict[_Key, tuple[Sequence[Indices], Floats]]:
+    def _classes(self, sums: Sequence[Sum], demands: list[tuple[Array, float]]) -> _Classes | None:
         """The terms of the sums by the arrays of their operands: places, and coefficients.
 
         Both have a row for each sum, sorted by places. Of products the later array is on the left.
+        Rows that are along lines of a padded array are whole lines, and the `demands` say what
+        padding must be then. None if rows would be of several lengths.
         """
         count = len(sums)
-        classes: dict[_Key, tuple[Sequence[Indices], Floats]] = {}
+        classes: _Classes = {}
         every: list[list[dict[Any, float]]]
         every = [[s.linear for s in sums], [s.products for s in sums]]
         for axes, terms in enumerate(every, 1):
@@ -292,16 +382,54 @@ class _Lifter:
             kinds = sources[0] * len(self.arrays) + sources[-1]
             for kind in np.unique(kinds):
                 of = kinds == kind
-                places = self.place[numbers[:, of]]
-                order = np.lexsort((*places[::-1], owner[of]))
+                places, own = self.place[numbers[:, of]], owner[of]
                 key = tuple(sources[:, of][:, 0].tolist())
+                if self.is_padded and len(own) > count:
+                    along = self._along_lines(key, places, coefficients[of], own, count, demands)
+                    if along is not None:
+                        classes[key] = along
+                        continue
+                    if (np.bincount(own, minlength=count) * count != len(own)).any():
+                        return None
+                order = np.lexsort((*places[::-1], own))
                 classes[key] = (
                     [column[order].reshape(count, -1) for column in places],
                     coefficients[of][order].reshape(count, -1),
                 )
         return classes
 
-    def _product(self, key: _Key, grid: _Grid, c: Floats) -> Term:
+    def _along_lines(
+        self,
+        key: _Key,
+        places: Indices,
+        c: Floats,
+        owner: Indices,
+        count: int,
+        demands: list[tuple[Array, float]],
+    ) -> tuple[Sequence[Indices], Floats] | None:
+        """Terms of which one operand is along whole lines of a padded array, that is 0 elsewhere.
+
+        The other operand's places are completed by any.
+        """
+        if not np.all(c == c[0]):
+            return None
+        for side, number in enumerate(key):
+            source = self.arrays[number]
+            if not self.padding.can_be(source, 0.0):
+                continue
+            found = lines(source, places[side], owner, count)
+            if found is None:
+                continue
+            demands.append((source, 0.0))
+            operands = [found.places]
+            if len(key) > 1:
+                other = np.full(found.places.shape, -1)
+                other[owner, found.slots] = places[1 - side]
+                operands.insert(1 - side, completed(other, self.arrays[key[1 - side]].size))
+            return operands, np.full(found.places.shape, c[0])
+        return None
+
+    def _product(self, key: _Key, grid: Grid, c: Floats) -> Term:
         """A product of matrices, or an outer one, by broadcasting."""
         rows, columns = grid.rows, grid.columns
         a, b = self.arrays[key[0]], self.arrays[key[1]]
@@ -311,26 +439,27 @@ class _Lifter:
         y = View(b, columns if len(columns) > 1 else columns[0])
         return Term("matmul", float(c.flat[0]), x, y)
 
-    def _term(
-        self,
-        key: _Key,
-        operands: Sequence[Indices],
-        c: Floats,
-        order: Indices,
-        shape: tuple[int, ...],
-    ) -> Term:
-        k = c.shape[1]
-        each = k == 1
+    def _term(self, key: _Key, operands: Sequence[Indices], c: Floats, layout: Layout) -> Term:
+        each = c.shape[1] == 1
         if each or len(key) == 1:  # coefficients are the same along the last axis
-            coefficient = self._number(c[order, 0].reshape(shape))
-        else:
-            coefficient = self._number(c[order].reshape(*shape, k))
-        axes = shape if each else (*shape, k)
+            c = c[:, 0]
         views = [
-            View(self.arrays[array], places[order].reshape(axes))
+            View(
+                self.arrays[array],
+                layout.spread(places[:, 0] if each else places, self.arrays[array].size),
+            )
             for array, places in zip(key, operands, strict=True)
         ]
-        return Term("each" if each else "total", coefficient, *views)
+        return Term("each" if each else "total", self._number(layout.spread(c)), *views)
+
+
+class _Plan(NamedTuple):
+    """Members of an array, their assignments, and the terms of sums, or the lines of arguments."""
+
+    members: Indices
+    assignments: Sequence[Any]
+    classes: _Classes | None
+    along: View | None
 
 
 def _grouped(numbers: Sequence[int], key: Callable[[int], object]) -> list[list[int]]:
@@ -342,6 +471,7 @@ def _grouped(numbers: Sequence[int], key: Callable[[int], object]) -> list[list[
 
 # The arrays that a term is of: one, or two.
 _Key = tuple[int, ...]
+_Classes = dict[_Key, tuple[Sequence[Indices], Floats]]
 
 
 def _key(data: Floats) -> bytes:
@@ -355,51 +485,8 @@ def _distinct(rows: Floats) -> tuple[Floats, Indices]:
     return rows[first[order]], np.argsort(order)[inverse.ravel()]
 
 
-class _Grid(NamedTuple):
-    """Distinct left and right rows, and the order and shape in which elements combine them."""
-
-    rows: Indices
-    columns: Indices
-    order: Indices
-    shape: tuple[int, ...]
-
-
-def _grid(left: Indices, right: Indices, c: Floats) -> _Grid | None:
-    """All combinations of m left and n right rows, where the elements are just those."""
-    count, k = left.shape
-    if (count == 1 and k == 1) or not np.all(c == c[0, 0]):
-        return None
-    rows, at_left = _sorted_rows(left)
-    columns, at_right = _sorted_rows(right)
-    m, n = len(rows), len(columns)
-    if m * n != count or (k == 1 and (m == 1 or n == 1)):
-        return None
-    if len(np.unique(at_left * n + at_right)) != count:
-        return None
-    return _Grid(rows, columns, np.lexsort((at_right, at_left)), _without_ones(m, n))
-
-
-def _sorted_rows(rows: Indices) -> tuple[Indices, Indices]:
-    """The distinct rows in order, and which of them each row is."""
-    if rows.shape[1] == 1:  # several times faster than what follows
-        distinct, inverse = np.unique(rows[:, 0], return_inverse=True)
-        return distinct[:, None], inverse
-    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
-    return distinct, inverse.ravel()  # NumPy 2.0 has two axes here
-
-
-def _without_ones(*shape: int) -> tuple[int, ...]:
-    return tuple(size for size in shape if size > 1)
-
-
-def _shape_of(source: Array, places: Indices) -> tuple[int, ...]:
-    """The shape in which sorted places of the source are a whole, or a block, of it."""
-    count = len(places)
-    if len(source.shape) == 2:
-        width = source.shape[1]
-        rows, columns = np.unique(places // width), np.unique(places % width)
-        if len(rows) * len(columns) == count and len(rows) > 1 and len(columns) > 1:
-            block = (rows[:, None] * width + columns).reshape(-1)
-            if np.array_equal(block, places):
-                return (len(rows), len(columns))
-    return (count,)
+def _loses(assignment: Sum | Call) -> bool:
+    """Whether a NaN among its operands may not show in it."""
+    return isinstance(assignment, Call) and may_lose(
+        assignment.op, tuple(None if isinstance(a, int) else a for a in assignment.args)
+    )

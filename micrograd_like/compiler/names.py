@@ -28,9 +28,9 @@ InputArray = tuple[str, tuple[int, ...], Sequence[int]]
 def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[InputArray]:
     """Inputs as arrays, by their labels: w[0], w[1], ... are one, and so are a layer's weights.
 
-    Labels that fill a grid of one or two indices make an array; all others are in arrays of their
-    own, and those without a label in one called x. None gets a name that is in `names`, to which
-    theirs are added.
+    Labels that fill a grid of one or two indices make an array, and if they do so several times, as
+    those of several layers may, several arrays; all others are in arrays of their own, and those
+    without a label in one called x. None gets a name that is in `names`, to which theirs are added.
     """
     names = set() if names is None else names
     groups: dict[str, list[tuple[tuple[int, ...], int]]] = {}
@@ -39,26 +39,38 @@ def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[I
         groups.setdefault(stem, []).append((index, i))
     result: list[InputArray] = []
     for stem, members in groups.items():
-        indices = [index for index, _ in members]
-        axes = max(map(len, indices))
-        shape = tuple(len(set(along)) for along in zip_longest(*indices))
-        if (
-            axes in (1, 2)
-            and min(indices) == (0,) * axes
-            and len(set(indices)) == len(indices) == prod(shape)
-        ):
-            numbers = [i for _, i in sorted(members)]
-            shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
+        grids = _grids(members)
+        for shape, numbers in grids:
             result.append((identifier(stem, names), shape, numbers))
-        elif stem == "":
+        if grids:
+            continue
+        if stem == "":
             numbers = [i for _, i in members]
             shape = (len(numbers),) if len(numbers) > 1 else ()
             result.append((identifier("x", names), shape, numbers))
-        else:
-            for index, i in members:
-                label = "_".join([stem, *map(str, index)])
-                result.append((identifier(label, names), (), [i]))
+            continue
+        for index, i in members:
+            label = "_".join([stem, *map(str, index)])
+            result.append((identifier(label, names), (), [i]))
     return result
+
+
+def _grids(
+    members: Sequence[tuple[tuple[int, ...], int]],
+) -> list[tuple[tuple[int, ...], list[int]]]:
+    """The grids that indices fill, each once: their shapes and members in order; or none."""
+    copies: dict[tuple[int, ...], list[int]] = {}
+    for index, i in members:
+        copies.setdefault(index, []).append(i)
+    axes = max(map(len, copies))
+    shape = tuple(len(set(along)) for along in zip_longest(*copies))
+    if axes not in (1, 2) or min(copies) != (0,) * axes or len(copies) != prod(shape):
+        return []
+    if len({len(numbers) for numbers in copies.values()}) > 1:
+        return []
+    shape = tuple(n for n in shape if n > 1)  # a row of weights, W3 say, is a vector
+    every = zip(*[copies[index] for index in sorted(copies)], strict=True)
+    return [(shape, list(numbers)) for numbers in every]
 
 
 def single_names(arrays: Sequence[InputArray], count: int) -> list[str]:

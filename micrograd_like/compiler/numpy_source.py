@@ -23,16 +23,18 @@ from . import expressions as ex
 from .expressions import Assignment, Expression, Index, Source
 from .form import (
     Array,
+    Bools,
     Floats,
     Indices,
     Lifted,
     Piece,
+    Route,
     Statement,
     Term,
     View,
     pieces,
-    progression,
 )
+from .padding import neutral
 from .tape import word
 
 # Python's compiler recurses into sums: longer ones are written in several lines.
@@ -43,13 +45,15 @@ class NumpyPrinter:
     """Writes a lifted program, or a step.
 
     The first `shared` inputs are the same for all examples of a batch, and the others are a row for
-    each; with None there are no examples.
+    each; with None there are no examples. Sums take in the padding of padded arrays; `exactly` they
+    go over the real elements alone.
     """
 
     library: ClassVar[str] = "np"
 
-    def __init__(self, lifted: Lifted, shared: int | None = None) -> None:
+    def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:
         self.lifted = lifted
+        self.exactly = exactly or lifted.may_lose
         self.shared = shared
         self.given = "examples" if shared else "values"  # what has a row for each example
         self.constants: dict[str, Any] = {}
@@ -255,18 +259,24 @@ class NumpyPrinter:
         for piece in parts:
             shape: tuple[int, ...] = (len(piece.positions),) if len(piece.positions) > 1 else ()
             view = View(flat, piece.positions.reshape(shape))
-            if (
-                isinstance(piece.source, Array)
-                and View(piece.source, piece.places).is_all
-                and view.index() is None
-            ):
-                shape = piece.source.shape
-                view = View(flat, piece.positions.reshape(shape))
+            source = piece.source
+            if view.index() is None:
+                turned = piece.by_position()
+                straight = View(flat, turned.positions)
+                route = isinstance(source, Array) and View(source, turned.places).route()
+                if route and straight.index() is not None:
+                    piece, view = turned, straight
+                elif route := view.route():
+                    shape = route.sizes
+                    view = View(flat, piece.positions.reshape(shape))
+                elif isinstance(source, Array) and View(source, piece.places).is_all:
+                    shape = source.shape
+                    view = View(flat, piece.positions.reshape(shape))
             value = self._argument(piece.operand(shape), len(shape))
             if self.shared and not many:
-                value = self.totalled(value, piece.source)
+                value = self.totalled(value, source)
             where = self.exact(view)
-            if ex.has_name(where, name):
+            if not isinstance(where, ast.Subscript):
                 where = ex.item(where, slice(None))
             self.assign(where, value, "+=" if decay else "=", moves=True)
 
@@ -358,8 +368,22 @@ class NumpyPrinter:
         if is_step and self.used[statement.result] == 1:
             self.inlined[statement.result] = values[0]
             return
+        if statement.fill is not None and not self.exactly:
+            values[-1] = self._filled(values[-1], statement.result, statement.fill)
         for value in values:
             self.assign(name, value)
+
+    def _filled(self, value: Expression, array: Array, fill: float) -> Expression:
+        """The value with what is not real in the array replaced."""
+        assert array.real is not None
+        real = array.real.reshape(array.shape)
+        if fill == 0.0:
+            return ex.product(value, self.constant("mask", real.astype(float)))
+        return ex.total([value, self.constant("mask", np.where(real, 0.0, fill))])
+
+    def _masked(self, value: Expression, real: Bools, fill: float) -> Expression:
+        mask = self.constant("mask", real)
+        return ex.call(f"{self.library}.where", mask, value, self.number(fill))
 
     def _repeated(self, value: Expression, shape: tuple[int, ...]) -> Expression:
         ones = self.new("ones", ex.sizes(*shape))
@@ -380,9 +404,11 @@ class NumpyPrinter:
         first = statement.args[0]
         if isinstance(first, View) and first.places.ndim > len(shape):  # all along its last axis
             args = [self.exact(first)]
+            if self.exactly and (real := first.real) is not None:
+                args = [self._masked(args[0], real, neutral(op) or 0.0)]
         else:
             args = [self._argument(argument, len(shape)) for argument in statement.args]
-        template = self.template(op)
+        template = arrays.simpler(self.template(op), statement.args)
         if not template:
             return ex.call(self._function(op), *args)
         if isinstance(first, View) and first.is_whole:
@@ -441,6 +467,8 @@ class NumpyPrinter:
         if term.kind == "each":
             factors = [self._each(view, len(shape)) for view in term.views]
             return self.scaled(c, *factors)
+        if self.exactly and (real := term.real()) is not None:
+            return self.scaled(c, self._restricted(term, real))
         if right is None:
             return self.scaled(c, self._total(left))
         if term.kind == "matmul":
@@ -449,6 +477,27 @@ class NumpyPrinter:
             scaled = ex.product(self._array(c), self.exact(left), self.exact(right))
             return self.summed_along(scaled, left.places.shape[-1])
         return self.scaled(c, self._inner(left, right))
+
+    def _restricted(self, term: Term, real: Bools) -> Expression:
+        """The sum of those products that are real."""
+        sides = [self.exact(view) for view in term.views]
+        if term.kind == "matmul" and all(view.places.ndim > 1 for view in term.views):
+            more = ex.name("...")
+            sides = [
+                ex.item(side, more, *index, slice(None))
+                for side, index in zip(
+                    sides, ((slice(None), None), (None, slice(None))), strict=True
+                )
+            ]
+        elif any(view.places.ndim > 1 for view in term.views):
+            sides = [
+                ex.item(side, slice(None), None)
+                if view.array in self.batched and view.places.ndim == 1
+                else side
+                for side, view in zip(sides, term.views, strict=True)
+            ]
+        masked = self._masked(ex.product(*sides), real, 0.0)
+        return ex.method(masked, "sum", ex.number(-1))
 
     def _inner(self, left: View, right: View) -> Expression:
         """The sum of products over the last axis."""
@@ -463,6 +512,9 @@ class NumpyPrinter:
             return self._inner(left, right)
         if left.places.ndim == 2 and right.places.ndim == 2:
             return ex.matmul(self.exact(left), self._transposed(right))
+        if left.places.ndim == right.places.ndim == 3:
+            turned = View(right.array, right.places.transpose(0, 2, 1))
+            return ex.matmul(self.exact(left), self.exact(turned))
         matrix, vector = (left, right) if left.places.ndim == 2 else (right, left)
         v = self.exact(vector)
         if vector.array not in self.batched:
@@ -505,7 +557,7 @@ class NumpyPrinter:
             self.constant_names[array] = self.constant(stem, array.data)
         return self.constant_names[array]
 
-    def constant(self, stem: str, data: Floats | Indices) -> Expression:
+    def constant(self, stem: str, data: Floats | Indices | Bools) -> Expression:
         for name, known in self.constants.items():
             if getattr(known, "dtype", None) == data.dtype and np.array_equal(known, data):
                 return ex.name(name)
@@ -530,12 +582,31 @@ class NumpyPrinter:
         if view.is_single:
             single = self.exact(view.first)
             return ex.item(single, slice(None), *[None] * axes) if batched and axes else single
+        if axes == view.places.ndim == 3:
+            return self._broadcast(view)
         if axes == 2 and (row := view.row):
             along = self.exact(row)
             return ex.item(along, slice(None), None) if batched else along
         if axes == 2 and (column := view.column):
             return self.item(self.exact(column), batched, slice(None), None)
         return self.exact(view)
+
+    def _broadcast(self, view: View) -> Expression:
+        """A view of three axes, of which some may be repetitions."""
+        places, index = view.places, []
+        for axis in range(3):
+            first = places.take([0], axis)
+            repeats = places.shape[axis] > 1 and bool((places == first).all())
+            index.append(None if repeats else slice(None))
+            places = first if repeats else places
+        if None not in index:
+            return self.exact(view)
+        kept = tuple(n for n, part in zip(places.shape, index, strict=True) if part)
+        part = self.exact(View(view.array, places.reshape(kept)))
+        batched = view.array in self.batched
+        while index[0] is None and not batched:
+            index = index[1:]
+        return self.item(part, batched, *index) if None in index else part
 
     def _transposed(self, view: View) -> Expression:
         if view.array in self.batched:
@@ -546,44 +617,41 @@ class NumpyPrinter:
         """The view with the axes that its places have (after the batch's)."""
         array, places = view.array, view.places
         name, batched = self._array(array), view.array in self.batched
-        if places.ndim > 2:
-            flat = self.exact(View(array, places.reshape(-1)))
-            return self._reshaped(flat, batched, places.shape)
         if view.is_whole:
             return name
         if array.shape == ():
             return self._repeated(name, places.shape)
         if (index := view.index()) is not None:
             return self.item(name, batched, *index)
-        if view.is_all:
-            return self._reshaped(name, batched, places.shape)
-        if places.ndim == 2 and View(array, places.T).index() is not None:
-            block = self.exact(View(array, places.T))
-            turned = map(ex.number, (0, 2, 1))
-            return ex.method(block, "transpose", *turned) if batched else ex.transposed(block)
+        if (route := view.route()) is not None:
+            taken = self._along(route, name, batched)
+            turned = places.shape != route.sizes
+            return self._reshaped(taken, batched, places.shape) if turned else taken
         if len(array.shape) == 1:
-            rows = self._block(array, places, batched)
-            return rows or self.item(name, batched, self.constant("places", places))
-        if places.ndim == 1 and (part := progression(places)) is not None:
-            return self.item(self._reshaped(name, batched, (array.size,)), batched, part)
+            return self.item(name, batched, self.constant("places", places))
         where = self.constant("places", places)
         if not batched:
             return ex.method(name, "take", where)
         return self.item(self._reshaped(name, True, (array.size,)), True, where)
 
-    def _block(self, array: Array, places: Indices, batched: bool) -> Expression | None:
-        """Equally long rows of a vector, at equal distances, as a matrix; None if they are not."""
-        if places.ndim != 2:
-            return None
-        m, n = places.shape
-        base, stride = int(places[0, 0]), int(places[1, 0] - places[0, 0]) if m > 1 else n
-        stop = base + m * stride
-        regular = base + stride * np.arange(m)[:, None] + np.arange(n)
-        if not n <= stride or stop > array.size or not np.array_equal(places, regular):
-            return None
-        rows = self.item(self._array(array), batched, slice(base, stop, 1))
-        rows = self._reshaped(rows, batched, (m, stride))
-        return rows if n == stride else self.item(rows, batched, slice(None), slice(0, n, 1))
+    def _along(self, route: Route, array: Expression, batched: bool) -> Expression:
+        """The view that a route leads to."""
+        if route.part is not None:
+            array = self.item(array, batched, route.part)
+        if route.shape is not None:
+            array = self._reshaped(array, batched, route.shape)
+        if route.taken:
+            array = self.item(array, batched, *route.taken)
+        if route.axes is not None:
+            array = self._turned(array, batched, route.axes)
+        return array
+
+    def _turned(self, array: Expression, batched: bool, axes: Sequence[int]) -> Expression:
+        """With its axes in this order."""
+        if axes == (1, 0) and not batched:
+            return ex.transposed(array)
+        turned = [0] * batched + [axis + batched for axis in axes]
+        return ex.method(array, "transpose", *map(ex.number, turned))
 
 
 # How the table writes over NumPy a rectified array, and the derivative of that.

@@ -19,6 +19,7 @@ from .execution import (
     defined,
     over_numpy,
     require_numpy,
+    unless_nan,
 )
 from .names import input_arrays, single_names
 from .straight import emit_straight
@@ -26,6 +27,7 @@ from .tape import Tape, record
 
 if TYPE_CHECKING:
     from .expressions import Source
+    from .numpy_source import NumpyPrinter
 
 Backend = Literal["numpy", "python", "numba", "jax"]
 
@@ -148,7 +150,8 @@ class Program:
         from .lift import lift
 
         self._np = require_numpy()
-        self._lifted = lift(tape, arrays, derivative_of, adjoints)
+        padded = backend != "numba"
+        self._lifted = lift(tape, arrays, derivative_of, adjoints, padded)
         if backend == "numba":
             from .native import native
 
@@ -162,18 +165,24 @@ class Program:
             from . import xla
             from .jax_source import JaxPrinter
 
-            self._printed = JaxPrinter(self._lifted).program(blocks, jacobian)
-            self.function = xla.pure(self._printed, dtype)
-            self._run = xla.compiled(self.function, dtype)
+            self._printed = self._source(JaxPrinter)
+            self.function = xla.pure(self._printed, dtype, self._exactly(JaxPrinter))
+            self._run = self._by_xla()
         else:
-            self._printed = self._for_numpy()
-            self.function = over_numpy(self._printed)
+            from .numpy_source import NumpyPrinter
+
+            self._printed = self._source(NumpyPrinter)
+            self.function = over_numpy(self._printed, self._exactly(NumpyPrinter))
         self.source, self._constants = self._printed.text, self._printed.constants
 
-    def _for_numpy(self, **options: Any) -> Source:
-        from .numpy_source import NumpyPrinter
+    def _source(self, printer: type[NumpyPrinter], **options: Any) -> Source:
+        return printer(self._lifted, **options).program(self._blocks, self._jacobian)
 
-        return NumpyPrinter(self._lifted, **options).program(self._blocks, self._jacobian)
+    def _exactly(self, printer: type[NumpyPrinter], **options: Any) -> Callable[[], Source] | None:
+        """What prints the program without its padding, if it has any."""
+        if not self._lifted.is_padded or self._lifted.may_lose:
+            return None
+        return lambda: self._source(printer, exactly=True, **options)
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -231,10 +240,22 @@ class Program:
     def _batch(self) -> Callable[[Any], Any]:
         """The program for an array of floats with two axes, a row for each example."""
         if self.backend == "jax":
-            from . import xla
+            return self._by_xla(batch=True)
+        from .numpy_source import NumpyPrinter
 
-            return xla.compiled(self.function, self.dtype, batch=True)
-        return over_numpy(self._for_numpy(shared=0))
+        source = self._source(NumpyPrinter, shared=0)
+        return over_numpy(source, self._exactly(NumpyPrinter, shared=0))
+
+    def _by_xla(self, batch: bool = False) -> Callable[[Any], Any]:
+        """The program compiled by XLA, for a row of values or for many."""
+        from . import xla
+        from .jax_source import JaxPrinter
+
+        def run(source: Source) -> Callable[[Any], Any]:
+            return xla.compiled(xla.pure(source, self.dtype), self.dtype, batch)
+
+        assert self._printed is not None
+        return unless_nan(run, self._printed, self._exactly(JaxPrinter))
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str:
         n = self._tape.inputs

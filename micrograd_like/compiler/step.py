@@ -17,7 +17,7 @@ from ..nn import Module
 from ..numerics import plain
 from .equations import equations
 from .examples import Nested, Pairs, arguments
-from .execution import as_floats, check_backend, over_numpy, require_numpy
+from .execution import as_floats, check_backend, over_numpy, require_numpy, unless_nan
 from .names import InputArray, identifier, input_arrays
 from .tape import record
 from .tracing import Trace
@@ -107,17 +107,29 @@ class _Way:
             lift(tape, arrays, own, adjoints),
             one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
         )
+
+        def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
+            """What prints the program without its padding, if it has any."""
+            if not lifted.is_padded or lifted.may_lose:
+                return None
+            return lambda: printer(lifted, count, True).step(len(self._shown))
+
         if plan.jax:
             from . import xla
             from .jax_source import JaxPrinter
 
+            dtype, devices = plan.jax
             source = JaxPrinter(lifted, count).step(len(self._shown))
-            function = xla.pure(source, plan.jax[0])
-            return source, function, xla.sharded(function, *plan.jax)
+
+            def run(source: Source) -> Callable[..., Any]:
+                return xla.sharded(xla.pure(source, dtype), dtype, devices)
+
+            function = xla.pure(source, dtype, exactly(JaxPrinter))
+            return source, function, unless_nan(run, source, exactly(JaxPrinter))
         from .numpy_source import NumpyPrinter
 
         source = NumpyPrinter(lifted, count).step(len(self._shown))
-        function = over_numpy(source)
+        function = over_numpy(source, exactly(NumpyPrinter))
         return source, function, function
 
     @cached_property

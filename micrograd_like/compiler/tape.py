@@ -208,13 +208,13 @@ class _Reader:
             result = rule(self, args)
             if result is not None:
                 return result
-        return (1.0, self.call(op, tuple([self._plain(arg) for arg in args])))
+        return (1.0, self.call(op, tuple([self.plain(arg) for arg in args])))
 
     def call(self, op: Op, args: tuple[int | float, ...]) -> int:
         """The number of an operation applied to entries and constants."""
         return self.entry(_key(op, args), Call(op, args))
 
-    def _plain(self, reference: _Reference) -> int | float:
+    def plain(self, reference: _Reference) -> int | float:
         """The reference as the argument of a call: without a coefficient."""
         c, entry = reference
         if entry == _CONSTANT:
@@ -254,13 +254,13 @@ class _Reader:
             if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
                 return (c, entry)
             # Folded, the constants would overflow, or vanish.
-            return (1.0, self.call(ops.mul, (self._plain(x), self._plain(y))))
+            return (1.0, self.call(ops.mul, (self.plain(x), self.plain(y))))
         pair = (i, j) if i <= j else (j, i)
         return (a * b, self.entry(pair, pair))
 
     def tape(self, outputs: list[_Reference], nodes: int) -> Tape:
         """Drop what is not used, flatten the sums, and number the assignments anew."""
-        roots = [self._plain(output) for output in outputs]
+        roots = [self.plain(output) for output in outputs]
         self.known.clear()  # all is known now
         entries: list[Any] = self.entries
         # How each entry is used: once as a term counts 1, then a sum takes it up; else 2 and more.
@@ -496,8 +496,11 @@ def _pow_slope(reader: _Reader, args: list[_Reference]) -> _Reference | None:
         return None
     if exponent == 0.0:
         return (0.0, _CONSTANT)
-    power = _pow(reader, [x, (exponent - 1.0, _CONSTANT)])
-    return None if power is None else (exponent * power[0], power[1])
+    lower: _Reference = (exponent - 1.0, _CONSTANT)
+    power = _pow(reader, [x, lower])
+    if power is None:
+        power = (1.0, reader.call(ops.ieee_pow, (reader.plain(x), lower[0])))
+    return (exponent * power[0], power[1])
 
 
 def _affine(reader: _Reader, args: list[_Reference]) -> _Reference:

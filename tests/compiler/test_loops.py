@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CASES, random_model, roots_of
 
-from micrograd_like import Value, compile, exp, grad, losses, ops, tanh
+from micrograd_like import Value, exp, grad, losses, ops, tanh
 
 np = pytest.importorskip("numpy")
 
-from samples import LOOPS, read_once, written  # noqa: E402
+from samples import LOOPS, read_once, unpadded, written  # noqa: E402
 
 from micrograd_like.compiler import loops, rows  # noqa: E402
 
@@ -66,7 +66,7 @@ def random_root(rng, xs, size):
 
 def emitted(outputs, inputs, wrt=None):
     """The loops as they are written, and the blocks that they fill."""
-    program = compile(outputs, inputs, wrt)
+    program = unpadded(outputs, inputs, wrt)
     return loops.emit_loops(program._lifted, program._blocks), program._blocks
 
 

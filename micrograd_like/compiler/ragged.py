@@ -1,0 +1,251 @@
+"""Before the lifting: sums of one term, where siblings are sums of several.
+
+The first position of a causal attention looks at one key. Its sums over keys are no sums in the
+graph: x stands where its siblings have x + y + z, and what follows would look like nothing else. A
+*role* is what computes a number, whatever the number of terms: the operation with the roles of its
+arguments, the set of the roles of a sum's terms. Where an assignment would have the role of others,
+at least as many, if one of its operands were a sum of one term, it gets that sum: 1·x is x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from .tape import Call, Sum, Tape
+
+_MOST_PASSES = 40  # each makes alike what follows from what the one before made alike
+_OPERATION, _CONSTANT = 2, -1  # how many parts the role of a call has; the role of a constant
+
+# Of a call the operation and its arguments' roles: a tuple, or of any number of arguments a set.
+# Of a sum whether it has no constant, and the sets of the roles of its terms, and of its products.
+_Key = tuple[Any, ...]
+_Term = int | tuple[int, int]  # what a sum adds up: an operand, or a product of two
+
+
+class _Single(NamedTuple):
+    """What is to become a sum of one term: an argument or a term, or one factor of a product.
+
+    `place` is the argument's, or the term; of a product `side` says which factor, 2 the product.
+    """
+
+    place: Any
+    side: int
+
+
+def evened(tape: Tape, array_of_input: Sequence[int]) -> tuple[Tape, list[int]]:
+    """The tape with such sums added at its end; and the order in which it can then be computed."""
+    total = tape.inputs + len(tape.assignments)
+    evener = _Evener(tape, array_of_input)
+    for _ in range(_MOST_PASSES):
+        if not evener.passes():
+            break
+    if len(evener.assignments) == len(tape.assignments):
+        return tape, list(range(tape.inputs, total))
+    changed = Tape(tape.inputs, evener.assignments, tape.outputs, tape.number_of, tape.nodes)
+    return changed, evener.order
+
+
+class _Evener:
+    def __init__(self, tape: Tape, array_of_input: Sequence[int]) -> None:
+        self.inputs = tape.inputs
+        self.assignments = list(tape.assignments)
+        self.order = list(range(tape.inputs, tape.inputs + len(self.assignments)))
+        self.array_of_input = array_of_input
+        self.singles: dict[tuple[_Term, float], int] = {}  # the sums of one term that there are
+        self.known: dict[_Key, int] = {}  # roles
+        self.roles: list[int] = []
+
+    def passes(self) -> bool:
+        """Insert the sums that make something alike; whether there were any."""
+        self._find_roles()
+        changes = self._changes()
+        order: list[int] = []
+        for number in self.order:
+            if number in changes:
+                first = self.inputs + len(self.assignments)
+                self._change(number - self.inputs, *changes[number])
+                order += range(first, self.inputs + len(self.assignments))
+            order.append(number)
+        self.order = order
+        return bool(changes)
+
+    def _key(self, assignment: Sum | Call) -> _Key:
+        of = self.roles
+        if isinstance(assignment, Call):
+            args = [of[a] if a.__class__ is int else _CONSTANT for a in assignment.args]
+            op = assignment.op
+            return (op, frozenset(args) if op.arity is None else tuple(args))
+        linear, products = assignment.linear, assignment.products
+        return (
+            assignment.constant == 0.0,
+            frozenset([of[a] for a in linear]) if linear else frozenset(),
+            frozenset([_pair(of[a], of[b]) for a, b in products]) if products else frozenset(),
+        )
+
+    def _find_roles(self) -> None:
+        known, key, inputs = self.known, self._key, self.inputs
+        known.clear()
+        roles = self.roles = [_CONSTANT] * (inputs + len(self.assignments))
+        for number, array in enumerate(self.array_of_input):
+            roles[number] = known.setdefault((array,), len(known))
+        self.members: dict[int, list[int]] = {}
+        for number in self.order:
+            role = known.setdefault(key(self.assignments[number - inputs]), len(known))
+            roles[number] = role
+            self.members.setdefault(role, []).append(number)
+
+    def _sums(self) -> dict[Any, list[tuple[int, float]]]:
+        """By the role of their terms the sums of nothing else, of several lengths.
+
+        Each with its role and the coefficient of its terms.
+        """
+        found: dict[Any, list[tuple[int, float]]] = {}
+        for key, role in self.known.items():
+            if len(key) == _OPERATION or len(key) == 1 or not key[0]:
+                continue
+            if len(key[1]) + len(key[2]) != 1:
+                continue
+            sums: list[Any] = [self.assignments[n - self.inputs] for n in self.members[role]]
+            lengths = {len(s.linear) + len(s.products) for s in sums}
+            if len(lengths) < 2:
+                continue
+            c, *others = {c for s in sums for c in (*s.linear.values(), *s.products.values())}
+            if not others and c != 0.0 and math.isfinite(c):
+                (of_terms,) = key[1] or key[2]
+                found.setdefault(of_terms, []).append((role, c))
+        return found
+
+    def _changes(self) -> dict[int, tuple[list[_Single], float]]:
+        """The numbers that are to change: which of their operands become sums of one term."""
+        changes: dict[int, tuple[list[_Single], float]] = {}
+        sums = self._sums()
+        if not sums:
+            return changes
+        sizes = Counter({role: len(numbers) for role, numbers in self.members.items()})
+        for key, role in [*self.known.items()]:
+            if len(key) == 1:
+                continue
+            found = next(
+                (
+                    (old, other, c)
+                    for old, new, c in self._replacements(key, sums)
+                    for other in _replaced(key, old, new)
+                    if (known := self.known.get(other)) is not None
+                    and known not in (role, new)
+                    and sizes[known] >= sizes[role]
+                ),
+                None,
+            )
+            if found:
+                old, other, c = found
+                for number in self.members[role]:
+                    assignment = self.assignments[number - self.inputs]
+                    changes[number] = (list(self._chosen(assignment, key, other, old)), c)
+        return changes
+
+    def _replacements(
+        self, key: _Key, sums: dict[Any, list[tuple[int, float]]]
+    ) -> Iterator[tuple[Any, int, float]]:
+        """Roles in the key that may become roles of sums, with the sums' coefficients."""
+        for old in _mentioned(key):
+            for new, c in sums.get(old, ()):
+                if len(key) != _OPERATION or c == 1.0:
+                    yield old, new, c
+
+    def _chosen(
+        self, assignment: Sum | Call, key: _Key, other: _Key, old: Any
+    ) -> Iterator[_Single]:
+        """The operands by which an assignment of one role comes to have the other."""
+        of = self.roles
+        if isinstance(assignment, Call):
+            for k, a in enumerate(assignment.args):
+                if isinstance(key[1], frozenset):
+                    if isinstance(a, int) and of[a] == old:
+                        yield _Single(k, 0)
+                elif key[1][k] != other[1][k]:
+                    yield _Single(k, 0)
+            return
+        if not isinstance(old, tuple) and key[1] != other[1]:
+            yield from (_Single(a, 0) for a in assignment.linear if of[a] == old)
+            return
+        (gone,) = key[2] - other[2]
+        for a, b in assignment.products:
+            if _pair(of[a], of[b]) == gone:
+                whole = isinstance(old, tuple)
+                yield _Single((a, b), 2 if whole else 0 if of[a] == old else 1)
+
+    def _change(self, place: int, chosen: list[_Single], c: float) -> None:
+        assignment = self.assignments[place]
+        if isinstance(assignment, Call):
+            args = list(assignment.args)
+            for k, _ in chosen:
+                args[k] = self._single(args[k], c)
+            self.assignments[place] = Call(assignment.op, tuple(args))
+            return
+        linear: dict[int, float] = {}
+        products: dict[tuple[int, int], float] = {}
+        sides = dict(chosen)
+        for a, d in assignment.linear.items():
+            if a in sides:
+                linear[self._single(a, c)] = d / c
+            else:
+                linear[a] = d
+        for pair, d in assignment.products.items():
+            side = sides.get(pair)
+            if side is None:
+                products[pair] = d
+            elif side == _PRODUCT:
+                linear[self._single(pair, c)] = d / c
+            else:
+                factor = self._single(pair[side], c)
+                products[_pair(factor, pair[1 - side])] = d / c
+        self.assignments[place] = Sum(assignment.constant, linear, products)
+
+    def _single(self, term: Any, c: float) -> int:
+        """The number of the sum c · term."""
+        number = self.singles.get((term, c))
+        if number is None:
+            number = self.singles[term, c] = self.inputs + len(self.assignments)
+            made = Sum(0.0, {}, {term: c}) if isinstance(term, tuple) else Sum(0.0, {term: c}, {})
+            self.assignments.append(made)
+        return number
+
+
+_PRODUCT = 2
+
+
+def _pair(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a <= b else (b, a)
+
+
+def _mentioned(key: _Key) -> Iterable[Any]:
+    """The roles in a key, and of a sum those of its products."""
+    if len(key) == _OPERATION:
+        return sorted(set(key[1]) - {_CONSTANT})
+    return [*sorted({*key[1], *(role for pair in key[2] for role in pair)}), *sorted(key[2])]
+
+
+def _replaced(key: _Key, old: Any, new: int) -> Iterator[_Key]:
+    """The key with the old role replaced by the new one, in one place."""
+    if len(key) == _OPERATION:
+        op, args = key
+        if isinstance(args, frozenset):
+            yield (op, args - {old} | {new})
+        else:
+            for k, role in enumerate(args):
+                if role == old:
+                    yield (op, (*args[:k], new, *args[k + 1 :]))
+        return
+    plain, linear, products = key
+    if isinstance(old, tuple):
+        yield (plain, linear | {new}, products - {old})
+        return
+    for pair in sorted(products):
+        for k in (0, 1):
+            if pair[k] == old:
+                yield (plain, linear, products - {pair} | {_pair(new, pair[1 - k])})
+    if old in linear:
+        yield (plain, linear - {old} | {new}, products)

@@ -1,0 +1,158 @@
+"""What is lifted together: sums of several lengths, siblings, heads; and what padding may do."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import CASES
+from ragged import agree, check_ragged, linear, matrix, points
+
+from micrograd_like import compile, compile_step, grad, losses, ops, tanh
+
+np = pytest.importorskip("numpy")
+
+from samples import unpadded  # noqa: E402
+
+from micrograd_like.compiler.numpy_source import NumpyPrinter  # noqa: E402
+
+
+@settings(max_examples=CASES or 25)
+@given(seed=st.integers(0, 10**9))
+def test_any_ragged_program_is_what_its_numbers_are(seed):
+    check_ragged(seed, unpadded)
+
+
+@settings(max_examples=CASES // 100 or 2)
+@given(seed=st.integers(0, 10**9))
+def test_any_ragged_program_is_what_its_numbers_are_over_jax(seed):
+    pytest.importorskip("jax")
+    check_ragged(seed, unpadded, "jax")
+
+
+def transformer(n=5, heads=2, width=4, layers=1, seed=0):
+    """Leaves and what the loss of a causal transformer is the sum of."""
+    rng = random.Random(seed)
+    X, size = matrix(rng, "X", n, width), width // heads
+    Ws = [[matrix(rng, f"w{k}", width, width) for k in "qkvo"] for _ in range(layers)]
+    xs = X
+    for Q, K, V, O in Ws:  # noqa: E741
+        queries, keys, values = ([linear(W, x) for x in xs] for W in (Q, K, V))
+        new = []
+        for i in range(n):
+            out = []
+            for head in range(heads):
+                s = slice(head * size, (head + 1) * size)
+                scores = [
+                    sum(a * b for a, b in zip(queries[i][s], keys[j][s], strict=True)) / size**0.5
+                    for j in range(i + 1)
+                ]
+                weights = losses.softmax(scores)
+                out += [
+                    sum(w * v[k] for w, v in zip(weights, values, strict=False))
+                    for k in range(s.start, s.stop)
+                ]
+            new.append([a + b for a, b in zip(linear(O, out), xs[i], strict=True)])
+        xs = [[tanh(v) for v in row] for row in new]
+    terms = [ops.logsumexp(*row) - row[0] for row in xs]
+    return [x for row in [*X, *(r for each in Ws for W in each for r in W)] for x in row], terms
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_transformer_has_as_many_statements_whatever_its_length(layers):
+    counts = []
+    for n in (4, 7):
+        leaves, terms = transformer(n, layers=layers)
+        loss = sum(terms)
+        program = compile(loss, leaves, leaves)
+        assert agree(program([x.data for x in leaves]), (loss.data, grad(loss, leaves)))
+        counts.append((program.report().statements, program.report().gathers))
+    assert counts[0] == counts[1]
+    assert counts[0][0] < 40 + 40 * layers
+    assert counts[0][1] == 0
+
+
+def test_labels_of_a_second_layer_are_those_of_another_array():
+    leaves, terms = transformer(3, layers=2)
+    source = compile(sum(terms), leaves, leaves).source
+    assert "wq_2 = " in source
+    assert len(source.splitlines()) < 120
+
+
+def alike(x, y):
+    return np.allclose(x, y, 1e-11, 1e-13, equal_nan=True)
+
+
+def test_what_padding_hides_is_computed_again_wherever_a_program_is_called():
+    leaves, terms = transformer(4)
+    point = np.array([x.data for x in leaves])
+    point[13] = math.inf  # of the last position, which the others do not look at
+    expected = compile(terms, leaves, backend="python")(point.tolist())
+    assert list(map(math.isfinite, expected)) == [True, True, True, False]
+    program = compile(terms, leaves)
+    printed = NumpyPrinter(program._lifted).program(program._blocks)
+    bare = {**printed.constants, "np": np}
+    exec(printed.text, bare)
+    with np.errstate(all="ignore"):
+        assert np.isnan(bare["program"](point)).all()
+    for results in (program(point), program.function(point), program(point[None])[0]):
+        assert alike(results, expected)
+    jax = pytest.importorskip("jax")
+    program = compile(terms, leaves, backend="jax")
+    with jax.enable_x64(True):
+        for function in (program.function, jax.jit(program.function)):
+            assert alike(function(point), expected)
+        batch = jax.jit(jax.vmap(program.function))
+        assert alike(batch(np.array([point, point]))[1], expected)
+    for results in (program(point), program(point[None])[0]):
+        assert alike(results, expected)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_a_step_computes_again_what_padding_hides(backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    rng = random.Random(1)
+    W = matrix(rng, "W", 3, 3)
+
+    def model(x):
+        """The logarithm of how much each row is like those before it, and like itself."""
+        rows = [linear(W, x[3 * i : 3 * i + 3]) for i in range(3)]
+        alike = [
+            [sum(a * b for a, b in zip(x, y, strict=True)) for y in rows[: i + 1]]
+            for i, x in enumerate(rows)
+        ]
+        return [ops.logsumexp(*row) for row in alike]
+
+    parameters = [w for row in W for w in row]
+    X = [[0.1 * (i + j) for j in range(9)] for i in range(3)]
+    step = compile_step(model, losses.mse, (X[0], [0.0] * 3), parameters, backend=backend)
+    X[1][7] = math.inf  # which the first two outputs do not depend on
+    step.value_and_grad(X, [[0.0] * 3] * 3)
+    outputs = [v.data for v in model(X[1])[:2]]
+    assert np.all(np.isfinite(outputs))
+    assert step.outputs[1][:2].tolist() == pytest.approx(outputs)
+
+
+def test_a_program_that_may_lose_a_nan_sums_what_is_real_alone():
+    leaves, terms = transformer(4)
+    loss = sum(terms)
+    root = ops.where(leaves[0], loss, 0.0) + 0.0 * loss
+    program = compile(root, leaves, leaves)
+    assert program._lifted.may_lose
+    assert "np.where(mask" in program.source
+    single = compile(root, leaves, leaves, backend="python")
+    for x in points(0, leaves):
+        assert agree(program(x), single(x.tolist()))
+
+
+def test_what_is_not_real_is_no_assignment():
+    leaves, terms = transformer(4)
+    form = compile(sum(terms), leaves, leaves)._lifted
+    assert form.is_padded
+    for number, (array, place) in enumerate(zip(form.array_of, form.place_of, strict=True)):
+        assert array.members[place] == number
+        assert array.real is None or array.real[place]

@@ -1,0 +1,125 @@
+"""What operations make of padding: found by trying, and right for every row of the table."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from micrograd_like import ops
+
+np = pytest.importorskip("numpy")
+
+from micrograd_like.compiler.form import Array  # noqa: E402
+from micrograd_like.compiler.padding import (  # noqa: E402
+    completed,
+    continued,
+    lines,
+    may_lose,
+    neutral,
+    result,
+)
+from micrograd_like.compiler.rows import unrefusing  # noqa: E402
+
+NUMBERS = [0.0, 1.0, -1.0, 0.4, -2.7, 3.0, 700.0, -700.0, 1e200, math.inf, -math.inf]
+FIXED = [row for row in ops.TABLE.values() if row.arity is not None]
+
+
+def test_a_logarithm_of_a_sum_does_not_notice_minus_infinity():
+    assert neutral(ops.logsumexp) == -math.inf
+    assert neutral(ops.exp) is None
+
+
+def test_what_does_not_notice_an_argument_is_the_same_without_it():
+    rng = random.Random(0)
+    for row in ops.TABLE.values():
+        if (nothing := neutral(row)) is not None:
+            for _ in range(100):
+                xs = [rng.uniform(-9, 9) for _ in range(rng.randint(1, 4))]
+                more = [*xs, nothing]
+                rng.shuffle(more)
+                assert row(*more) == pytest.approx(row(*xs), rel=1e-15)
+
+
+def test_operations_that_may_lose_a_nan_are_known():
+    lost = {row.name for row in FIXED if may_lose(row, (None,) * row.arity)}
+    assert {"where", "hypot", "damp", "pow"} <= lost
+    assert not lost & {"tanh", "exp", "relu", "step", "mul", "fraction", "max", "gelu_slope"}
+    assert not may_lose(ops.power, (None, -0.5))
+    assert may_lose(ops.where, (None, None, 1.0))
+    assert not may_lose(ops.logsumexp, (None,) * 50)
+
+
+def test_operations_of_which_nothing_is_known_may_lose_a_nan():
+    mine = ops.Op("mine", lambda x: x, lambda x, out: 1.0)
+    assert may_lose(mine, (None,))
+    assert neutral(mine) is None
+    assert result(mine, (0.0,)) is None
+
+
+@pytest.mark.parametrize("row", FIXED, ids=lambda row: row.name)
+def test_a_nan_is_never_lost_by_others(row):
+    rng = random.Random(1)
+    compute = unrefusing(row)
+    if may_lose(row, (None,) * row.arity):
+        return
+    for _ in range(300):
+        xs = [rng.choice([*NUMBERS, rng.uniform(-9, 9)]) for _ in range(row.arity)]
+        xs[rng.randrange(row.arity)] = math.nan
+        assert math.isnan(compute(*xs))
+
+
+@pytest.mark.parametrize("row", FIXED, ids=lambda row: row.name)
+def test_what_padding_becomes_does_not_depend_on_other_numbers(row):
+    rng = random.Random(2)
+    compute = unrefusing(row)
+    for known in (0.0, -math.inf, math.inf, 1.0):
+        for k in range(row.arity):
+            args = tuple(known if i == k else None for i in range(row.arity))
+            if (found := result(row, args)) is None:
+                continue
+            for _ in range(200):
+                xs = [rng.choice([rng.uniform(-9, 9), rng.gauss(0, 1e100)]) for _ in args]
+                xs[k] = known
+                assert compute(*xs) == found
+
+
+def test_padding_becomes_0_where_a_softmax_has_it():
+    assert result(ops.exp, (-math.inf,)) == 0.0
+    assert result(ops.fraction, (-math.inf, None)) == 0.0
+    assert result(ops.mul, (0.0, None)) == 0.0
+    assert result(ops.div, (0.0, None)) is None  # 0/0 is NaN
+
+
+def padded(shape, real):
+    real = np.array(real, dtype=bool).reshape(-1)
+    return Array(0, shape, np.where(real, 0, -1).tolist(), None, "a", real)
+
+
+def test_lines_of_a_padded_array_have_all_that_is_real_in_them():
+    triangle = padded((3, 3), np.tril(np.ones((3, 3))))
+    rows = lines(triangle, np.array([0, 3, 4, 6, 7, 8]), np.array([0, 1, 1, 2, 2, 2]), 3)
+    assert rows.places.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert rows.slots.tolist() == [0, 0, 1, 0, 1, 2]
+    columns = lines(triangle, np.array([0, 3, 6, 4, 7, 8]), np.array([0, 0, 0, 1, 1, 2]), 3)
+    assert columns.places.tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    some = lines(triangle, np.array([0, 3, 6, 7]), np.array([0, 1, 2, 2]), 3)
+    assert some is None  # the second row has 4 also, and the third 8
+    twice = lines(triangle, np.array([0, 0, 3, 4]), np.array([0, 0, 1, 1]), 2)
+    assert twice is None
+
+
+def test_rows_are_completed_in_equal_steps_or_as_others_are():
+    assert completed(np.array([[0, 4, -1], [1, 5, 9]]), 12).tolist() == [[0, 4, 8], [1, 5, 9]]
+    assert completed(np.array([[7, -1, -1], [7, 2, 4]]), 9).tolist() == [[7, 2, 4], [7, 2, 4]]
+    assert completed(np.array([[5, -1], [7, 2]]), 9).tolist() == [[5, 0], [7, 2]]
+
+
+def test_places_go_on_as_the_real_ones_do():
+    whole = 10 + np.arange(12).reshape(3, 4)
+    real = np.tril(np.ones((3, 4), dtype=bool))
+    assert np.array_equal(continued(np.where(real, whole, 0), real, 30), whole)
+    assert continued(np.where(real, whole, 0), real, 21).max() <= 20
+    stacked = np.stack([whole, whole + 50], axis=-1)
+    assert np.array_equal(continued(np.where(real[..., None], stacked, 0), real, 90), stacked)
