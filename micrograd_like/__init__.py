@@ -39,19 +39,10 @@ if TYPE_CHECKING:
 # What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
 # importing the library would take twice as long.
 _LATER = {
-    "compile": "compiler",
-    "compile_step": "compiler",
-    "derive": "views",
-    "detect_anomaly": "checks",
-    "draw": "views",
-    "explain": "views",
-    "gradcheck": "checks",
-    "player": "views",
-    "stale": "checks",
-    "steps": "views",
+    **dict.fromkeys(("detect_anomaly", "gradcheck", "stale"), "checks"),
+    **dict.fromkeys(("compile", "compile_step"), "compiler"),
+    **dict.fromkeys(("derive", "draw", "explain", "player", "steps"), "views"),
 }
-
-
 __getattr__ = found_later(__name__, _LATER)
 
 

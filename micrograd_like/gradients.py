@@ -18,8 +18,10 @@ from typing import Any, Literal, overload
 from .engine import Value, adjoints, numbers_of, operands_of, slopes_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .modes import innermost, swept, watches
-from .numerics import number
+from .numerics import number, plain
 from .ops import Op
+
+_NEEDED = "a Value, a list of Values or a function is needed"
 
 
 @overload
@@ -50,10 +52,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     >>> dy.data, grad(dy, x)
     (27.0, 18.0)
     """
-    targets = listed(wrt)
-    for target in targets:
-        if not isinstance(target, Value):
-            raise OperandError(f"gradients are with respect to Values, not {target!r:.60}")
+    targets = values("gradients are with respect to Values", wrt)
     results: list[Any]
     if create_graph:
         graphs = adjoint_graphs(root, targets)
@@ -267,7 +266,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     (6.0, 3.0)
     """
     outputs, wrt, traced, from_function = _graph(outputs, wrt)
-    targets = _values(wrt)
+    targets = values(_NEEDED, wrt)
     along = [direction] if isinstance(wrt, Value) else direction
     if not hasattr(along, "__len__") or isinstance(along, str):
         raise OperandError(f"the direction is a list of numbers, got {along!r:.60}")
@@ -279,7 +278,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     for target, component in zip(targets, along, strict=True):
         component = component if traced and isinstance(component, Value) else number(component)
         tangent[target] = tangent.get(target, 0.0) + component
-    roots = _values(outputs)
+    roots = values(_NEEDED, outputs)
     for node in topological_order(*roots, untaken=traced):
         if traced and node.op is not None and node.op.kind == "choice":
             condition, *sides = node.operands
@@ -293,12 +292,12 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
             if parent in tangent:
                 tangent[node] = tangent.get(node, 0.0) + d * tangent[parent]
     results: Any = [tangent.get(root, 0.0) for root in roots]
-    values: Any = roots if traced else [root.data for root in roots]
+    primal: Any = roots if traced else [root.data for root in roots]
     if traced:
         results = [x if isinstance(x, Value) else Value(x) for x in results]
     if isinstance(outputs, Value):
-        (results,), (values,) = results, values
-    return (values, results) if from_function else results
+        (results,), (primal,) = results, primal
+    return (primal, results) if from_function else results
 
 
 # The variables of the functions that are being differentiated here and now, of the outermost first.
@@ -345,32 +344,23 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
         results, (variables,), _, traced = _call(outputs, [wrt])
         return results, variables, traced, True
     outer = {*_variables.get()}
-    traced = bool(outer) and not outer.isdisjoint(topological_order(*_values(outputs)))
+    if outer and not isinstance(outputs, Value):
+        outputs = values(_NEEDED, outputs)
+    traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))
     return outputs, wrt, traced, False
 
 
 def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:
     """The gradient of the output, or a list with that of each."""
-    _values(wrt)
+    wrt = wrt if isinstance(wrt, Value) else values(_NEEDED, wrt)
     if isinstance(outputs, Value):
         return grad(outputs, wrt, create_graph)
-    return [grad(output, wrt, create_graph) for output in _values(outputs)]
-
-
-def _values(x: Any) -> list[Value]:
-    """One Value, or a list of them, as a list. Raises OperandError for anything else."""
-    values: list[Any] = (
-        [x] if isinstance(x, Value) else list(x) if isinstance(x, (list, tuple)) else [None]
-    )
-    if not all(isinstance(value, Value) for value in values):
-        raise OperandError(f"a Value, a list of Values or a function is needed, got {x!r:.60}")
-    return values
+    return [grad(output, wrt, create_graph) for output in values(_NEEDED, outputs)]
 
 
 def _leaves(x: Any, leaves: list[Value]) -> Any:
     """`x` with a variable for each number or Value, all of them appended to `leaves` in order."""
-    if hasattr(x, "tolist"):
-        x = x.tolist()
+    x = plain(x)
     if isinstance(x, (list, tuple)):
         return [_leaves(item, leaves) for item in x]
     if isinstance(x, Value):
@@ -384,8 +374,7 @@ def _leaves(x: Any, leaves: list[Value]) -> Any:
 
 def _like(x: Any, numbers: Any) -> Any:
     """The next `numbers` in the structure of `x`."""
-    if hasattr(x, "tolist"):
-        x = x.tolist()
+    x = plain(x)
     if isinstance(x, (list, tuple)):
         return [_like(item, numbers) for item in x]
     return next(numbers)
@@ -450,6 +439,15 @@ def listed(x: Any) -> list[Any]:
     except TypeError:  # arrays without an axis have an __iter__ that says so
         return [x]
     return list(items)
+
+
+def values(rule: str, x: Any) -> list[Value]:
+    """One Value, or several, as a list. Raises OperandError, with this rule, for anything else."""
+    found = listed(x)
+    for value in found:
+        if not isinstance(value, Value):
+            raise OperandError(f"{rule}, not {value!r:.60}")
+    return found
 
 
 def _same(x: float, y: float) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import reduce
 from numbers import Complex, Integral, Real
 from typing import Any
 
@@ -183,23 +184,19 @@ def pow_partial(x: float, y: float, m: int, n: int) -> float:
         return damp(pow_partial(x, y - 1.0, m - 1, 0), y) if m else pow(x, y)
     if not x >= 0.0:
         return NAN
-    factor = 1.0
-    slopes = [0.0 for _ in range(n)]  # the derivatives of the falling factorial, from the 1st
+    taylor = [1.0] + [0.0 for _ in range(n)]  # coefficients of (y + s)_m as a polynomial in s
     for j in range(m):
-        for k in range(len(slopes) - 1, 0, -1):
-            slopes[k] = slopes[k] * (y - j) + (k + 1) * slopes[k - 1]
-        if slopes:
-            slopes[0] = slopes[0] * (y - j) + factor
-        factor *= y - j
-    power = pow(x, y - m)
-    is_extreme = x == 0.0 or x == INF
-    total, choices, left = factor, 1.0, float(n)
-    for slope in slopes:
+        for k in range(n, 0, -1):
+            taylor[k] = taylor[k] * (y - j) + taylor[k - 1]
+        taylor[0] *= y - j
+    power, is_extreme = pow(x, y - m), x == 0.0 or x == INF
+    total, weight, left = taylor[0], 1.0, float(n)
+    for coefficient in taylor[1:]:
         if is_extreme and total:
             break
-        choices *= left / (n - left + 1.0)
+        weight *= left
         left -= 1.0
-        total = (0.0 if is_extreme else total * log(x)) + choices * slope
+        total = (0.0 if is_extreme else total * log(x)) + weight * coefficient
     if is_extreme and total:
         if left > 0.0:
             total *= -INF if x == 0.0 and left % 2.0 == 1.0 else INF
@@ -335,20 +332,14 @@ def largest(*xs: float) -> float:
     """The largest argument, of equal ones the first, or NaN if one is NaN."""
     if not xs:
         raise InputError("max needs at least one argument")
-    out = xs[0]
-    for x in xs:
-        out = maximum(out, x)
-    return out
+    return reduce(maximum, xs)
 
 
 def smallest(*xs: float) -> float:
     """The smallest argument, of equal ones the first, or NaN if one is NaN."""
     if not xs:
         raise InputError("min needs at least one argument")
-    out = xs[0]
-    for x in xs:
-        out = minimum(out, x)
-    return out
+    return reduce(minimum, xs)
 
 
 def equals(x: float, y: float) -> float:

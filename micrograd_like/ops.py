@@ -249,17 +249,18 @@ class Op:
             return find, (self.name,)
         return _find_same, (self.name, self._samples())
 
-    def _samples(self) -> list[float | None]:
+    def _samples(self) -> list[float]:
         """The value and the partials at a few points: what tells operations of one name apart."""
-        samples: list[float | None] = []
+        samples: list[float] = []
         for shift in range(3):
             points = (0.3, -1.7, 2.2, 0.9, -0.4)
             xs = [points[(shift + i) % len(points)] for i in range(self.arity or 3)]
             try:
                 out = self.evaluate(xs)
-                samples += [out, *self.partials_at([None] * len(xs), xs, out)]
+                partials = self.partials_at([None] * len(xs), xs, out)
+                samples += [out, *(NAN if d is None else d for d in partials)]
             except Exception:  # whatever an operation of the user's raises
-                samples.append(None)
+                samples.append(NAN)
         return samples
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Op:
@@ -274,23 +275,17 @@ def find(name: str) -> Op:
         raise InputError(f"the table of operations has no row {name!r}") from None
 
 
-def _find_same(name: str, samples: list[float | None]) -> Op:
+def _find_same(name: str, samples: list[float]) -> Op:
     """The row of that name, for a graph that was pickled. Raises InputError if it is another one.
 
     A user's operation is found by its name, which may be given again to something else.
     """
     op = find(name)
     here = op._samples()
-    same = len(here) == len(samples) and all(
-        x is y
-        or (
-            x is not None
-            and y is not None
-            and ((x != x and y != y) or math.isclose(x, y, rel_tol=1e-9))
-        )
+    if len(here) != len(samples) or not all(
+        math.isclose(x, y, rel_tol=1e-9) or (x != x and y != y)
         for x, y in zip(here, samples, strict=True)
-    )
-    if not same:
+    ):
         raise InputError(
             f"the graph was pickled with an operation {name!r} that computes something else than "
             f"the operation of that name here: give this one another name, or make it as it was"

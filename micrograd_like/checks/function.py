@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine import Value
 from ..errors import InputError, OperandError
-from ..numerics import number
+from ..numerics import number, plain
 from .measuring import EXACT, FAILURES, Slope, differences
 
 _STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
@@ -47,8 +47,7 @@ class Function:
         self.scale = [(abs(x) or 1.0) / (1.0 + i / len(self.at)) for i, x in enumerate(self.at)]
 
     def _adopted(self, x: Any) -> Any:
-        if hasattr(x, "tolist"):
-            x = x.tolist()
+        x = plain(x)
         if isinstance(x, (list, tuple)):
             return [self._adopted(item) for item in x]
         if not isinstance(x, Value):

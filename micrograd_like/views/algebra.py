@@ -341,24 +341,20 @@ def _atom(e: Expression, style: Style) -> _Written:
 # --- simplification -------------------------------------------------------------------------------
 
 
-def _is_tame(op: Op, xs: Sequence[float], out: float) -> bool:
-    """Whether the result is finite, and did not underflow."""
-    if out == 0.0:
-        return op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op is ops.mul)
-    return _TINY <= abs(out) < math.inf
-
-
 def _folded(op: Op, xs: Sequence[float]) -> float | None:
     """The number that the op makes of numbers; None where it is better written out.
 
-    log(2) rather than 0.693147180559945, and log(-2) rather than NaN.
+    log(2) rather than 0.693147180559945, log(-2) rather than NaN, and products that underflow.
     """
     try:
         out = op.evaluate(xs)
     except MicrogradError:
         return None
+    exact = _TINY <= abs(out) < math.inf
+    if out == 0.0:
+        exact = op not in _PRODUCTS or xs[0] == 0.0 or (xs[1] == 0.0 and op is ops.mul)
     short = op in _ARITHMETIC or len(f"{out:.15g}") < 10
-    return out if short and _is_tame(op, xs, out) else None
+    return out if short and exact else None
 
 
 def _simplified(op: Op, operands: list[Expression]) -> Expression:
@@ -395,14 +391,14 @@ def _simplified(op: Op, operands: list[Expression]) -> Expression:
     return apply(op, operands)
 
 
-def coefficient(x: Expression) -> tuple[float, Expression]:
-    """`x` as a number times something that has neither a sign nor a number in front."""
+def _coefficient(x: Expression) -> tuple[Expression, float]:
+    """What `x` is without the sign and the number in front, and that number."""
     factor = 1.0
     if x.op is ops.neg:
         factor, x = -1.0, x.operands[0]
     if x.op is ops.mul and x.operands[0].number is not None and x.operands[1].number is None:
         factor, x = factor * x.operands[0].number, x.operands[1]
-    return (factor, x) if x.number is None else (factor * x.number, ONE)
+    return (x, factor) if x.number is None else (ONE, factor * x.number)
 
 
 def _product(x: Expression, y: Expression) -> Expression:
@@ -439,34 +435,33 @@ def _powers(
     factors: list[tuple[Expression, float]],
 ) -> tuple[list[Expression], list[Expression]]:
     """The factors above and below a fraction bar, equal ones in one power."""
-    exponents: dict[object, float] = {}
-    bases: dict[object, Expression] = {}
+    pairs = []
     for base, exponent in sorted(factors, key=lambda factor: -factor[1]):
         if base.op is ops.power and (n := base.operands[1].number or 0.0) > 0.0 and n.is_integer():
             base, exponent = base.operands[0], exponent * n
-        # Numbers are factors that would underflow in one.
-        key = base.key if base.number is None else ("number", len(bases))
-        bases.setdefault(key, base)
-        exponents[key] = exponents.get(key, 0.0) + exponent
+        pairs.append((base, exponent))
     result: tuple[list[Expression], list[Expression]] = ([], [])
-    for key, base in bases.items():
-        if n := exponents[key]:
+    for base, n in _gathered(pairs):
+        if n:
             power = (base, _expression(abs(n)))
             result[n < 0.0].append(base if abs(n) == 1.0 else apply(ops.power, power))
     return result
+
+
+def _gathered(pairs: Iterable[tuple[Expression, float]]) -> list[tuple[Expression, float]]:
+    """Each expression once, in the order of first appearance, with the sum of its numbers."""
+    found: dict[object, tuple[Expression, float]] = {}
+    for e, x in pairs:
+        first, before = found.get(e.key, (e, 0.0))
+        found[e.key] = first, before + x
+    return list(found.values())
 
 
 def total(terms: Sequence[Expression]) -> Expression:
     """The sum, in the order of first appearance, with equal terms counted: a + b + a is 2·a + b."""
     if len(terms) < 2:
         return terms[0] if terms else ZERO
-    counts: dict[object, float] = {}
-    found: dict[object, Expression] = {}
-    for term in terms:
-        count, bare = coefficient(term)
-        found.setdefault(bare.key, bare)
-        counts[bare.key] = counts.get(bare.key, 0.0) + count
-    products = [counts[key] * term for key, term in found.items()]
+    products = [count * term for term, count in _gathered(map(_coefficient, terms))]
     # b - a, rather than -a + b.
-    first = next((i for i, product in enumerate(products) if coefficient(product)[0] > 0.0), 0)
+    first = next((i for i, product in enumerate(products) if _coefficient(product)[1] > 0.0), 0)
     return sum([products[first], *products[:first], *products[first + 1 :]], ZERO)

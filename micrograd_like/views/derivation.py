@@ -28,9 +28,9 @@ from typing import Final, get_args
 
 from ..engine import Value
 from ..errors import InputError
+from ..gradients import values
 from ..words import first_and_last
 from .algebra import Expression, Form, Style
-from .names import values
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
 

@@ -22,13 +22,13 @@ from typing import Any, Literal, get_args
 from .. import ops
 from ..engine import Value
 from ..errors import InputError, RendererError
-from ..gradients import listed
+from ..gradients import listed, values
 from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
 from .algebra import formula
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
-from .names import numeral, values
+from .names import numeral
 
 Direction = Literal["LR", "TB"]
 

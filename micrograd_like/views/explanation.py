@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from ..engine import Value, topological_order
-from ..gradients import grad
+from ..gradients import grad, values
 from ..words import first_and_last
 from .algebra import Expression
-from .names import factor, numeral, values
+from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
 
 _WIDTH = 100

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 from ..engine import Value
 from ..errors import OperandError
-from ..gradients import listed
 
 _MARK = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combine with letters
 _NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+|\([^()]*\)")
@@ -64,15 +63,6 @@ def latex_numeral(x: float, digits: int = 4) -> str:
     return f"{factor}10^{{{int(exponent)}}}"
 
 
-def values(rule: str, x: Any) -> list[Value]:
-    """One Value, or several, as a list. Raises OperandError, with this rule, for anything else."""
-    found = listed(x)
-    for value in found:
-        if not isinstance(value, Value):
-            raise OperandError(f"{rule}, not {value!r:.60}")
-    return found
-
-
 def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:
     """A name for each node: its label as `clean` makes it, or v1, v2, ... where it has none.
 
@@ -82,20 +72,18 @@ def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Val
     for node in nodes:
         if not isinstance(node.label, str):
             raise OperandError(f"a label is a str, got {node.label!r:.60}")
-    cleaned = {node: clean(node.label) for node in nodes}
-    labels = set(cleaned.values())
-    taken: set[str] = set()
     result: dict[Value, str] = {}
-    counts: dict[str, int] = {}
-    for node in nodes:
-        name = label = cleaned[node]
-        stem = f"{label}_" if label else "v"
-        while name in taken or not name:
-            counts[stem] = counts.get(stem, 1 if label else 0) + 1
-            name = f"{stem}{counts[stem]}"
-            if name in labels:
-                name = ""
-        taken.add(name)
+    labels = [clean(node.label) for node in nodes]
+    unused, taken = {*labels, ""} - {""}, {*labels}
+    numbers: dict[str, Iterator[int]] = {}
+    for node, name in zip(nodes, labels, strict=True):
+        if name in unused:
+            unused.remove(name)
+        else:
+            stem, first = (f"{name}_", 2) if name else ("v", 1)
+            each = numbers.setdefault(stem, count(first))
+            name = next(new for i in each if (new := f"{stem}{i}") not in taken)
+            taken.add(name)
         result[node] = name
     return result
 
