@@ -10,7 +10,7 @@ stale?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from math import nan
 from typing import Any, Literal, overload
@@ -74,88 +74,140 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     """
     if (watch := innermost(watches)) and watch.judges:
         return watch.trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
+    return sweep(root, wrt, partial_graphs(root, wrt), Arithmetic())
+
+
+# A node's parents that depend on what one differentiates by, each with the partial; at a choice,
+# where nothing is to be multiplied, with whether it is the side that is taken if the condition
+# holds.
+Edges = list[tuple[Value, Any]]
+
+
+def partial_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
+    """The partials as graphs, of the nodes between `wrt` and `root`, which comes first.
+
+    Raises StaleGraphError if data was changed since a node was made.
+    """
+    if (watch := innermost(watches)) and watch.judges:
+        return watch.trusting(partial_graphs, root, wrt)  # type: ignore[no-any-return]
     active = between(root, wrt, untaken=True)
-    adjoint: dict[Value, Value | float] = {root: 1.0}
-    # Nodes that are used on one side of a `where` alone have the adjoint that holds if that side
-    # is taken: what leaves the side is chosen there, so that no inf of the other one gets out. Of
-    # those used on sides of several choices alone, that holds if one of them is taken.
-    sides: dict[Value, _Sides] = {}
+    reached = {root}  # what is but a condition is not
+    result: dict[Value, Edges] = {}
     for node, operands in reversed(active.items()):
-        op, g = node.op, adjoint.get(node)
-        if op is None or g is None:  # None if it is but a condition
+        op = node.op
+        if op is None or node not in reached:
             continue
+        edges: Edges
         if op.kind == "choice":
             if is_stale(node):
                 raise _stale(node)
-            for parent, first in ((operands[1], True), (operands[2], False)):
-                if isinstance(parent, Value) and parent in active:
-                    side = (*sides.get(node, ()), (op, operands[0], first))
-                    _add(parent, g, side, adjoint, sides, not active[parent])
-            continue
+            edges = [(operands[1], True), (operands[2], False)]  # type: ignore[list-item]
+        else:
+            edges = _partials_now(node, operands)
+        result[node] = edges = [edge for edge in edges if edge[0] in active]
+        reached.update([parent for parent, _ in edges])
+    return result
+
+
+class Arithmetic:
+    """What the sweep makes adjoints with: here out of Values, while the compiler has its own."""
+
+    def times(self, g: Any, partials: Sequence[Any]) -> list[Any]:
+        """The adjoint times each of a node's partials."""
         one = g.__class__ is float and g == 1.0
-        for parent, d in _partials_now(node, operands):
-            if parent not in active:
-                continue
-            term = g if d.__class__ is float and d == 1.0 else d if one else g * d
-            if sides:
-                _add(parent, term, sides.get(node, ()), adjoint, sides, not active[parent])
+        return [g if d.__class__ is float and d == 1.0 else d if one else g * d for d in partials]
+
+    def plus(self, x: Any, y: Any) -> Any:
+        """The sum of what reaches a node in several ways."""
+        return x + y
+
+    def apply(self, op: Op, *args: Any) -> Any:
+        """A choice between adjoints, by a condition."""
+        return op(*args)
+
+
+def sweep(
+    root: Value, wrt: Sequence[Value], edges: Mapping[Value, Edges], arithmetic: Arithmetic
+) -> dict[Value, Any]:
+    """The adjoints, made with this arithmetic, of all that has them; 1.0 is that of `root`."""
+    adjoint: dict[Value, Any] = {root: 1.0}
+    # Nodes that are used on one side of a `where` alone have the adjoint that holds if that side
+    # is taken: what leaves the side is chosen there, so that no inf of the other one gets out. Of
+    # those used on sides of several choices alone, that holds if one of them is taken.
+    sides = _Sides(adjoint, arithmetic)
+    of, times, plus = sides.of, arithmetic.times, arithmetic.plus
+    for node, pairs in edges.items():
+        g = adjoint[node]
+        assert node.op is not None
+        if node.op.kind == "choice":
+            condition = node.operands[0]
+            for parent, first in pairs:
+                sides.add(parent, g, (*of.get(node, ()), (node.op, condition, first)))
+            continue
+        terms = times(g, [d for _, d in pairs])
+        for (parent, _), term in zip(pairs, terms):  # noqa: B905 - equally long
+            if of:
+                sides.add(parent, term, of.get(node, ()))
             elif (before := adjoint.get(parent)) is None:
                 adjoint[parent] = term
             else:
-                adjoint[parent] = before + term
+                adjoint[parent] = plus(before, term)
     for target in wrt:
-        if target in sides:
-            adjoint[target] = _chosen(adjoint[target], sides[target])
+        if target in of:
+            adjoint[target] = sides.chosen(adjoint[target], of[target])
     return adjoint
 
 
 # The choices under which something counts, from the outermost on: the operation, its condition, and
 # whether that is to hold.
-_Sides = tuple[tuple[Op, Value | float, bool], ...]
+_Choices = tuple[tuple[Op, Any, bool], ...]
 
 
-def _add(
-    parent: Value,
-    term: Value | float,
-    side: _Sides,
-    adjoint: dict[Value, Value | float],
-    sides: dict[Value, _Sides],
-    is_leaf: bool,
-) -> None:
-    """Add to the parent's adjoint what counts on this side; what others do not share is chosen."""
-    if (before := adjoint.get(parent)) is None:
-        adjoint[parent] = term
-        if side:
-            sides[parent] = side
-        return
-    known = sides.get(parent, ())
-    shared = 0  # choices from the outermost on, up to the first that differs
-    while known[shared : shared + 1] == side[shared : shared + 1] != ():
-        shared += 1
-    one, other = known[shared:], side[shared:]
-    adjoint[parent] = _chosen(before, one) + _chosen(term, other)
-    if one or other or known:
-        sides[parent] = (*known[:shared], *(() if is_leaf else _either(one, other)))
+class _Sides:
+    """Under which choices the adjoints of nodes hold, of those that do not hold always."""
+
+    def __init__(self, adjoint: dict[Value, Any], arithmetic: Arithmetic) -> None:
+        self.of: dict[Value, _Choices] = {}
+        self._adjoint, self._arithmetic = adjoint, arithmetic
+
+    def add(self, parent: Value, term: Any, side: _Choices) -> None:
+        """Add to the adjoint what counts on this side; what others do not share is chosen."""
+        if (before := self._adjoint.get(parent)) is None:
+            self._adjoint[parent] = term
+            if side:
+                self.of[parent] = side
+            return
+        known = self.of.get(parent, ())
+        shared = 0  # choices from the outermost on, up to the first that differs
+        while known[shared : shared + 1] == side[shared : shared + 1] != ():
+            shared += 1
+        one, other = known[shared:], side[shared:]
+        self._adjoint[parent] = self._arithmetic.plus(
+            self.chosen(before, one), self.chosen(term, other)
+        )
+        if one or other or known:
+            either = () if parent.op is None else self._either(one, other)
+            self.of[parent] = (*known[:shared], *either)
+
+    def chosen(self, term: Any, choices: _Choices) -> Any:
+        """The term where the sides are taken, else 0."""
+        for op, condition, first in reversed(choices):
+            pair = (term, 0.0) if first else (0.0, term)
+            term = self._arithmetic.apply(op, condition, *pair)
+        return term
+
+    def _either(self, one: _Choices, other: _Choices) -> _Choices:
+        """That one of the two holds, as a choice of its own: none where one always does."""
+        if not one or not other:
+            return ()
+        (op, condition, first), (_, same, second) = one[0], other[0]
+        if condition is same and first is not second and len(one) == len(other) == 1:
+            return ()
+        held = self._arithmetic.apply(op, self.chosen(1.0, one), 1.0, self.chosen(1.0, other))
+        return ((op, held, True),)
 
 
-def _chosen(term: Value | float, sides: _Sides) -> Value | float:
-    """The term where the sides are taken, else 0."""
-    for op, condition, first in reversed(sides):
-        term = op(condition, term, 0.0) if first else op(condition, 0.0, term)
-    return term
-
-
-def _either(one: _Sides, other: _Sides) -> _Sides:
-    """That one of the two holds, as a choice of its own: none where one of them always does."""
-    if not one or not other:
-        return ()
-    (op, condition, first), (_, same, second) = one[0], other[0]
-    if condition is same and first is not second and len(one) == len(other) == 1:
-        return ()
-    return ((op, op(_chosen(1.0, one), 1.0, _chosen(1.0, other)), True),)
-
-
-def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[tuple[Value, Any]]:
+def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Edges:
     """Each parent with the table's partial, evaluated on the operands and the node themselves.
 
     Raises StaleGraphError if the node's value or its recorded local derivatives are not those of
@@ -170,7 +222,7 @@ def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Iterable[
             d, e = p(x, y, node), q(x, y, node)
             at_x, at_y, value, *now = numbers_of((x, y, node, d, e))
             if (*now,) == recorded and op.compute(at_x, at_y) == value:
-                return (x, d), (y, e)  # type: ignore[return-value]
+                return [(x, d), (y, e)]  # type: ignore[list-item]
         except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
             pass
     if _same(recomputed(node), *numbers_of([node])):

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine import Value
 from ..ops import Op
 from .form import Array, Floats, Indices, Lifted, Statement, Term, View
 from .grids import Grid, Layout, aligned, grid_of, without_ones
@@ -35,15 +34,13 @@ def lift(
     tape: Tape,
     inputs: Sequence[InputArray],
     derivative_of: Mapping[int, int] | None = None,
-    adjoints: Mapping[Value, Value] | None = None,
     padded: bool = True,
 ) -> Lifted:
     """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
 
     `derivative_of` has the input that each output of a gradient belongs to: those of different
     arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
-    `adjoints` are the nodes that are derivatives with respect to nodes: arrays of them are called
-    dZ where those are called Z. Unless `padded`, no array is padded or has three axes.
+    Unless `padded`, no array is padded or has three axes.
     """
     order = list(range(tape.inputs, tape.inputs + len(tape.assignments)))
     if padded:
@@ -52,7 +49,7 @@ def lift(
             for number in numbers:
                 array_of_input[number] = k
         tape, order = evened(tape, array_of_input)
-    return _Lifter(tape, order, inputs, derivative_of or {}, adjoints or {}, padded).lifted()
+    return _Lifter(tape, order, inputs, derivative_of or {}, padded).lifted()
 
 
 class _Lifter:
@@ -62,7 +59,6 @@ class _Lifter:
         order: Sequence[int],
         inputs: Sequence[InputArray],
         derivative_of: Mapping[int, int],
-        adjoints: Mapping[Value, Value],
         padded: bool,
     ) -> None:
         self.tape = tape
@@ -82,7 +78,7 @@ class _Lifter:
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
         self.belongs_to = {number: self.array_of[i] for number, i in derivative_of.items()}
-        self.names = ResultNames((name for name, _, _ in inputs), tape.number_of, adjoints)
+        self.names = ResultNames((name for name, _, _ in inputs), tape.number_of, tape.adjoint_of)
 
     def _new(
         self,

@@ -146,7 +146,7 @@ class ResultNames:
         self,
         inputs: Iterable[str],
         number_of: Mapping[Value, int],
-        adjoints: Mapping[Value, Value],
+        adjoint_of: Mapping[Value, int],
     ) -> None:
         self.names = set(inputs)
         self.labels: dict[int, list[str]] = {}
@@ -155,9 +155,8 @@ class ResultNames:
                 self.labels.setdefault(number, []).append(_checked(node.label))
         # Of the number of a derivative, the numbers of what it is the derivative with respect to.
         self.primals: dict[int, list[tuple[int, int]]] = {}
-        for order, (node, adjoint) in enumerate(adjoints.items()):
-            at, primal = number_of.get(adjoint), number_of.get(node)
-            if at is not None and primal is not None:
+        for order, (node, at) in enumerate(adjoint_of.items()):
+            if (primal := number_of.get(node)) is not None:
                 self.primals.setdefault(at, []).append((order, primal))
 
     def of(self, statement: Statement, array: Callable[[int], Array | None]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..engine import Value, topological_order
 from ..errors import DomainError, InputError, OperandError
-from ..gradients import adjoint_graphs, listed
+from ..gradients import listed
 from ..modes import paused
 from ..numerics import number
 from .equations import equations
@@ -44,8 +44,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
 
     `inputs` are leaves; all other leaves are constants, and so are the branches that Python took
     and the numbers that it read when the graph was made. With `wrt` the program also gives the
-    gradients of the output with respect to it: the compiler gets them as graphs from
-    `grad(..., create_graph=True)`, and knows no calculus. Of several outputs it gives a 1-D array,
+    gradients of the output with respect to it, by the sweep that `grad(..., create_graph=True)`
+    makes graphs with: the compiler knows no calculus. Of several outputs it gives a 1-D array,
     and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
     NaN and infinities included; the sign of a zero may differ, and so may what comes of products
     and sums that overflow in one order only.
@@ -83,18 +83,10 @@ def _compiled(
     backend: Backend,
     dtype: str,
 ) -> Program:
-    gradients: list[Value] = []
-    adjoints: dict[Value, Value] = {}
-    for root in roots if targets else ():
-        swept = adjoint_graphs(root, targets or ())
-        derivatives = [swept.get(target, 0.0) for target in targets or ()]
-        gradients += [d if isinstance(d, Value) else Value(d) for d in derivatives]
-        if len(roots) == 1:
-            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-    tape = record([*roots, *gradients], leaves)
+    tape = record(roots, leaves, roots=roots if targets else (), wrt=targets or ())
     blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
     if targets is not None:
-        blocks.append(("gradient", len(gradients)))
+        blocks.append(("gradient", len(roots) * len(targets)))
     place = {leaf: i for i, leaf in enumerate(leaves)}
     derivative_of = {
         output: place[target]
@@ -102,8 +94,9 @@ def _compiled(
         if isinstance(output, int) and target in place and output >= len(leaves)
     }
     shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    program = Program(tape, leaves, roots, blocks, shape, adjoints, derivative_of, backend, dtype)
-    tape.number_of.clear()  # all is named: the gradient's graph need not be kept
+    program = Program(tape, leaves, roots, blocks, shape, derivative_of, backend, dtype)
+    tape.number_of.clear()  # all is named: intermediate nodes need not be kept
+    tape.adjoint_of.clear()
     return program
 
 
@@ -126,7 +119,6 @@ class Program:
         roots: list[Value],
         blocks: list[tuple[str, int]],
         jacobian: tuple[int, int] | None,
-        adjoints: dict[Value, Value],
         derivative_of: dict[int, int],
         backend: Backend,
         dtype: str = "float64",
@@ -151,7 +143,7 @@ class Program:
 
         self._np = require_numpy()
         padded = backend != "numba"
-        self._lifted = lift(tape, arrays, derivative_of, adjoints, padded)
+        self._lifted = lift(tape, arrays, derivative_of, padded)
         if backend == "numba":
             from .native import native
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .tape import Call, Sum, Tape
@@ -44,8 +45,7 @@ def evened(tape: Tape, array_of_input: Sequence[int]) -> tuple[Tape, list[int]]:
             break
     if len(evener.assignments) == len(tape.assignments):
         return tape, list(range(tape.inputs, total))
-    changed = Tape(tape.inputs, evener.assignments, tape.outputs, tape.number_of, tape.nodes)
-    return changed, evener.order
+    return replace(tape, assignments=evener.assignments), evener.order
 
 
 class _Evener:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from .. import losses
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DomainError, InputError, OperandError, TraceError, warn
-from ..gradients import adjoint_graphs, grad
+from ..gradients import grad
 from ..modes import apart, no_grad, paused
 from ..nn import Module
 from ..numerics import plain
@@ -77,25 +77,22 @@ class _Way:
         # With the loss and the outputs the program gives both sides of each comparison.
         self._shown = [*trace.shown, *trace.sides]
         with paused(), apart():
-            objective = trace.root * self._share[0] if plan.jax else trace.root
-            swept = adjoint_graphs(objective, plan.parameters)
-            adjoints = {node: d for node, d in swept.items() if isinstance(d, Value)}
-            slopes = [swept.get(p, 0.0) for p in plan.parameters]  # numbers, where constant
-            gradient = [d if isinstance(d, Value) else Value(d) for d in slopes]
-            self.printed, self.function, self._run = self._compiled(gradient, adjoints)
+            self.printed, self.function, self._run = self._compiled(plan.parameters)
 
     def _compiled(
-        self, gradient: Sequence[Value], adjoints: Mapping[Value, Value]
+        self, wrt: Sequence[Value]
     ) -> tuple[Source, Callable[..., Any], Callable[..., Any]]:
         """The program of the loss, the outputs and a gradient: printed, as a function, and run."""
         from .lift import lift
 
         trace, plan, count = self.trace, self._plan, len(self._plan.parameters)
-        outputs = [trace.root, *self._shown, *gradient]
         # An indicator is a factor where what this makes of infinities, 0·inf = NaN, would be seen.
         chosen = () if trace.could_lose_nan else trace.leaves[len(trace.given) :]
         leaves = [*plan.parameters, *trace.leaves, *self._share]
-        tape = record(outputs, leaves, trace.sources, chosen)
+        root = trace.root
+        objective = [root * self._share[0] if plan.jax else root] if wrt else []
+        outputs = [root, *self._shown]
+        tape = record(outputs, leaves, trace.sources, chosen, roots=objective, wrt=wrt)
         derivatives = tape.outputs[1 + len(self._shown) :]
         own = {o: i for i, o in enumerate(derivatives) if isinstance(o, int) and o >= tape.inputs}
         arrays = [*plan.weights]
@@ -104,7 +101,7 @@ class _Way:
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
         lifted = replace(
-            lift(tape, arrays, own, adjoints),
+            lift(tape, arrays, own),
             one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
         )
 
@@ -134,7 +131,8 @@ class _Way:
 
     @cached_property
     def _forward(self) -> Callable[..., Any]:
-        return self._compiled([], {})[2]
+        with paused(), apart():
+            return self._compiled([])[2]
 
     def results(self, values: Any, examples: Any, forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""

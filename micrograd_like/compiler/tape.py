@@ -13,13 +13,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, filterfalse
 from typing import Any
 from unicodedata import normalize
 
 from .. import ops
 from ..engine import Value, operands_of, topological_order
 from ..errors import InputError
+from ..gradients import Arithmetic, partial_graphs, sweep
 from ..ops import Op
 
 
@@ -55,6 +56,7 @@ class Tape:
     assignments: list[Sum | Call]
     outputs: list[int | float]
     number_of: dict[Value, int]
+    adjoint_of: dict[Value, int]
     nodes: int
 
     def __str__(self) -> str:
@@ -84,9 +86,10 @@ def word(text: str) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
-_SHORT, _LONG = 4, [(1.0, 0)] * 5  # the terms of a sum in which error terms are looked for
-# A product of two entries, a sum of two, a sum of any references, or a row.
-_Entry = tuple[int, int] | tuple[str, int, int] | tuple[_Reference, ...] | Call
+_SHORT = 4  # terms has a sum, at most, in which error terms are looked for
+# An entry is a product of two others, (i, j); a sum of two, ("+", i, j); a sum of any references,
+# (reference, ...); or an operation and its arguments, (op, ...), of which constants are `_bits`.
+_Entry = tuple[Any, ...]
 
 
 def ordered(outputs: Sequence[Value], sources: Mapping[Value, Value]) -> list[Value]:
@@ -104,58 +107,79 @@ def record(
     inputs: Sequence[Value],
     sources: Mapping[Value, Value] | None = None,
     indicators: Iterable[Value] = (),
+    *,
+    roots: Sequence[Value] = (),
+    wrt: Sequence[Value] = (),
 ) -> Tape:
     """The tape that computes `outputs` from `inputs`; all other leaves are constants.
 
-    A leaf that has one of the `sources` is its number, computed anew: a detached Value of a trace.
-    Each comes after those that it depends on. What is damped by an input among the `indicators`,
-    which are 0 or 1, is a product with it: an infinity times 0 is NaN then. Raises InputError if an
-    input is no leaf, or given twice.
+    After the outputs come the derivatives of each of the `roots` with respect to `wrt`, whose
+    adjoints are made on the tape itself, out of the table's partials. A leaf that has one of the
+    `sources` is its number, computed anew: a detached Value of a trace. Each comes after those that
+    it depends on. What is damped by an input among the `indicators`, which are 0 or 1, is a product
+    with it: an infinity times 0 is NaN then. Raises InputError if an input is no leaf, or given
+    twice, and StaleGraphError if data was changed since a node was made.
     """
     reader = _Reader(inputs)
-    reader.indicators.update(reader.references[leaf] for leaf in indicators)
-    order = ordered(outputs, sources or {})
-    reader.read(order, outputs, sources or {})
-    return reader.tape([reader.reference(output) for output in outputs], len(order))
+    reader.indicators.update(reader.places[leaf] for leaf in indicators)
+    edges = [partial_graphs(root, wrt) for root in roots]
+    partials = [d for of in edges for pairs in of.values() for _, d in pairs]
+    partials = [d for d in partials if isinstance(d, Value)]
+    order = ordered([*outputs, *roots, *partials], sources or {})
+    reader.read(order, [*outputs, *partials], sources or {})
+    derivatives: list[_Reference] = []
+    adjoint: dict[Value, Any] = {}
+    for root, of in zip(roots, edges, strict=True):
+        adjoint = sweep(root, wrt, of, reader)
+        derivatives += [reader.reference(adjoint.get(target, 0.0)) for target in wrt]
+    results = [reader.reference(output) for output in outputs]
+    return reader.tape(results, derivatives, adjoint if len(roots) == 1 else {}, len(order))
 
 
-class _Reader:
+class _Reader(Arithmetic):
+    """Makes entries: of a graph that it reads, and of the adjoints that a sweep makes with it.
+
+    An adjoint is a place (see `places`), or a float.
+    """
+
     def __init__(self, inputs: Sequence[Value]) -> None:
         self.inputs = len(inputs)
         # A node that is just an entry has its number here; of others ~number is the place among
         # the multiples. Most are such, and a tuple for each would take a fifth of the time.
-        self.references: dict[Value, int] = {}
+        self.places: dict[Value, int] = {}
         self.multiples: list[_Reference] = []
+        # The number of each entry, in order: equal ones are one.
+        self.known: dict[_Entry, int] = {}  # an input is (None, its number)
         for i, leaf in enumerate(inputs):
             if not isinstance(leaf, Value) or leaf.op is not None:
                 raise InputError(f"inputs are leaves, Values made from numbers, not {leaf!r:.80}")
-            if leaf in self.references:
+            if leaf in self.places:
                 raise InputError(f"{leaf!r:.80} is given twice among the inputs")
-            self.references[leaf] = i
+            self.places[leaf] = self.known[None, i] = i
         self.indicators: set[int] = set()
-        # What each entry is; None for an input.
-        self.entries: list[_Entry | None] = [None] * len(inputs)
-        self.known: dict[object, int] = {}
-        # Sums that are multiplied by constants: they stay sums, or those of examples with target
+        # What is multiplied by constants. Sums of these stay sums, or those of examples with target
         # +1 and -1 would not look alike.
         self.scaled: set[int] = set()
+        self.made = 0  # operations of sweeps
 
     def read(
-        self, order: Sequence[Value], outputs: Iterable[Value], sources: Mapping[Value, Value]
+        self, order: Sequence[Value], users: Iterable[Value], sources: Mapping[Value, Value]
     ) -> None:
-        references, entries, known = self.references, self.entries, self.known
+        """Make the entries of a graph; `users` has each node once for each use of it outside."""
+        places, known = self.places, self.known
         every_operands = operands_of(order)
-        uses = Counter[Any](outputs)  # constants are counted, too, which does no harm
+        uses = Counter[Any](users)  # constants are counted, too, which does no harm
         uses.update(chain.from_iterable(every_operands))
         add, mul = ops.add, ops.mul
-        place: Callable[[Any, int], int] = references.get
+        place: Callable[[Any, int], int] = places.get
+        number_of = known.setdefault
         for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
                 if node in sources:
-                    self._refer(node, self.reference(sources[node]))
-                elif node not in references:
-                    self._refer(node, (node.data, _CONSTANT))
+                    places[node] = places[sources[node]]
+                elif node not in places:
+                    places[node] = self._place((node.data, _CONSTANT))
                 continue
             # Sums and products of two entries are nearly all there is: in short.
             if op is add or op is mul:
@@ -163,39 +187,79 @@ class _Reader:
                 i, j = place(x, _CONSTANT), place(y, _CONSTANT)
                 if i >= 0 and j >= 0:
                     key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
-                    if (number := known.get(key)) is None:
-                        number = known[key] = len(entries)
-                        entries.append(key)
-                    references[node] = number
+                    places[node] = number_of(key, len(known))
                     continue
-            reference = self._apply(
-                op,
-                [self.reference(a) if isinstance(a, Value) else (a, _CONSTANT) for a in operands],
-            )
-            c, entry = reference
-            if c != 1.0 and c != -1.0 and entry >= 0 and uses[node] > 1:
-                # A multiple that several use is worth an assignment: δ, say, of an output layer.
-                reference = (1.0, self.entry((reference,), (reference,)))
-            self._refer(node, reference)
+            reference = self._apply(op, [self.reference(a) for a in operands])
+            if uses[node] > 1:
+                reference = self._shared(reference)
+            places[node] = self._place(reference)
 
-    def reference(self, node: Value) -> _Reference:
-        place = self.references[node]
+    def reference(self, x: Value | float | int) -> _Reference:
+        """What a node, a number or an adjoint is."""
+        if isinstance(x, float):
+            return (x, _CONSTANT)
+        place = x if isinstance(x, int) else self.places[x]
         return (1.0, place) if place >= 0 else self.multiples[~place]
 
-    def _refer(self, node: Value, reference: _Reference) -> None:
+    def _place(self, reference: _Reference) -> int:
         c, entry = reference
         if c == 1.0 and entry != _CONSTANT:
-            self.references[node] = entry
-        else:
-            self.references[node] = ~len(self.multiples)
-            self.multiples.append(reference)
+            return entry
+        self.multiples.append(reference)
+        return ~(len(self.multiples) - 1)
 
-    def entry(self, key: object, entry: _Entry) -> int:
+    def _shared(self, reference: _Reference) -> _Reference:
+        """What several use: a multiple is worth an assignment, δ, say, of an output layer."""
+        c, entry = reference
+        if c == 1.0 or c == -1.0 or entry == _CONSTANT:
+            return reference
+        return (1.0, self.entry((reference,)))
+
+    def entry(self, entry: _Entry) -> int:
         """The number of an entry, which is made unless there is an equal one."""
-        number = self.known.setdefault(key, len(self.entries))
-        if number == len(self.entries):
-            self.entries.append(entry)
-        return number
+        return self.known.setdefault(entry, len(self.known))
+
+    # What a sweep calls.
+
+    def times(self, g: Any, partials: Sequence[Any]) -> list[Any]:
+        places, known = self.places, self.known
+        if g.__class__ is int and g < 0 and len(partials) > 1:
+            shared = self.multiples[~g] = self._shared(self.multiples[~g])
+            g = self._place(shared)
+        terms = []
+        for d in partials:
+            if d.__class__ is float:
+                if d == 1.0:
+                    terms.append(g)
+                    continue
+            elif g.__class__ is int:
+                if g >= 0 and (j := places[d]) >= 0:
+                    terms.append(known.setdefault((g, j) if g <= j else (j, g), len(known)))
+                    self.made += 1
+                    continue
+            elif g == 1.0:
+                terms.append(places[d])
+                continue
+            terms.append(self._made(self.product(self.reference(g), self.reference(d))))
+        return terms
+
+    def plus(self, x: Any, y: Any) -> Any:
+        if x.__class__ is int and y.__class__ is int and x >= 0 and y >= 0:
+            self.made += 1
+            return self.known.setdefault(("+", x, y), len(self.known))
+        return self._made(self.sum([self.reference(x), self.reference(y)]))
+
+    def apply(self, op: Op, *args: Any) -> Any:
+        return self._made(self._apply(op, [self.reference(arg) for arg in args]))
+
+    def _made(self, reference: _Reference) -> int | float:
+        c, entry = reference
+        if entry == _CONSTANT:
+            return c
+        self.made += 1
+        return self._place(reference)
+
+    # How operations become entries.
 
     def _apply(self, op: Op, args: list[_Reference]) -> _Reference:
         if all(entry == _CONSTANT for _, entry in args):
@@ -208,20 +272,19 @@ class _Reader:
             result = rule(self, args)
             if result is not None:
                 return result
-        return (1.0, self.call(op, tuple([self.plain(arg) for arg in args])))
+        return self.call(op, args)
 
-    def call(self, op: Op, args: tuple[int | float, ...]) -> int:
-        """The number of an operation applied to entries and constants."""
-        return self.entry(_key(op, args), Call(op, args))
+    def call(self, op: Op, args: Iterable[_Reference]) -> _Reference:
+        """An operation applied to entries and constants."""
+        arguments = [self.plain(arg) for arg in args]
+        return (1.0, self.entry((op, *[a if a.__class__ is int else _bits(a) for a in arguments])))
 
     def plain(self, reference: _Reference) -> int | float:
         """The reference as the argument of a call: without a coefficient."""
         c, entry = reference
         if entry == _CONSTANT:
             return c
-        if c == 1.0:
-            return entry
-        return self.entry((reference,), (reference,))
+        return entry if c == 1.0 else self.entry((reference,))
 
     def sum(self, terms: list[_Reference]) -> _Reference:
         """The sum of the terms as a reference."""
@@ -234,162 +297,129 @@ class _Reader:
                 rest.append(term)
         if not rest:
             return (constant, _CONSTANT)
-        if len(rest) == 1 and constant == 0.0:
-            return rest[0]
         if constant != 0.0:
-            key: object = ("sum", _bits(constant), *rest)
-            return (1.0, self.entry(key, ((constant, _CONSTANT), *rest)))
-        entry: _Entry = tuple(rest)
-        if len(rest) == 2 and rest[0][0] == rest[1][0] == 1.0:
-            entry = ("+", rest[0][1], rest[1][1])
-        return (1.0, self.entry(entry, entry))
+            rest.insert(0, (constant, _CONSTANT))
+        elif len(rest) == 1:
+            return rest[0]
+        elif len(rest) == 2 and rest[0][0] == rest[1][0] == 1.0:
+            return (1.0, self.entry(("+", rest[0][1], rest[1][1])))
+        return (1.0, self.entry(tuple(rest)))
 
     def product(self, x: _Reference, y: _Reference) -> _Reference:
         (a, i), (b, j) = x, y
         if i == _CONSTANT or j == _CONSTANT:
             entry = j if i == _CONSTANT else i
-            if entry != _CONSTANT and _is_sum(self.entries[entry]):
-                self.scaled.add(entry)
             c = a * b
-            if entry == _CONSTANT or (math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0)):
+            if entry == _CONSTANT:
                 return (c, entry)
-            # Folded, the constants would overflow, or vanish.
-            return (1.0, self.call(ops.mul, (self.plain(x), self.plain(y))))
-        pair = (i, j) if i <= j else (j, i)
-        return (a * b, self.entry(pair, pair))
+            self.scaled.add(entry)
+            if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
+                return (c, entry)
+            return self.call(ops.mul, (x, y))  # folded, the constants would overflow, or vanish
+        return (a * b, self.entry((i, j) if i <= j else (j, i)))
 
-    def tape(self, outputs: list[_Reference], nodes: int) -> Tape:
+    def tape(
+        self,
+        outputs: list[_Reference],
+        derivatives: list[_Reference],
+        adjoint: Mapping[Value, Any],
+        nodes: int,
+    ) -> Tape:
         """Drop what is not used, flatten the sums, and number the assignments anew."""
-        roots = [self.plain(output) for output in outputs]
+        roots = [self.plain(reference) for reference in (*outputs, *derivatives)]
+        entries = list(self.known)
         self.known.clear()  # all is known now
-        entries: list[Any] = self.entries
         # How each entry is used: once as a term counts 1, then a sum takes it up; else 2 and more.
         uses = [0] * len(entries)
         for root in roots:
             if isinstance(root, int):
                 uses[root] += 2
+        used = {x: uses[x] for x in roots[len(outputs) :] if isinstance(x, int)}
+        sums: list[int] = []
         for number in range(len(entries) - 1, self.inputs - 1, -1):
             if not uses[number]:
                 continue
             entry = entries[number]
-            if entry.__class__ is Call:
-                for operand in entry.args:
-                    if operand.__class__ is int:
-                        uses[operand] += 2
-            elif entry[0].__class__ is int:
-                uses[entry[0]] += 2
-                uses[entry[1]] += 2
-            elif entry[0] == "+":
-                uses[entry[1]] += 1
-                uses[entry[2]] += 1
+            first = entry[0]
+            if first.__class__ is int:
+                i, j = entry
+                uses[i] += 2
+                uses[j] += 2
+            elif first.__class__ is str:
+                _, i, j = entry
+                uses[i] += 1
+                uses[j] += 1
+                sums.append(number)
+            elif first.__class__ is tuple:
+                for _, i in entry:
+                    if i != _CONSTANT:
+                        uses[i] += 1
+                sums.append(number)
             else:
-                for _, part in entry:
-                    if part != _CONSTANT:
-                        uses[part] += 1
-            if number in self.scaled:
-                uses[number] += 2
-        self._keep_error_terms(uses)
+                for i in entry:
+                    if i.__class__ is int:
+                        uses[i] += 2
+        for number in self.scaled:
+            if uses[number] == 1 and _is_sum(entries[number]):
+                uses[number] = 2
+        _ErrorTerms(entries, uses).keep(reversed(sums))
+        # What is but a derivative comes last, in their order, which arrays of them have then, too.
+        last = [root for root, count in used.items() if uses[root] == count]
+        others = filterfalse(set(last).__contains__, range(self.inputs, len(entries)))
         new: list[int] = list(range(self.inputs)) + [_CONSTANT] * (len(entries) - self.inputs)
         assignments: list[Sum | Call] = []
         same: dict[object, int] = {}
-        for number in range(self.inputs, len(entries)):
+        for number in chain(others, filter(self.inputs.__le__, last)):
+            if not uses[number]:
+                continue
             entry = entries[number]
             made: Sum | Call
-            if entry.__class__ is Call:
-                if not uses[number]:
+            if entry[0].__class__ in _TAKEN_UP:
+                if uses[number] == 1:
                     continue
-                made = Call(
-                    entry.op, tuple([new[a] if a.__class__ is int else a for a in entry.args])
-                )
-                key: object = _key(made.op, made.args)
-            elif uses[number] > 1:
-                made = self._flat(entry, uses, new, assignments)
-                key = (
+                made = self._flat(entries, entry, uses, new, assignments)
+                key: object = (
                     _bits(made.constant),
                     frozenset(made.linear.items()),
                     frozenset(made.products.items()),
                 )
             else:
-                continue
+                op, *args = entry
+                args = [new[a] if a.__class__ is int else a for a in args]
+                key = (op, *args)
+                made = Call(op, tuple([a if a.__class__ is int else a[0] for a in args]))
             # What was added in another order is the same sum only now.
             new[number] = same.setdefault(key, self.inputs + len(assignments))
             if new[number] == self.inputs + len(assignments):
                 assignments.append(made)
-        number_of = {
-            node: new[entry]
-            for node, entry in self.references.items()
-            if entry >= 0 and new[entry] != _CONSTANT
-        }
         return Tape(
             self.inputs,
             assignments,
             [new[root] if isinstance(root, int) else root for root in roots],
-            number_of,
-            nodes,
+            self._numbers(self.places, new),
+            self._numbers(adjoint, new),
+            nodes + self.made,
         )
 
-    def _keep_error_terms(self, uses: list[int]) -> None:
-        """Let sums that are used once be assignments, where one sum would lose what they are for.
-
-        So it is where a term of a short sum meets its own negative, as in compensated sums:
-        (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. And
-        so it is where constants would meet: (x + 2**52) - 2**52 is a whole number.
-        """
-        short: dict[int, list[_Reference]] = {}  # the terms of sums that have few
-        # Sums that the next one may take up, each with those that have a constant in it.
-        found: dict[int, list[int]] = {}
-        constants: list[int]
-        for number in range(self.inputs, len(uses)):
-            entry: Any = self.entries[number]
-            if not uses[number] or entry.__class__ is not tuple or entry[0].__class__ is int:
-                continue
-            if entry[0] == "+" and entry[2] not in found:
-                _, part, other = entry
-                if part not in short and other not in short:  # nearly all sums: in short
-                    if part in found:
-                        constants = found.pop(part)
-                    else:
-                        constants, short[number] = [], [(1.0, part), (1.0, other)]
-                    if uses[number] == 1:
-                        found[number] = constants
-                    else:
-                        _keep_apart(constants, number, uses)
-                    continue
-            every = [(1.0, entry[1]), (1.0, entry[2])] if entry[0] == "+" else entry
-            inner = [part for _, part in every if part in found]
-            meets = False
-            if len(every) <= _SHORT:
-                terms: list[_Reference] = []
-                for c, part in every:
-                    if part in found:
-                        terms += [(c * d, term) for d, term in short.get(part, _LONG)]
-                    elif part != _CONSTANT:
-                        terms.append((c, part))
-                if len(terms) <= _SHORT:
-                    short[number] = terms
-                    meets = _meet(terms, short)
-            constants = []
-            for part in inner:
-                more = found.pop(part)
-                if meets:
-                    uses[part] += 1
-                    _keep_apart(more, part, uses)
-                else:
-                    more += constants  # the longer one, in a chain
-                    constants = more
-            if every[0][1] == _CONSTANT:
-                constants.append(number)
-            if uses[number] == 1 and not meets:
-                found[number] = constants
-            else:
-                uses[number] += uses[number] == 1
-                _keep_apart(constants, number, uses)
+    def _numbers(self, places: Mapping[Value, Any], new: Sequence[int]) -> dict[Value, int]:
+        """The numbers of those that have one on the tape."""
+        numbers = {}
+        for node, place in places.items():
+            if place.__class__ is int:
+                c, entry = (1.0, place) if place >= 0 else self.multiples[~place]
+                if c == 1.0 and entry != _CONSTANT and new[entry] != _CONSTANT:
+                    numbers[node] = new[entry]
+        return numbers
 
     def _flat(
-        self, entry: Any, uses: list[int], new: list[int], assignments: list[Sum | Call]
+        self,
+        entries: list[_Entry],
+        entry: _Entry,
+        uses: list[int],
+        new: list[int],
+        assignments: list[Sum | Call],
     ) -> Sum:
         """The sum, or the product, with all that only it uses taken up."""
-        entries: list[Any] = self.entries
         constant = 0.0
         linear: dict[int, float] = {}
         products: dict[tuple[int, int], float] = {}
@@ -407,15 +437,18 @@ class _Reader:
                     continue
             terms: dict[Any, float] = linear
             term: Any = new[part]
-            if uses[part] == 1 and (entry := entries[part]).__class__ is tuple:
-                if entry[0] == "+":
+            if uses[part] == 1:
+                entry = entries[part]
+                first = entry[0]
+                if first.__class__ is int:
+                    i, j = new[first], new[entry[1]]
+                    terms, term = products, (i, j) if i <= j else (j, i)
+                elif first.__class__ is str:
                     stack += entry[:0:-1] if c == 1.0 else ((c, entry[2]), (c, entry[1]))
                     continue
-                if entry[0].__class__ is tuple:
+                elif first.__class__ is tuple:
                     stack += [(c * d, p) for d, p in entry[::-1]]
                     continue
-                i, j = new[entry[0]], new[entry[1]]
-                terms, term = products, (i, j) if i <= j else (j, i)
             if (before := terms.get(term)) is None:
                 terms[term] = c
             elif before * c <= 0.0:  # 2x - x is x, but for x = inf it is NaN; so is 0x + x
@@ -427,38 +460,117 @@ class _Reader:
         return Sum(constant, linear, products)
 
 
-def _is_sum(entry: Any) -> bool:
-    return entry.__class__ is tuple and entry[0].__class__ is not int
+class _ErrorTerms:
+    """Sums that are used once are to be assignments, where one sum would lose what they are for.
 
-
-def _meet(terms: list[_Reference], short: dict[int, list[_Reference]]) -> bool:
-    """Whether a term is there with both signs; if it is a short sum, so are its terms, and so on.
-
-    Two levels are enough for the error terms of Dekker, Knuth, and Kahan.
+    So it is where a term of a short sum meets its own negative, as in compensated sums:
+    (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. And
+    so it is where constants would meet: (x + 2**52) - 2**52 is a whole number.
     """
-    positive: dict[int, bool] = {}
-    for _ in range(3):
-        for c, number in terms:
-            if positive.setdefault(number, c > 0.0) != (c > 0.0):
-                return True
-        terms = [(c * d, term) for c, number in terms for d, term in short.get(number, ())]
-    return False
+
+    def __init__(self, entries: list[_Entry], uses: list[int]) -> None:
+        self.entries, self.uses = entries, uses
+        # Of sums that are not of positive terms alone, as nearly all are, the terms if these are
+        # few, and those with a constant among the sums that it takes up, and itself.
+        self.short: dict[int, list[_Reference] | None] = {}
+        self.constants: dict[int, list[int]] = {}
+
+    def keep(self, sums: Iterable[int]) -> None:
+        """Count one use more of such sums. The numbers of all sums are given in order."""
+        entries, uses, marked = self.entries, self.uses, self.constants
+        for number in sums:
+            entry = entries[number]
+            if entry[0].__class__ is str:
+                _, i, j = entry
+                if i not in marked and j not in marked:
+                    continue
+            terms = _references(entry)
+            has_constant = terms[0][1] == _CONSTANT
+            if not has_constant and all(c > 0.0 and part not in marked for c, part in terms):
+                continue
+            inner = [part for _, part in terms if part != _CONSTANT and self._is_taken_up(part)]
+            short = self.short[number] = self._terms(number)
+            meets = short is not None and self._meet(short)
+            constants: list[int] = []
+            for part in inner:
+                more = marked.get(part, [])
+                if meets:
+                    uses[part] += 1
+                    self._keep_apart(more, part)
+                else:
+                    more += constants  # the longer one, in a chain
+                    constants = more
+            if has_constant:
+                constants.append(number)
+            if uses[number] > 1 or meets:
+                uses[number] += uses[number] == 1
+                self._keep_apart(constants, number)
+                constants = []
+            if short is not None or constants:
+                marked[number] = constants
+
+    def _is_taken_up(self, number: int) -> bool:
+        return self.uses[number] == 1 and _is_sum(self.entries[number])
+
+    def _terms(self, number: int) -> list[_Reference] | None:
+        """The terms of a sum, and of those that it takes up, if they are few."""
+        terms: list[_Reference] = []
+        rest: list[_Reference] = [(1.0, number)]
+        while rest:
+            c, part = rest.pop()
+            if part != number and not self._is_taken_up(part):
+                terms.append((c, part))
+                continue
+            if part in self.short:
+                if (known := self.short[part]) is None:
+                    return None
+                terms += [(c * d, p) for d, p in known]
+            else:
+                inner = _references(self.entries[part])
+                if len(inner) > _SHORT:
+                    return None
+                rest += [(c * d, p) for d, p in inner if p != _CONSTANT]
+            if len(terms) + len(rest) > _SHORT:
+                return None
+        return terms
+
+    def _meet(self, terms: list[_Reference]) -> bool:
+        """Whether a term is there with both signs; if it is a short sum, so are its terms, etc.
+
+        Two levels are enough for the error terms of Dekker, Knuth, and Kahan.
+        """
+        positive: dict[int, bool] = {}
+        for _ in range(3):
+            for c, number in terms:
+                if positive.setdefault(number, c > 0.0) != (c > 0.0):
+                    return True
+            sums = [(c, number) for c, number in terms if _is_sum(self.entries[number])]
+            terms = [(c * d, term) for c, number in sums for d, term in self._terms(number) or ()]
+        return False
+
+    def _keep_apart(self, numbers: Sequence[int], root: int) -> None:
+        """Of several sums with constants, only the root keeps its own in the sum of them all."""
+        if len(numbers) > 1:
+            for number in numbers:
+                self.uses[number] += number != root
 
 
-def _keep_apart(numbers: Sequence[int], root: int, uses: list[int]) -> None:
-    """Of several sums with constants, only the root keeps its own in the sum of them all."""
-    if len(numbers) > 1:
-        for number in numbers:
-            uses[number] += number != root
+def _references(entry: _Entry) -> _Entry:
+    """The terms of a sum."""
+    return ((1.0, entry[1]), (1.0, entry[2])) if entry[0].__class__ is str else entry
 
 
-def _key(op: Op, args: tuple[int | float, ...]) -> object:
-    return (op, *[a if a.__class__ is int else _bits(a) for a in args])
+# The classes of what sums and products begin with, which the sum takes up that alone uses them.
+_TAKEN_UP = {int, str, tuple}
 
 
-def _bits(x: float) -> object:
-    """What tells constants apart: 0.0 from -0.0, and NaN from itself not at all."""
-    return ("nan",) if math.isnan(x) else (x, math.copysign(1.0, x))
+def _is_sum(entry: _Entry) -> bool:
+    return entry[0].__class__ is str or entry[0].__class__ is tuple
+
+
+def _bits(x: float) -> tuple[float, float]:
+    """A constant with what tells it from others: 0.0 from -0.0, and NaN from itself not at all."""
+    return (math.nan, 1.0) if x != x else (x, math.copysign(1.0, x))
 
 
 # --- operations that are sums, products, or simpler for a constant argument -----------------------
@@ -472,7 +584,7 @@ def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
         return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:
         return None
-    return (a / b, reader.call(ops.ieee_div, (i, j)))
+    return (a / b, reader.call(ops.ieee_div, ((1.0, i), (1.0, j)))[1])
 
 
 def _pow(reader: _Reader, args: list[_Reference]) -> _Reference | None:
@@ -499,7 +611,7 @@ def _pow_slope(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     lower: _Reference = (exponent - 1.0, _CONSTANT)
     power = _pow(reader, [x, lower])
     if power is None:
-        power = (1.0, reader.call(ops.ieee_pow, (reader.plain(x), lower[0])))
+        power = reader.call(ops.ieee_pow, (x, lower))
     return (exponent * power[0], power[1])
 
 

@@ -460,7 +460,7 @@ def unpadded(*arguments):
 
     lift = module.lift
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "lift", lambda *args: lift(*args[:4], padded=False))
+        patch.setattr(module, "lift", lambda *args: lift(*args[:3], padded=False))
         return compile(*arguments)
 
 
