@@ -82,11 +82,13 @@ def take(rows: Sequence[RowT], i: Any) -> RowT:
     return rows[chosen(i, len(rows))]
 
 
-def chosen(i: Any, count: int) -> int:
+def chosen(i: Any, count: int, name: str = "it") -> int:
     """One of `count` choices, as an int. Raises InputError."""
     whole = i if i.__class__ is int else number(i)
     if 0 <= whole < count and whole == int(whole):
         return int(whole)
     if not count:
         raise InputError("take has no row to choose from")
-    raise InputError(f"take chooses by a whole number from 0 to {count - 1}, got {plain(i)!r:.60}")
+    raise InputError(
+        f"take chooses by a whole number from 0 to {count - 1}, and {name} is {plain(i)!r:.60}"
+    )

@@ -18,9 +18,11 @@ and what is stored, and `strides.py` how views move along the loops.
 
 What users hold is in `program.py`, and in `step.py` for training steps (one example traced, batches
 computed): `examples.py` makes rows of numbers of examples, `tracing.py` says what a trace follows,
-and what it refuses, and `descent.py` has the parameters as arrays while a step learns.
-`execution.py` runs sources over NumPy, `native.py` has loops compiled by Numba and kept on disk,
-and `xla.py` runs sources over JAX, on devices and in processes.
+and what it refuses, `families.py` has a program for each structure of examples and each way through
+the branches, `lengths.py` says when shorter examples can have the program of a longer one, and
+`descent.py` has the parameters as arrays while a step learns. `execution.py` runs sources over
+NumPy, `native.py` has loops compiled by Numba and kept on disk, and `xla.py` runs sources over JAX,
+on devices and in processes.
 """
 
 from .program import Program, Report, compile  # noqa: A004

@@ -24,6 +24,8 @@ Made: TypeAlias = tuple[Any, Sequence[Any]]
 class Pairs:
     """Examples (x, y) of a row of inputs and a target, with the loss `loss(model(x), y)`."""
 
+    is_loss = True
+
     def __init__(self, model: Callable[[Any], Any], loss: Callable[[Any, Any], Value]) -> None:
         self._model = model
         self._loss = loss
@@ -61,12 +63,27 @@ class Pairs:
         return traced(run, parameters)
 
 
+class Rows(Sequence[Any]):
+    """The examples (x, y) of some rows of inputs, an array, and their targets."""
+
+    def __init__(self, inputs: Any, targets: Sequence[Any]) -> None:
+        self._inputs, self._targets = inputs, targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._inputs[i].tolist(), self._targets[i]
+
+
 class Nested:
     """Examples of numbers and lists of them, with the loss `loss(*example)` or `loss(example)`.
 
     A tuple has the arguments of the loss, anything else is its only one. The arguments at the
     places `static` are handed over as they are.
     """
+
+    is_loss = True
 
     def __init__(self, loss: Callable[..., Any], static: Collection[int] = ()) -> None:
         self._loss = loss

@@ -13,9 +13,8 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
-from itertools import product
 from linecache import getline
-from math import inf, nan
+from math import isfinite
 from operator import eq
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ from ..engine import Value, numbers_of, operands_of
 from ..errors import InputError, MicrogradError, OperandError, TraceError, users_frame
 from ..modes import apart, innermost, silences, traces, tracing
 from ..numerics import number_in, plain
-from ..ops import BUILTIN, Op
 from ..sums import affine, chosen
 from ..words import several
 from .tape import ordered
@@ -91,13 +89,18 @@ class Trace:
     comparisons, and `sources` has what each leaf that was detached is the number of, those that
     others depend on first.
 
-    `path` has a hash of what each comparison compares, with its outcome, and at last one of the
-    loss and the outputs: where they are equal, the expressions are.
+    An expression has a *key*, a hash of all that it is made of: where keys are equal, expressions
+    are. `path` has the keys of what each comparison compares, with its outcome, and at last those
+    of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and
+    the sum of `terms`: by their keys Values, each with its coefficient.
     """
 
     root: Value
     shown: list[Value]
     path: list[tuple[int, bool]]
+    keys_of_shown: list[int]
+    terms: dict[int, tuple[Value, float]]
+    constant: float
 
     def __init__(self, parameters: Sequence[Value]) -> None:
         self._parameters = parameters
@@ -130,7 +133,7 @@ class Trace:
                 "from such: let the example have what you computed"
             )
         (i,) = numbers_of([index])
-        chosen(i, len(rows))
+        chosen(i, len(rows), self.names[place])
         leaves = self.indicators.setdefault(place, [])
         for k in range(len(leaves), len(rows)):
             leaf = _Given(float(k == i))
@@ -241,6 +244,12 @@ class Trace:
             (hash((g.sign, known[g.left], known[g.right])), g.outcome) for g in self.guards
         ]
         self.path.append((hash(tuple([known[x] for x in results])), True))
+        self.keys_of_shown = [known[x] for x in self.shown]
+        if self.root.op is None and id(self.root) not in live:
+            self.terms, (self.constant,) = {}, numbers_of([self.root])
+        else:
+            terms, self.constant = _linear(self.root, order)
+            self.terms = {known[x]: (x, c) for x, c in terms.items()}
         live.clear()
         self._places.clear()
 
@@ -257,6 +266,8 @@ class Trace:
     @property
     def could_lose_nan(self) -> bool:
         """Whether a NaN on the way, as 0·inf is, may not be seen in what comes out."""
+        from .padding import may_lose
+
         if self.guards:
             return True
         indicators = {leaf for leaves in self.indicators.values() for leaf in leaves}
@@ -266,7 +277,7 @@ class Trace:
             for node, operands in zip(order, operands_of(order), strict=True)
             if node.op is not None and operands[-1] not in indicators
         }
-        return any(_loses_nan(kind[0], kind[1:]) for kind in kinds)
+        return any(may_lose(kind[0], kind[1:]) for kind in kinds)
 
     def follows(self, other: Trace) -> bool:
         """Whether model and loss can be the same: they differ after another outcome only."""
@@ -274,6 +285,66 @@ class Trace:
             if mine != theirs:
                 return mine[0] == theirs[0]
         return True
+
+
+def _linear(root: Value, order: Sequence[Value]) -> tuple[dict[Value, float], float]:
+    """The root as a linear combination, with a constant, of nodes that are no such themselves.
+
+    The order has the root and what it depends on, parents first. Where terms or constants would
+    cancel, which compensated sums are for, the root is its own and only term.
+    """
+    whole = {root: 1.0}, 0.0
+    coefficient = {root: 1.0}
+    terms: dict[Value, float] = {}
+    constants = []
+    for node in reversed(order):
+        if (c := coefficient.pop(node, None)) is None:
+            continue
+        if (parts := _parts(node)) is None:
+            terms[node] = c
+            continue
+        for part, factor in parts:
+            share = c * factor
+            if not isinstance(part, Value):
+                constants.append(share * part)
+            elif part not in coefficient:
+                coefficient[part] = share
+            elif coefficient[part] * share > 0.0:
+                coefficient[part] += share
+            else:
+                return whole
+    nonzero = [x for x in constants if x != 0.0]
+    if len(nonzero) > 1 or not all(c and isfinite(c) for c in (*terms.values(), *nonzero)):
+        return whole
+    return terms, sum(nonzero)
+
+
+def _parts(node: Value) -> list[tuple[Value | float, float]] | None:
+    """What a sum, or a multiple, is a combination of, with the coefficients; None of others."""
+    op, operands = node.op, node.operands
+    if op is ops.add:
+        return [(x, 1.0) for x in operands]
+    if op is ops.sub:
+        return [(operands[0], 1.0), (operands[1], -1.0)]
+    if op is ops.neg:
+        return [(operands[0], -1.0)]
+    if op is ops.mul or op is ops.div:
+        x, y = operands
+        if op is ops.mul and isinstance(y, Value):
+            x, y = y, x
+        if isinstance(y, Value) or not isinstance(x, Value) or not y:
+            return None
+        return [(x, y if op is ops.mul else 1.0 / y)]
+    if op is not ops.affine_row:
+        return None
+    n = len(operands) // 2
+    pairs = [
+        (x, w) if isinstance(x, Value) else (w, x)
+        for w, x in zip(operands[:n], operands[n:-1], strict=True)
+    ]
+    if any(isinstance(c, Value) for _, c in pairs):
+        return None
+    return [*pairs, (operands[-1], 1.0)]  # type: ignore[list-item]
 
 
 def _chosen_by(indicators: Sequence[Value], rows: Sequence[Any]) -> Any:
@@ -285,31 +356,6 @@ def _chosen_by(indicators: Sequence[Value], rows: Sequence[Any]) -> Any:
     if len({len(row) if isinstance(row, (list, tuple)) else None for row in rows}) > 1:
         raise TraceError("take chooses among rows of one length: which it is must not matter")
     return [_chosen_by(indicators, column) for column in zip(*rows, strict=True)]
-
-
-def _loses_nan(op: Op, operands: Sequence[float | None]) -> bool:
-    """Whether NaN in place of one of the Values, which are None here, may give a number.
-
-    Of an operation of the user's that is not known.
-    """
-    if op.name not in BUILTIN:
-        return True
-    free = [i for i, x in enumerate(operands) if x is None]
-    if op.arity is None:  # a sum, a largest: two show it
-        return False
-    for chosen_one in free:
-        others = [i for i in free if i != chosen_one]
-        for numbers in product((0.0, 1.0, -1.0, 2.0, inf, -inf), repeat=len(others)):
-            point = dict(zip(others, numbers, strict=True)) | {chosen_one: nan}
-            try:
-                out = op.evaluate(
-                    [x if x is not None else point[i] for i, x in enumerate(operands)]
-                )
-            except MicrogradError:
-                continue
-            if out == out:
-                return True
-    return False
 
 
 def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequence[Value]) -> Trace:

@@ -159,7 +159,7 @@ def test_arrays_are_lists():
     expected = step([[1.0, 3.0], [2.0, 5.0]])
     assert step(np.array([[1.0, 3.0], [2.0, 5.0]])) == expected
     assert step([np.array([1, 3]), [np.float32(2.0), 5]]) == expected
-    assert len(step._families) == 1
+    assert step.report().structures == 1
 
 
 def test_keys_name_the_arrays_and_a_value_with_two_names_counts_once():
