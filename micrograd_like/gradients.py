@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import compress
 from math import nan
 from typing import Any, Literal, overload
 
@@ -77,10 +78,10 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     return sweep(root, wrt, partial_graphs(root, wrt), Arithmetic())
 
 
-# A node's parents that depend on what one differentiates by, each with the partial; at a choice,
-# where nothing is to be multiplied, with whether it is the side that is taken if the condition
-# holds.
-Edges = list[tuple[Value, Any]]
+# The parents of a node that depend on what one differentiates by, and the partial by each. Of a
+# choice, where nothing is multiplied, None, and in place of parents its sides, each with whether it
+# is the one that is taken if the condition holds.
+Edges = tuple[Sequence[Any], Sequence[Any] | None]
 
 
 def partial_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
@@ -91,21 +92,27 @@ def partial_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
     if (watch := innermost(watches)) and watch.judges:
         return watch.trusting(partial_graphs, root, wrt)  # type: ignore[no-any-return]
     active = between(root, wrt, untaken=True)
+    is_active = active.__contains__
     reached = {root}  # what is but a condition is not
     result: dict[Value, Edges] = {}
     for node, operands in reversed(active.items()):
         op = node.op
         if op is None or node not in reached:
             continue
-        edges: Edges
         if op.kind == "choice":
             if is_stale(node):
                 raise _stale(node)
-            edges = [(operands[1], True), (operands[2], False)]  # type: ignore[list-item]
-        else:
-            edges = _partials_now(node, operands)
-        result[node] = edges = [edge for edge in edges if edge[0] in active]
-        reached.update([parent for parent, _ in edges])
+            sides: list[Any] = [(operands[1], True), (operands[2], False)]
+            sides = [edge for edge in sides if edge[0] in active]
+            result[node] = sides, None
+            reached.update([side for side, _ in sides])
+            continue
+        parents, partials = _partials_now(node, operands)
+        if not all(map(is_active, parents)):
+            which = [*map(is_active, parents)]
+            parents, partials = [*compress(parents, which)], [*compress(partials, which)]
+        result[node] = parents, partials
+        reached.update(parents)
     return result
 
 
@@ -136,16 +143,15 @@ def sweep(
     # those used on sides of several choices alone, that holds if one of them is taken.
     sides = _Sides(adjoint, arithmetic)
     of, times, plus = sides.of, arithmetic.times, arithmetic.plus
-    for node, pairs in edges.items():
+    for node, (parents, partials) in edges.items():
         g = adjoint[node]
-        assert node.op is not None
-        if node.op.kind == "choice":
-            condition = node.operands[0]
-            for parent, first in pairs:
-                sides.add(parent, g, (*of.get(node, ()), (node.op, condition, first)))
+        if partials is None:
+            op, condition = node.op, node.operands[0]
+            assert op is not None
+            for side, first in parents:
+                sides.add(side, g, (*of.get(node, ()), (op, condition, first)))
             continue
-        terms = times(g, [d for _, d in pairs])
-        for (parent, _), term in zip(pairs, terms):  # noqa: B905 - equally long
+        for parent, term in zip(parents, times(g, partials)):  # noqa: B905 - equally long
             if of:
                 sides.add(parent, term, of.get(node, ()))
             elif (before := adjoint.get(parent)) is None:
@@ -207,37 +213,53 @@ class _Sides:
         return ((op, held, True),)
 
 
-def _partials_now(node: Value, operands: tuple[Value | float, ...]) -> Edges:
-    """Each parent with the table's partial, evaluated on the operands and the node themselves.
+def _partials_now(
+    node: Value, operands: tuple[Value | float, ...]
+) -> tuple[Sequence[Value], Sequence[Any]]:
+    """The parents and the table's partials, evaluated on the operands and the node themselves.
 
     Raises StaleGraphError if the node's value or its recorded local derivatives are not those of
     its operands any more.
     """
     op, recorded = node.op, slopes_of(node)
     assert op is not None
-    if op.arity == 2 and len(recorded) == 2:  # nearly all nodes: in short
-        x, y = operands
-        p, q = op.partials
-        try:
+    try:  # nearly all nodes: in short
+        if op.arity == len(recorded) == 2:
+            x, y = operands
+            p, q = op.partials
             d, e = p(x, y, node), q(x, y, node)
-            at_x, at_y, value, *now = numbers_of((x, y, node, d, e))
-            if (*now,) == recorded and op.compute(at_x, at_y) == value:
-                return [(x, d), (y, e)]  # type: ignore[list-item]
-        except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
-            pass
+            at_x, at_y, value, at_d, at_e = numbers_of((x, y, node, d, e))
+            if (at_d, at_e) == recorded and op.compute(at_x, at_y) == value:
+                return operands, (d, e)  # type: ignore[return-value]
+        elif op.arity is not None:
+            parents, partials = _partials(op, operands, node)
+            value, *now = numbers_of((node, *partials))
+            if (*now,) == recorded and op.compute(*numbers_of(operands)) == value:
+                return parents, partials
+    except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
+        pass
     if _same(recomputed(node), *numbers_of([node])):
-        if op.arity is None:
-            partials = op.partials[0](*operands, node)
-        else:
-            partials = [
-                partial(*operands, node) if isinstance(operand, Value) else None
-                for partial, operand in zip(op.partials, operands, strict=True)
-            ]
-        pairs = [(a, d) for a, d in zip(operands, partials, strict=True) if isinstance(a, Value)]
-        now = numbers_of([d if isinstance(d, Value) else number(d) for _, d in pairs])
+        parents, partials = _partials(op, operands, node)
+        now = numbers_of([d if isinstance(d, Value) else number(d) for d in partials])
         if tuple(now) == recorded or all(map(_same, now, recorded)):
-            return pairs
+            return parents, partials
     raise _stale(node)
+
+
+def _partials(
+    op: Op, operands: tuple[Value | float, ...], node: Value
+) -> tuple[Sequence[Value], Sequence[Any]]:
+    """The operands that are no constants, and the partials by them."""
+    found: Sequence[Any]
+    if op.arity is None:
+        found = op.partials[0](*operands, node)
+    else:
+        found = [
+            partial(*operands, node) if isinstance(operand, Value) else None
+            for partial, operand in zip(op.partials, operands, strict=True)
+        ]
+    pairs = [(a, d) for a, d in zip(operands, found, strict=True) if isinstance(a, Value)]
+    return [a for a, _ in pairs], [d for _, d in pairs]
 
 
 def _stale(node: Value) -> StaleGraphError:
@@ -340,7 +362,8 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
             continue
         if tangent.keys().isdisjoint(node.parents):
             continue
-        for parent, d in _partials_now(node, node.operands) if traced else node.edges:
+        edges = zip(*_partials_now(node, node.operands), strict=True) if traced else node.edges
+        for parent, d in edges:
             if parent in tangent:
                 tangent[node] = tangent.get(node, 0.0) + d * tangent[parent]
     results: Any = [tangent.get(root, 0.0) for root in roots]

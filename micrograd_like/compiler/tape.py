@@ -123,8 +123,8 @@ def record(
     reader = _Reader(inputs)
     reader.indicators.update(reader.places[leaf] for leaf in indicators)
     edges = [partial_graphs(root, wrt) for root in roots]
-    partials = [d for of in edges for pairs in of.values() for _, d in pairs]
-    partials = [d for d in partials if isinstance(d, Value)]
+    found = chain.from_iterable([ds for of in edges for _, ds in of.values() if ds is not None])
+    partials = [d for d in found if isinstance(d, Value)]
     order = ordered([*outputs, *roots, *partials], sources or {})
     reader.read(order, [*outputs, *partials], sources or {})
     derivatives: list[_Reference] = []
@@ -262,7 +262,10 @@ class _Reader(Arithmetic):
     # How operations become entries.
 
     def _apply(self, op: Op, args: list[_Reference]) -> _Reference:
-        if all(entry == _CONSTANT for _, entry in args):
+        for _, entry in args:
+            if entry != _CONSTANT:
+                break
+        else:
             numbers = [c for c, _ in args]
             try:
                 return (op.evaluate(numbers), _CONSTANT)
