@@ -33,14 +33,14 @@ from .sums import affine, take
 
 if TYPE_CHECKING:
     from .checks import detect_anomaly, gradcheck, stale
-    from .compiler import compile, compile_step  # noqa: A004
+    from .compiler import compile, compile_forward, compile_step  # noqa: A004
     from .views import derive, draw, explain, player, steps
 
 # What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
 # importing the library would take twice as long.
 _LATER = {
     **dict.fromkeys(("detect_anomaly", "gradcheck", "stale"), "checks"),
-    **dict.fromkeys(("compile", "compile_step"), "compiler"),
+    **dict.fromkeys(("compile", "compile_forward", "compile_step"), "compiler"),
     **dict.fromkeys(("derive", "draw", "explain", "player", "steps"), "views"),
 }
 __getattr__ = found_later(__name__, _LATER)
@@ -55,12 +55,12 @@ __version__ = "0.1.0"
 # fmt: off
 __all__ = [
     "DomainError", "MicrogradError", "Op", "Value", "acos", "acosh", "add", "affine", "asin",
-    "asinh", "atan", "atan2", "atanh", "clip", "compile", "compile_step", "cos", "cosh",
-    "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1", "gelu",
-    "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu", "log",
-    "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum", "mod",
-    "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin", "sinh",
-    "softmax", "softplus", "sqrt", "stale", "steps", "sub", "take", "tan", "tanh",
+    "asinh", "atan", "atan2", "atanh", "clip", "compile", "compile_forward", "compile_step", "cos",
+    "cosh", "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1",
+    "gelu", "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu",
+    "log", "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum",
+    "mod", "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin",
+    "sinh", "softmax", "softplus", "sqrt", "stale", "steps", "sub", "take", "tan", "tanh",
     "topological_order", "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on

@@ -123,6 +123,31 @@ class Nested:
         return traced(run, parameters)
 
 
+class Outputs(Nested):
+    """Examples of which a function gives Values, or nested lists of them, and no loss."""
+
+    is_loss = False
+
+    def of(self, *example: Any) -> Made:
+        found: list[Any] = []
+        self.shape = _flattened(self._loss(*example), found)
+        return Value(0.0), found
+
+    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+        """The trace of an example, with the shape of its outputs. Raises TraceError."""
+        trace = super().trace(example, parameters)
+        trace.shape = self.shape
+        return trace
+
+
+def _flattened(x: Any, found: list[Any]) -> Any:
+    """The shape of lists in lists, with None for each Value; the Values join those found."""
+    if isinstance(x, (list, tuple)):
+        return [_flattened(item, found) for item in x]
+    found.append(x if isinstance(x, Value) else Value(x))
+    return None
+
+
 def arguments(example: Any) -> tuple[Any, ...]:
     """What a loss is called with."""
     return example if isinstance(example, tuple) else (example,)

@@ -105,6 +105,8 @@ def _has_nan(results: Any) -> bool:
         return any(map(_has_nan, results))
     if isinstance(results, Mapping):
         return any(map(_has_nan, results.values()))
+    if isinstance(results, float):
+        return results != results
     flat = results.reshape(-1)
     total = flat.dot(flat)  # squares: of infinities it is no NaN; a third of the time of isnan
     return bool(total != total)

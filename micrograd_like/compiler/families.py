@@ -3,247 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import losses
-from ..engine import Value, numbers_of
+from ..engine import numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..gradients import grad
-from ..modes import apart, no_grad, paused
+from ..modes import apart, no_grad
 from .examples import Nested, Pairs, arguments
-from .execution import as_floats, over_numpy, require_numpy, unless_nan
+from .execution import as_floats, require_numpy
 from .lengths import coefficients, weighted
-from .names import InputArray, identifier, input_arrays
-from .tape import record
+from .plan import Plan
 from .tracing import Trace
+from .ways import Way
 
 if TYPE_CHECKING:
-    from .descent import Descent
     from .expressions import Source
-    from .numpy_source import NumpyPrinter
 
 MOST_WAYS = 8  # through the branches of a model and its loss, each with a program of its own
 MOST_STRUCTURES = 32  # of examples, each with a program of its own
-
-
-class Plan:
-    """What the programs of a step have in common: what they differentiate by, and how they run.
-
-    `weights` are the arrays of the parameters, `names` what these are called, `jax` is the dtype
-    and the number of devices, and `learns` the training that has the parameters.
-    """
-
-    def __init__(
-        self,
-        parameters: list[Value],
-        labels: Sequence[str],
-        jax: tuple[str, int | None] | None,
-    ) -> None:
-        self.parameters = parameters
-        self.names: set[str] = set()
-        self.weights = input_arrays(labels, self.names)
-        self.jax = jax
-        self.learns: Descent | None = None
-
-    def settle(self) -> None:
-        """Let the Values have what is learned: they are about to be looked at."""
-        if self.learns:
-            self.learns.write()
-
-    @property
-    def values(self) -> Any:
-        """The numbers of the parameters, as an array."""
-        if self.learns:
-            return self.learns.values
-        return require_numpy().array(numbers_of(self.parameters))
-
-
-class Compiled(NamedTuple):
-    """A program as it is printed, as a function, and what runs it from arrays of NumPy to such."""
-
-    printed: Source
-    function: Callable[..., Any]
-    run: Callable[..., Any]
-
-
-class Way:
-    """The program of one way through the branches, which is right for examples that take it.
-
-    With `is_weighted` the coefficients of the terms of the loss are inputs, after the numbers of
-    the example: see `lengths.py`. By the terms' keys `groups` has those that share one.
-    """
-
-    def __init__(self, trace: Trace, plan: Plan, is_weighted: bool = False) -> None:
-        self.trace = trace
-        self._plan = plan
-        with apart():
-            weights = weighted(trace) if is_weighted else None
-        self._root = weights.root if weights else trace.root
-        self._weights = weights.leaves if weights else []
-        self.groups = weights.groups if weights else []
-        names = set(plan.names)
-        self.examples = input_arrays(trace.names, names)
-        self._one_hot = list(_one_hot_arrays(trace, self.examples, len(self.groups), names))
-        if weights:
-            shape = (len(self.groups),) if len(self.groups) > 1 else ()
-            numbers = [len(trace.given) + i for i in range(len(self.groups))]
-            self.examples.append((identifier("weights", names), shape, numbers))
-        # The share of an example in the mean scales the gradient where it begins, which is cheaper
-        # for JAX than where it ends.
-        self._share = [Value(1.0, identifier("share", names))] if plan.jax else []
-        # With the loss and the outputs the program gives both sides of each comparison.
-        self._shown = [*trace.shown, *trace.sides]
-
-    @cached_property
-    def gradient(self) -> Compiled:
-        """The program of the loss, the outputs and the gradient."""
-        with paused(), apart():
-            return self._compiled(self._plan.parameters)
-
-    @cached_property
-    def forward(self) -> Compiled:
-        """The program of the loss and the outputs."""
-        with paused(), apart():
-            return self._compiled([])
-
-    def _compiled(self, wrt: Sequence[Value]) -> Compiled:
-        from .lift import lift
-
-        trace, plan, count = self.trace, self._plan, len(self._plan.parameters)
-        root = self._root
-        objective = [root * self._share[0] if self._share else root] if wrt else []
-        # An indicator is a factor where what this makes of infinities, 0·inf = NaN, would be seen.
-        chosen = () if trace.could_lose_nan else trace.leaves[len(trace.given) :]
-        numbers = [*trace.given, *self._weights, *trace.leaves[len(trace.given) :]]
-        leaves = [*plan.parameters, *numbers, *self._share]
-        outputs = [root, *self._shown]
-        tape = record(outputs, leaves, trace.sources, chosen, roots=objective, wrt=wrt)
-        derivatives = tape.outputs[1 + len(self._shown) :]
-        own = {o: i for i, o in enumerate(derivatives) if isinstance(o, int) and o >= tape.inputs}
-        arrays = [*plan.weights]
-        arrays += [(name, shape, [count + i for i in of]) for name, shape, of in self.examples]
-        arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
-        arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
-        np = require_numpy()
-        lifted = replace(
-            lift(tape, arrays, own),
-            one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
-        )
-
-        def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
-            """What prints the program without its padding, if it has any."""
-            if not lifted.is_padded or lifted.may_lose:
-                return None
-            return lambda: printer(lifted, count, True).step(len(self._shown))
-
-        if plan.jax:
-            from . import xla
-            from .jax_source import JaxPrinter
-
-            dtype, devices = plan.jax
-            source = JaxPrinter(lifted, count).step(len(self._shown))
-
-            def run(source: Source) -> Callable[..., Any]:
-                return xla.sharded(xla.pure(source, dtype), dtype, devices)
-
-            function = xla.pure(source, dtype, exactly(JaxPrinter))
-            return Compiled(source, function, unless_nan(run, source, exactly(JaxPrinter)))
-        from .numpy_source import NumpyPrinter
-
-        source = NumpyPrinter(lifted, count).step(len(self._shown))
-        function = over_numpy(source, exactly(NumpyPrinter))
-        return Compiled(source, function, function)
-
-    def results(self, values: Any, examples: Any, forward: bool) -> list[Any]:
-        """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
-        run = self.forward.run if forward else self.gradient.run
-        if self._plan.jax:
-            from . import xla
-
-            weights = xla.named(values, self._plan.weights)
-            found = run(weights, xla.named(examples, self.examples))
-        else:
-            found = run(values, examples)
-        results: list[Any] = list(found) if isinstance(found, tuple) else [found]
-        if self._plan.jax and not forward:
-            results[-1] = xla.flattened(results[-1], self._plan.weights)
-        if not self._shown:
-            results.insert(1, require_numpy().empty((len(examples), 0)))
-        return results
-
-    def over(
-        self, rows: Any, values: Any, examples: Any, forward: bool
-    ) -> list[tuple[Any, list[Any]]]:
-        """The rows in portions, each with the results for it.
-
-        Portions for JAX have few sizes, for each of which it compiles the program: powers of 2.
-        """
-        portions = []
-        while self._plan.jax and len(rows):
-            size = 1 << (len(rows).bit_length() - 1)
-            portions.append(rows[:size])
-            rows = rows[size:]
-        if len(rows):
-            portions.append(rows)
-        return [(some, self.results(values, examples[some], forward)) for some in portions]
-
-    def is_taken(self, outputs: Any) -> Any:
-        """By which of the examples that gave these outputs."""
-        taken = require_numpy().ones(len(outputs), bool)
-        sides = iter(outputs.T[len(self.trace.shown) :])
-        for guard, left, right in zip(self.trace.guards, sides, sides, strict=True):
-            taken &= guard.sign(left, right) == guard.outcome
-        return taken
-
-    @cached_property
-    def _choices(self) -> tuple[Any, Any]:
-        np = require_numpy()
-        return np.array([*self.trace.choices], int), np.array([*self.trace.choices.values()], int)
-
-    def check_choices(self, examples: Any) -> None:
-        """Raises InputError for numbers in these rows that choose what is not there."""
-        places, counts = self._choices
-        if not len(places):
-            return
-        numbers = examples[:, places]
-        right = (numbers >= 0) & (numbers < counts) & (numbers % 1.0 == 0.0)
-        if not right.all():
-            row, k = divmod(int((~right).argmax()), len(places))
-            name = self.trace.names[places[k]]
-            raise InputError(
-                f"take chooses by a whole number from 0 to {counts[k] - 1}, and {name} is "
-                f"{float(numbers[row, k])!r}"
-            )
-
-
-class _OneHot(NamedTuple):
-    """An array of the indicators of some numbers of the example, which are at these places."""
-
-    name: str
-    shape: tuple[int, ...]
-    numbers: list[int]
-    choosing: list[int]
-
-
-def _one_hot_arrays(
-    trace: Trace, arrays: Sequence[InputArray], weights: int, names: set[str]
-) -> Iterator[_OneHot]:
-    """One for the numbers of each array that have so many indicators; `names` are taken."""
-    first: dict[int, int] = {}
-    number = len(trace.given) + weights
-    for place, leaves in trace.indicators.items():
-        first[place] = number
-        number += len(leaves)
-    for name, _, numbers in arrays:
-        for count in sorted({len(trace.indicators[i]) for i in numbers if i in first}):
-            places = [i for i in numbers if i in first and len(trace.indicators[i]) == count]
-            shape = (len(places), count) if len(places) > 1 else (count,)
-            of = [first[i] + k for i in places for k in range(count)]
-            yield _OneHot(identifier(f"one_hot_{name}", names), shape, of, places)
 
 
 class Layout(NamedTuple):
@@ -287,6 +67,11 @@ class Family:
         if self._problem.is_loss:  # compiled now, when what is wrong with it is best seen
             way.gradient  # noqa: B018
         return way
+
+    @property
+    def shape(self) -> Any:
+        """The shape of the outputs, where they are nested lists."""
+        return self._traces[0].shape
 
     @property
     def layout(self) -> Layout:
@@ -397,7 +182,7 @@ class Family:
         self._follow(trace)
         if any(known.path == trace.path for known in self._traces):
             return False  # by a rounding error, the program finds it on another way
-        if len(trace.shown) != len(self._traces[0].shown):
+        if len(trace.shown) != len(self._traces[0].shown) or trace.shape != self.shape:
             raise TraceError("the model has not as many outputs for one example as for another")
         self._traces.append(trace)
         self.ways.append(self._way(trace))
@@ -437,6 +222,7 @@ class Families:
         self.every = [self.first]
         # None for those that are left to the eager engine: there are too many.
         self.layouts: dict[Hashable, Layout | None] = {structure: self.first.layout}
+        self.shapes = {structure: self.first.shape}  # of the outputs
 
     def results(self, values: Any, batch: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
@@ -452,7 +238,7 @@ class Families:
             new = [(rows, key, places[0]) for key, (places, rows) in groups.items()]
             for _, structure, place in sorted(new, key=lambda each: -len(each[0][0])):
                 if structure not in self.layouts:  # the longest first, for it may serve the others
-                    self.layouts[structure] = self._layout_of(batch[place])
+                    self._lay_out(structure, batch[place])
         by_family: dict[Family, list[tuple[Layout, list[int], Any]]] = {}
         parts: list[tuple[int, list[Any]]] = []
         outputs: list[Any] = [()] * len(batch)
@@ -468,23 +254,31 @@ class Families:
         for family, every in by_family.items():
             examples = [batch[i] for _, places, _ in every for i in places]
             rows = every[0][2] if len(every) == 1 else np.concatenate([rows for *_, rows in every])
-            results = family.results(values, rows, examples, forward)
-            exact = None
-            if family.may_spoil(results):
+            loss, found, *gradient = family.results(values, rows, examples, forward)
+            row = iter(found)
+            shown = [next(row)[layout.shown] for layout, places, _ in every for _ in places]
+            if family.may_spoil([loss, *gradient, *shown]):
                 with suppress(DomainError):  # which a program does not raise
-                    exact = family.eagerly(examples, forward)
-            loss, shown, *gradient = exact or results
+                    loss, shown, *gradient = family.eagerly(examples, forward)
             parts.append((len(examples), [loss, *gradient]))
-            row = iter(shown)
-            for layout, places, _ in every:
-                for i in places if layout.shown else ():
-                    outputs[i] = next(row) if exact else next(row)[layout.shown]
+            for i, part in zip((i for _, p, _ in every for i in p), shown, strict=True):
+                outputs[i] = part
         loss, *gradient = parts[0][1] if len(parts) == 1 else mean_of(parts, len(batch))
         return [loss, outputs, *gradient]
 
-    def _layout_of(self, example: Any) -> Layout | None:
-        """Where the numbers of an example of a new structure are, perhaps in a new program."""
+    def outputs(self, values: Any, batch: Sequence[Any]) -> tuple[float, list[Any], list[Any]]:
+        """The mean loss, and of each example the outputs and their shape."""
+        loss, outputs = self.results(values, batch, True)
+        shapes = [self.shapes[self._problem.structure(example, [])] for example in batch]
+        return loss, outputs, shapes
+
+    def _lay_out(self, structure: Hashable, example: Any) -> None:
+        """Find where the numbers of an example of a new structure are, if not in a new program."""
         trace = self.first.traced(example)
+        self.shapes[structure] = trace.shape
+        self.layouts[structure] = self._layout_of(trace, example)
+
+    def _layout_of(self, trace: Trace, example: Any) -> Layout | None:
         values = require_numpy().array(numbers_of(self._plan.parameters))
         for family in self.every:
             if layout := family.layout_of(trace, values):
@@ -517,3 +311,37 @@ class Families:
         """Trace the examples again. Raises TraceError where something else comes out."""
         for family in self.every:
             family.check()
+
+
+class Report:
+    """What became of the examples.
+
+    `structures` of examples have come, of which `padded` are computed by the program of a longer
+    one, with coefficients of their own, and `eager` by the engine; there are so many `programs`,
+    the first of which has `statements`, with `matrix_products` and index `gathers` in them.
+    """
+
+    def __init__(self, printed: Source, families: Families | Family) -> None:
+        layouts: list[Layout | None] = []
+        every = [families] if isinstance(families, Family) else families.every
+        if isinstance(families, Families):
+            layouts += families.layouts.values()
+        self.structures = max(len(layouts), 1)
+        self.eager = layouts.count(None)
+        self.padded = self.structures - self.eager - len(every)
+        self.programs = sum(len(family.ways) for family in every)
+        self.statements = len(printed.assignments)
+        self.matrix_products = printed.matrix_products
+        self.gathers = printed.gathers
+
+    def __str__(self) -> str:
+        structures = f"{self.structures} structure{'s' * (self.structures > 1)} of examples"
+        programs = f"{self.programs} program{'s' * (self.programs > 1)}"
+        padded = f", {self.padded} padded with coefficients" if self.padded else ""
+        eager = f", {self.eager} by the eager engine" if self.eager else ""
+        return (
+            f"{structures}{padded}{eager}: {programs}, the first of {self.statements:,} "
+            f"statements, {self.matrix_products} matrix products, {self.gathers} gathers"
+        )
+
+    __repr__ = __str__

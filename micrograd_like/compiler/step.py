@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,9 +11,11 @@ from ..errors import DomainError, InputError, OperandError
 from ..nn import Module
 from ..numerics import plain
 from .equations import equations
-from .examples import Nested, Pairs, Rows
+from .examples import Nested, Outputs, Pairs, Rows
 from .execution import as_floats, check_backend, require_numpy
-from .families import Families, Family, Plan
+from .families import Families, Family, Report
+from .forward import Forward
+from .plan import Plan, planned
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -74,6 +76,15 @@ class Step:
     @learns.setter
     def learns(self, training: Descent | None) -> None:
         self._plan.learns = training
+
+    def forward(
+        self, function: Callable[..., Any], example: Any, *, static: Collection[int] = ()
+    ) -> Forward:
+        """What a function makes of an example, with the parameters of this step as they are now.
+
+        It is that of `compile_forward`; in a training, the parameters are those that are learned.
+        """
+        return Forward(Outputs(function, static), example, self._plan)
 
     def training(self, optimizer: Optimizer) -> Descent:
         """A block in which the step learns: it makes steps of the optimizer, on arrays.
@@ -173,46 +184,13 @@ class Step:
             )
         return require_numpy().concatenate([inputs, targets], axis=1)
 
-    def report(self) -> StepReport:
+    def report(self) -> Report:
         """How examples are computed, in numbers."""
-        return StepReport(self._families, self._first)
+        return Report(self._first.ways[0].gradient.printed, self._families or self._first)
 
     def equations(self) -> str:
         """The program as LaTeX, an `aligned` environment with one equation a statement."""
         return equations(self._first.ways[0].gradient.printed.assignments)
-
-
-class StepReport:
-    """What became of the examples.
-
-    `structures` of examples have come, of which `padded` are computed by the program of a longer
-    one, with coefficients of their own, and `eager` by the engine; there are so many `programs`,
-    the first of which has `statements`, with `matrix_products` and index `gathers` in them.
-    """
-
-    def __init__(self, families: Families | None, first: Family) -> None:
-        layouts = [*families.layouts.values()] if families else []
-        every = families.every if families else [first]
-        self.structures = len(layouts) or 1
-        self.eager = layouts.count(None)
-        self.padded = len(layouts) - self.eager - len(every) if families else 0
-        self.programs = sum(len(family.ways) for family in every)
-        printed = first.ways[0].gradient.printed
-        self.statements = len(printed.assignments)
-        self.matrix_products = printed.matrix_products
-        self.gathers = printed.gathers
-
-    def __str__(self) -> str:
-        structures = f"{self.structures} structure{'s' * (self.structures > 1)} of examples"
-        programs = f"{self.programs} program{'s' * (self.programs > 1)}"
-        padded = f", {self.padded} padded with coefficients" if self.padded else ""
-        eager = f", {self.eager} by the eager engine" if self.eager else ""
-        return (
-            f"{structures}{padded}{eager}: {programs}, the first of {self.statements:,} "
-            f"statements, {self.matrix_products} matrix products, {self.gathers} gathers"
-        )
-
-    __repr__ = __str__
 
 
 @overload
@@ -281,19 +259,17 @@ def compile_step(
     if backend != "jax" and devices is not None:
         raise InputError("devices are for backend='jax'")
     given = _by_name(arguments, named)
-    problem: Pairs | Nested
-    if "model" in given:
-        if static:
-            raise InputError("static arguments are for compile_step(loss, parameters, example)")
-        problem = Pairs(given["model"], given["loss"])
-        parameters, labels = _of_model(given["model"], given["parameters"])
-    else:
-        problem = Nested(given["loss"], static)
-        parameters, labels = _named_parameters(given["parameters"])
+    jax = (dtype, devices) if backend == "jax" else None
+    if "model" not in given:
+        plan = planned(given["parameters"], jax)
+        return Step(Nested(given["loss"], static), given["example"], plan)
+    if static:
+        raise InputError("static arguments are for compile_step(loss, parameters, example)")
+    parameters, labels = _of_model(given["model"], given["parameters"])
     if not parameters:
         raise InputError("compile_step needs parameters to differentiate by")
-    jax = (dtype, devices) if backend == "jax" else None
-    return Step(problem, given["example"], Plan(parameters, labels, jax))
+    plan = Plan(parameters, labels, jax)
+    return Step(Pairs(given["model"], given["loss"]), given["example"], plan)
 
 
 def _by_name(arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
@@ -328,28 +304,3 @@ def _of_model(model: Any, parameters: Any) -> tuple[list[Value], list[str]]:
         paths = {p: path for path, p in model.named_parameters()}
         labels = [paths.get(p, p.label) for p in parameters]
     return parameters, labels
-
-
-def _named_parameters(tree: Any) -> tuple[list[Value], list[str]]:
-    """The Values in lists and dicts, each once, with labels by the keys on the way to it.
-
-    Those that no key leads to have their own. Raises OperandError for what is no Value.
-    """
-    found: dict[Value, str] = {}
-
-    def visit(x: Any, name: str, indices: str) -> None:
-        if isinstance(x, Value):
-            found.setdefault(x, f"{name}{indices}" if name else x.label)
-        elif isinstance(x, Mapping):
-            stem = name + "".join(f"_{i}" for i in indices.strip("[]").split("][") if i)
-            for key, item in x.items():
-                visit(item, f"{stem}_{key}" if stem else str(key), "")
-        elif isinstance(x, (list, tuple)):
-            for i, item in enumerate(x):
-                visit(item, name, f"{indices}[{i}]")
-        else:
-            advice = ": module.parameters()" if isinstance(x, Module) else f", got {x!r:.60}"
-            raise OperandError(f"parameters are Values, in lists and dicts{advice}")
-
-    visit(tree, "", "")
-    return list(found), list(found.values())

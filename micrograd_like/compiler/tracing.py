@@ -101,6 +101,7 @@ class Trace:
     keys_of_shown: list[int]
     terms: dict[int, tuple[Value, float]]
     constant: float
+    shape: Any = None  # of the outputs, where they are nested lists
 
     def __init__(self, parameters: Sequence[Value]) -> None:
         self._parameters = parameters

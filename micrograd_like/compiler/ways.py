@@ -1,0 +1,206 @@
+"""One program of a step: for examples of one structure that take one way through the branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..engine import Value
+from ..errors import InputError
+from ..modes import apart, paused
+from .execution import over_numpy, require_numpy, unless_nan
+from .lengths import weighted
+from .names import InputArray, identifier, input_arrays
+from .plan import Plan
+from .tape import record
+from .tracing import Trace
+
+if TYPE_CHECKING:
+    from .expressions import Source
+    from .numpy_source import NumpyPrinter
+
+
+class Compiled(NamedTuple):
+    """A program as it is printed, as a function, and what runs it from arrays of NumPy to such."""
+
+    printed: Source
+    function: Callable[..., Any]
+    run: Callable[..., Any]
+
+
+class Way:
+    """The program of one way through the branches, which is right for examples that take it.
+
+    With `is_weighted` the coefficients of the terms of the loss are inputs, after the numbers of
+    the example: see `lengths.py`. By the terms' keys `groups` has those that share one.
+    """
+
+    def __init__(self, trace: Trace, plan: Plan, is_weighted: bool = False) -> None:
+        self.trace = trace
+        self._plan = plan
+        with apart():
+            weights = weighted(trace) if is_weighted else None
+        self._root = weights.root if weights else trace.root
+        self._weights = weights.leaves if weights else []
+        self.groups = weights.groups if weights else []
+        names = set(plan.names)
+        self.examples = input_arrays(trace.names, names)
+        self._one_hot = list(_one_hot_arrays(trace, self.examples, len(self.groups), names))
+        if weights:
+            shape = (len(self.groups),) if len(self.groups) > 1 else ()
+            numbers = [len(trace.given) + i for i in range(len(self.groups))]
+            self.examples.append((identifier("weights", names), shape, numbers))
+        # The share of an example in the mean scales the gradient where it begins, which is cheaper
+        # for JAX than where it ends.
+        self._share = [Value(1.0, identifier("share", names))] if plan.jax else []
+        # With the loss and the outputs the program gives both sides of each comparison.
+        self._shown = [*trace.shown, *trace.sides]
+
+    @cached_property
+    def gradient(self) -> Compiled:
+        """The program of the loss, the outputs and the gradient."""
+        with paused(), apart():
+            return self._compiled(self._plan.parameters)
+
+    @cached_property
+    def forward(self) -> Compiled:
+        """The program of the loss and the outputs."""
+        with paused(), apart():
+            return self._compiled([])
+
+    def _compiled(self, wrt: Sequence[Value]) -> Compiled:
+        from .lift import lift
+
+        trace, plan, count = self.trace, self._plan, len(self._plan.parameters)
+        root = self._root
+        objective = [root * self._share[0] if self._share else root] if wrt else []
+        # An indicator is a factor where what this makes of infinities, 0·inf = NaN, would be seen.
+        chosen = () if trace.could_lose_nan else trace.leaves[len(trace.given) :]
+        numbers = [*trace.given, *self._weights, *trace.leaves[len(trace.given) :]]
+        leaves = [*plan.parameters, *numbers, *self._share]
+        outputs = [root, *self._shown]
+        tape = record(outputs, leaves, trace.sources, chosen, roots=objective, wrt=wrt)
+        derivatives = tape.outputs[1 + len(self._shown) :]
+        own = {o: i for i, o in enumerate(derivatives) if isinstance(o, int) and o >= tape.inputs}
+        arrays = [*plan.weights]
+        arrays += [(name, shape, [count + i for i in of]) for name, shape, of in self.examples]
+        arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
+        arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
+        np = require_numpy()
+        lifted = replace(
+            lift(tape, arrays, own),
+            one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
+        )
+
+        def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
+            """What prints the program without its padding, if it has any."""
+            if not lifted.is_padded or lifted.may_lose:
+                return None
+            return lambda: printer(lifted, count, True).step(len(self._shown))
+
+        if plan.jax:
+            from . import xla
+            from .jax_source import JaxPrinter
+
+            dtype, devices = plan.jax
+            source = JaxPrinter(lifted, count).step(len(self._shown))
+
+            def run(source: Source) -> Callable[..., Any]:
+                return xla.sharded(xla.pure(source, dtype), dtype, devices)
+
+            function = xla.pure(source, dtype, exactly(JaxPrinter))
+            return Compiled(source, function, unless_nan(run, source, exactly(JaxPrinter)))
+        from .numpy_source import NumpyPrinter
+
+        source = NumpyPrinter(lifted, count).step(len(self._shown))
+        function = over_numpy(source, exactly(NumpyPrinter))
+        return Compiled(source, function, function)
+
+    def results(self, values: Any, examples: Any, forward: bool) -> list[Any]:
+        """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
+        run = self.forward.run if forward else self.gradient.run
+        if self._plan.jax:
+            from . import xla
+
+            weights = xla.named(values, self._plan.weights)
+            found = run(weights, xla.named(examples, self.examples))
+        else:
+            found = run(values, examples)
+        results: list[Any] = list(found) if isinstance(found, tuple) else [found]
+        if self._plan.jax and not forward:
+            results[-1] = xla.flattened(results[-1], self._plan.weights)
+        if not self._shown:
+            results.insert(1, require_numpy().empty((len(examples), 0)))
+        return results
+
+    def over(
+        self, rows: Any, values: Any, examples: Any, forward: bool
+    ) -> list[tuple[Any, list[Any]]]:
+        """The rows in portions, each with the results for it.
+
+        Portions for JAX have few sizes, for each of which it compiles the program: powers of 2.
+        """
+        portions = []
+        while self._plan.jax and len(rows):
+            size = 1 << (len(rows).bit_length() - 1)
+            portions.append(rows[:size])
+            rows = rows[size:]
+        if len(rows):
+            portions.append(rows)
+        return [(some, self.results(values, examples[some], forward)) for some in portions]
+
+    def is_taken(self, outputs: Any) -> Any:
+        """By which of the examples that gave these outputs."""
+        taken = require_numpy().ones(len(outputs), bool)
+        sides = iter(outputs.T[len(self.trace.shown) :])
+        for guard, left, right in zip(self.trace.guards, sides, sides, strict=True):
+            taken &= guard.sign(left, right) == guard.outcome
+        return taken
+
+    @cached_property
+    def _choices(self) -> tuple[Any, Any]:
+        np = require_numpy()
+        return np.array([*self.trace.choices], int), np.array([*self.trace.choices.values()], int)
+
+    def check_choices(self, examples: Any) -> None:
+        """Raises InputError for numbers in these rows that choose what is not there."""
+        places, counts = self._choices
+        if not len(places):
+            return
+        numbers = examples[:, places]
+        right = (numbers >= 0) & (numbers < counts) & (numbers % 1.0 == 0.0)
+        if not right.all():
+            row, k = divmod(int((~right).argmax()), len(places))
+            name = self.trace.names[places[k]]
+            raise InputError(
+                f"take chooses by a whole number from 0 to {counts[k] - 1}, and {name} is "
+                f"{float(numbers[row, k])!r}"
+            )
+
+
+class _OneHot(NamedTuple):
+    """An array of the indicators of some numbers of the example, which are at these places."""
+
+    name: str
+    shape: tuple[int, ...]
+    numbers: list[int]
+    choosing: list[int]
+
+
+def _one_hot_arrays(
+    trace: Trace, arrays: Sequence[InputArray], weights: int, names: set[str]
+) -> Iterator[_OneHot]:
+    """One for the numbers of each array that have so many indicators; `names` are taken."""
+    first: dict[int, int] = {}
+    number = len(trace.given) + weights
+    for place, leaves in trace.indicators.items():
+        first[place] = number
+        number += len(leaves)
+    for name, _, numbers in arrays:
+        for count in sorted({len(trace.indicators[i]) for i in numbers if i in first}):
+            places = [i for i in numbers if i in first and len(trace.indicators[i]) == count]
+            shape = (len(places), count) if len(places) > 1 else (count,)
+            of = [first[i] + k for i in places for k in range(count)]
+            yield _OneHot(identifier(f"one_hot_{name}", names), shape, of, places)
