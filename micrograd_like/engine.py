@@ -276,7 +276,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
     node = modes.made(node)
-    if innermost(silences):
+    if silences.get() and innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
 

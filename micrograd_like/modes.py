@@ -144,7 +144,7 @@ def swept(root: Any, seed: float, wrt: Any = None) -> None:
 
 def made(node: Any) -> Any:
     """Tell what is in force here of a new node; a watch may give another one for it."""
-    if watch := innermost(watches):
+    if watches.get() and (watch := innermost(watches)):
         node = watch.made(node)
     if traces.get() and (trace := innermost(traces)):
         trace.made(node)

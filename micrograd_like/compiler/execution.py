@@ -91,7 +91,7 @@ def unless_nan(
 
     def either(*arguments: Any) -> Any:
         results = function(*arguments)
-        if not _has_nan(results):
+        if not has_nan(results):
             return results
         if not others:
             others.append(run(exactly()))
@@ -100,11 +100,12 @@ def unless_nan(
     return either
 
 
-def _has_nan(results: Any) -> bool:
+def has_nan(results: Any) -> bool:
+    """Whether there is a NaN in arrays and floats, or lists or dicts of such."""
     if isinstance(results, (tuple, list)):
-        return any(map(_has_nan, results))
+        return any(map(has_nan, results))
     if isinstance(results, Mapping):
-        return any(map(_has_nan, results.values()))
+        return any(map(has_nan, results.values()))
     if isinstance(results, float):
         return results != results
     flat = results.reshape(-1)

@@ -13,7 +13,7 @@ from ..errors import DomainError, InputError, TraceError, warn
 from ..gradients import grad
 from ..modes import apart, no_grad
 from .examples import Nested, Pairs, arguments
-from .execution import as_floats, require_numpy
+from .execution import as_floats, has_nan, require_numpy
 from .lengths import coefficients, weighted
 from .plan import Plan
 from .tracing import Trace
@@ -38,11 +38,17 @@ class Layout(NamedTuple):
     row: Any
     shown: list[int]
 
-    def rows(self, numbers: Sequence[Sequence[Any]]) -> Any:
-        """A row for each example."""
-        rows = require_numpy().tile(self.row, (len(numbers), 1))
-        rows[:, self.columns] = as_floats(numbers)
-        return rows
+
+def rows_of(layouts: Sequence[Layout], numbers: Sequence[Sequence[Any]]) -> Any:
+    """A row for each example, of one family, with its numbers. Raises InputError."""
+    rows = require_numpy().empty((len(layouts), len(layouts[0].row)))
+    for i, (layout, given) in enumerate(zip(layouts, numbers, strict=True)):
+        rows[i] = layout.row
+        try:
+            rows[i, layout.columns] = given
+        except OverflowError:  # an integer beyond the floats
+            rows[i, layout.columns] = as_floats(given)
+    return rows
 
 
 class Family:
@@ -104,7 +110,7 @@ class Family:
         row[len(longer.given) :] = found
         shown = [longer.keys_of_shown.index(key) for key in trace.keys_of_shown]
         layout = Layout(self, columns, row, shown)
-        rows = layout.rows([numbers_of(trace.given)])
+        rows = rows_of([layout], [numbers_of(trace.given)])
         loss, outputs, *_ = self.ways[0].results(values, rows, not self._problem.is_loss)
         results = [loss, *outputs[0, shown]]
         expected = numbers_of([trace.root, *trace.shown])
@@ -165,8 +171,8 @@ class Family:
         are, which is NaN for infinities.
         """
         counted = any(way.trace.choices or way.groups for way in self.ways)
-        np = require_numpy()
-        return counted and any(np.isnan(x).any() for x in results)
+        with require_numpy().errstate(all="ignore"):
+            return counted and has_nan(results)
 
     def _has_another(self, example: Any) -> bool:
         """Make a program for the way of the example, unless there are too many. Or TraceError."""
@@ -226,51 +232,48 @@ class Families:
 
     def results(self, values: Any, batch: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
-        np = require_numpy()
-        groups: dict[Hashable, tuple[list[int], list[Any]]] = {}
-        for i, example in enumerate(batch):
-            numbers: list[Any] = []
-            structure = self._problem.structure(example, numbers)
-            places, rows = groups.setdefault(structure, ([], []))
-            places.append(i)
-            rows.append(numbers)
-        if not groups.keys() <= self.layouts.keys():
-            new = [(rows, key, places[0]) for key, (places, rows) in groups.items()]
-            for _, structure, place in sorted(new, key=lambda each: -len(each[0][0])):
-                if structure not in self.layouts:  # the longest first, for it may serve the others
-                    self._lay_out(structure, batch[place])
-        by_family: dict[Family, list[tuple[Layout, list[int], Any]]] = {}
+        structures, every = self._read(batch)
+        by_family: dict[Family | None, list[int]] = {}
+        for i, structure in enumerate(structures):
+            layout = self.layouts[structure]
+            by_family.setdefault(layout and layout.family, []).append(i)
         parts: list[tuple[int, list[Any]]] = []
         outputs: list[Any] = [()] * len(batch)
-        for structure, (places, rows) in groups.items():
-            if layout := self.layouts[structure]:
-                laid_out = layout, places, layout.rows(rows)
-                by_family.setdefault(layout.family, []).append(laid_out)
+        for family, places in by_family.items():
+            examples = [batch[i] for i in places]
+            if family is None:
+                loss, shown, *gradient = self.first.eagerly(examples, forward)
             else:
-                loss, shown, *gradient = self.first.eagerly([batch[i] for i in places], forward)
-                parts.append((len(places), [loss, *gradient]))
-                for i, row in zip(places, shown, strict=True):
-                    outputs[i] = row
-        for family, every in by_family.items():
-            examples = [batch[i] for _, places, _ in every for i in places]
-            rows = every[0][2] if len(every) == 1 else np.concatenate([rows for *_, rows in every])
-            loss, found, *gradient = family.results(values, rows, examples, forward)
-            row = iter(found)
-            shown = [next(row)[layout.shown] for layout, places, _ in every for _ in places]
-            if family.may_spoil([loss, *gradient, *shown]):
-                with suppress(DomainError):  # which a program does not raise
-                    loss, shown, *gradient = family.eagerly(examples, forward)
-            parts.append((len(examples), [loss, *gradient]))
-            for i, part in zip((i for _, p, _ in every for i in p), shown, strict=True):
-                outputs[i] = part
+                layouts: list[Any] = [self.layouts[structures[i]] for i in places]
+                rows = rows_of(layouts, [every[i] for i in places])
+                loss, shown, *gradient = family.results(values, rows, examples, forward)
+                if shown.size:
+                    taken = zip(shown, layouts, strict=True)
+                    shown = [row[layout.shown] for row, layout in taken]
+                if family.may_spoil([loss, *gradient, *shown]):
+                    with suppress(DomainError):  # which a program does not raise
+                        loss, shown, *gradient = family.eagerly(examples, forward)
+            parts.append((len(places), [loss, *gradient]))
+            for i, row in zip(places, shown, strict=True):
+                outputs[i] = row
         loss, *gradient = parts[0][1] if len(parts) == 1 else mean_of(parts, len(batch))
         return [loss, outputs, *gradient]
 
-    def outputs(self, values: Any, batch: Sequence[Any]) -> tuple[float, list[Any], list[Any]]:
-        """The mean loss, and of each example the outputs and their shape."""
-        loss, outputs = self.results(values, batch, True)
-        shapes = [self.shapes[self._problem.structure(example, [])] for example in batch]
-        return loss, outputs, shapes
+    def shape(self, example: Any) -> Any:
+        """The shape of the outputs of an example that has been computed."""
+        return self.shapes[self._problem.structure(example, [])]
+
+    def _read(self, batch: Sequence[Any]) -> tuple[list[Hashable], list[list[Any]]]:
+        """The structure of each example, of which there is a layout, and its numbers."""
+        every: list[list[Any]] = [[] for _ in batch]
+        read = self._problem.structure
+        structures = [read(*each) for each in zip(batch, every, strict=True)]
+        if not self.layouts.keys() >= {*structures}:
+            # The longest first, for it may serve the others.
+            for i in sorted(range(len(batch)), key=lambda i: -len(every[i])):
+                if structures[i] not in self.layouts:
+                    self._lay_out(structures[i], batch[i])
+        return structures, every
 
     def _lay_out(self, structure: Hashable, example: Any) -> None:
         """Find where the numbers of an example of a new structure are, if not in a new program."""
@@ -298,14 +301,14 @@ class Families:
 
     def rows(self, batch: Sequence[Any]) -> Any:
         """The rows of examples for the first program. Raises InputError for others."""
-        rows = []
-        for example in batch:
-            numbers: list[Any] = []
-            layout = self.layouts.get(self._problem.structure(example, numbers))
-            if layout is None or layout.family is not self.first:
-                raise InputError(f"{example!r:.60} is not for the first of the programs")
-            rows.append(layout.rows([numbers]))
-        return require_numpy().concatenate(rows)
+        structures, every = self._read(batch)
+        layouts = [self.layouts[structure] for structure in structures]
+        known = [layout for layout in layouts if layout and layout.family is self.first]
+        if len(known) < len(layouts):
+            raise InputError(
+                "there are examples that are not computed by the first of the programs"
+            )
+        return rows_of(known, every)
 
     def check(self) -> None:
         """Trace the examples again. Raises TraceError where something else comes out."""

@@ -35,8 +35,11 @@ class Forward:
             raise OperandError(f"a list of examples is needed, got {examples!r:.60}")
         if not len(examples):
             return []
-        _, outputs, shapes = self._families.outputs(self._plan.values, examples)
-        return [shaped(shape, iter(plain(row))) for shape, row in zip(shapes, outputs, strict=True)]
+        _, outputs = self._families.results(self._plan.values, examples, True)
+        return [
+            shaped(self._families.shape(example), iter(plain(row)))
+            for example, row in zip(examples, outputs, strict=True)
+        ]
 
     def check(self) -> None:
         """Trace the examples again: is it the function that was traced? Raises TraceError."""

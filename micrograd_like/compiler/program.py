@@ -247,7 +247,8 @@ class Program:
             return xla.compiled(xla.pure(source, self.dtype), self.dtype, batch)
 
         assert self._printed is not None
-        return unless_nan(run, self._printed, self._exactly(JaxPrinter))
+        either = unless_nan(run, self._printed, self._exactly(JaxPrinter))
+        return self._np.errstate(all="ignore")(either)  # type: ignore[no-any-return]
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str:
         n = self._tape.inputs

@@ -19,9 +19,9 @@ from operator import eq
 from typing import Any, NamedTuple
 
 from .. import ops
-from ..engine import Value, numbers_of, operands_of
+from ..engine import Value, numbers_of, operands_of, topological_order
 from ..errors import InputError, MicrogradError, OperandError, TraceError, users_frame
-from ..modes import apart, innermost, silences, traces, tracing
+from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
@@ -91,8 +91,8 @@ class Trace:
 
     An expression has a *key*, a hash of all that it is made of: where keys are equal, expressions
     are. `path` has the keys of what each comparison compares, with its outcome, and at last those
-    of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and
-    the sum of `terms`: by their keys Values, each with its coefficient.
+    of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and the sum of
+    `terms`: by their keys Values, each with its coefficient.
     """
 
     root: Value
@@ -111,11 +111,30 @@ class Trace:
         self.choices: dict[int, int] = {}
         self.guards: list[Guard] = []
         self.sources: dict[Value, Value] = {}
-        # What depends on inputs or parameters, by its id. (To hash what is given is to use it.)
-        self._live: dict[int, Value] = {id(p): p for p in parameters}
+        # The keys of what depends on inputs or parameters, by ids: to hash what is given would be
+        # to use it. All is kept, or ids would be given again.
+        self._keys: dict[int, int] = {}
+        self._kept: list[Value] = []
+        for i, parameter in enumerate(parameters):
+            self._keep(parameter, hash(("parameter", i)))
+        self._earlier: dict[int, Value] = {}  # what was computed, but not from these, by its id
         self._places: dict[int, int] = {}  # of what is given, by its id
         self._uses: dict[tuple[str, int], None] = {}
         self._indices: dict[tuple[str, int], None] = {}
+
+    def _keep(self, value: Value, key: int) -> None:
+        self._keys[id(value)] = key
+        self._kept.append(value)
+
+    def _key_of(self, x: Any) -> Any:
+        """The key of a Value; of a constant, what is equal for equal ones."""
+        if x.__class__ is not float:
+            if (key := self._keys.get(id(x))) is not None:
+                return key
+            if x.op is not None:
+                self._earlier[id(x)] = x
+            (x,) = numbers_of([x])
+        return x if x and x == x else repr(x)  # 0.0 is not -0.0, and NaN is itself
 
     def leaf(self, x: Any, name: str) -> Value:
         """What stands for a number of the example. Names tell such apart."""
@@ -123,7 +142,7 @@ class Trace:
         self._places[id(leaf)] = len(self.given)
         self.given.append(leaf)
         self.names.append(name)
-        self._live[id(leaf)] = leaf
+        self._keep(leaf, hash(("given", name)))
         return leaf
 
     def taken(self, rows: Sequence[Any], index: Value) -> Any:
@@ -138,7 +157,7 @@ class Trace:
         leaves = self.indicators.setdefault(place, [])
         for k in range(len(leaves), len(rows)):
             leaf = _Given(float(k == i))
-            self._live[id(leaf)] = leaf
+            self._keep(leaf, hash(("chosen", self.names[place], k)))
             leaves.append(leaf)
         self.choices[place] = min(len(rows), self.choices.get(place, len(rows)))
         return _chosen_by(leaves[: len(rows)], rows)
@@ -146,18 +165,21 @@ class Trace:
     # What the engine calls (see `modes.py`).
 
     def made(self, node: Value) -> None:
-        operands, live = node.operands, self._live
-        for a in operands:  # (`any` of a generator would take twice as long)
-            if id(a) in live:
-                break
-        else:
-            return
-        live[id(node)] = node
-        if innermost(silences):
+        operands, keys = node.operands, self._keys
+        found: list[Any] = [keys.get(id(a)) for a in operands]
+        if None in found:
+            if found.count(None) == len(found):
+                return
+            key_of = self._key_of
+            found = [key_of(a) if k is None else k for a, k in zip(operands, found, strict=True)]
+        keys[id(node)] = key = hash((node.op, *found))
+        self._kept.append(node)
+        if silences.get() and innermost(silences):
             slopes = [None if a.__class__ is float else 0.0 for a in operands]
             (data,) = numbers_of([node])
             self.sources[node] = source = Value.__assemble__(data, node.op, operands, slopes)
-            live[id(source)] = source
+            self._keep(source, key)
+            keys[id(node)] = hash(("detached", key))
         for a in operands:
             if a.__class__ is not float and a.__class__ is not _Given:
                 return
@@ -170,7 +192,7 @@ class Trace:
         return self._used(value, self._indices)
 
     def _used(self, value: Value, uses: dict[tuple[str, int], None]) -> Value:
-        if id(value) in self._live:
+        if id(value) in self._keys:
             frame, _ = users_frame()
             uses[frame.f_code.co_filename, frame.f_lineno] = None
         return value
@@ -178,15 +200,15 @@ class Trace:
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
         y = y if isinstance(y, Value) else Value(y)
         outcome = bool(sign(*numbers_of([x, y])))
-        if id(x) in self._live or id(y) in self._live:
+        if id(x) in self._keys or id(y) in self._keys:
             self.guards.append(Guard(sign, x, y, outcome))
         return outcome
 
     def detached(self, value: Value) -> Value:
         (data,) = numbers_of([value])
         leaf = Value(data, value.label)
-        if id(value) in self._live:
-            self._live[id(leaf)] = leaf
+        if (key := self._keys.get(id(value))) is not None:
+            self._keep(leaf, hash(("detached", key)))
             self.sources[leaf] = value
         return leaf
 
@@ -194,7 +216,7 @@ class Trace:
 
     def close(self) -> None:
         """Nothing is in place of a number any more."""
-        for value in self._live.values():
+        for value in self._kept:
             if isinstance(value, _Given):
                 value.__class__ = Value  # type: ignore[assignment]
 
@@ -219,39 +241,26 @@ class Trace:
         """Tell what was made. Raises TraceError where a number was used."""
         if problem := self.refusal:
             raise TraceError(problem)
-        known = {p: hash(("parameter", i)) for i, p in enumerate(self._parameters)}
-        known |= {leaf: hash(("given", n)) for leaf, n in zip(self.given, self.names, strict=True)}
-        for place, leaves in self.indicators.items():
-            known |= {on: hash(("chosen", self.names[place], k)) for k, on in enumerate(leaves)}
+        key = self._key_of
         results = [self.root, *self.shown]
-        live = self._live
-        order = ordered([*results, *self.sides], self.sources)
-        for node, operands in zip(order, operands_of(order), strict=True):
-            if node in known:
-                continue
-            if node in self.sources:
-                key: tuple[Any, ...] = ("detached", known[self.sources[node]])
-            elif node.op is None:
-                key = (repr(node.data),)
-            else:
-                key = (node.op, *[known[a] if isinstance(a, Value) else repr(a) for a in operands])
-                if id(node) not in live and not live.keys().isdisjoint(map(id, operands)):
-                    raise TraceError(
-                        f"{node!r:.60} was computed from the parameters before the example was "
-                        "traced, and would not change with them: compute it anew for each example"
-                    )
-            known[node] = hash(key)
-        self.path = [
-            (hash((g.sign, known[g.left], known[g.right])), g.outcome) for g in self.guards
-        ]
-        self.path.append((hash(tuple([known[x] for x in results])), True))
-        self.keys_of_shown = [known[x] for x in self.shown]
-        if self.root.op is None and id(self.root) not in live:
+        self.path = [(hash((g.sign, key(g.left), key(g.right))), g.outcome) for g in self.guards]
+        self.path.append((hash(tuple(map(key, results))), True))
+        self.keys_of_shown = [*map(key, self.shown)]
+        if self.root.op is None and id(self.root) not in self._keys:
             self.terms, (self.constant,) = {}, numbers_of([self.root])
         else:
-            terms, self.constant = _linear(self.root, order)
-            self.terms = {known[x]: (x, c) for x, c in terms.items()}
-        live.clear()
+            terms, self.constant = _linear(self.root)
+            self.terms = {key(x): (x, c) for x, c in terms.items()}
+        order = topological_order(*self._earlier.values(), untaken=True)
+        for node, operands in zip(order, operands_of(order), strict=True):
+            if not self._keys.keys().isdisjoint(map(id, operands)):
+                raise TraceError(
+                    f"{node!r:.60} was computed from the parameters before the example was "
+                    "traced, and would not change with them: compute it anew for each example"
+                )
+        self._keys.clear()
+        self._kept.clear()
+        self._earlier.clear()
         self._places.clear()
 
     @property
@@ -288,35 +297,45 @@ class Trace:
         return True
 
 
-def _linear(root: Value, order: Sequence[Value]) -> tuple[dict[Value, float], float]:
+def _linear(root: Value) -> tuple[dict[Value, float], float]:
     """The root as a linear combination, with a constant, of nodes that are no such themselves.
 
-    The order has the root and what it depends on, parents first. Where terms or constants would
-    cancel, which compensated sums are for, the root is its own and only term.
+    Where terms or constants would cancel, which compensated sums are for, the root is its own and
+    only term.
     """
-    whole = {root: 1.0}, 0.0
+    parts = {root: _parts(root)}
+    order: list[Value] = []  # each after what it is a combination of
+    stack = [(root, iter(parts[root] or ()))]
+    while stack:
+        node, rest = stack[-1]
+        part = next(
+            (part for part, _ in rest if isinstance(part, Value) and part not in parts), None
+        )
+        if part is None:
+            order.append(node)
+            stack.pop()
+        else:
+            parts[part] = _parts(part)
+            stack.append((part, iter(parts[part] or ())))
     coefficient = {root: 1.0}
     terms: dict[Value, float] = {}
-    constants = []
+    constants: list[float] = []
     for node in reversed(order):
-        if (c := coefficient.pop(node, None)) is None:
-            continue
-        if (parts := _parts(node)) is None:
+        c = coefficient[node]
+        if (of := parts[node]) is None:
             terms[node] = c
             continue
-        for part, factor in parts:
-            share = c * factor
-            if not isinstance(part, Value):
-                constants.append(share * part)
-            elif part not in coefficient:
-                coefficient[part] = share
-            elif coefficient[part] * share > 0.0:
-                coefficient[part] += share
-            else:
-                return whole
+        for x, factor in of:
+            if not isinstance(x, Value):
+                constants.append(c * factor * x)
+                continue
+            before = coefficient.get(x)
+            if before is not None and not before * c * factor > 0.0:
+                return {root: 1.0}, 0.0
+            coefficient[x] = (before or 0.0) + c * factor
     nonzero = [x for x in constants if x != 0.0]
     if len(nonzero) > 1 or not all(c and isfinite(c) for c in (*terms.values(), *nonzero)):
-        return whole
+        return {root: 1.0}, 0.0
     return terms, sum(nonzero)
 
 
@@ -368,7 +387,7 @@ def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequen
     trace = Trace(parameters)
     generators = _generators()
     try:
-        with apart(), tracing(trace):
+        with paused(), apart(), tracing(trace):
             root, shown = run(trace)
     except Exception as error:
         what = error if isinstance(error, MicrogradError) else f"{type(error).__name__}: {error}"

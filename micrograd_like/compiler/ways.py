@@ -111,7 +111,8 @@ class Way:
                 return xla.sharded(xla.pure(source, dtype), dtype, devices)
 
             function = xla.pure(source, dtype, exactly(JaxPrinter))
-            return Compiled(source, function, unless_nan(run, source, exactly(JaxPrinter)))
+            either = unless_nan(run, source, exactly(JaxPrinter))
+            return Compiled(source, function, np.errstate(all="ignore")(either))
         from .numpy_source import NumpyPrinter
 
         source = NumpyPrinter(lifted, count).step(len(self._shown))
@@ -159,25 +160,32 @@ class Way:
             taken &= guard.sign(left, right) == guard.outcome
         return taken
 
-    @cached_property
-    def _choices(self) -> tuple[Any, Any]:
-        np = require_numpy()
-        return np.array([*self.trace.choices], int), np.array([*self.trace.choices.values()], int)
-
     def check_choices(self, examples: Any) -> None:
         """Raises InputError for numbers in these rows that choose what is not there."""
-        places, counts = self._choices
-        if not len(places):
-            return
-        numbers = examples[:, places]
-        right = (numbers >= 0) & (numbers < counts) & (numbers % 1.0 == 0.0)
-        if not right.all():
-            row, k = divmod(int((~right).argmax()), len(places))
-            name = self.trace.names[places[k]]
-            raise InputError(
-                f"take chooses by a whole number from 0 to {counts[k] - 1}, and {name} is "
-                f"{float(numbers[row, k])!r}"
-            )
+        for count, places in self._choosing.items():
+            numbers = examples[:, places]
+            right = (numbers >= 0.0) & (numbers < count) & (numbers == numbers.round())
+            if not right.all():
+                row, k = divmod(int((~right).argmax()), right.shape[1])
+                name = require_numpy().array(self.trace.names)[places][k]
+                raise InputError(
+                    f"take chooses by a whole number from 0 to {count - 1}, and {name} is "
+                    f"{float(numbers[row, k])!r}"
+                )
+
+    @cached_property
+    def _choosing(self) -> dict[int, Any]:
+        """The columns of the numbers that choose, by how many there are to choose among."""
+        columns: dict[int, list[int]] = {}
+        for place, count in self.trace.choices.items():
+            columns.setdefault(count, []).append(place)
+        return {count: _sliced(sorted(places)) for count, places in columns.items()}
+
+
+def _sliced(places: list[int]) -> Any:
+    """The places as a slice if they are one: that takes a third of the time."""
+    first, end = places[0], places[-1] + 1
+    return slice(first, end) if end - first == len(places) else places
 
 
 class _OneHot(NamedTuple):
