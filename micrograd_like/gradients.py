@@ -240,7 +240,8 @@ def _partials_now(
         pass
     if _same(recomputed(node), *numbers_of([node])):
         parents, partials = _partials(op, operands, node)
-        now = numbers_of([d if isinstance(d, Value) else number(d) for d in partials])
+        partials = [d if isinstance(d, Value) else number(d) for d in partials]
+        now = numbers_of(partials)
         if tuple(now) == recorded or all(map(_same, now, recorded)):
             return parents, partials
     raise _stale(node)

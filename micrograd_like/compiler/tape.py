@@ -124,7 +124,7 @@ def record(
     reader.indicators.update(reader.places[leaf] for leaf in indicators)
     edges = [partial_graphs(root, wrt) for root in roots]
     found = chain.from_iterable([ds for of in edges for _, ds in of.values() if ds is not None])
-    partials = [d for d in found if isinstance(d, Value)]
+    partials = [d for d in found if d.__class__ is not float]
     order = ordered([*outputs, *roots, *partials], sources or {})
     reader.read(order, [*outputs, *partials], sources or {})
     derivatives: list[_Reference] = []
@@ -548,6 +548,8 @@ class _ErrorTerms:
                 if positive.setdefault(number, c > 0.0) != (c > 0.0):
                     return True
             sums = [(c, number) for c, number in terms if _is_sum(self.entries[number])]
+            if not sums:
+                break
             terms = [(c * d, term) for c, number in sums for d, term in self._terms(number) or ()]
         return False
 

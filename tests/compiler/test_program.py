@@ -159,6 +159,17 @@ def test_a_users_row_compiles(backend, made_up):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "one", [1, True, np.float64(1.0) if np else 1], ids=["int", "bool", "NumPy"]
+)
+def test_a_users_partials_may_be_numbers_of_any_type(backend, one, made_up):
+    double = made_up("double", lambda x: 2.0 * x, lambda x, out: one + one)
+    total = made_up("total", lambda *xs: math.fsum(xs), lambda *xs_out: [one] * (len(xs_out) - 1))
+    x, y = Value(3.0), Value(0.5)
+    agrees(double(x) * y + double(double(x)) * total(x, x * y, 2.0), [x, y], backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_users_rows_may_have_any_names(backend, made_up):
     def multiple(name, k):
         return made_up(name, lambda x: k * x, lambda x, out: k)
