@@ -12,10 +12,11 @@ Nothing recurses, and no node knows its users: reference counting alone frees gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import modes, ops
 from .copying import Copies
@@ -48,14 +49,14 @@ class Value(Methods["Value"], Copies["Value"]):
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
     # _da, both tuples, and in _b its operands if others are among them.
-    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
+    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "_label", "op")
 
     def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
         if label.__class__ is not str or children_and_op:
             check_constructor(label, children_and_op)
         self._data: float = data if data.__class__ is float else number(data)
         self._grad = 0.0
-        self.label = label
+        self._label = label
         self.op: Op | None = None
         self._a: Any = None
         self._b: Any = None
@@ -254,6 +255,8 @@ class Value(Methods["Value"], Copies["Value"]):
                 raise
 
 
+NodeT = TypeVar("NodeT", bound=Value)
+
 _new_value = partial(object.__new__, Value)
 slot_of_data = attrgetter("_data")  # for long lists: as fast as a slot can be read, or written
 set_slot_of_grad = Value.__dict__["_grad"].__set__
@@ -264,7 +267,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
     out = _new_value()
     out._data = data
     out._grad = 0.0
-    out.label = ""
+    out._label = ""
     out.op = op
     out._a = a
     out._b = b
@@ -279,6 +282,14 @@ def _under_modes(node: Value) -> Value:
     if silences.get() and innermost(silences):
         node.op = node._a = node._b = node._da = node._db = None
     return node
+
+
+def node_as(kind: type[NodeT], node: Value) -> NodeT:
+    """The same node as one of a subclass."""
+    out = object.__new__(kind)
+    for slot in Value.__slots__:
+        setattr(out, slot, getattr(node, slot))
+    return out
 
 
 def numbers_of(operands: Iterable[Any]) -> list[float]:
@@ -309,57 +320,31 @@ def topological_order(
     `seen` holds are left out, and then it holds the others. With `untaken` there is also what the
     side was computed from that `where` did not take. Raises OperandError for what is no Value.
     """
-    # The stack leads from the root to the node; `unfinished` has places among many parents.
     seen = set() if seen is None else seen
     order: list[Value] = []
-    emit, mark = order.append, seen.add
-    unfinished: dict[Value, Iterator[Value]] = {}
     for root in roots:
         if not isinstance(root, Value):
             raise OperandError(f"a Value is needed as root of a graph, got {type(root).__name__}")
-        if root in seen:
-            continue
-        mark(root)
-        stack: list[Any] = [None]
-        push, pop = stack.append, stack.pop
-        node: Any = root
-        while node is not None:  # met for the first time: go to its first parent
-            if (d := node._da).__class__ is tuple:
-                whole = untaken and node._b is not None  # else parents are all its operands
-                among = filter(lambda a: a.__class__ is not float, node._b) if whole else node._a
-                unfinished[node] = iter(among)
-            elif d is not None and (parent := node._a) not in seen:
-                mark(parent)
-                if parent.op is not None:
-                    push(node)
-                    node = parent
+        todo: list[Any] = [root]
+        push, pop = todo.append, todo.pop
+        while todo:
+            if (node := pop()) is None:  # all that the next one depends on is in the order
+                order.append(pop())
+            elif node not in seen:
+                seen.add(node)
+                if node.op is None:
+                    order.append(node)
                     continue
-                emit(parent)
-            while node is not None:  # met again, or without a first parent: go to the others
-                if node._db is not None:
-                    if (parent := node._b) not in seen:
-                        mark(parent)
-                        if parent.op is not None:
-                            push(node)
-                            node = parent
-                            break
-                        emit(parent)
-                elif node._da.__class__ is tuple:
-                    for parent in unfinished[node]:
-                        if parent not in seen:
-                            mark(parent)
-                            if parent.op is not None:
-                                break
-                            emit(parent)
-                    else:
-                        emit(node)
-                        node = pop()
-                        continue
-                    push(node)
-                    node = parent
-                    break
-                emit(node)
-                node = pop()
+                todo += (node, None)
+                if (local := node._da).__class__ is tuple:
+                    whole = untaken and node._b is not None  # else parents are all its operands
+                    among = [a for a in node._b if a.__class__ is not float] if whole else node._a
+                    todo += among[::-1]
+                else:
+                    if node._db is not None:
+                        push(node._b)
+                    if local is not None:
+                        push(node._a)
     return order
 
 
@@ -378,3 +363,17 @@ def adjoints(root: Value, seed: float = 1.0) -> dict[Value, float]:
         if (local := node._db) is not None:
             adjoint[node._b] += g * local
     return adjoint
+
+
+# `_native.c` does the same in C. Where it was built it takes over, unless it is asked not to.
+NATIVE = False
+if not (TYPE_CHECKING or os.environ.get("MICROGRAD_LIKE_PURE")):
+    try:
+        from ._native import (
+            Value, adjoints, node_as, numbers_of, operands_of, set_slot_of_grad, slopes_of,
+            topological_order,
+        )  # fmt: skip
+    except ImportError:  # there was no compiler
+        pass
+    else:
+        NATIVE = True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import ops
-from .engine import Value, new_node, slot_of_data
+from .engine import NATIVE, Value, new_node, slot_of_data
 from .errors import InputError, OperandError
 from .numerics import number, plain
 
@@ -40,19 +40,25 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
     if not isinstance(b, Value):
         return ops.affine_row(*ws, *xs, b)
+    node = sum_of_products(ws, xs, b)
+    return ops.affine_row(*ws, *xs, b) if node is None else node
+
+
+def sum_of_products(ws: Sequence[Any], xs: Sequence[Any], b: Value) -> Value | None:
+    """The node, where the ws are Values, and the xs are or are all floats; else None."""
     operands: tuple[Any, ...] | None = None
     try:
         linear = (*ws, b)
         weights = [*map(slot_of_data, linear)]
         z = weights.pop()
-        if n and xs[0].__class__ is float and {*map(type, xs)} == {float}:
+        if len(xs) and xs[0].__class__ is float and {*map(type, xs)} == {float}:
             inputs, parents, local = xs, linear, (*xs, 1.0)
             operands = (*ws, *xs, b)
         else:
             inputs = [*map(slot_of_data, xs)]
             parents, local = (*ws, *xs, b), (*inputs, *weights, 1.0)
     except AttributeError:  # numbers elsewhere among the operands
-        return ops.affine_row(*ws, *xs, b)
+        return None
     for w, x in zip(weights, inputs):  # noqa: B905 - equally long
         z += w * x
     return new_node(z, ops.affine_row, parents, operands, local, None)
@@ -92,3 +98,7 @@ def chosen(i: Any, count: int, name: str = "it") -> int:
     raise InputError(
         f"take chooses by a whole number from 0 to {count - 1}, and {name} is {plain(i)!r:.60}"
     )
+
+
+if NATIVE and not TYPE_CHECKING:
+    from ._native import sum_of_products

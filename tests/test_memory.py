@@ -184,8 +184,11 @@ def test_the_collector_finds_nothing(use: str) -> None:
 
 @pytest.mark.usefixtures("no_collector")
 def test_the_collector_would_find_a_cycle() -> None:
-    x = Value(1.0)
-    x.label = [x]  # type: ignore[assignment, list-item]
+    class Linked(Value):
+        other: Value
+
+    x = Linked(1.0)
+    x.other = x * 2.0
     del x
     assert gc.collect() >= 1
 

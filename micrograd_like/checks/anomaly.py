@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from math import inf, isfinite, isinf, isnan
 from traceback import FrameSummary, format_list
 from types import CodeType
 from typing import TypeVar
 
-from ..engine import Value, adjoints, numbers_of, topological_order
+from ..engine import Value, adjoints, node_as, numbers_of, topological_order
 from ..errors import MicrogradError, users_frame
 from ..gradients import between
 from ..modes import Mode, watches
@@ -44,10 +43,6 @@ class _Watched(Value):
     place: tuple[CodeType, int]
 
 
-_new_watched = partial(object.__new__, _Watched)
-_SLOTS = (*Value.__slots__,)
-
-
 class _Watch:
     """What the engine calls while `detect_anomaly` is in force.
 
@@ -60,9 +55,7 @@ class _Watch:
 
     def made(self, node: Value) -> Value:
         """The node with its place. Raises AnomalyError if it has the first NaN or infinity."""
-        out = _new_watched()
-        for slot in _SLOTS:
-            setattr(out, slot, getattr(node, slot))
+        out = node_as(_Watched, node)
         frame, _ = users_frame()
         out.place = frame.f_code, frame.f_lineno
         if self.judges and not isfinite(node.data) and (error := _judged(out)) is not None:

@@ -493,7 +493,7 @@ def test_nodes_made_inside_are_values_like_others() -> None:
     assert (watched + plain).data == 2.0 * plain.data
     assert hessian(watched, x1) == hessian(plain, x0)
     for other in (pickle.loads(pickle.dumps(watched)), copy.deepcopy(watched), copy.copy(watched)):
-        assert type(other) is Value
+        assert other.__class__ is Value
         assert repr(other) == repr(plain)
     program, twin = (
         compile(v, [x], [x], backend="python") for x, v in ((x0, plain), (x1, watched))
