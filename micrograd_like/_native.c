@@ -63,7 +63,7 @@ typedef struct {
 typedef struct Node {
     PyObject_HEAD
     double data, grad;
-    PyObject *label; /* NULL for "" */
+    PyObject *label; /* NULL for "", when nobody has given one */
     PyObject *op;    /* the row of the table; NULL for a leaf */
     PyObject *a, *b; /* the first and the second operand, Node or float; NULL if there is none */
     union {
@@ -550,8 +550,7 @@ construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
     self->shape = 0;
     self->data = x;
     self->grad = 0.0;
-    Py_XSETREF(self->label, label == NULL || PyUnicode_GET_LENGTH(label) == 0 ? NULL
-                                                                              : Py_NewRef(label));
+    Py_XSETREF(self->label, Py_XNewRef(label));
     return 0;
 }
 
@@ -688,20 +687,16 @@ get_label(Node *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->label == NULL ? str_empty : self->label);
 }
 
+/* Anything goes, and is refused where a label is read: what is no text is not looked into, as plain
+   nodes are untracked. */
 static int
 set_label(Node *self, PyObject *label, void *Py_UNUSED(closure))
 {
-    if (refuse_deletion(label, "label") < 0) {
+    if (label == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "label");
         return -1;
     }
-    if (!PyUnicode_CheckExact(label)) {
-        PyObject *checked = PyObject_CallFunction(check_constructor, "O()", label);
-        if (checked == NULL) {
-            return -1;
-        }
-        Py_DECREF(checked);
-    }
-    Py_XSETREF(self->label, PyUnicode_GET_LENGTH(label) == 0 ? NULL : Py_NewRef(label));
+    Py_XSETREF(self->label, Py_NewRef(label));
     return 0;
 }
 
@@ -1665,16 +1660,33 @@ count_alive(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 
 /* --- a sum of products ------------------------------------------------------------------------ */
 
+/* Whether it is a Value that has its number; -1 with an exception. */
+static inline int
+is_made(PyObject *x)
+{
+    if (Py_IS_TYPE(x, Value)) {
+        return 1;
+    }
+    if (!is_value(x)) {
+        return 0;
+    }
+    return ((Node *)x)->shape & BLANK ? refuse_blank((Node *)x) : 1;
+}
+
 /* The node of b + w1 x1 + ... + wn xn, of Values, where the xs may all be floats; or None. */
 static PyObject *
 summed(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *b)
 {
     int of_floats = n > 0 && PyFloat_CheckExact(xs[0]), tracked = is_tracked(b);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (!is_value(ws[i]) || !(of_floats ? PyFloat_CheckExact(xs[i]) : is_value(xs[i]))) {
-            Py_RETURN_NONE;
+    int all = is_made(b);
+    for (Py_ssize_t i = 0; i < n && all > 0; i++) {
+        if ((all = is_made(ws[i])) > 0) {
+            all = of_floats ? PyFloat_CheckExact(xs[i]) : is_made(xs[i]);
         }
         tracked |= is_tracked(ws[i]) || is_tracked(xs[i]);
+    }
+    if (all <= 0) {
+        return all < 0 ? NULL : Py_NewRef(Py_None);
     }
     Many *many = many_alloc(2 * n + 1, of_floats ? n + 1 : 2 * n + 1);
     if (many == NULL) {
@@ -1925,7 +1937,11 @@ PyInit__native(void)
     }
     Value->tp_vectorcall = value_vectorcall;
     Tracked = (PyTypeObject *)PyType_FromSpecWithBases(&tracked_spec, (PyObject *)Value);
-    module = Tracked == NULL ? NULL : PyModule_Create(&module_def);
+    if (Tracked == NULL) {
+        return NULL;
+    }
+    Value->tp_name = Tracked->tp_name = "Value"; /* what the interpreter's messages call it */
+    module = PyModule_Create(&module_def);
     if (module != NULL && PyModule_AddObjectRef(module, "Value", (PyObject *)Value) < 0) {
         Py_CLEAR(module);
     }

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import modes, ops
@@ -49,14 +48,14 @@ class Value(Methods["Value"], Copies["Value"]):
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
     # _da, both tuples, and in _b its operands if others are among them.
-    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "_label", "op")
+    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
 
     def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
         if label.__class__ is not str or children_and_op:
             check_constructor(label, children_and_op)
         self._data: float = data if data.__class__ is float else number(data)
         self._grad = 0.0
-        self._label = label
+        self.label = label
         self.op: Op | None = None
         self._a: Any = None
         self._b: Any = None
@@ -258,7 +257,7 @@ class Value(Methods["Value"], Copies["Value"]):
 NodeT = TypeVar("NodeT", bound=Value)
 
 _new_value = partial(object.__new__, Value)
-slot_of_data = attrgetter("_data")  # for long lists: as fast as a slot can be read, or written
+slot_of_data = Value.__dict__["_data"].__get__  # for long lists; TypeError for what is no Value
 set_slot_of_grad = Value.__dict__["_grad"].__set__
 
 
@@ -267,7 +266,7 @@ def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> 
     out = _new_value()
     out._data = data
     out._grad = 0.0
-    out._label = ""
+    out.label = ""
     out.op = op
     out._a = a
     out._b = b

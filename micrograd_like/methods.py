@@ -49,17 +49,7 @@ class Methods(Generic[ValueT]):
 
     data: Any
     grad: Any
-
-    @property
-    def label(self: Any) -> str:
-        """A name for people. Assigning what is no text raises OperandError (a TypeError)."""
-        return self._label  # type: ignore[no-any-return]
-
-    @label.setter
-    def label(self: Any, label: str) -> None:
-        if label.__class__ is not str:
-            check_constructor(label, ())
-        self._label = label
+    label: str
 
     def __apply_unary__(self, op: Op) -> ValueT:
         raise NotImplementedError

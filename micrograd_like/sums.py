@@ -57,7 +57,7 @@ def sum_of_products(ws: Sequence[Any], xs: Sequence[Any], b: Value) -> Value | N
         else:
             inputs = [*map(slot_of_data, xs)]
             parents, local = (*ws, *xs, b), (*inputs, *weights, 1.0)
-    except AttributeError:  # numbers elsewhere among the operands
+    except TypeError:  # numbers elsewhere among the operands
         return None
     for w, x in zip(weights, inputs):  # noqa: B905 - equally long
         z += w * x

@@ -515,6 +515,20 @@ def bounds(program: Program) -> tuple[float, list[float]]:
         return value_error, [most] * len(program.inputs)
 
 
+def check_engines(program: Program) -> str:
+    """The engine in C against the one in Python: whatever can be seen, to the bit."""
+    from both import IN_C, IN_PYTHON, history
+
+    if not IN_C.engine.NATIVE:
+        raise UndecidedError("there is no engine in C")
+    for kind in ("Value", "Plain", "Own"):
+        histories = [history(package, program, kind) for package in (IN_C, IN_PYTHON)]
+        for k, (in_c, in_python) in enumerate(zip(*histories, strict=True)):
+            if in_c != in_python:
+                raise Disagreement(f"part {k} of the history, in C: {in_c}\nin Python: {in_python}")
+    return "the same"
+
+
 CHECKS: dict[str, Callable[[Program], str]] = {
     "eager": check_eager,
     "exact": check_exact,
@@ -524,6 +538,7 @@ CHECKS: dict[str, Callable[[Program], str]] = {
     "python": check_python,
     "numpy": check_numpy,
     "numba": check_numba,
+    "engines": check_engines,
 }
 
 

@@ -124,7 +124,7 @@ def test_adam_keeps_its_moments_on_values_of_a_class_of_ones_own() -> None:
     points = [(x / 5, 0.7 * x / 5 - 1.1) for x in range(-5, 6)]
     for t in range(1, 400):
         loss = sum((w * x + b - y) ** 2 for x, y in points) / len(points)
-        assert type(loss) is Value
+        assert loss.__class__ is Value
         w.grad = b.grad = 0.0
         loss.backward()
         for p in (w, b):

@@ -46,6 +46,8 @@ def imports(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
+        if node.module == "_native":  # which is C
+            continue
         folder = [*here[: len(here) - node.level + 1], *(node.module or "").split(".")]
         base = ".".join(part for part in folder if part)
         for alias in node.names:
