@@ -178,8 +178,10 @@ refuse_blank(Node *node)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-enum { FREE_NODES = 256 };
-static Node *free_nodes[FREE_NODES];
+#ifndef FREE_NODES /* 0 lets AddressSanitizer see a node that is used when it is freed */
+#define FREE_NODES 256
+#endif
+static Node *free_nodes[FREE_NODES + 1];
 static int free_count;
 
 /* The nodes of this thread that are to be freed. */
@@ -772,7 +774,7 @@ get_slope(Node *self, void *closure)
         return slopes(self);
     }
     if (!(self->shape & flag)) {
-        Py_RETURN_NONE;
+        return Py_NewRef(Py_None);
     }
     return PyFloat_FromDouble(flag == A_IS_PARENT ? self->da : self->db);
 }
@@ -999,10 +1001,10 @@ name_the_culprit(PyObject *op, PyObject *xs, PyObject *operands)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    PyObject *name = PyObject_GetAttrString(op, "name");
     PyObject *domain = error == NULL ? NULL : PyObject_GetAttrString(error, "domain");
-    PyObject *labels = labels_of(operands);
-    if (name != NULL && domain != NULL && labels != NULL) {
+    PyObject *name = domain == NULL ? NULL : PyObject_GetAttrString(op, "name");
+    PyObject *labels = name == NULL ? NULL : labels_of(operands);
+    if (labels != NULL) {
         PyObject *named =
             PyObject_CallFunctionObjArgs(DomainError, name, domain, xs, labels, NULL);
         if (named != NULL) {
@@ -1535,7 +1537,7 @@ value_backward(PyObject *self, PyObject *args, PyObject *keywords)
     if (adjoint == NULL) {
         return NULL;
     }
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 /* `adjoints(root, seed=1.0)`. */
@@ -1649,7 +1651,7 @@ set_slot_of_grad(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t 
     if (check_value(args[0]) < 0 || to_double(args[1], &((Node *)args[0])->grad) < 0) {
         return NULL;
     }
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None);
 }
 
 static PyObject *
