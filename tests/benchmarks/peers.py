@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-OURS = "micrograd_like"
+OURS, IN_PYTHON, OWN_VALUE = "micrograd_like", "in Python", "own Value"
 
 INSTALL_LIMIT = 120  # seconds for one peer
 WORK_LIMIT = 180  # and for one order
@@ -109,7 +109,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # failures come back in the answer, with their reason
             text=True,
-            env=environment(),
+            env=environment() | ({"MICROGRAD_LIKE_PURE": "1"} if self.engine == IN_PYTHON else {}),
         )
         self._process = process
         assert process.stdin is not None

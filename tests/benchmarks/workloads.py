@@ -126,6 +126,7 @@ class Micrograd(Engine):
 
     package = "micrograd"
     module = "micrograd.engine"
+    lacks = frozenset({"gpt"})
 
     def training_step(self) -> Callable[[], float]:
         value, constant = self.value, self.constant
@@ -161,7 +162,7 @@ class Minigrad(Micrograd):
 
     package = "minigrad"
     module = "minigrad"
-    lacks = frozenset({"expression", "node_sizes", "long_chain"})
+    lacks = frozenset({"expression", "gpt", "node_sizes", "long_chain"})
 
     def constant(self, x: float) -> Any:
         return self.value(x)
@@ -171,14 +172,14 @@ class Oxigrad(Engine):
     """A Rust engine without networks."""
 
     module = "oxigrad"
-    lacks = frozenset({"training", "own_training", "expression", "node_sizes", "long_chain"})
+    lacks = frozenset({"training", "own_training", "expression", "gpt", "node_sizes", "long_chain"})
 
 
 class MicrogradRust(Engine):
     """A Rust engine without relu, whose Values take no numbers on their right."""
 
     module = "micrograd_rust"
-    lacks = frozenset({"training", "own_training", "expression", "node_sizes", "long_chain"})
+    lacks = frozenset({"training", "own_training", "expression", "gpt", "node_sizes", "long_chain"})
 
     def constant(self, x: float) -> Any:
         return self.value(x)
@@ -187,7 +188,7 @@ class MicrogradRust(Engine):
 class Xad(Engine):
     """A C++ library for finance. It records operations on a tape, so that nodes are no objects."""
 
-    lacks = frozenset({"node_sizes", "sweep_peak", "long_chain"})
+    lacks = frozenset({"gpt", "node_sizes", "sweep_peak", "long_chain"})
 
     def __init__(self) -> None:
         self.adjoint_mode = importlib.import_module("xad.adj_1st")
@@ -251,8 +252,20 @@ class MicrogradLike(Engine):
         return step
 
 
+class OwnValue(Engine):
+    """The class of a GPT in one file, which has what that needs."""
+
+    module = "own_gpt"
+    lacks = frozenset(
+        {"training", "own_training", "chain", "expression", "sum_of_products", "sum_of_multiples",
+         "node_sizes", "sweep_peak", "long_chain"}
+    )  # fmt: skip
+
+
 ENGINES: dict[str, type[Engine]] = {
     "micrograd_like": MicrogradLike,
+    "in Python": MicrogradLike,  # for which peers.Worker sets the environment
+    "own Value": OwnValue,
     "micrograd": Micrograd,
     "minigrad": Minigrad,
     "xad": Xad,
@@ -425,7 +438,13 @@ def long_chain(engine: Engine, size: int) -> Result:
     return times, [engine.gradient(scale), engine.gradient(shift)]
 
 
+def gpt_step(engine: Engine) -> Callable[[], float]:
+    step: Callable[[], float] = importlib.import_module("own_gpt").training_step(engine.value)
+    return step
+
+
 WORKLOADS: dict[str, Callable[[Engine, int], Result]] = {
+    "gpt": Training(gpt_step),
     "training": Training(lambda engine: engine.training_step()),
     "own_training": Training(lambda engine: engine.own_training_step()),
     "chain": chain,
