@@ -68,6 +68,7 @@ class _Lifter:
         self.array_number = np.full(total, -1, dtype=np.intp)
         self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
+        self.form_of: dict[int, object] = {}  # of the level that is being lifted
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
         self.inputs: list[tuple[Array, Indices]] = []
@@ -120,6 +121,7 @@ class _Lifter:
     def lifted(self) -> Lifted:
         for level in self._levels():
             plans = [p for family in _grouped(level, self._family) for p in self._plans(family)]
+            self.form_of.clear()
             for plan in sorted(plans, key=lambda plan: int(plan.members[0])):
                 self._lift(plan)
         array_of = [self.arrays[i] for i in self.array_of]
@@ -160,16 +162,19 @@ class _Lifter:
                 assignment.op,
                 *[array[a] if a.__class__ is int else None for a in assignment.args],
             )
+        # A pair of arrays is one number here: sorting is most of the work.
+        many = len(self.arrays)
         pairs = [(array[a], array[b]) for a, b in assignment.products]
         return (
             assignment.constant == 0.0,
             (*sorted([array[a] for a in assignment.linear]),),
-            (*sorted([pair if pair[0] >= pair[1] else pair[::-1] for pair in pairs]),),
+            (*sorted([i * many + j if i >= j else j * many + i for i, j in pairs]),),
         )
 
     def _family(self, number: int) -> object:
         """The form without the numbers of alike terms, where there may be padding."""
         form: Any = self._form(number)
+        self.form_of[number] = form
         if not self.is_padded:
             return form
         if isinstance(form[0], Op):
@@ -186,7 +191,7 @@ class _Lifter:
         if len({self.belongs_to[m] for m in family if m in self.belongs_to}) > 1:
             parts = _grouped(family, self.belongs_to.get)
         for part in parts:
-            forms = _grouped(part, self._form)
+            forms = _grouped(part, self.form_of.__getitem__)
             if (plan := self._plan(part, len(forms) == 1)) is not None:
                 yield plan
             else:

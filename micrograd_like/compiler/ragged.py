@@ -81,8 +81,9 @@ class _Evener:
         linear, products = assignment.linear, assignment.products
         return (
             assignment.constant == 0.0,
-            frozenset([of[a] for a in linear]) if linear else frozenset(),
-            frozenset([_pair(of[a], of[b]) for a, b in products]) if products else frozenset(),
+            frozenset([of[a] for a in linear]),
+            # Products are many, and their roles few.
+            frozenset([_pair(i, j) for i, j in {(of[a], of[b]) for a, b in products}]),
         )
 
     def _find_roles(self) -> None:

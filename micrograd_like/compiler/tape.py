@@ -409,9 +409,12 @@ class _Reader(Arithmetic):
         numbers = {}
         for node, place in places.items():
             if place.__class__ is int:
-                c, entry = (1.0, place) if place >= 0 else self.multiples[~place]
-                if c == 1.0 and entry != _CONSTANT and new[entry] != _CONSTANT:
-                    numbers[node] = new[entry]
+                if place < 0:
+                    c, place = self.multiples[~place]
+                    if c != 1.0 or place == _CONSTANT:
+                        continue
+                if (number := new[place]) != _CONSTANT:
+                    numbers[node] = number
         return numbers
 
     def _flat(
