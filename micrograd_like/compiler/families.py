@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .. import losses
 from ..engine import numbers_of
@@ -17,10 +17,7 @@ from .execution import as_floats, has_nan, require_numpy
 from .lengths import coefficients, weighted
 from .plan import Plan
 from .tracing import Trace
-from .ways import Way
-
-if TYPE_CHECKING:
-    from .expressions import Source
+from .ways import Compiled, Way
 
 MOST_WAYS = 8  # through the branches of a model and its loss, each with a program of its own
 MOST_STRUCTURES = 32  # of examples, each with a program of its own
@@ -324,7 +321,7 @@ class Report:
     the first of which has `statements`, with `matrix_products` and index `gathers` in them.
     """
 
-    def __init__(self, printed: Source, families: Families | Family) -> None:
+    def __init__(self, program: Compiled, families: Families | Family) -> None:
         layouts: list[Layout | None] = []
         every = [families] if isinstance(families, Family) else families.every
         if isinstance(families, Families):
@@ -333,9 +330,9 @@ class Report:
         self.eager = layouts.count(None)
         self.padded = self.structures - self.eager - len(every)
         self.programs = sum(len(family.ways) for family in every)
-        self.statements = len(printed.assignments)
-        self.matrix_products = printed.matrix_products
-        self.gathers = printed.gathers
+        self.statements = program.statements
+        self.matrix_products = program.printed.matrix_products if program.printed else 0
+        self.gathers = program.printed.gathers if program.printed else 0
 
     def __str__(self) -> str:
         structures = f"{self.structures} structure{'s' * (self.structures > 1)} of examples"

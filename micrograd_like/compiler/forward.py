@@ -10,7 +10,7 @@ from ..numerics import plain
 from .examples import Outputs
 from .execution import check_backend
 from .families import Families, Report
-from .plan import Plan, planned
+from .plan import BACKENDS, Plan, planned
 
 
 class Forward:
@@ -48,11 +48,11 @@ class Forward:
     @property
     def source(self) -> str:
         """The program; where there are several, that of the first example."""
-        return self._families.first.ways[0].forward.printed.text
+        return self._families.first.ways[0].forward.source
 
     def report(self) -> Report:
         """How examples are computed, in numbers."""
-        return Report(self._families.first.ways[0].forward.printed, self._families)
+        return Report(self._families.first.ways[0].forward, self._families)
 
 
 def shaped(shape: Any, numbers: Iterator[float]) -> Any:
@@ -85,6 +85,6 @@ def compile_forward(
 
     Raises TraceError (a ValueError) where the function cannot be followed.
     """
-    check_backend(backend, ("numpy", "jax"), dtype)
+    check_backend(backend, BACKENDS, dtype)
     jax = (dtype, None) if backend == "jax" else None
-    return Forward(Outputs(function, static), example, planned(parameters, jax))
+    return Forward(Outputs(function, static), example, planned(parameters, jax, backend == "numba"))

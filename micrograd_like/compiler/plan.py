@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from .descent import Descent
 
 
+BACKENDS = ("numpy", "numba", "jax")
+
+
 class Plan:
     """What the programs of a step have in common: what they differentiate by, and how they run.
 
-    `weights` are the arrays of the parameters, `names` what these are called, `jax` is the dtype
-    and the number of devices, and `learns` the training that has the parameters.
+    `weights` are the arrays of the parameters, `names` what these are called, and `learns` the
+    training that has the parameters. `jax` is the dtype and the number of devices; what
+    `is_native` is compiled by Numba.
     """
 
     def __init__(
@@ -27,11 +31,13 @@ class Plan:
         parameters: list[Value],
         labels: Sequence[str],
         jax: tuple[str, int | None] | None,
+        is_native: bool = False,
     ) -> None:
         self.parameters = parameters
         self.names: set[str] = set()
         self.weights = input_arrays(labels, self.names)
         self.jax = jax
+        self.is_native = is_native
         self.learns: Descent | None = None
 
     def settle(self) -> None:
@@ -47,12 +53,12 @@ class Plan:
         return require_numpy().array(numbers_of(self.parameters))
 
 
-def planned(parameters: Any, jax: tuple[str, int | None] | None) -> Plan:
+def planned(parameters: Any, jax: tuple[str, int | None] | None, is_native: bool = False) -> Plan:
     """The plan for parameters in lists and dicts. Raises InputError if there are none."""
     values, labels = named_parameters(parameters)
     if not values:
         raise InputError("parameters are needed, Values for the program to have as arrays")
-    return Plan(values, labels, jax)
+    return Plan(values, labels, jax, is_native)
 
 
 def named_parameters(tree: Any) -> tuple[list[Value], list[str]]:

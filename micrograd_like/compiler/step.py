@@ -15,7 +15,7 @@ from .examples import Nested, Outputs, Pairs, Rows
 from .execution import as_floats, check_backend, require_numpy
 from .families import Families, Family, Report
 from .forward import Forward
-from .plan import Plan, planned
+from .plan import BACKENDS, Plan, planned
 
 if TYPE_CHECKING:
     from ..optim import Optimizer
@@ -57,7 +57,7 @@ class Step:
     @property
     def source(self) -> str:
         """The program; where there are several, that of the first example."""
-        return self._first.ways[0].gradient.printed.text
+        return self._first.ways[0].gradient.source
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -186,11 +186,17 @@ class Step:
 
     def report(self) -> Report:
         """How examples are computed, in numbers."""
-        return Report(self._first.ways[0].gradient.printed, self._families or self._first)
+        return Report(self._first.ways[0].gradient, self._families or self._first)
 
     def equations(self) -> str:
-        """The program as LaTeX, an `aligned` environment with one equation a statement."""
-        return equations(self._first.ways[0].gradient.printed.assignments)
+        """The program as LaTeX, an `aligned` environment with one equation a statement.
+
+        Raises InputError for loops.
+        """
+        printed = self._first.ways[0].gradient.printed
+        if printed is None:
+            raise InputError("this is no program of equations: compile it with backend='numpy'")
+        return equations(printed.assignments)
 
 
 @overload
@@ -241,34 +247,35 @@ def compile_step(
 
     Numbers of the example become Values, and results equal the eager engine's to rounding, whatever
     the examples. By `take` a number of the example chooses from a list. Branches on comparisons of
-    Values are followed: see `Step`. What is detached, or
-    computed under `no_grad`, is computed anew in each step, as a constant. Refused are uses of
-    a number, such as `.data`, or an index, by the line of yours that does it, random numbers, and
-    whatever else differs when the example is traced a second time. What changes only later, such as
-    an attribute of the model, remains as it was traced; `step.check()` traces again and raises
-    TraceError if it has changed, which `fit` does after every epoch.
+    Values are followed: see `Step`. What is detached, or computed under `no_grad`, is computed anew
+    in each step, as a constant. Refused are uses of a number, such as `.data`, or an index, by the
+    line of yours that does it, random numbers, and whatever else differs when the example is traced
+    a second time. What changes only later, such as an attribute of the model, remains as it was
+    traced; `step.check()` traces again and raises TraceError if it has changed, which `fit` does
+    after every epoch.
 
-    With `backend="jax"` XLA compiles it, in `dtype`, as `compile` says, and each batch is shared
-    out to so many `devices` (one, but with several processes all that there are), which need not
-    divide it.
+    With `backend="numba"` examples are computed one by one, by loops compiled to machine code (or
+    over NumPy, where these are unsuitable). With `backend="jax"` XLA compiles the program, in
+    `dtype`, as `compile` says, and each batch is shared out to so many `devices` (one, but with
+    several processes all that there are), which need not divide it.
 
     Raises TraceError (a ValueError) where model or loss cannot be followed, InputError if there
     are fewer devices.
     """
-    check_backend(backend, ("numpy", "jax"), dtype)
+    check_backend(backend, BACKENDS, dtype)
     if backend != "jax" and devices is not None:
         raise InputError("devices are for backend='jax'")
     given = _by_name(arguments, named)
     jax = (dtype, devices) if backend == "jax" else None
     if "model" not in given:
-        plan = planned(given["parameters"], jax)
+        plan = planned(given["parameters"], jax, backend == "numba")
         return Step(Nested(given["loss"], static), given["example"], plan)
     if static:
         raise InputError("static arguments are for compile_step(loss, parameters, example)")
     parameters, labels = _of_model(given["model"], given["parameters"])
     if not parameters:
         raise InputError("compile_step needs parameters to differentiate by")
-    plan = Plan(parameters, labels, jax)
+    plan = Plan(parameters, labels, jax, backend == "numba")
     return Step(Pairs(given["model"], given["loss"]), given["example"], plan)
 
 

@@ -19,13 +19,19 @@ from .tracing import Trace
 
 if TYPE_CHECKING:
     from .expressions import Source
+    from .native import Native
     from .numpy_source import NumpyPrinter
 
 
 class Compiled(NamedTuple):
-    """A program as it is printed, as a function, and what runs it from arrays of NumPy to such."""
+    """A program: its source, a function, and what runs it from arrays of NumPy to such.
 
-    printed: Source
+    What is `printed` says what its statements are; loops are not printed so.
+    """
+
+    source: str
+    statements: int
+    printed: Source | None
     function: Callable[..., Any]
     run: Callable[..., Any]
 
@@ -90,7 +96,7 @@ class Way:
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
         lifted = replace(
-            lift(tape, arrays, own),
+            lift(tape, arrays, own, padded=not plan.is_native),
             one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
         )
 
@@ -100,6 +106,17 @@ class Way:
                 return None
             return lambda: printer(lifted, count, True).step(len(self._shown))
 
+        def compiled(printed: Source, function: Any, run: Any) -> Compiled:
+            return Compiled(printed.text, len(printed.assignments), printed, function, run)
+
+        if plan.is_native:
+            from .native import native
+
+            sizes = [("shown_", len(self._shown)), ("gradient", len(wrt))]
+            blocks = [("outputs", 0), *[(name, size) for name, size in sizes if size]]
+            if loops := native(lifted, blocks, None):
+                one_by_one = self._one_by_one(loops)
+                return Compiled(loops.source, len(lifted.statements), None, one_by_one, one_by_one)
         if plan.jax:
             from . import xla
             from .jax_source import JaxPrinter
@@ -112,12 +129,40 @@ class Way:
 
             function = xla.pure(source, dtype, exactly(JaxPrinter))
             either = unless_nan(run, source, exactly(JaxPrinter))
-            return Compiled(source, function, np.errstate(all="ignore")(either))
+            return compiled(source, function, np.errstate(all="ignore")(either))
         from .numpy_source import NumpyPrinter
 
         source = NumpyPrinter(lifted, count).step(len(self._shown))
         function = over_numpy(source, exactly(NumpyPrinter))
-        return Compiled(source, function, function)
+        return compiled(source, function, function)
+
+    def _one_by_one(self, loops: Native) -> Callable[..., Any]:
+        """A batch by loops for one example; those know nothing of numbers that choose."""
+        np = require_numpy()
+        count = len(self._plan.parameters)
+        hot = [(np.array(a.numbers), a.choosing, np.arange(a.shape[-1])) for a in self._one_hot]
+
+        def run(values: Any, examples: Any) -> Any:
+            batch, given = examples.shape
+            rows = np.empty((batch, count + given + sum(len(numbers) for numbers, _, _ in hot)))
+            rows[:, :count] = values
+            rows[:, count : count + given] = examples
+            for numbers, choosing, choices in hot:
+                is_chosen = examples[:, choosing, None] == choices
+                rows[:, count + numbers] = is_chosen.reshape(batch, -1)
+            if batch == 1:
+                found = loops.single(rows[0])
+                results = [*found] if isinstance(found, tuple) else [found]
+                if self._shown:
+                    results[1] = results[1][None]
+                return tuple(results)
+            found = loops.batch(rows)
+            results = [*found] if isinstance(found, tuple) else [found]
+            loss, rest = results[0].mean(), results[1:]
+            shown = [rest.pop(0)] if self._shown else []
+            return loss, *shown, *[gradient.mean(0) for gradient in rest]
+
+        return np.errstate(all="ignore")(run)  # type: ignore[no-any-return]
 
     def results(self, values: Any, examples: Any, forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""

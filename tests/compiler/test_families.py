@@ -284,16 +284,22 @@ def test_what_changes_later_is_noticed_by_check():
         step.check()
 
 
-def test_jax_takes_all_lengths():
-    pytest.importorskip("jax")
+@pytest.mark.parametrize("backend", ["jax", "numba"])
+def test_every_backend_takes_all_lengths(backend):
+    pytest.importorskip(backend)
     m = model(11)
 
     def loss(tokens):
         return CAUSAL["mean"](m, tokens, "attention")
 
-    step = compile_step(loss, m, [0, 1, 2, 3], backend="jax")
+    step = compile_step(loss, m, [0, 1, 2, 3], backend=backend)
     agrees(step, loss, m, [[0, 1], [1, 1, 3], [2, 0, 1, 1]])
+    agrees(step, loss, m, [[3, 0]])
     assert step.report().padded == 2
+    if backend == "numba":
+        assert "numba" in step.source
+        with pytest.raises(InputError, match="no program of equations"):
+            step.equations()
 
 
 # --- at random ------------------------------------------------------------------------------------

@@ -291,6 +291,14 @@ def test_the_source_has_one_line_a_matrix_equation():
     assert ".T @ X" in source
 
 
+def test_loops_give_the_outputs_and_the_mean_of_a_batch():
+    pytest.importorskip("numba")
+    model, X, y = problem("cross_entropy")
+    step = compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="numba")
+    for count in (1, 5):
+        check_step(step, model, losses.cross_entropy, model.parameters(), X[:count], y[:count])
+
+
 def test_a_step_has_equations():
     model, X, y = problem("cross_entropy")
     step = compile_step(model, losses.cross_entropy, (X[0], y[0]))
