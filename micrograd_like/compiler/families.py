@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .. import losses
-from ..engine import numbers_of
+from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..gradients import grad
-from ..modes import apart, no_grad
+from ..modes import apart, no_grad, paused
+from ..numerics import number
 from .examples import Nested, Pairs, arguments
 from .execution import as_floats, has_nan, require_numpy
 from .lengths import coefficients, weighted
@@ -62,6 +63,8 @@ class Family:
         self._traces = [trace or self.traced(example)]
         self._is_warned = False
         self.check()
+        if isinstance(problem, Nested):
+            self._compare()
         # Tokens come in any number, as a rule: to do it later would take twice as long.
         self.ways = [self._way(self._traces[0], len(self._traces[0].choices) > 1)]
 
@@ -111,7 +114,9 @@ class Family:
         loss, outputs, *_ = self.ways[0].results(values, rows, not self._problem.is_loss)
         results = [loss, *outputs[0, shown]]
         expected = numbers_of([trace.root, *trace.shown])
-        return layout if all(map(_agree, results, expected)) else None
+        single = self._plan.jax is not None and self._plan.jax[0] == "float32"
+        pairs = zip(results, expected, strict=True)
+        return layout if all(_agree(x, y, 1e-4 if single else 1e-12) for x, y in pairs) else None
 
     def traced(self, example: Any) -> Trace:
         """The trace of an example, with the parameters as they are now."""
@@ -121,6 +126,19 @@ class Family:
     def check(self) -> None:
         """Trace the example again. Raises TraceError where something else comes out."""
         self._follow(self.traced(self._example))
+
+    def _compare(self) -> None:
+        """Raises TraceError where Values do not give what the numbers of the example do."""
+        with paused(), apart():
+            loss, shown = self._problem.of(*arguments(self._example))
+        expected = [x if isinstance(x, Value) else number(x) for x in (loss, *shown)]
+        found = numbers_of([self._traces[0].root, *self._traces[0].shown])
+        for x, y in zip(found, numbers_of(expected), strict=True):
+            if not _agree(x, y, 1e-9):
+                raise TraceError(
+                    f"of numbers that are Values it makes {x!r}, where it makes {y!r} of plain "
+                    "ones: isinstance(x, int), say, tells them apart"
+                )
 
     def _follow(self, trace: Trace) -> None:
         if not all(known.follows(trace) for known in self._traces):
@@ -202,8 +220,8 @@ class Family:
         return [mean.data, outputs, *map(require_numpy().array, gradient)]
 
 
-def _agree(x: float, y: float) -> bool:
-    return math.isclose(x, y, rel_tol=1e-12, abs_tol=1e-12) or x != x or y != y
+def _agree(x: float, y: float, tolerance: float) -> bool:
+    return math.isclose(x, y, rel_tol=tolerance, abs_tol=tolerance) or x != x or y != y
 
 
 def mean_of(parts: Sequence[tuple[int, list[Any]]], count: int) -> list[Any]:

@@ -259,6 +259,12 @@ def test_other_uses_of_an_integer_are_refused_with_the_line(use):
         compile_step(loss, [w], 1)
 
 
+def test_what_tells_values_from_numbers_is_refused():
+    w = Value(2.0)
+    with pytest.raises(TraceError, match=r"makes 2\.0, where it makes 4\.0 of plain ones"):
+        compile_step(lambda t: w * t * (2.0 if isinstance(t, int) else 1.0), [w], 1)
+
+
 def test_a_computed_choice_is_refused():
     rows = table(4, 1, random.Random(0))
     with pytest.raises(TraceError, match="a number of the example as it is"):

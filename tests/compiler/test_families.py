@@ -302,6 +302,18 @@ def test_every_backend_takes_all_lengths(backend):
             step.equations()
 
 
+def test_single_precision_is_enough_to_be_padded():
+    pytest.importorskip("jax")
+    m = model(12)
+
+    def loss(tokens):
+        return CAUSAL["mean"](m, tokens, "attention")
+
+    step = compile_step(loss, m, [0, 1, 2], backend="jax", dtype="float32")
+    assert step([[1, 2]]) == pytest.approx(loss([1, 2]).data, rel=1e-5)
+    assert step.report().padded == 1
+
+
 # --- at random ------------------------------------------------------------------------------------
 
 
