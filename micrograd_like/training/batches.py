@@ -1,8 +1,8 @@
 """What `fit` learns from: examples in lists or memory-mapped arrays, or an iterable of batches.
 
-Both kinds give batches of checked examples: inputs, each a list of floats, and their targets.
-Lists are checked at once. Memory-mapped arrays and batches may be larger than memory: they are read
-late, and checked when they are read.
+Both kinds give batches of checked examples: inputs, each a list of floats, and their targets, or
+whole examples of any length. Lists are checked at once. Memory-mapped arrays and batches may be
+larger than memory: they are read late, and checked when they are read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from copy import copy
 from functools import partial
 from itertools import chain
 from mmap import mmap
+from numbers import Integral
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -22,13 +23,14 @@ from zlib import crc32
 from ..errors import InputError, OperandError
 from ..numerics import number, plain
 
-Batch = tuple[list[Any], list[Any]]
+Batch = tuple[list[Any], ...]  # inputs and targets, or whole examples
 # Raises InputError for a target that the loss cannot use; of inputs, targets and their places.
 Check = Callable[[list[Any], list[Any], Iterable[int]], None]
 
 _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 _END: Any = object()  # of an iterable
 _FEW = 16  # examples to trace and to compare engines on
+_FEWER = 3  # of those that may be long
 
 
 class Examples:
@@ -104,6 +106,41 @@ class Examples:
         return total
 
 
+class Documents(Examples):
+    """Examples of any length: numbers, lists of them, or tuples of what the loss takes.
+
+    Raises InputError, or OperandError, for what is no finite number, naming its place.
+    """
+
+    def __init__(self, documents: Any) -> None:
+        examples = [_document(x, f"example {i}") for i, x in enumerate(_list(documents))]
+        if not examples:
+            raise InputError("there are no examples to learn from: the list is empty")
+        self._columns = [examples]
+        self._places = array("q", range(len(examples)))
+        self._late, self._free = False, len(examples)
+
+    def sample(self) -> Batch:
+        """A few of the examples, the longest first, for its program may serve the others."""
+        examples, places = self._columns[0], self._places
+        longest = max(places, key=lambda i: _size(examples[i]))
+        some = places[:: max(1, self.count // _FEWER)]
+        return ([examples[i] for i in (longest, *some)],)
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """The examples in batches of `size`, or all."""
+        size = size or self.count
+        for start in range(0, self.count, size):
+            yield ([self._columns[0][i] for i in self._places[start : start + size]],)
+
+    def digest(self) -> int:
+        """A checksum by which to know the examples again."""
+        total = 0
+        for (examples,) in self.batches(_MANY):
+            total = crc32(repr(examples).encode(), total)
+        return total
+
+
 class Batches:
     """Batches (X, y), made by the caller and in the caller's order, with rows of `width` numbers.
 
@@ -175,10 +212,14 @@ def held_out(
     """What to validate on; the examples of a fraction are taken out of `source`."""
     if validation is None:
         return None
+    if isinstance(source, Documents) and isinstance(validation, list):
+        return Documents(validation)
     if not isinstance(validation, (tuple, list)):
         if isinstance(source, Batches):
             raise InputError("nothing can be held out of batches: validation is a pair (X, y)")
         return source.hold_out(number(validation), random)
+    if isinstance(source, Documents):
+        raise InputError(f"validation is a list of examples or a fraction, got {validation!r:.60}")
     if len(validation) != 2:
         raise InputError(f"validation is a pair (X, y) or a fraction, got {len(validation)} items")
     X, y = validation
@@ -204,6 +245,28 @@ def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Ba
             if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
+
+
+def _document(x: Any, where: str) -> Any:
+    """The example as Python's numbers in lists; a tuple has the arguments of the loss."""
+    x = plain(x)
+    if isinstance(x, (list, tuple)):
+        parts = [_document(part, f"{where}[{i}]") for i, part in enumerate(x)]
+        return tuple(parts) if isinstance(x, tuple) else parts
+    if isinstance(x, Integral):
+        return int(x)
+    try:
+        finite = math.isfinite(x := number(x))
+    except OperandError as error:
+        raise OperandError(f"{where}: {error}") from None
+    if not finite:
+        raise InputError(f"{where} is {x!r}: the numbers of examples are finite")
+    return x
+
+
+def _size(example: Any) -> int:
+    """How many numbers are in it."""
+    return sum(map(_size, example)) if isinstance(example, (list, tuple)) else 1
 
 
 def _is_finite(target: Any) -> bool:

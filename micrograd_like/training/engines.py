@@ -27,9 +27,12 @@ Engine: TypeAlias = "Eager | Compiled"
 
 
 class Loss(NamedTuple):
-    """A loss with a name: `of(output, target)` for one example, and how outputs become labels."""
+    """A loss with a name: `of(output, target)` for one example, and how outputs become labels.
 
-    of: Callable[[Any, Any], Value]
+    A loss of whole examples takes one, or where that is a tuple, what is in it.
+    """
+
+    of: Callable[..., Value]
     predict: Callable[[list[float]], float] | None
 
     def right(self, outputs: Any, targets: Sequence[Any]) -> int:
@@ -87,27 +90,27 @@ def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
 class Eager:
     """Builds the graph of each batch. It is freed when the method returns, before the next one."""
 
-    def __init__(self, model: Callable[[Any], Any], loss: Loss, optimizer: Optimizer) -> None:
+    def __init__(self, model: Any, loss: Loss, optimizer: Optimizer) -> None:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
         self.before = optimizer.snapshot()  # the latest step, where the loss was finite
         self.outputs: list[list[float]] = []  # what the model gave for the latest batch
 
-    def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
+    def __call__(self, *batch: list[Any]) -> float:
         """The mean loss. If it is finite, its gradient is left in the parameters."""
-        mean = self.mean(inputs, targets)
+        mean = self.mean(*batch)
         if math.isfinite(mean.data):
             self.optimizer.zero_grad()
             mean.backward()
         return mean.data
 
-    def advance(self, inputs: list[Any], targets: list[Any]) -> tuple[float, str]:
+    def advance(self, *batch: list[Any]) -> tuple[float, str]:
         """Make a step: the mean loss before it, and what is wrong with it, if anything is.
 
         It is then to be undone.
         """
-        return self.stepped(self(inputs, targets))
+        return self.stepped(self(*batch))
 
     def stepped(self, mean: float) -> tuple[float, str]:
         """The same, where the mean loss is known, and its gradient in the parameters."""
@@ -126,10 +129,10 @@ class Eager:
         """Go back to the state before the latest step, whose loss was finite."""
         self.optimizer.restore(self.before)
 
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
+    def evaluate(self, *batch: list[Any]) -> float:
         """The mean loss, without its gradient."""
         with no_grad():
-            return self.mean(inputs, targets).data
+            return self.mean(*batch).data
 
     def check(self) -> None:
         """Nothing can have changed unnoticed: each batch has a graph of its own."""
@@ -140,8 +143,12 @@ class Eager:
     def close(self) -> None:
         """There is nothing to leave."""
 
-    def mean(self, inputs: list[Any], targets: list[Any]) -> Value:
-        """The mean loss."""
+    def mean(self, *batch: list[Any]) -> Value:
+        """The mean loss, of inputs and targets, or of whole examples."""
+        if len(batch) == 1:
+            of = self.loss.of
+            return losses.mean([of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]])
+        inputs, targets = batch
         outputs = [self.model(x) for x in inputs]
         mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
         self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
@@ -164,14 +171,14 @@ class Compiled:
         """What the model gave for the latest batch, a row for each example."""
         return (self._step or self._eager).outputs
 
-    def __call__(self, inputs: list[Any], targets: list[Any]) -> float:
+    def __call__(self, *batch: list[Any]) -> float:
         """The mean loss, with its gradient in the parameters."""
         try:
-            return (self._step or self._eager)(inputs, targets)
+            return (self._step or self._eager)(*batch)
         except TraceError as error:
-            return self._without(error)(inputs, targets)
+            return self._without(error)(*batch)
 
-    def advance(self, inputs: list[Any], targets: list[Any]) -> tuple[float, str]:
+    def advance(self, *batch: list[Any]) -> tuple[float, str]:
         """Make a step: the mean loss before it, and what is wrong with it, if anything is."""
         if (
             self._step is not None
@@ -180,22 +187,22 @@ class Compiled:
         ):
             self._descent = self._step.training(self._eager.optimizer).__enter__()
         if self._descent is None:
-            return self._eager.stepped(self(inputs, targets))
+            return self._eager.stepped(self(*batch))
         try:
-            return self._descent.advance(inputs, targets)
+            return self._descent.advance(*batch)
         except TraceError as error:
-            return self._without(error).advance(inputs, targets)
+            return self._without(error).advance(*batch)
 
     def undo(self) -> None:
         """Go back to the state before the latest step, whose loss was finite."""
         (self._descent or self._eager).undo()
 
-    def evaluate(self, inputs: list[Any], targets: list[Any]) -> float:
+    def evaluate(self, *batch: list[Any]) -> float:
         """The mean loss, without its gradient."""
         try:
-            return (self._step or self._eager).evaluate(inputs, targets)
+            return (self._step or self._eager).evaluate(*batch)
         except TraceError as error:
-            return self._without(error).evaluate(inputs, targets)
+            return self._without(error).evaluate(*batch)
 
     def check(self) -> None:
         """Whether model and loss, and the parameters to learn, are those that were compiled."""
@@ -238,14 +245,16 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         return eager
     from ..compiler import compile_step
 
-    inputs, targets = sample
-    backend = "jax" if name == "jax" else "numpy"
-    example, parameters = (inputs[0], targets[0]), eager.optimizer.params
+    options: Any = {"backend": "jax" if name == "jax" else "numpy", "devices": devices}
+    parameters = eager.optimizer.params
     try:
-        step = compile_step(
-            eager.model, eager.loss.of, example, parameters, backend=backend, devices=devices
-        )
-        mean, expected = step.evaluate(inputs, targets), eager.mean(inputs, targets).data
+        if len(sample) == 2:
+            inputs, targets = sample
+            example = inputs[0], targets[0]
+            step = compile_step(eager.model, eager.loss.of, example, parameters, **options)
+        else:
+            step = compile_step(eager.loss.of, _named(eager), sample[0][0], **options)
+        mean, expected = step.evaluate(*sample), eager.evaluate(*sample)
         if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
             return Compiled(step, eager)
         problem = f"the loss would be {mean!r} for examples where it is {expected!r}"
@@ -253,3 +262,12 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         problem = str(error)
     warn(f"not compiled, the eager engine goes on: {problem}")
     return eager
+
+
+def _named(eager: Eager) -> Any:
+    """The parameters to learn, by the names of the arrays: their labels, or else their paths."""
+    parameters = eager.optimizer.params
+    if len({p.label for p in parameters}) == len(parameters):
+        return parameters
+    paths = {p: path for path, p in eager.model.named_parameters()}
+    return {paths[p]: p for p in parameters}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
@@ -18,7 +19,7 @@ from ..nn import Module, architecture
 from ..numerics import whole
 from ..optim import SGD, Adam, Optimizer
 from . import engines
-from .batches import Batch, Batches, Examples, held_out
+from .batches import Batch, Batches, Documents, Examples, held_out
 from .engines import Eager, Engine, Loss, check_name, find_loss
 from .history import History, Saved
 
@@ -31,11 +32,11 @@ OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
 
 
 def fit(
-    model: Callable[[Any], Any],
+    model: Any,
     X: Any,
     y: Any = None,
     *,
-    loss: str | Callable[[Any, Any], Value] = "cross_entropy",
+    loss: str | Callable[..., Value] = "cross_entropy",
     optimizer: str | Optimizer = "adam",
     epochs: int = 10,
     batch_size: int | None = BATCH_SIZE,
@@ -54,6 +55,11 @@ def fit(
     memory: the rows of a batch are read, and checked, when their turn comes. Without `y`, `X` is an
     iterable of batches (X, y), or a function that returns one. Each epoch begins it anew; the sizes
     and the order of the batches are yours.
+
+    `fit(parameters, documents, loss=loss)` is for examples of any length, such as texts of tokens:
+    numbers, lists of them, or tuples of what `loss(*example)` takes. The parameters are Values in
+    lists or dicts, or a Module that is not called, whose method `loss` it is if no other is named.
+    `validation` is then a list of examples, or a fraction.
 
     `loss` is a name from `LOSSES`, or a function of one example's output and target that returns a
     Value; each step descends on the mean over a batch. `optimizer` is "sgd", "adam", or one made
@@ -93,7 +99,16 @@ def fit(
     epochs = whole("epochs", epochs)
     if batch_size is not None:
         batch_size = whole("batch_size", batch_size)
+    whole_examples = not callable(model)
+    if whole_examples:
+        if y is not None:
+            raise InputError("there are no targets beside examples that have a loss of their own")
+        model = model if isinstance(model, Module) else Parameters(model)
+        loss = loss if callable(loss) else getattr(model, "loss", loss)
+        if not callable(loss):
+            raise InputError("parameters need a loss=..., a function of an example")
     rule = find_loss(loss)
+    watched = y is None and not whole_examples  # what makes the batches
     saved = None if resume is None else Saved(resume, epochs)
     history = History() if saved is None else saved.history
     finished = len(history)
@@ -104,12 +119,16 @@ def fit(
     random = Random(seed)
     descent = _optimizer(optimizer, model)
     way: Engine | None = None
-    if y is None and batch_size != BATCH_SIZE:
+    if watched and batch_size != BATCH_SIZE:
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
     try:
         check = rule.target_check(model)
-        source = Batches(X, epochs - finished, check) if y is None else Examples(X, y, check)
+        source: Batches | Examples
+        if whole_examples:
+            source = Documents(X)
+        else:
+            source = Batches(X, epochs - finished, check) if watched else Examples(X, y, check)
         held = held_out(validation, source, check, random)
         size = None if isinstance(source, Batches) else batch_size or source.count
         kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
@@ -143,7 +162,7 @@ def fit(
             for epoch in range(finished + 1, epochs + 1):
                 history.begin_epoch()
                 source.shuffle(random)
-                measured = _learn(way, rule, source.batches(size), epoch, watched=y is None)
+                measured = _learn(way, rule, source.batches(size), epoch, watched)
                 if held is not None:
                     measured |= _validate(way, rule, held.batches())
                 history.end_epoch({name: measured[name] for name in run["columns"]})
@@ -167,6 +186,22 @@ def fit(
     return history
 
 
+class Parameters(Module):
+    """Values in lists and dicts, which a checkpoint names by the keys on the way to them."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+        if not self.parameters():
+            raise InputError(f"a model is called, or has parameters to learn, not {values!r:.60}")
+
+    def named_parameters(self) -> Iterator[tuple[str, Value]]:
+        for path, parameter in super().named_parameters():
+            yield re.sub(r"^values(\['(\w+)'\])?", r"\2", path), parameter
+
+    def __repr__(self) -> str:
+        return f"{len(self.parameters())} Values"
+
+
 def _learn(
     engine: Engine, rule: Loss, batches: Iterator[Batch], epoch: int, watched: bool
 ) -> dict[str, float]:
@@ -175,23 +210,23 @@ def _learn(
     If `watched`, what makes the batches may look at the model between them, and change it.
     """
     total, hits, seen = 0.0, 0, 0
-    for batch, (inputs, targets) in enumerate(batches, 1):
+    for number, batch in enumerate(batches, 1):
         cause = None
         _check_gradients()
         if watched:
             engine.check()
         try:
-            mean, problem = engine.advance(inputs, targets)
+            mean, problem = engine.advance(*batch)
         except DomainError as error:
             mean, problem, cause = math.nan, str(error), error
         if problem:
             engine.undo()
-            what = f"{problem} in batch {batch} of epoch {epoch}; the model is back at its last"
+            what = f"{problem} in batch {number} of epoch {epoch}; the model is back at its last"
             advice = "good state: try a smaller learning rate"
-            raise DivergenceError(f"{what} {advice}", epoch, batch) from cause
-        total += mean * len(inputs)
-        hits += rule.right(engine.outputs, targets)
-        seen += len(inputs)
+            raise DivergenceError(f"{what} {advice}", epoch, number) from cause
+        total += mean * len(batch[0])
+        hits += rule.right(engine.outputs, batch[-1])
+        seen += len(batch[0])
         if watched:
             engine.write()
     return {"loss": total / seen, "accuracy": hits / seen}
@@ -200,11 +235,11 @@ def _learn(
 def _validate(engine: Engine, rule: Loss, batches: Iterator[Batch]) -> dict[str, float]:
     """The mean loss, and the share of right labels, without a step."""
     mean, hits, seen = 0.0, 0, 0
-    for inputs, targets in batches:
-        loss = engine.evaluate(inputs, targets)
-        seen += len(inputs)
-        mean += (loss - mean) * (len(inputs) / seen)
-        hits += rule.right(engine.outputs, targets)
+    for batch in batches:
+        loss = engine.evaluate(*batch)
+        seen += len(batch[0])
+        mean += (loss - mean) * (len(batch[0]) / seen)
+        hits += rule.right(engine.outputs, batch[-1])
     return {"validation_loss": mean, "validation_accuracy": hits / seen}
 
 
