@@ -30,9 +30,13 @@ class Step(Protocol):
 
     parameters: list[Value]
     learns: Descent | None
+    outputs: Any
 
     def value_and_grad(self, *batch: Any) -> tuple[float, Any]:
         """The mean loss, and its gradient as an array in the order of the parameters."""
+
+    def sole(self, *batch: Any) -> Any:
+        """The program that all of a batch have in common, and a row for each; or None."""
 
 
 class _State(NamedTuple):
@@ -94,7 +98,7 @@ class Descent:
         It is then to be undone.
         """
         mean, gradient = self._step.value_and_grad(*batch)
-        _, now = self._states
+        _, now = self._landed()
         if not math.isfinite(mean):
             return mean, f"the loss is {mean!r}"
         with np.errstate(all="ignore"):
@@ -105,18 +109,18 @@ class Descent:
 
     def undo(self) -> None:
         """Go back to the state before the latest step, whose loss was finite."""
-        before, _ = self._states
+        before, _ = self._landed()
         self._states, self._is_ahead = (before, before), True
 
     @property
     def values(self) -> Any:
         """The parameters, as an array."""
         self._take()
-        return self._states[1].values
+        return self._landed()[1].values
 
     def before(self) -> Snapshot:
         """The parameters and the memory before the latest step."""
-        return _plain(self._states[0])
+        return _plain(self._landed()[0])
 
     def write(self, checked: bool = True) -> None:
         """Bring the Values, their gradients and the optimizer up to date.
@@ -127,7 +131,7 @@ class Descent:
             return
         if checked:
             self._check()
-        state = self._states[1]
+        state = self._landed()[1]
         known = _plain(state)
         if state.gradient is not None:
             for parameter, g in zip(self.optimizer.params, state.gradient.tolist(), strict=True):
@@ -145,11 +149,15 @@ class Descent:
         finally:
             self._step.learns = None
 
+    def _landed(self) -> tuple[_State, _State]:
+        """The states before and after the latest step."""
+        return self._states
+
     def _take(self) -> None:
         """Begin with what the Values and the optimizer have, if that is not known."""
         if not self._is_ahead and not self._is_known():
             self._known = self.optimizer.snapshot()
-            self._states = self._states[0], _arrays(self._known)
+            self._states = self._landed()[0], _arrays(self._known)
 
     def _is_known(self) -> bool:
         numbers, memory = self.optimizer.snapshot()
@@ -164,6 +172,69 @@ class Descent:
                 what = f"{parameter!r:.60}"
                 break
         raise InputError(f"{what} was changed while a step learned: call its `write` before that")
+
+
+class _Placed(NamedTuple):
+    """A state on devices: the parameters in the first row, and in the others what has `names`."""
+
+    rows: Any
+    names: tuple[str, ...]
+    steps: int
+    gradient: Any
+
+    def landed(self) -> _State:
+        values, *columns = np.asarray(self.rows, float)
+        memory = {"steps": self.steps, **dict(zip(self.names, columns, strict=True))}
+        return _State(values, memory, None if self.gradient is None else np.asarray(self.gradient))
+
+
+class OnDevices(Descent):
+    """The same with JAX: states stay on the devices, and a step is one program with its gradient.
+
+    What no single program computes, or is not finite there, takes the way above.
+    """
+
+    def __init__(self, step: Step, optimizer: Optimizer) -> None:
+        self._learnings: dict[Any, Any] = {}  # by the program, the settings, and what is remembered
+        self._device: tuple[_Placed, _Placed] | None = None  # the states, if they are there
+        super().__init__(step, optimizer)
+
+    def advance(self, *batch: Any) -> tuple[float, str]:
+        if (sole := self._step.sole(*batch)) is None:
+            return super().advance(*batch)
+        from .xla import named
+
+        (way, rows), optimizer, names = sole, self.optimizer, tuple(self.optimizer.remembers)
+        key = way, repr({**optimizer.settings(), "lr": None}), names
+        if (learning := self._learnings.get(key)) is None:
+            learning = self._learnings[key] = way.learning(optimizer.moved)
+        self._take()
+        if self._device is None or self._device[1].names != names:
+            self._device = self._placed(learning, 0), self._placed(learning, 1)
+        before, now = self._device
+        self._device = now, now  # the other one gives its memory to the next state
+        factors = optimizer.factors(optimizer.rate(now.steps), now.steps)
+        examples = named(rows, way.examples)
+        new, gradient, mean, finite, outputs = learning(before.rows, now.rows, examples, factors)
+        if not finite:
+            self._device = before._replace(rows=new), now
+            return super().advance(*batch)
+        self._device, self._is_ahead = (now, _Placed(new, names, now.steps + 1, gradient)), True
+        self._step.outputs = outputs[0] if outputs else None
+        return mean, ""
+
+    def _placed(self, learning: Any, which: int) -> _Placed:
+        state = self._landed()[which]
+        memory = self.optimizer.remembered(ARRAYS, state.values, state.memory)
+        steps, *columns = memory.values()
+        rows = learning.placed([state.values, *columns])
+        return _Placed(rows, tuple(self.optimizer.remembers), steps, state.gradient)
+
+    def _landed(self) -> tuple[_State, _State]:
+        if self._device is not None:
+            before, now = self._device
+            self._states, self._device = (before.landed(), now.landed()), None
+        return self._states
 
 
 def _arrays(snapshot: Snapshot) -> _State:

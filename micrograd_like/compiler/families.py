@@ -274,6 +274,15 @@ class Families:
         loss, *gradient = parts[0][1] if len(parts) == 1 else mean_of(parts, len(batch))
         return [loss, outputs, *gradient]
 
+    def sole(self, batch: Sequence[Any]) -> tuple[Family, Any] | None:
+        """The family of all examples, and their rows; None if they are of several, or of none."""
+        structures, every = self._read(batch)
+        layouts = [self.layouts[structure] for structure in structures]
+        known = [layout for layout in layouts if layout]
+        if len(known) < len(layouts) or len({layout.family for layout in known}) > 1:
+            return None
+        return known[0].family, rows_of(known, every)
+
     def shape(self, example: Any) -> Any:
         """The shape of the outputs of an example that has been computed."""
         return self.shapes[self._problem.structure(example, [])]

@@ -20,6 +20,7 @@ from .plan import BACKENDS, Plan, planned
 if TYPE_CHECKING:
     from ..optim import Optimizer
     from .descent import Descent
+    from .ways import Way
 
 
 class Step:
@@ -100,9 +101,21 @@ class Step:
         Within it the parameters are arrays, and the Values are old: see `Descent`. Raises
         InputError for an optimizer of other parameters, or with a `step` of its own.
         """
-        from .descent import Descent
+        from .descent import Descent, OnDevices
 
-        return Descent(self, optimizer)
+        return (OnDevices if self._plan.jax else Descent)(self, optimizer)
+
+    def sole(self, *batch: Any) -> tuple[Way, Any] | None:
+        """The one program for all of a batch, if there is one, and a row for each example."""
+        if self._families:
+            found = self._families.sole(self._examples(*batch))
+        else:
+            found = self._first, self._rows_of_pairs(*batch)
+        if found is None or found[0].ways[0].trace.guards:
+            return None
+        family, rows = found
+        family.ways[0].check_choices(rows)
+        return family.ways[0], rows
 
     def __call__(self, *batch: Any) -> float:
         """The mean loss over a batch, and its gradient in each parameter's `.grad`."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .expressions import Source
     from .native import Native
     from .numpy_source import NumpyPrinter
+    from .xla import Learning
 
 
 class Compiled(NamedTuple):
@@ -180,6 +181,15 @@ class Way:
         if not self._shown:
             results.insert(1, require_numpy().empty((len(examples), 0)))
         return results
+
+    def learning(self, moved: Callable[..., Any]) -> Learning:
+        """For JAX, the gradient's program with a step of an optimizer: see `Learning`."""
+        from .xla import Learning
+
+        plan, printed = self._plan, self.gradient.printed
+        assert plan.jax is not None
+        assert printed is not None
+        return Learning(printed, plan.weights, plan.jax, moved)
 
     def over(
         self, rows: Any, values: Any, examples: Any, forward: bool

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, MissingExtraError, OperandError, ProcessError
+from ..optim import Library
 from .expressions import Source
 from .names import InputArray
 
@@ -105,42 +106,143 @@ def compiled(function: Callable[..., Any], dtype: str, batch: bool = False) -> C
     return run
 
 
+class _Devices:
+    """So many devices, which share out the examples of a batch, and each have all else.
+
+    Batches are padded to a multiple of the devices, and cut again inside of the program: which of
+    its rows are no examples, XLA knows then, and leaves them out of its sums.
+    """
+
+    def __init__(self, dtype: str, count: int | None) -> None:
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        self._dtype = dtype
+        devices = _devices(count)
+        self._count = len(devices)
+        mesh = Mesh(np.array(devices), ("examples",))
+        self._shared = NamedSharding(mesh, PartitionSpec("examples"))
+        self.everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def _placed(self, x: Any, sharding: Any) -> Any:
+        import jax
+
+        # Each process reads the rows of its own devices only.
+        return jax.make_array_from_callback(x.shape, sharding, x.astype(self._dtype).__getitem__)
+
+    def everywhere_of(self, arrays: Any) -> Any:
+        """The arrays, on each device."""
+        import jax
+
+        return jax.tree.map(lambda x: self._placed(x, self.everywhere), arrays)
+
+    def shares_of(self, examples: Any) -> Any:
+        """The examples, padded, a share on each device."""
+        import jax
+
+        def padded(x: Any) -> Any:
+            return np.pad(x, [(0, -len(x) % self._count), *[(0, 0)] * (x.ndim - 1)])
+
+        return jax.tree.map(lambda x: self._placed(padded(x), self._shared), examples)
+
+    def cut(self, padded: Any, count: int) -> Any:
+        """Inside of a program, so many examples."""
+        import jax
+
+        examples = jax.tree.map(lambda x: x[:count], padded)
+        return jax.lax.with_sharding_constraint(examples, self._shared)
+
+
 def sharded(function: Callable[..., Any], dtype: str, count: int | None) -> Callable[..., Any]:
     """`function(values, examples)` with the examples shared out to devices, results everywhere.
 
-    Both are arrays, or dicts of arrays; an axis in front of those of examples is the batch. Batches
-    are padded to a multiple of the devices, and cut again inside of the program: which of its rows
-    are no examples, XLA knows then, and leaves them out of its sums.
+    Both are arrays, or dicts of arrays; an axis in front of those of examples is the batch.
     """
     import jax
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    devices = _devices(count)
-    mesh = Mesh(np.array(devices), ("examples",))
-    shared = NamedSharding(mesh, PartitionSpec("examples"))
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    devices = _Devices(dtype, count)
 
     def step(values: Any, padded: Any, count: int) -> Any:
-        examples = jax.tree.map(lambda x: x[:count], padded)
-        return function(values, jax.lax.with_sharding_constraint(examples, shared))
+        return function(values, devices.cut(padded, count))
 
-    jitted = jax.jit(step, static_argnums=2, out_shardings=everywhere)
-
-    def placed(x: Any, sharding: NamedSharding) -> Any:
-        # Each process reads the rows of its own devices only.
-        return jax.make_array_from_callback(x.shape, sharding, x.astype(dtype).__getitem__)
-
-    def padded(x: Any) -> Any:
-        return np.pad(x, [(0, -len(x) % len(devices)), *[(0, 0)] * (x.ndim - 1)])
+    jitted = jax.jit(step, static_argnums=2, out_shardings=devices.everywhere)
 
     def run(values: Any, examples: Any) -> Any:
         count = len(jax.tree.leaves(examples)[0])
         with jax.enable_x64(dtype == "float64"), _peers():
-            values = jax.tree.map(lambda x: placed(x, everywhere), values)
-            examples = jax.tree.map(lambda x: placed(padded(x), shared), examples)
-            return jax.tree.map(np.asarray, jitted(values, examples, count))
+            placed = devices.everywhere_of(values), devices.shares_of(examples)
+            return jax.tree.map(np.asarray, jitted(*placed, count))
 
     return run
+
+
+class Learning:
+    """A step of an optimizer, around a program and in one piece with it.
+
+    Its states are arrays on the devices: the parameters in the first row, what the rule remembers
+    in those after it. `moved` makes the rows of the next state from factors, the parameters, their
+    gradient, and the rows of memory.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        layout: Sequence[InputArray],
+        jax: tuple[str, int | None],
+        moved: Callable[..., Any],
+    ) -> None:
+        import jax as library
+        import jax.numpy as jnp
+
+        self._dtype, count = jax
+        self._devices = devices = _Devices(self._dtype, count)
+        function = pure(source, self._dtype)
+        order = np.concatenate([np.array(numbers) for _, _, numbers in layout])
+        places = None if np.array_equal(order, np.arange(len(order))) else np.argsort(order)
+
+        def norm(gradient: Any) -> Any:
+            peak = jnp.abs(gradient).max()
+            scale = jnp.where(peak > 0.0, peak, 1.0)
+            return scale * jnp.sqrt(((gradient / scale) ** 2).sum())
+
+        of = Library(lambda f, *columns: f(*columns), jnp.sqrt, norm, jnp.minimum)
+
+        def step(before: Any, now: Any, padded: Any, factors: Any, count: int) -> Any:
+            values = named(now[0], layout)
+            loss, *outputs, by_name = function(values, devices.cut(padded, count))
+            gradient = jnp.concatenate([by_name[name].ravel() for name, _, _ in layout])
+            if places is not None:
+                gradient = gradient[places]
+            new = jnp.stack(moved(of, factors, now[0], gradient, [*now[1:]]))
+            fine = jnp.isfinite(loss) & jnp.isfinite(new[0]).all()
+            told = jnp.stack([loss, fine.astype(loss.dtype)])
+            return jnp.where(fine, new, before), gradient, told, outputs
+
+        self._jitted = library.jit(
+            step, static_argnums=4, donate_argnums=0, out_shardings=devices.everywhere
+        )
+
+    def placed(self, rows: Any) -> Any:
+        """A state with these rows."""
+        import jax
+
+        with jax.enable_x64(self._dtype == "float64"):
+            return self._devices.everywhere_of(np.stack(rows))
+
+    def __call__(
+        self, before: Any, now: Any, examples: Any, factors: Any
+    ) -> tuple[Any, Any, float, bool, Any]:
+        """The next state, which is in the place of `before`, the gradient, the loss, and outputs.
+
+        Where loss or parameters are not finite, which the fourth result says, it is `before`.
+        """
+        import jax
+
+        count = len(jax.tree.leaves(examples)[0])
+        with jax.enable_x64(self._dtype == "float64"), _peers():
+            shares = self._devices.shares_of(examples)
+            new, gradient, told, outputs = self._jitted(before, now, shares, factors, count)
+            loss, fine = np.asarray(told).tolist()
+            return new, gradient, loss, bool(fine), [np.asarray(x) for x in outputs]
 
 
 def named(flat: Any, layout: Sequence[InputArray]) -> dict[str, Any]:
@@ -159,10 +261,10 @@ def flattened(arrays: Mapping[str, Any], layout: Sequence[InputArray]) -> Any:
     return flat
 
 
-def _slice(numbers: Sequence[int]) -> slice | Sequence[int]:
+def _slice(numbers: Sequence[int]) -> Any:
     """Indexing with a slice makes no copy."""
     start, stop = numbers[0], numbers[0] + len(numbers)
-    return slice(start, stop) if list(range(start, stop)) == list(numbers) else numbers
+    return slice(start, stop) if list(range(start, stop)) == list(numbers) else np.array(numbers)
 
 
 def _devices(count: int | None) -> list[Any]:

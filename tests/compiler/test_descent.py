@@ -258,3 +258,104 @@ def test_what_arrays_do_not_know_is_refused():
         pass
     w = Value(1.0)
     assert compile_step(lambda x: w * x[0], losses.mse, (X[0], Y[0]), [w]).training(optim.SGD([w]))
+
+
+# --- on devices (several: see test_xla.py) --------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_jax():
+    pytest.importorskip("jax")
+    return {
+        loss: compile_step(MODEL, loss, (X[0], Y[0]), backend="jax") for loss in (losses.mse, huber)
+    }
+
+
+def assert_close(found, expected):
+    assert found[0] == expected[0]
+    assert found[1] == pytest.approx(expected[1], rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize("loss", [losses.mse, huber])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optim.AdamW(STEP.parameters, lr=decaying, max_norm=0.1),
+        lambda: optim.SGD(STEP.parameters, lr=0.1, momentum=0.9, weight_decay=0.1),
+        lambda: Lion(STEP.parameters),
+    ],
+)
+def test_on_devices_it_has_the_same_numbers(on_jax, loss, make):
+    means = on_arrays(STEP if loss is losses.mse else BRANCHED, optimizer := fresh(make), 8)
+    expected = numbers(optimizer)
+    found = on_arrays(on_jax[loss], optimizer := fresh(make), 8)
+    assert found == pytest.approx(means, rel=1e-9)
+    assert_close(numbers(optimizer), expected)
+
+
+def test_on_devices_what_is_changed_counts_and_what_is_written_is_seen(on_jax):
+    def change(k, training):
+        optimizer.lr = 0.1 / (1 + k)
+        optimizer.momentum = 0.9 if k > 3 else 0.0
+        optimizer.weight_decay = 0.1 if k > 4 else 0.0
+        if k == 2:
+            training.write()
+            written.append(numbers(optimizer))
+            optimizer.params[0].data += 1.0
+        if k == 5:
+            seen.append(step.evaluate(X, Y))
+
+    ended, written, seen = [], [], []
+    for step in (STEP, on_jax[losses.mse]):
+        optimizer = fresh(lambda: optim.SGD(STEP.parameters))
+        on_arrays(step, optimizer, 8, change)
+        ended.append(numbers(optimizer))
+    assert_close(written[1], written[0])
+    assert_close(ended[1], ended[0])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("rate", [1e200, 1e308])
+def test_on_devices_a_step_that_leads_away_is_undone(on_jax, rate):
+    ended = []
+    for step in (STEP, on_jax[losses.mse]):
+        optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=lambda k: 0.1 if k < 2 else rate))
+        with pytest.raises(DivergenceError) as caught:
+            on_arrays(step, optimizer, 9)
+        ended.append((caught.value.batch, str(caught.value), numbers(optimizer)))
+    assert ended[0][:2] == ended[1][:2]
+    assert_close(ended[1][2], ended[0][2])
+
+
+def test_on_devices_states_give_their_memory_away(on_jax):
+    step = on_jax[losses.mse]
+    optimizer = fresh(lambda: optim.Adam(STEP.parameters))
+    states = []
+
+    def look(k, training):
+        if k:
+            states.append(training._device[0].rows)
+
+    on_arrays(step, optimizer, 3, look)
+    assert [rows.is_deleted() for rows in states] == [True, True]
+
+
+def test_on_devices_ctrl_c_amid_a_step_keeps_the_one_before(on_jax, monkeypatch):
+    step = on_jax[losses.mse]
+    make = lambda: optim.Adam(STEP.parameters, lr=0.1)  # noqa: E731
+    on_arrays(step, optimizer := fresh(make), 2)
+    expected = numbers(optimizer)
+    optimizer = fresh(make)
+
+    def tear(k, training):
+        if k == 2:
+            (learning,) = training._learnings.values()
+            monkeypatch.setattr(type(learning), "__call__", torn)
+
+    def torn(self, before, now, examples, factors):
+        before.delete()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_arrays(step, optimizer, 5, tear)
+    assert_close(numbers(optimizer), expected)
