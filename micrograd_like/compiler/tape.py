@@ -35,6 +35,14 @@ class Sum:
     linear: dict[int, float]
     products: dict[tuple[int, int], float]
 
+    @property
+    def key(self) -> object:
+        """What equal sums have in common, in whatever order their terms are."""
+        if not self.linear and self.constant == 0.0 and len(self.products) == 1:
+            return next(iter(self.products.items()))
+        terms = frozenset(self.linear.items()), frozenset(self.products.items())
+        return (_bits(self.constant), *terms)
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -376,21 +384,18 @@ class _Reader(Arithmetic):
             if not uses[number]:
                 continue
             entry = entries[number]
+            first = entry[0]
             made: Sum | Call
-            if entry[0].__class__ in _TAKEN_UP:
+            key: object
+            if first.__class__ in _TAKEN_UP:
                 if uses[number] == 1:
                     continue
                 made = self._flat(entries, entry, uses, new, assignments)
-                key: object = (
-                    _bits(made.constant),
-                    frozenset(made.linear.items()),
-                    frozenset(made.products.items()),
-                )
+                key = made.key
             else:
-                op, *args = entry
-                args = [new[a] if a.__class__ is int else a for a in args]
-                key = (op, *args)
-                made = Call(op, tuple([a if a.__class__ is int else a[0] for a in args]))
+                args: list[Any] = [new[a] if a.__class__ is int else a for a in entry[1:]]
+                key = (first, *args)
+                made = Call(first, tuple([a if a.__class__ is int else a[0] for a in args]))
             # What was added in another order is the same sum only now.
             new[number] = same.setdefault(key, self.inputs + len(assignments))
             if new[number] == self.inputs + len(assignments):
@@ -494,8 +499,12 @@ class _ErrorTerms:
             has_constant = terms[0][1] == _CONSTANT
             if not has_constant and all(c > 0.0 and part not in marked for c, part in terms):
                 continue
-            inner = [part for _, part in terms if part != _CONSTANT and self._is_taken_up(part)]
-            short = self.short[number] = self._terms(number)
+            own = [term for term in terms if term[1] != _CONSTANT]
+            inner = [part for _, part in own if uses[part] == 1 and _is_sum(entries[part])]
+            short = own if len(terms) <= _SHORT else None
+            if inner:
+                short = self._terms(number)
+            self.short[number] = short
             meets = short is not None and self._meet(short)
             constants: list[int] = []
             for part in inner:
