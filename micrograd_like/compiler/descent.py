@@ -217,7 +217,7 @@ class OnDevices(Descent):
         examples = named(rows, way.examples)
         new, gradient, mean, finite, outputs = learning(before.rows, now.rows, examples, factors)
         if not finite:
-            self._device = before._replace(rows=new), now
+            self._device = _Placed(new, *before[1:]), now
             return super().advance(*batch)
         self._device, self._is_ahead = (now, _Placed(new, names, now.steps + 1, gradient)), True
         self._step.outputs = outputs[0] if outputs else None
