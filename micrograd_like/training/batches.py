@@ -31,21 +31,30 @@ _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 _END: Any = object()  # of an iterable
 _FEW = 16  # examples to trace and to compare engines on
 _FEWER = 3  # of those that may be long
+_ALL_IGNORED = "every target is the one to ignore: no example is left to learn from"
 
 
 class Examples:
-    """The rows of X, of `width` numbers, with their targets y. Raises InputError for a misfit."""
+    """The rows of X, of `width` numbers, with their targets y. Raises InputError for a misfit.
 
-    def __init__(self, X: Any, y: Any, check: Check) -> None:
+    Those whose target is `ignored` are left out.
+    """
+
+    def __init__(self, X: Any, y: Any, check: Check, ignored: float | None = None) -> None:
         self._late = _on_disk(X) or _on_disk(y)
         self._check = check
+        self._ignored = ignored
         if self._late:
             self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
             _check_lengths(*self._columns)
         else:
             X, y = self._columns = list(_checked(X, y))
-            check(X, y, range(len(X)))
         self._places = array("q", range(len(self._columns[0])))
+        if not self._late:
+            self._places = array("q", _kept(y, self._places, ignored))
+            if not self._places:
+                raise InputError(_ALL_IGNORED)
+            check([X[i] for i in self._places], [y[i] for i in self._places], self._places)
         self.width = len(_row(self._columns[0][0]))
         # How many examples are held at a time where that is free.
         self._free = max(1, _MANY // max(1, self.width)) if self._late else self.count
@@ -76,7 +85,9 @@ class Examples:
         """A few of the examples, the first and others at equal distances."""
         some = copy(self)
         some._places = self._places[:: max(1, self.count // _FEW)]
-        return next(some.batches())
+        if (batch := next(chain(some.batches(), self.batches()), None)) is None:
+            raise InputError(_ALL_IGNORED)
+        return batch
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
         """The examples in batches of `size`, or in as few as memory is sure to hold."""
@@ -89,8 +100,11 @@ class Examples:
             )
             if self._late:
                 inputs, targets = _checked(inputs, targets, places, self.width)
-                self._check(inputs, targets, places)
-            yield inputs, targets
+                kept = _kept(targets, range(len(targets)), self._ignored)
+                inputs, targets = [inputs[i] for i in kept], [targets[i] for i in kept]
+                self._check(inputs, targets, [places[i] for i in kept])
+            if targets:
+                yield inputs, targets
 
     def digest(self) -> int:
         """A checksum by which to know the examples again; where they are read late, of a few."""
@@ -150,7 +164,9 @@ class Batches:
 
     count = "batches"
 
-    def __init__(self, source: Any, epochs: int, check: Check) -> None:
+    def __init__(
+        self, source: Any, epochs: int, check: Check, ignored: float | None = None
+    ) -> None:
         if isinstance(source, Iterator) and epochs > 1:
             raise InputError(f"X is an iterator, which gives its batches once, not {epochs} times")
         if not callable(source) and not isinstance(source, Iterable):
@@ -160,6 +176,7 @@ class Batches:
             )
         self._source = source
         self._check = check
+        self._ignored = ignored
         self.width: int | None = None
         rest = self._begun()
         inputs, targets = first = next(rest)
@@ -184,7 +201,7 @@ class Batches:
         return 0
 
     def _begun(self) -> Iterator[Batch]:
-        count = 0
+        given = 0
         # In a context of its own: a generator within `no_grad` is within it between batches, too.
         run = copy_context().run
         source = run(iter, run(self._source) if callable(self._source) else self._source)
@@ -197,17 +214,25 @@ class Batches:
             try:
                 inputs, targets = _checked(X, y, None, self.width)
                 self.width = len(inputs[0])
-                self._check(inputs, targets, range(len(targets)))
+                kept = _kept(targets, range(len(targets)), self._ignored)
+                inputs, targets = [inputs[i] for i in kept], [targets[i] for i in kept]
+                self._check(inputs, targets, kept)
             except (InputError, OperandError) as error:
                 hint = " (without y, X is an iterable of batches)" if self.width is None else ""
                 raise type(error)(f"{where}: {error}{hint}") from None
-            yield inputs, targets
-        if not count:
+            if targets:
+                given += 1
+                yield inputs, targets
+        if not given:
             raise InputError("X has no batches for this epoch: each epoch begins it anew")
 
 
 def held_out(
-    validation: Any, source: Examples | Batches, check: Check, random: Random
+    validation: Any,
+    source: Examples | Batches,
+    check: Check,
+    random: Random,
+    ignored: float | None = None,
 ) -> Examples | None:
     """What to validate on; the examples of a fraction are taken out of `source`."""
     if validation is None:
@@ -223,7 +248,7 @@ def held_out(
     if len(validation) != 2:
         raise InputError(f"validation is a pair (X, y) or a fraction, got {len(validation)} items")
     X, y = validation
-    held = Examples(X, y, check)
+    held = Examples(X, y, check, ignored)
     if held.width != source.width:
         raise InputError(f"validation has rows of {held.width} numbers, X of {source.width}")
     return held
@@ -245,6 +270,13 @@ def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Ba
             if not _is_finite(t):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
+
+
+def _kept(targets: list[Any], places: Sequence[int], ignored: float | None) -> list[int]:
+    """The places whose targets are not to be ignored."""
+    if ignored is None:
+        return [*places]
+    return [i for i in places if targets[i] != ignored]
 
 
 def _document(x: Any, where: str) -> Any:

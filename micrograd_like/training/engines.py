@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..modes import no_grad
-from ..numerics import plain
+from ..numerics import number, plain
 from ..optim import Optimizer
 from .batches import Batch, Check
 
@@ -41,13 +42,20 @@ class Loss(NamedTuple):
             return 0
         return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
 
+    @property
+    def ignored(self) -> float | None:
+        """The label whose examples are left out, if there can be one: that of cross_entropy."""
+        if self.of is losses.cross_entropy or _is_of_cross_entropy(self.of):
+            return number(getattr(self.of, "keywords", {}).get("ignore_index", -100))
+        return None
+
     def target_check(self, model: Callable[[Any], Any]) -> Check:
         """A function that lets a named loss see targets, on numbers, before any step is made."""
         outputs: list[Any] = []  # one, for all targets
 
         @no_grad()
         def check(inputs: list[Any], targets: list[Any], places: Iterable[int]) -> None:
-            if not outputs:
+            if inputs and not outputs:
                 outputs.append(model(inputs[0]))
             for place, target in zip(places, targets, strict=True):
                 try:
@@ -58,6 +66,11 @@ class Loss(NamedTuple):
                     raise InputError(f"y[{place}]: {error}") from None
 
         return check if self in LOSSES.values() else lambda inputs, targets, places: None
+
+
+def _is_of_cross_entropy(loss: Any) -> bool:
+    """Whether it is that loss with other options, by `partial`."""
+    return getattr(loss, "func", None) is losses.cross_entropy and not loss.args
 
 
 LOSSES = {
@@ -251,7 +264,11 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         if len(sample) == 2:
             inputs, targets = sample
             example = inputs[0], targets[0]
-            step = compile_step(eager.model, eager.loss.of, example, parameters, **options)
+            of = eager.loss.of
+            if _is_of_cross_entropy(of):  # its ignored examples are left out already
+                kept = {k: x for k, x in of.keywords.items() if k != "ignore_index"}  # type: ignore[attr-defined]
+                of = partial(losses.cross_entropy, **kept)
+            step = compile_step(eager.model, of, example, parameters, **options)
         else:
             step = compile_step(eager.loss.of, _named(eager), sample[0][0], **options)
         mean, expected = step.evaluate(*sample), eager.evaluate(*sample)

@@ -62,8 +62,9 @@ def fit(
     `validation` is then a list of examples, or a fraction.
 
     `loss` is a name from `LOSSES`, or a function of one example's output and target that returns a
-    Value; each step descends on the mean over a batch. `optimizer` is "sgd", "adam", or one made
-    for the model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
+    Value; each step descends on the mean over a batch. Examples with the `ignore_index` of
+    `losses.cross_entropy` as label are left out. `optimizer` is "sgd", "adam", or one made for the
+    model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
     `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
     holding out depend on `seed` alone.
 
@@ -128,8 +129,13 @@ def fit(
         if whole_examples:
             source = Documents(X)
         else:
-            source = Batches(X, epochs - finished, check) if watched else Examples(X, y, check)
-        held = held_out(validation, source, check, random)
+            ignored = rule.ignored
+            source = (
+                Batches(X, epochs - finished, check, ignored)
+                if watched
+                else Examples(X, y, check, ignored)
+            )
+        held = held_out(validation, source, check, random, rule.ignored)
         size = None if isinstance(source, Batches) else batch_size or source.count
         kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
         run = {

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -349,3 +350,44 @@ def test_what_makes_batches_within_no_grad_does_not_silence_the_loop(engine):
     for model, source in zip(models, (silent, PAIRS), strict=True):
         training.fit(model, source, epochs=2, engine=engine)
     assert bits(models[0]) == bits(models[1])
+
+
+# --- labels to ignore -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("index", [-100, 2])
+@pytest.mark.parametrize("kind", ["lists", "mapped", "batches", "validation"])
+def test_examples_with_the_label_to_ignore_are_left_out(mapped, engine, index, kind):
+    loss = losses.cross_entropy if index == -100 else partial(losses.cross_entropy, ignore_index=2)
+    ignored = {1, 4, 5, 6, 7, 19, 39}
+    y = [index if i in ignored else label for i, label in enumerate(DATA.y)]
+    kept = [i for i in range(40) if i not in ignored]
+    full = DATA.X, y
+    less = [DATA.X[i] for i in kept], [DATA.y[i] for i in kept]
+    options = [{"batch_size": None}] * 2
+    if kind == "mapped":
+        full = mapped(DATA.X), mapped(y, int)
+    elif kind == "validation":
+        options = [{"validation": full}, {"validation": less}]
+        full = less
+    elif kind == "batches":
+        full = ([(DATA.X[i : i + 4], y[i : i + 4]) for i in range(0, 40, 4)],)  # one is all ignored
+        parts = [[k for k in range(i, i + 4) if k in kept] for i in range(0, 40, 4)]
+        less = ([([DATA.X[k] for k in ks], [DATA.y[k] for k in ks]) for ks in parts if ks],)
+        options = [{}, {}]
+    runs = []
+    for data, more in zip((full, less), options, strict=True):
+        model = nn.MLP(2, [4, 3], seed=0)
+        history = training.fit(model, *data, loss=loss, epochs=2, engine=engine, **more)
+        runs.append(([p.data for p in model.parameters()], history.loss, history.validation_loss))
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-9)
+    assert runs[0][1:] == (pytest.approx(runs[1][1]), pytest.approx(runs[1][2]))
+
+
+def test_where_all_are_to_be_ignored_it_says_so(mapped):
+    for data in ((DATA.X, [-100] * 40), (mapped(DATA.X), [-100] * 40), ([(DATA.X, [-100] * 40)],)):
+        with pytest.raises(ValueError, match=r"no example is left|no batches") as caught:
+            training.fit(network(), *data, epochs=1)
+        assert isinstance(caught.value, MicrogradError)
