@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from optional import np
-from samples import BACKENDS
+from samples import BACKENDS, SPECIAL, random_graph, same
 
 from micrograd_like import (
     Value,
     affine,
     compile,
+    grad,
     ops,
+    topological_order,
 )
 from micrograd_like.compiler.tape import Call, record
 
@@ -165,6 +168,56 @@ def test_a_graph_is_recorded_in_its_simplest_form(outputs, written):
     roots = outputs(*xs)
     roots = [r if isinstance(r, Value) else Value(r) for r in np.atleast_1d(roots)]
     assert text(record(roots, xs)).replace("\n", "; ") == written
+
+
+@pytest.mark.parametrize(
+    ("root", "written"),
+    [
+        # The derivatives are made on the tape: none is a graph.
+        (lambda x, y: x * y, "v2 = 1.0·v0·v1; return v2, v1, v0"),
+        (lambda x, y: x + 2.0, "v2 = 2.0 + 1.0·v0; return v2, 1.0, 0.0"),
+        (
+            lambda x, y: x * x * y,
+            "v2 = 1.0·v0·v0; v3 = 1.0·v1·v2; v4 = 1.0·v0·v1; v5 = 2.0·v4; return v3, v5, v2",
+        ),
+        # A multiple that goes several ways is an assignment, one that goes on alone is none.
+        (
+            lambda x, y: 3.0 * (x.exp() * y.sin()),
+            "v2 = exp(v0); v3 = sin(v1); v4 = cos(v1); v5 = 3.0·v2·v3; v6 = 3.0·v2·v4; "
+            "return v5, v5, v6",
+        ),
+        (
+            lambda x, y: 3.0 * (y.exp() * affine([x], [y], 1.0)),
+            "v2 = exp(v1); v3 = 1.0 + 1.0·v0·v1; v4 = 1.0·v2·v3; v5 = 3.0·v2; v6 = 3.0·v4; "
+            "v7 = 1.0·v1·v5; v8 = 3.0·v4 + 1.0·v0·v5; return v6, v7, v8",
+        ),
+        # Each side of a choice counts where it is taken.
+        (
+            lambda x, y: ops.where(x, y.exp(), x * y),
+            "v2 = exp(v1); v3 = 1.0·v0·v1; v4 = where(v0, v2, v3); v5 = where(v0, 0.0, v0); "
+            "v6 = where(v0, v2, 0.0); v7 = where(v0, 0.0, v1); v8 = 1.0·v5 + 1.0·v6; "
+            "return v4, v7, v8",
+        ),
+    ],
+)
+def test_derivatives_are_recorded_after_the_outputs(root, written):
+    x, y = Value(2.0), Value(3.0)
+    out = root(x, y)
+    assert text(record([out], [x, y], roots=[out], wrt=[x, y])).replace("\n", "; ") == written
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_derivatives_made_on_the_tape_are_those_of_graphs_of_gradients(seed):
+    xs, root = random_graph(seed, 25, 3)
+    between = [node for node in topological_order(root) if node.op is not None][:3]
+    wrt = [*xs, *between]
+    graphs = grad(root, wrt, create_graph=True)
+    numbers = [compile(root, xs, wrt, backend="python"), compile(graphs, xs, backend="python")]
+    rng = random.Random(seed)
+    for _ in range(10):
+        at = [rng.choice([*SPECIAL, 0.3, -1.7]) for _ in xs]
+        (_, found), expected = (program(at) for program in numbers)
+        assert all(map(same, found, expected)), (at, found, expected)
 
 
 def two_sum(a, b):
