@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from numbers import Number
+from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..modes import no_grad
+from ..nn import Module
 from ..numerics import number, plain
 from ..optim import Optimizer
 from .batches import Batch, Check
@@ -223,7 +227,8 @@ class Compiled:
             try:
                 if self._step.parameters != self._eager.optimizer.params:
                     raise TraceError("the optimizer has other parameters than it had")
-                self._step.check()
+                with _undone_where_refused(self._eager.model):
+                    self._step.check()
             except TraceError as error:
                 self._without(error)
 
@@ -256,29 +261,69 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     """
     if name == "eager":
         return eager
+    try:
+        with _undone_where_refused(eager.model):
+            return Compiled(_verified(name, eager, sample, devices), eager)
+    except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
+        warn(f"not compiled, the eager engine goes on: {error}")
+        return eager
+
+
+def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> Step:
+    """The step, which computes the sample's loss. Raises TraceError."""
     from ..compiler import compile_step
 
     options: Any = {"backend": "jax" if name == "jax" else "numpy", "devices": devices}
     parameters = eager.optimizer.params
+    if len(sample) == 2:
+        inputs, targets = sample
+        example = inputs[0], targets[0]
+        of = eager.loss.of
+        if _is_of_cross_entropy(of):  # its ignored examples are left out already
+            kept = {k: x for k, x in of.keywords.items() if k != "ignore_index"}  # type: ignore[attr-defined]
+            of = partial(losses.cross_entropy, **kept)
+        step = compile_step(eager.model, of, example, parameters, **options)
+    else:
+        step = compile_step(eager.loss.of, _named(eager), sample[0][0], **options)
+    mean, expected = step.evaluate(*sample), eager.mean(*sample).data
+    if not math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
+        raise TraceError(f"the loss would be {mean!r} for examples where it is {expected!r}")
+    return step
+
+
+@contextmanager
+def _undone_where_refused(model: Any) -> Iterator[None]:
+    """Where a step is refused, the model is as before: it has been called for nothing.
+
+    That is, the numbers and texts in its attributes and in those of the modules in it, and their
+    generators of random numbers.
+    """
+    undo: list[Callable[[], Any]] = []
+    seen: set[int] = set()
+
+    def keep(x: Any) -> None:
+        if isinstance(x, (Value, str, Number)) or id(x) in seen:
+            return
+        seen.add(id(x))
+        if isinstance(x, Random):
+            undo.append(partial(x.setstate, x.getstate()))
+        elif (bits := getattr(x, "bit_generator", None)) is not None:  # NumPy's
+            undo.append(partial(setattr, bits, "state", bits.state))
+        elif isinstance(x, (list, tuple, dict)):
+            for part in x.values() if isinstance(x, dict) else x:
+                keep(part)
+        elif isinstance(x, Module) or (x is model and hasattr(x, "__dict__")):
+            plain = {k: v for k, v in vars(x).items() if v is None or isinstance(v, (str, Number))}
+            undo.append(partial(vars(x).update, plain))
+            keep(vars(x))
+
+    keep(model)
     try:
-        if len(sample) == 2:
-            inputs, targets = sample
-            example = inputs[0], targets[0]
-            of = eager.loss.of
-            if _is_of_cross_entropy(of):  # its ignored examples are left out already
-                kept = {k: x for k, x in of.keywords.items() if k != "ignore_index"}  # type: ignore[attr-defined]
-                of = partial(losses.cross_entropy, **kept)
-            step = compile_step(eager.model, of, example, parameters, **options)
-        else:
-            step = compile_step(eager.loss.of, _named(eager), sample[0][0], **options)
-        mean, expected = step.evaluate(*sample), eager.evaluate(*sample)
-        if math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
-            return Compiled(step, eager)
-        problem = f"the loss would be {mean!r} for examples where it is {expected!r}"
-    except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
-        problem = str(error)
-    warn(f"not compiled, the eager engine goes on: {problem}")
-    return eager
+        yield
+    except (TraceError, DomainError):
+        for bring_back in undo:
+            bring_back()
+        raise
 
 
 def _named(eager: Eager) -> Any:

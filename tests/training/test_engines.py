@@ -1,6 +1,8 @@
 """engines.py: losses by name, and two ways to compute a batch with the same answers."""
 
+import contextlib
 import math
+import random
 
 import pytest
 
@@ -233,3 +235,45 @@ def test_an_optimizer_with_a_step_of_its_own_makes_it():
 
     assert assert_fitted_alike(make=Counted) is training.History
     assert fitted("compiled", make=Counted)[1][0] == 9.0
+
+
+# --- a model with a state of its own --------------------------------------------------------------
+
+
+class Dropping(nn.Module):
+    """It drops an input now and then, counts its calls, and grows steeper with them."""
+
+    def __init__(self, kind):
+        self.linear = nn.Neuron(2, "tanh", seed=0)
+        self.parts = [Counter()]
+        self.rng = random.Random(1)
+        if kind == "numpy":
+            self.rng = pytest.importorskip("numpy").random.default_rng(1)
+
+    def __call__(self, x):
+        kept = [xi if self.rng.random() < 0.8 else 0.0 for xi in x]
+        return self.linear(kept) * self.parts[0]()
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return 1.0 + self.calls / 100
+
+
+@pytest.mark.parametrize("kind", ["python", "numpy"])
+def test_what_a_refused_trace_did_to_a_model_is_undone(kind):
+    pytest.importorskip("numpy")
+    weights = []
+    for engine in ("eager", "compiled"):
+        model = Dropping(kind)
+        rule = optim.SGD(model.parameters(), lr=0.1)
+        with contextlib.ExitStack() as stack:
+            if engine != "eager":
+                stack.enter_context(pytest.warns(MicrogradWarning, match="not compiled"))
+            training.fit(model, DATA.X, DATA.y, loss="mse", optimizer=rule, epochs=2, engine=engine)
+        weights.append([model.parts[0].calls, *(p.data for p in model.parameters())])
+    assert weights[0] == weights[1]
