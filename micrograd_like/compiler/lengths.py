@@ -32,7 +32,8 @@ def weighted(trace: Trace) -> Weights | None:
         return None
     seen = _dependencies(trace)
     groups: dict[tuple[int, float], list[int]] = {}
-    for key, (term, c) in trace.terms.items():
+    # In the order of the last number that they depend on: of the positions of a text, say.
+    for key, (term, c) in sorted(trace.terms.items(), key=lambda item: seen[item[1][0]]):
         groups.setdefault((seen[term], c), []).append(key)
     leaves = [Value(c) for _, c in groups]
     sums = []

@@ -340,11 +340,16 @@ def _linear(root: Value) -> tuple[dict[Value, float], float]:
 
 
 def _parts(node: Value) -> list[tuple[Value | float, float]] | None:
-    """What a sum, or a multiple, is a combination of, with the coefficients; None of others."""
+    """What a sum, or a multiple, is a combination of, with the coefficients; None of others.
+
+    What `take` chose is one term, and so is a difference of two terms, as logsumexp(z) - z[i] is.
+    """
     op, operands = node.op, node.operands
     if op is ops.add:
         return [(x, 1.0) for x in operands]
     if op is ops.sub:
+        if all((isinstance(x, Value) and x.op not in _LINEAR) or _is_taken(x) for x in operands):
+            return None
         return [(operands[0], 1.0), (operands[1], -1.0)]
     if op is ops.neg:
         return [(operands[0], -1.0)]
@@ -355,7 +360,7 @@ def _parts(node: Value) -> list[tuple[Value | float, float]] | None:
         if isinstance(y, Value) or not isinstance(x, Value) or not y:
             return None
         return [(x, y if op is ops.mul else 1.0 / y)]
-    if op is not ops.affine_row:
+    if op is not ops.affine_row or _is_taken(node):
         return None
     n = len(operands) // 2
     pairs = [
@@ -365,6 +370,17 @@ def _parts(node: Value) -> list[tuple[Value | float, float]] | None:
     if any(isinstance(c, Value) for _, c in pairs):
         return None
     return [*pairs, (operands[-1], 1.0)]  # type: ignore[list-item]
+
+
+_LINEAR = {ops.add, ops.sub, ops.neg, ops.mul, ops.div, ops.affine_row}
+
+
+def _is_taken(x: Value | float) -> bool:
+    """Whether it is what `take` chose."""
+    if not isinstance(x, Value) or x.op is not ops.affine_row:
+        return False
+    terms = x.operands[len(x.operands) // 2 : -1]
+    return all(isinstance(term, Value) and term.op is ops.damp for term in terms) and bool(terms)
 
 
 def _chosen_by(indicators: Sequence[Value], rows: Sequence[Any]) -> Any:

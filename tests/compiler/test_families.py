@@ -354,7 +354,7 @@ def test_any_ragged_batch_is_the_eager_engines(seed):
         agrees(step, loss, m, batch)
         rng = random.Random(seed)
         for p in flat(m):
-            p.data = rng.choice([rng.uniform(-2, 2)] * 12 + [INF, NAN, 0.0, -1e160])
+            p.data = rng.choice([rng.uniform(-2, 2)] * 12 + [INF, NAN, 0.0, -4.0])
         agrees(step, loss, m, batch[::-1])
     assert step.report().structures == len({tuple(map(len, e)) for e in [batch[0], *batch]})
     assert math.isfinite(step.report().statements)
