@@ -300,24 +300,22 @@ def _undone_where_refused(model: Any) -> Iterator[None]:
     """
     undo: list[Callable[[], Any]] = []
     seen: set[int] = set()
-
-    def keep(x: Any) -> None:
+    found: list[Any] = [model]
+    while found:
+        x = found.pop()
         if isinstance(x, (Value, str, Number)) or id(x) in seen:
-            return
+            continue
         seen.add(id(x))
         if isinstance(x, Random):
             undo.append(partial(x.setstate, x.getstate()))
         elif (bits := getattr(x, "bit_generator", None)) is not None:  # NumPy's
             undo.append(partial(setattr, bits, "state", bits.state))
         elif isinstance(x, (list, tuple, dict)):
-            for part in x.values() if isinstance(x, dict) else x:
-                keep(part)
+            found += x.values() if isinstance(x, dict) else x
         elif isinstance(x, Module) or (x is model and hasattr(x, "__dict__")):
             plain = {k: v for k, v in vars(x).items() if v is None or isinstance(v, (str, Number))}
             undo.append(partial(vars(x).update, plain))
-            keep(vars(x))
-
-    keep(model)
+            found += vars(x).values()
     try:
         yield
     except (TraceError, DomainError):
