@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .engine import Value, numbers_of
@@ -36,7 +37,8 @@ class Library(NamedTuple):
 
 
 def _each(f: Rule, *columns: list[float]) -> list[list[float]]:
-    return [list(column) for column in zip(*map(f, *columns), strict=True)]
+    rows = list(map(f, *columns))  # zip(*rows) would leave tuples of their number in Python's store
+    return [list(map(itemgetter(k), rows)) for k in range(len(rows[0]))]
 
 
 LISTS = Library(_each, math.sqrt, lambda column: math.hypot(*column), min)
