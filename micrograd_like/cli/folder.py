@@ -88,7 +88,8 @@ class Folder:
             saved = Saved(self.path / MODEL, sys.maxsize)
         except (OSError, StateError):
             return None
-        return history_table(saved.history) if "classifier" in saved.content else None
+        ours = {"classifier", "gpt"} & saved.content.keys()
+        return history_table(saved.history) if ours else None
 
     def _check(self) -> None:
         """Raises InputError for a file in the way: one that no run wrote, or the data."""

@@ -6,41 +6,44 @@ A model of two moons, say, is in `runs/moons`: `model.json`, `history.csv` and p
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import nn, training
+from .. import training
 from ..errors import InputError, MissingExtraError
-from ..optim import Adam
 from ..training import datasets, plots
 from ..training.datasets import Dataset
 from ..words import printable
-from . import processes
+from . import processes, running, writing
 from .classifier import Classifier
-from .folder import HISTORY, METADATA, MODEL, Folder, history_table
+from .folder import HISTORY, MODEL, Folder, history_table
 from .terminal import complain, csv_text, say
 
+TABLES = ("label", "hidden", "activation")  # the options of `train` for tables alone
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
 
 
 def add_commands(commands: Any) -> None:
     """Add the parsers of the commands to the subparsers of the whole."""
-    train = commands.add_parser("train", help="train a classifier and save it, with pictures")
+    about = "train a classifier of tables, or a GPT of lines of text, and save it, with pictures"
+    train = commands.add_parser("train", help=about)
     train.set_defaults(run=_train)
-    train.add_argument("data", metavar="DATA", help="moons, circles, digits, or a CSV file")
-    train.add_argument("--label", help="the CSV's label column (default: the last)")
-    train.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
-    train.add_argument("--activation", default="tanh", help="an op of the table (default: tanh)")
+    what = "moons, circles, digits or a CSV file; names or a .txt file, of which it learns lines"
+    train.add_argument("data", metavar="DATA", help=what)
+    table = train.add_argument_group("tables", "a network of neurons learns to label their rows")
+    table.add_argument("--label", help="the label column (default: the last), of a .txt table too")
+    table.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
+    table.add_argument("--activation", help="an op of the table of operations (default: tanh)")
+    writing.add_options(train)
     train.add_argument("--epochs", type=int)
     train.add_argument("--lr", type=float, default=0.01, help="Adam's step size (default: 0.01)")
     train.add_argument("--batch-size", type=int, default=32)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--test-fraction", type=float, default=0.2)
-    train.add_argument("--engine", default="eager", choices=training.ENGINES, help="how to compute")
+    how = "how to compute (default: eager for tables, and compiled for lines where NumPy is)"
+    train.add_argument("--engine", choices=training.ENGINES, help=how)
     train.add_argument("--devices", type=int, help="with --engine jax: how many share each batch")
     processes.add_options(train)
     out = "the folder to write (default: runs/DATA); where a run has written, one such as DATA-2"
@@ -50,6 +53,7 @@ def add_commands(commands: Any) -> None:
     force = "overwrite what a run wrote there"
     again.add_argument("--force", action="store_true", help=force)
 
+    writing.add_command(commands)
     predict = commands.add_parser("predict", help="label the rows of a CSV file")
     predict.set_defaults(run=_predict)
     predict.add_argument("model", metavar="MODEL", help="a model.json that train wrote")
@@ -63,14 +67,25 @@ def widths(text: str) -> list[int]:
 
 def _train(arguments: argparse.Namespace) -> None:
     processes.join(arguments)
+    # Of a .txt file, --label says that it is a table all the same.
+    lines = writing.is_text(arguments.data) and (
+        arguments.data in writing.BUILT_IN or arguments.label is None
+    )
+    for name in TABLES if lines else writing.SIZES:
+        if getattr(arguments, name) is not None:
+            kind = "tables" if lines else "lines of text"
+            raise InputError(f"--{name} is for {kind}, not for {arguments.data}")
+    (writing.train if lines else _train_classifier)(arguments)
+
+
+def _train_classifier(arguments: argparse.Namespace) -> None:
+    hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
+    running.complete(arguments, hidden=hidden, activation="tanh", epochs=epochs, engine="eager")
     data = _dataset(arguments)
     train, test = datasets.split(data.y, arguments.test_fraction, arguments.seed)
     if arguments.data not in BUILT_IN:
         shift, deviation = datasets.standardise([data.X[i] for i in train])
         data = replace(data, shift=shift, scale=deviation)
-    hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
-    arguments.hidden = hidden if arguments.hidden is None else arguments.hidden
-    arguments.epochs = epochs if arguments.epochs is None else arguments.epochs
     classifier = Classifier.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
     folder = Folder(arguments, data.name)
     layers = "-".join(map(str, classifier.model.widths))
@@ -81,7 +96,7 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     inputs = data.scaled()
     X, y = [inputs[i] for i in train], [data.y[i] for i in train]
-    history = _fit(arguments, classifier, folder, X, y)
+    history = running.fit(arguments, classifier.model, classifier.about(), folder, X, y)
     truth = [data.y[i] for i in test]
     predicted = classifier.classify([data.X[i] for i in test])
     if not arguments.process_id:  # alone, or the first of several processes
@@ -95,7 +110,7 @@ def _train(arguments: argparse.Namespace) -> None:
                 figures["boundary.png"] = plots.decision_boundary(
                     classifier.classify, data.X, data.y, data.features, data.classes
                 )
-            files |= {name: _png(figure) for name, figure in figures.items()}
+            files |= {name: running.png(figure) for name, figure in figures.items()}
         except MissingExtraError as error:
             say(f"no pictures: {error}")
         folder.finish(files)
@@ -112,60 +127,10 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
             raise InputError(f"--label is for CSV files, not for {arguments.data}")
         return BUILT_IN[arguments.data]()
     if not arguments.data.lower().endswith(".csv") and not Path(arguments.data).exists():
-        raise InputError(f"{arguments.data!r} is neither moons, circles or digits nor a CSV file")
+        raise InputError(
+            f"{arguments.data!r} is neither moons, circles, digits or names, nor a CSV or .txt file"
+        )
     return datasets.from_csv(arguments.data, arguments.label)
-
-
-def _fit(
-    arguments: argparse.Namespace, classifier: Classifier, folder: Folder, X: Any, y: Any
-) -> training.History:
-    """Train on the examples; KeyboardInterrupt if no epoch was finished."""
-    about = classifier.about()
-    bar = sys.stderr.isatty()
-
-    def save(model: nn.Module, history: training.History) -> None:
-        if not arguments.process_id:
-            folder.save(model, history, about)
-
-    history = training.fit(
-        classifier.model,
-        X,
-        y,
-        optimizer=Adam(classifier.model.parameters(), lr=arguments.lr),
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        progress=bar,
-        callbacks=[save] if bar else [save, _report],
-        engine=arguments.engine,
-        devices=arguments.devices,
-        resume=folder.path / MODEL if arguments.resume else None,
-    )
-    if not len(history) or (history.interrupted and arguments.process_id):
-        raise KeyboardInterrupt
-    if history.interrupted:
-        if history.mid_epoch:  # the file has the model of the last whole one
-            classifier.model.load(folder.path / MODEL)
-        else:
-            save(classifier.model, history)
-        done, how = f"{len(history)} of {arguments.epochs} epochs", f"--resume --out {folder.path}"
-        say(f"interrupted after {done} ({how} goes on)")
-    return history
-
-
-def _report(_: Any, history: training.History) -> None:
-    """A callback for `fit`: prints a line after epoch 1, 2, ..., 10, 20, ..., 100, 200, ..."""
-    epoch, loss, accuracy = len(history), history.loss[-1], history.accuracy[-1]
-    if epoch % 10 ** (len(str(epoch)) - 1) == 0:
-        say(f"epoch {epoch:3d}  loss {loss:.4f}  training accuracy {100.0 * accuracy:.1f} %")
-
-
-def _png(figure: Any) -> bytes:
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a label may need a glyph that matplotlib's font lacks
-        figure.savefig(picture, metadata=METADATA)
-    return picture.getvalue()
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -197,7 +162,7 @@ def show(_: argparse.Namespace) -> None:
     classifier = Classifier.untrained(data, [8, 8], activation="relu", seed=1)
     model = classifier.model
     print(f"A network of {len(model.parameters())} scalar Values learns to tell two moons apart:\n")
-    training.fit(model, data.X, data.y, epochs=40, batch_size=10, callbacks=[_report])
+    training.fit(model, data.X, data.y, epochs=40, batch_size=10, callbacks=[running.report])
     print(
         f"\n{_plane(classifier, data)}\n\n"
         "o and x are the data, the shaded side is where the network says x.\n\n"
