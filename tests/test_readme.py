@@ -27,6 +27,8 @@ def test_a_block_of_the_readme_prints_what_it_says(code, output, tmp_path):
         pytest.importorskip("jax", reason="needs the extra jax")
     if "import compile" in code:
         pytest.importorskip("numpy")
+    if "import names" in code:
+        pytest.importorskip("names", reason="needs the extra data")
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
     result = subprocess.run(
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
