@@ -1,5 +1,7 @@
 """The commands `train` and `predict`, and the small show without a command: networks learn.
 
+Of lines of text, `writing.py` trains a GPT.
+
 A model of two moons, say, is in `runs/moons`: `model.json`, `history.csv` and pictures.
 """
 
@@ -170,6 +172,7 @@ def show(_: argparse.Namespace) -> None:
         "  micrograd-like train digits        real handwritten digits, in about twenty seconds\n"
         "  micrograd-like train moons         the same with pictures, in runs/moons\n"
         "  micrograd-like train FILE.csv      your own data: columns of numbers, then a label\n"
+        "  micrograd-like train names         a GPT invents names; FILE.txt has your own lines\n"
         '  micrograd-like eval "tanh(w*x + b)" w=-3 x=2 b=6.88\n'
         "                                     an expression, node by node, with its gradients\n"
         "  micrograd-like --help"
