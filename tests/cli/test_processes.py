@@ -245,13 +245,13 @@ def test_no_code_that_lies_beside_the_data_runs(table, tmp_path):
 
 
 def test_the_training_goes_on_when_nobody_reads_what_it_prints(start):
-    run = start("--epochs", "40")
+    run = start("--epochs", "8")
     for process in run.all:
         process.stdout.readline()
         process.stdout.close()
     assert [(process.wait(BOUND), process.stderr.read()) for process in run.all] == [(0, "")] * 2
     content = json.loads((run.out / "model.json").read_text())
-    assert len(content["training"]["history"]["loss"]) == 40
+    assert len(content["training"]["history"]["loss"]) == 8
 
 
 @pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])
