@@ -222,7 +222,25 @@ class NumpyPrinter:
             if len(shape) == 2 and (column := x.column) and (row := y.row):
                 summed = ex.matmul(ex.transposed(self.exact(column)), self.exact(row))
                 return self.scaled(term.coefficient, summed)
+        both = term.right and all(view.array in batched for view in term.views)
+        matrices = term.kind == "matmul" and all(v.places.ndim == 2 for v in term.views)
+        if both and matrices and not self._cuts(term):
+            rows, columns = map(self._stacked_rows, term.views)
+            return self.scaled(term.coefficient, ex.matmul(ex.transposed(rows), columns))
         return ex.method(self.term(term, shape), "sum", ex.number(0))
+
+    def _cuts(self, term: Term) -> bool:
+        """Whether only some products of the term are to be taken."""
+        return self.exactly and term.real() is not None
+
+    def _stacked_rows(self, view: View) -> Expression:
+        """The columns of a matrix that each example has, as rows, one example below another."""
+        turned = View(view.array, view.places.T)
+        if (route := turned.route()) is not None and not turned.is_whole and turned.index() is None:
+            taken = self._along(route, self._array(view.array), True)
+        else:
+            taken = self.exact(turned)
+        return self._reshaped(taken, True, turned.places.shape[1:])
 
     def over_examples(self, summed: Expression, axes: int) -> Expression:
         """The sum of what has so many axes after that of the examples."""
@@ -467,8 +485,8 @@ class NumpyPrinter:
         if term.kind == "each":
             factors = [self._each(view, len(shape)) for view in term.views]
             return self.scaled(c, *factors)
-        if self.exactly and (real := term.real()) is not None:
-            return self.scaled(c, self._restricted(term, real))
+        if self._cuts(term):
+            return self.scaled(c, self._restricted(term))
         if right is None:
             return self.scaled(c, self._total(left))
         if term.kind == "matmul":
@@ -478,8 +496,10 @@ class NumpyPrinter:
             return self.summed_along(scaled, left.places.shape[-1])
         return self.scaled(c, self._inner(left, right))
 
-    def _restricted(self, term: Term, real: Bools) -> Expression:
+    def _restricted(self, term: Term) -> Expression:
         """The sum of those products that are real."""
+        real = term.real()
+        assert real is not None
         sides = [self.exact(view) for view in term.views]
         if term.kind == "matmul" and all(view.places.ndim > 1 for view in term.views):
             more = ex.name("...")
