@@ -26,8 +26,13 @@ def logsumexp(xp: Any, *xs: Any) -> Any:
         from jax.nn import logsumexp as known
 
         return known(x, -1)
-    largest = np.maximum.reduce(x, -1)
-    result = np.log(np.exp(x - largest[..., None]) @ np.ones(x.shape[-1])) + largest
+    if x.size > x.shape[-1] ** 2:  # many short rows: as columns they are up to four times faster
+        x = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+        largest = np.maximum.reduce(x, 0)
+        result = np.log(np.add.reduce(np.exp(x - largest), 0)) + largest
+    else:
+        largest = np.maximum.reduce(x, -1)
+        result = np.log(np.exp(x - largest[..., None]) @ np.ones(x.shape[-1])) + largest
     flat = np.ravel(result)
     if flat @ flat < np.inf:  # finite, as it nearly always is: four times faster than isfinite
         return result
