@@ -308,11 +308,12 @@ class Families:
     def _layout_of(self, trace: Trace, example: Any) -> Layout | None:
         values = require_numpy().array(numbers_of(self._plan.parameters))
         for family in self.every:
-            if layout := family.layout_of(trace, values):
-                for structure, known in self.layouts.items():
-                    if known and known.family is family and len(known.row) != len(layout.row):
-                        self.layouts[structure] = family.layout  # it has weights now
-                return layout
+            found, now = family.layout_of(trace, values), family.layout
+            for structure, known in self.layouts.items():
+                if known and known.family is family and len(known.row) != len(now.row):
+                    self.layouts[structure] = now  # it has weights since, found or not
+            if found:
+                return found
         if len(self.every) == MOST_STRUCTURES:
             if None not in self.layouts.values():
                 warn(

@@ -250,7 +250,13 @@ class Trace:
             self.terms, (self.constant,) = {}, numbers_of([self.root])
         else:
             terms, self.constant = _linear(self.root)
-            self.terms = {key(x): (x, c) for x, c in terms.items()}
+            self.terms = {}
+            for x, c in terms.items():  # which may be the same, made twice
+                _, before = self.terms.get(key(x), (x, 0.0))
+                if before * c < 0.0:  # they cancel
+                    self.terms, self.constant = {key(self.root): (self.root, 1.0)}, 0.0
+                    break
+                self.terms[key(x)] = (x, before + c)
         order = topological_order(*self._earlier.values(), untaken=True)
         for node, operands in zip(order, operands_of(order), strict=True):
             if not self._keys.keys().isdisjoint(map(id, operands)):

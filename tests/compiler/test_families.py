@@ -256,6 +256,31 @@ def test_sums_that_only_rounding_is_for_are_not_taken_apart():
     agrees(step, loss, [w], [[0.1, 0.2], [0.7, 0.1, 3.3]])
 
 
+@pytest.mark.parametrize("factor", [-1.0, 1.0, 2.0])
+def test_a_term_that_is_made_twice_counts_twice(factor):
+    b = [Value(0.1 * i + 0.1) for i in range(6)]
+
+    def once(xs):
+        total, s = Value(0.0), b[0] * 0.0
+        for weight, x in zip(b, xs, strict=False):
+            s = s + weight * x
+            total = total + (tanh(s) - x) ** 2
+        return total
+
+    def loss(xs):
+        return once(xs) + factor * once(xs) + b[0]
+
+    batch = [[0.3, -1.0], [0.5, 0.2, 0.7], [1.0]]
+    value = compile_step(loss, b, [1.0] * 6)(batch)
+    found = [p.grad for p in b]
+    mean = losses.mean([loss(xs) for xs in batch])
+    for p in b:
+        p.grad = 0.0
+    mean.backward()
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert found == pytest.approx([p.grad for p in b], rel=1e-11, abs=1e-13)
+
+
 def test_too_many_structures_go_to_the_eager_engine_with_one_warning(monkeypatch):
     monkeypatch.setattr(families, "MOST_STRUCTURES", 3)
     m = model(9)
