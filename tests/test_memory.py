@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import importlib
 import io
 import os
 import pickle
@@ -24,6 +25,7 @@ from micrograd_like import (
     compile_step,
     derive,
     draw,
+    engine,
     explain,
     grad,
     hessian,
@@ -239,6 +241,8 @@ def test_a_program_keeps_nothing_of_the_gradients_graph(backend: Any) -> None:
         pytest.importorskip("numpy")
 
     def alive() -> int:
+        if engine.NATIVE:  # whose nodes the collector does not know
+            return importlib.import_module("micrograd_like._native").count_alive()  # type: ignore
         return sum(isinstance(thing, Value) for thing in gc.get_objects())
 
     model = nn.MLP(2, [3, 1], seed=0)

@@ -47,8 +47,10 @@ def loss_curve(history: History) -> Any:
     if history.validation_loss:
         axes.plot(epochs, history.validation_loss, "--", color=VERMILION, label="validation")
         axes.legend(frameon=False)
-    if all(loss > 0.0 for loss in history.loss + history.validation_loss):
+    losses = history.loss + history.validation_loss
+    if losses and 0.0 < 10.0 * min(losses) < max(losses):  # else a logarithmic axis is hard to read
         axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     return figure
 

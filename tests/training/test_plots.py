@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from micrograd_like import gradcheck, plots, tanh
+from micrograd_like import gradcheck, nn, plots, tanh, training
 
 pytest.importorskip("matplotlib")
 DATA = [[0.0, 0.0], [0.0, 2.0], [1.0, 1.0]], [0, 1, 1], ["x", "y"], ["a", "b"]
@@ -32,6 +32,18 @@ def test_a_feature_that_never_changes_has_its_place_in_the_plane_too():
     X, *rest = DATA
     figure = plots.decision_boundary(lambda rows: [0] * len(rows), [[0.5, y] for _, y in X], *rest)
     assert figure.axes[0].images[0].get_extent()[:2] == pytest.approx([0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"), [([2.3, 2.2, 2.1], "linear"), ([2.0, 0.3, 0.1], "log"), ([], "linear")]
+)
+def test_losses_have_a_logarithmic_axis_where_they_fall_far(losses, scale):
+    history = training.fit(nn.MLP(1, [1]), [[0.0]], [0.0], loss="mse", epochs=1)
+    history.loss[:] = losses
+    axes = plots.loss_curve(history).axes[0]
+    assert axes.get_yscale() == scale
+    assert list(axes.lines[0].get_ydata()) == losses
+    assert not losses or all(tick == round(tick) for tick in axes.get_xticks())
 
 
 def test_confusions_are_counted_and_examples_without_a_label_are_not():
