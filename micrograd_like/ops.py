@@ -74,9 +74,10 @@ class Op:
     the partials; `binding` is how tightly they bind (1 sums, 2 products, 3 negation, 4 powers,
     9 calls). The other templates are for machines, and empty where there is no such thing: `array`
     for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides), `numba` for floats in compiled
-    Python; a name without a module is a function of the compiler's own (`compiler/arrays.py`,
-    `compiler/rows.py`). `torch` makes a module of `torch.nn`, which it gets. `analytic` is the
-    operation on complex numbers.
+    Python, `javascript` for JavaScript, where `numba` translated is not what it should be; a name
+    without a module is a function of the compiler's own (`compiler/arrays.py`, `compiler/rows.py`,
+    `compiler/javascript.py`). `torch` makes a module of `torch.nn`, which it gets. `analytic` is
+    the operation on complex numbers.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Op:
         array: str = "",
         jax: str = "",
         numba: str = "",
+        javascript: str = "",
         torch: Callable[[Any], Any] | None = None,
         analytic: Callable[..., complex] | None = None,
         textbook: Sequence[Callable[..., Any] | None] = (),
@@ -138,6 +140,7 @@ class Op:
         self.array = array
         self.jax = jax or array
         self.numba = numba
+        self.javascript = javascript
         self.torch = torch
         self.analytic = analytic
         self.origin: tuple[Callable[..., Op], tuple[Any, ...]] | None = None  # if it was generated
@@ -388,7 +391,7 @@ expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF,
            array="xp.expm1(@x)", numba="math.expm1(@x)", analytic=analytic.expm1)
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
          latex=r"\ln\left(@x\right)", ieee=numerics.log,
-         array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
+         array="xp.log(@x)", numba="log(@x)", javascript="Math.log(@x)", analytic=cmath.log)
 log2 = Op("log2", math.log2, lambda x, out: (1.0 / math.log(2.0)) / x, domain="on (0, inf)",
           latex=r"\log_{2}\left(@x\right)", ieee=numerics.log,
           array="xp.log2(@x)", numba="math.log2(@x)", analytic=analytic.log2)
@@ -555,7 +558,8 @@ where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
 
 # The neuron's linear part, w·x + b: operands w1 ... wn, x1 ... xn, b.
 affine_row = Op("affine", numerics.affine, _affine_partials,
-                text="w·x + b", latex=r"w \cdot x + b", kind="internal", analytic=analytic.affine)
+                text="w·x + b", latex=r"w \cdot x + b", kind="internal", javascript="affine(@xs)",
+                analytic=analytic.affine)
 
 # Rows that only partials use, so that these have derivatives in turn. The ieee_ rows answer where
 # div, log and pow refuse: the pole of a derivative is a value, not a mistake of the user's.
@@ -575,7 +579,8 @@ floor_div: Op = Op("floor_div", numerics.floor_div, (lambda x, y, out: 0.0,
                    analytic=analytic.floor_div)
 ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
-                  array="xp.log(@x)", numba="log(@x)", analytic=cmath.log)
+                  array="xp.log(@x)", numba="log(@x)", javascript="Math.log(@x)",
+                  analytic=cmath.log)
 ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
                                      lambda x, y, out: pow_log(x, y)),
                   text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,3 +53,35 @@ def made_up() -> Iterator[Callable[..., Op]]:
     yield Op
     ops.TABLE.clear()
     ops.TABLE.update(before)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def _missing(reason: str) -> Any:
+    if os.environ.get("REQUIRE_BROWSER"):
+        pytest.fail(f"REQUIRE_BROWSER is set, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """A browser. Its tests are skipped without one, unless REQUIRE_BROWSER is set, as in CI."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        _missing("selenium is not installed")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    chromedriver = shutil.which("chromedriver")
+    if browser is None or chromedriver is None:  # selenium would look for them in the network
+        _missing("no chromium with its chromedriver is on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=chromedriver)
+    chrome = webdriver.Chrome(options=options, service=service)
+    chrome.set_window_size(1280, 800)
+    yield chrome
+    chrome.quit()

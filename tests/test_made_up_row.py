@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from javascript import computed
 from optional import np
 from test_structure import FILES
 
@@ -96,6 +97,20 @@ def test_the_command_line_knows_it(row: Op) -> None:
     root, leaves = parse("swash(2*x)").build({"x": X})
     assert root.data == row(2.0 * X)
     assert json.dumps(list(leaves)) == '["x"]'
+
+
+def test_it_is_javascript_by_what_it_has_for_numba_or_words_of_its_own(row: Op) -> None:
+    x = Value(X, label="x")
+    for spelled, shown in [
+        ("", "x / (1 + Math.exp(-2 * x))"),
+        ("@x / (1 + Math.E ** (-2 * @x))", "E **"),
+    ]:
+        row.javascript = spelled
+        source = compile_graph(row(x), [x], [x], backend="javascript").source
+        assert shown in source
+        ((value, slope),) = computed(source, [[[X]]])
+        assert math.isclose(value, mish_like(X), rel_tol=1e-14)
+        assert math.isclose(slope, SLOPE, rel_tol=1e-14)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "python", "numba", "jax"])

@@ -8,10 +8,10 @@ Three steps, each alone in its files and testable alone. Read them in this order
    `ragged.py` and `padding.py` see to sums of different lengths, and `names.py` says what arrays
    are called.
 3. One printer for each target walks the form: `numpy_source.py`, `jax_source.py` and `loops.py`
-   (loops that Numba compiles); `straight.py` prints the tape, as Python. The first two build the
-   trees of `expressions.py`, which `equations.py` writes as LaTeX; the others write sums with
-   `terms.py`. `arrays.py` and `rows.py` are the functions that the sources call, on arrays and on
-   floats.
+   (loops that Numba compiles); `straight.py` prints the tape, as Python, and `javascript_source.py`
+   as JavaScript. The first two build the trees of `expressions.py`, which `equations.py` writes as
+   LaTeX; the others write sums with `terms.py`. `arrays.py` and `rows.py` are the functions that
+   the sources call, on arrays and on floats; `javascript.py` translates the latter.
 
 The loops are planned before they are printed: `nests.py` says which statements share a loop nest
 and what is stored, and `strides.py` how views move along the loops.

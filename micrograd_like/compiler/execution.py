@@ -20,7 +20,7 @@ def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:
         raise InputError(f"backend is {', '.join(known[:-1])} or {known[-1]}, not {backend!r:.60}")
     if backend != "jax" and dtype != "float64":
         raise InputError(f"{backend} computes in float64; dtype={dtype!r:.60} needs backend='jax'")
-    if backend != "python":
+    if backend not in ("python", "javascript"):
         require_numpy()
     if backend == "numba":
         try:

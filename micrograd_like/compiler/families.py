@@ -66,7 +66,8 @@ class Family:
         if isinstance(problem, Nested):
             self._compare()
         # Tokens come in any number, as a rule: to do it later would take twice as long.
-        self.ways = [self._way(self._traces[0], len(self._traces[0].choices) > 1)]
+        is_weighted = len(self._traces[0].choices) > 1 and not plan.is_javascript
+        self.ways = [self._way(self._traces[0], is_weighted)]
 
     def _way(self, trace: Trace, is_weighted: bool = False) -> Way:
         way = Way(trace, self._plan, is_weighted)

@@ -83,8 +83,10 @@ def compile_forward(
     >>> doubled([5.0, 7.0])
     [10.0, 14.0]
 
+    With `backend="javascript"` the source is a module for browsers and Node: see `compile_step`.
+
     Raises TraceError (a ValueError) where the function cannot be followed.
     """
     check_backend(backend, BACKENDS, dtype)
-    jax = (dtype, None) if backend == "jax" else None
-    return Forward(Outputs(function, static), example, planned(parameters, jax, backend == "numba"))
+    plan = planned(parameters, backend, (dtype, None))
+    return Forward(Outputs(function, static), example, plan)

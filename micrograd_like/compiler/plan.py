@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .descent import Descent
 
 
-BACKENDS = ("numpy", "numba", "jax")
+BACKENDS = ("numpy", "numba", "jax", "javascript")
 
 
 class Plan:
@@ -23,21 +23,22 @@ class Plan:
 
     `weights` are the arrays of the parameters, `names` what these are called, and `learns` the
     training that has the parameters. `jax` is the dtype and the number of devices; what
-    `is_native` is compiled by Numba.
+    `is_native` is compiled by Numba, and what `is_javascript` is only printed.
     """
 
     def __init__(
         self,
         parameters: list[Value],
         labels: Sequence[str],
-        jax: tuple[str, int | None] | None,
-        is_native: bool = False,
+        backend: str,
+        jax: tuple[str, int | None],
     ) -> None:
         self.parameters = parameters
         self.names: set[str] = set()
         self.weights = input_arrays(labels, self.names)
-        self.jax = jax
-        self.is_native = is_native
+        self.jax = jax if backend == "jax" else None
+        self.is_native = backend == "numba"
+        self.is_javascript = backend == "javascript"
         self.learns: Descent | None = None
 
     def settle(self) -> None:
@@ -53,12 +54,12 @@ class Plan:
         return require_numpy().array(numbers_of(self.parameters))
 
 
-def planned(parameters: Any, jax: tuple[str, int | None] | None, is_native: bool = False) -> Plan:
+def planned(parameters: Any, backend: str, jax: tuple[str, int | None]) -> Plan:
     """The plan for parameters in lists and dicts. Raises InputError if there are none."""
     values, labels = named_parameters(parameters)
     if not values:
         raise InputError("parameters are needed, Values for the program to have as arrays")
-    return Plan(values, labels, jax, is_native)
+    return Plan(values, labels, backend, jax)
 
 
 def named_parameters(tree: Any) -> tuple[list[Value], list[str]]:

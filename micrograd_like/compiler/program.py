@@ -21,6 +21,7 @@ from .execution import (
     require_numpy,
     unless_nan,
 )
+from .javascript_source import JavaScriptPrinter, only_read
 from .names import input_arrays, single_names
 from .straight import emit_straight
 from .tape import Tape, record
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .expressions import Source
     from .numpy_source import NumpyPrinter
 
-Backend = Literal["numpy", "python", "numba", "jax"]
+Backend = Literal["numpy", "python", "numba", "jax", "javascript"]
 
 
 def compile(  # noqa: A001 - the name that users of compilers of arrays expect
@@ -56,6 +57,12 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
     the rounding of 1. An operation of the user's is called back, which `jax.grad` and `jax.export`
     refuse.
+
+    With `backend="javascript"` the source is a module for browsers and Node, with no dependency,
+    whose `program(values)` takes and gives arrays: `[output, gradient]`. It runs there; calling the
+    program in Python raises InputError. Where the engine raises DomainError it gives NaN or the
+    infinity of IEEE 754, as all programs do; an operation of yours needs `numba` or `javascript` in
+    its row.
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
     OperandError (a TypeError) for what is not a Value.
@@ -139,6 +146,11 @@ class Program:
             self.source, self._constants = emit_straight(tape, names, blocks)
             self.function = defined(self.source, self._constants)
             return
+        if backend == "javascript":
+            names = single_names(arrays, tape.inputs)
+            self.source = JavaScriptPrinter(tape, names).program(blocks, jacobian)
+            self.function, self._constants = only_read, {}
+            return
         from .lift import lift
 
         self._np = require_numpy()
@@ -184,6 +196,8 @@ class Program:
         refuses is refused, with the DomainError that names the node; otherwise it is NaN or
         infinite as IEEE 754 has it. Raises InputError for values of another shape.
         """
+        if self.backend == "javascript":
+            self.function(values)
         if self._native is not None and not check and not hasattr(values, "mask"):
             try:
                 return self.function(values)

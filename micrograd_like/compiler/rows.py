@@ -4,6 +4,7 @@
 gives it: that of `numerics.py`, and for some functions that of the twins below. Numba cannot
 compile the exceptions that those catch or the long argument lists that they take, and it need not:
 when compiled, nothing raises. The twin of the sigmoid has no branch, which compiled is faster.
+`javascript.py` translates the same texts.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def unrefusing(op: Op) -> Callable[..., float]:
     return builtin if op.name in BUILTIN else function
 
 
-# --- for Numba ------------------------------------------------------------------------------------
+# --- for Numba and JavaScript ---------------------------------------------------------------------
 
 
 def divide(x: float, y: float) -> float:
@@ -96,7 +97,15 @@ def smallest(xs: Sequence[float]) -> float:
     return out
 
 
-_TWINS = (divide, pow, sigmoid, sech, logsumexp, largest, smallest)
+def affine(operands: Sequence[float]) -> float:
+    n = len(operands) // 2
+    z = operands[2 * n]
+    for i in range(n):
+        z += operands[i] * operands[n + i]
+    return z
+
+
+_TWINS = (divide, pow, sigmoid, sech, logsumexp, largest, smallest, affine)
 
 # What the templates of operations may call, beside the math module.
 FUNCTIONS: Final[dict[str, Any]] = {
@@ -107,12 +116,12 @@ FUNCTIONS: Final[dict[str, Any]] = {
 
 def sources(ops: Iterable[Op]) -> list[str]:
     """The texts of the functions that these operations call, as they are written for Numba."""
-    called = set().union(*(_called(op.numba) for op in ops))
-    return [_text(name) for name in FUNCTIONS if name in called]
+    called = set().union(*(functions_called(op.numba) for op in ops))
+    return [text_of(name) for name in FUNCTIONS if name in called]
 
 
 @cache
-def _called(template: str) -> frozenset[str]:
+def functions_called(template: str) -> frozenset[str]:
     """The functions that a template for Numba calls, itself or through others of `FUNCTIONS`."""
     called: set[str] = set()
     texts = [template.replace("@", "")]
@@ -120,10 +129,11 @@ def _called(template: str) -> frozenset[str]:
         calls = [node for node in ast.walk(ast.parse(texts.pop())) if isinstance(node, ast.Call)]
         new = {ast.unparse(call.func) for call in calls} - called
         called |= new
-        texts += map(_text, new & FUNCTIONS.keys())
+        texts += map(text_of, new & FUNCTIONS.keys())
     return frozenset(called)
 
 
 @cache
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """The text of one of `FUNCTIONS`."""
     return inspect.getsource(FUNCTIONS[name])

@@ -272,6 +272,13 @@ def compile_step(
     `dtype`, as `compile` says, and each batch is shared out to so many `devices` (one, but with
     several processes all that there are), which need not divide it.
 
+    With `backend="javascript"` the source is a module for browsers and Node, of one function for
+    one example, `program(parameters, example)`. It takes the numbers of the step's `parameters`, in
+    their order, and those of the example as they come (of a model's, the row before its target),
+    and gives `[loss, gradient]`, with a model `[loss, outputs, gradient]`. An example on another
+    way through the branches than the one that was traced makes it throw a RangeError. Calling the
+    step in Python raises InputError.
+
     Raises TraceError (a ValueError) where model or loss cannot be followed, InputError if there
     are fewer devices.
     """
@@ -279,16 +286,16 @@ def compile_step(
     if backend != "jax" and devices is not None:
         raise InputError("devices are for backend='jax'")
     given = _by_name(arguments, named)
-    jax = (dtype, devices) if backend == "jax" else None
+    jax = dtype, devices
     if "model" not in given:
-        plan = planned(given["parameters"], jax, backend == "numba")
+        plan = planned(given["parameters"], backend, jax)
         return Step(Nested(given["loss"], static), given["example"], plan)
     if static:
         raise InputError("static arguments are for compile_step(loss, parameters, example)")
     parameters, labels = _of_model(given["model"], given["parameters"])
     if not parameters:
         raise InputError("compile_step needs parameters to differentiate by")
-    plan = Plan(parameters, labels, jax, backend == "numba")
+    plan = Plan(parameters, labels, backend, jax)
     return Step(Pairs(given["model"], given["loss"]), given["example"], plan)
 
 

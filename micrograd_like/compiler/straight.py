@@ -1,4 +1,7 @@
-"""The tape as straight-line Python over floats: one line an assignment, standard library only."""
+"""The tape as straight-line Python over floats: one line an assignment, standard library only.
+
+`javascript_source.py` prints it in the same way, in another language.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from .rows import unrefusing
 from .tape import Call, Sum, Tape, word
 from .terms import Signed, joined, ordered, scaled, signed
 
-# Python's compiler recurses into expressions: longer sums are written in several lines.
+# Compilers recurse into expressions: longer sums are written in several lines.
 _MOST_TERMS = 100
 
 
@@ -27,13 +30,65 @@ def emit_straight(
     return _Printer(tape, names).source(blocks)
 
 
-class _Printer:
+class StraightPrinter:
+    """Prints the assignments of a tape, a line each."""
+
     def __init__(self, tape: Tape, names: Sequence[str]) -> None:
         self.tape = tape
         self.names = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
+        self.lines: list[str] = []
+
+    def statements(self) -> None:
+        """Write the assignments."""
+        for number, assignment in enumerate(self.tape.assignments, self.tape.inputs):
+            name = self.names[number]
+            if isinstance(assignment, Call):
+                self.assign(name, self.call(assignment.op, assignment.args))
+                continue
+            terms = self._terms(assignment)
+            parts = [terms[i : i + _MOST_TERMS] for i in range(0, len(terms), _MOST_TERMS)]
+            self.assign(name, joined(parts[0]), *[joined([("", name), *p]) for p in parts[1:]])
+
+    def assign(self, name: str, *texts: str) -> None:
+        """Write an assignment, and those that change it at once."""
+        self.lines += [f"{name} = {text}" for text in texts]
+
+    def call(self, op: Op, args: Sequence[int | float]) -> str:
+        """An operation applied to numbers of the tape and constants."""
+        raise NotImplementedError
+
+    def number(self, x: float) -> Signed:
+        """A number as a term."""
+        raise NotImplementedError
+
+    def operand(self, x: int | float) -> str:
+        """The name of a number of the tape, or a constant."""
+        return self.names[x] if isinstance(x, int) else "".join(self.number(x))
+
+    def results(self, blocks: Sequence[tuple[str, int]]) -> list[str]:
+        """A text for each block of outputs."""
+        outputs = map(self.operand, self.tape.outputs)
+        texts = [", ".join(islice(outputs, size or 1)) for _, size in blocks]
+        return [
+            f"[{text}]" if size else text for text, (_, size) in zip(texts, blocks, strict=True)
+        ]
+
+    def _terms(self, assignment: Sum) -> list[Signed]:
+        terms = [scaled(c, self.names[a], self.number) for a, c in assignment.linear.items()]
+        terms += [
+            scaled(c, f"{self.names[a]} * {self.names[b]}", self.number)
+            for (a, b), c in assignment.products.items()
+        ]
+        if assignment.constant != 0.0 or not terms:
+            terms.append(self.number(assignment.constant))
+        return ordered(terms)
+
+
+class _Printer(StraightPrinter):
+    def __init__(self, tape: Tape, names: Sequence[str]) -> None:
+        super().__init__(tape, names)
         self.taken = set(self.names)
         self.called: dict[Op, str] = {}
-        self.lines: list[str] = []
 
     def source(self, blocks: Sequence[tuple[str, int]]) -> tuple[str, dict[str, Any]]:
         inputs = self.names[: self.tape.inputs]
@@ -41,25 +96,17 @@ class _Printer:
             part = inputs[first : first + _MOST_TERMS]
             taken = "values" if len(part) == len(inputs) else f"values[{first}:{first + len(part)}]"
             self.lines.append(f"[{', '.join(part)}] = {taken}")
-        for number, assignment in enumerate(self.tape.assignments, self.tape.inputs):
-            name = self.names[number]
-            if isinstance(assignment, Call):
-                args = ", ".join(map(self._operand, assignment.args))
-                self.lines.append(f"{name} = {self._function(assignment.op)}({args})")
-            else:
-                self._sum(name, assignment)
-        results = []
-        outputs = map(self._operand, self.tape.outputs)
-        for _, size in blocks:
-            names = ", ".join(islice(outputs, size or 1))
-            results.append(f"[{names}]" if size else names)
-        self.lines.append(f"return {', '.join(results)}")
+        self.statements()
+        self.lines.append(f"return {', '.join(self.results(blocks))}")
         body = "\n".join(f"    {line}" for line in self.lines)
         functions = {name: unrefusing(op) for op, name in self.called.items()}
         return f"def program(values):\n{body}\n", functions
 
-    def _operand(self, x: int | float) -> str:
-        return self.names[x] if isinstance(x, int) else "".join(_number(x))
+    def call(self, op: Op, args: Sequence[int | float]) -> str:
+        return f"{self._function(op)}({', '.join(map(self.operand, args))})"
+
+    def number(self, x: float) -> Signed:
+        return signed(x) if isfinite(x) else ("", f'float("{x}")')
 
     def _function(self, op: Op) -> str:
         """What the operation is called: its name, or that with _ behind it where that is no other.
@@ -77,20 +124,3 @@ class _Printer:
             self.taken.add(name)
             self.called[op] = name
         return self.called[op]
-
-    def _sum(self, name: str, assignment: Sum) -> None:
-        terms = [scaled(c, self.names[a], _number) for a, c in assignment.linear.items()]
-        terms += [
-            scaled(c, f"{self.names[a]} * {self.names[b]}", _number)
-            for (a, b), c in assignment.products.items()
-        ]
-        if assignment.constant != 0.0 or not terms:
-            terms.append(_number(assignment.constant))
-        terms = ordered(terms)
-        for first in range(0, len(terms), _MOST_TERMS):
-            part = terms[first : first + _MOST_TERMS]
-            self.lines.append(f"{name} = {joined([('', name), *part] if first else part)}")
-
-
-def _number(x: float) -> Signed:
-    return signed(x) if isfinite(x) else ("", f'float("{x}")')

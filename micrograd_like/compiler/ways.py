@@ -11,8 +11,9 @@ from ..engine import Value
 from ..errors import InputError
 from ..modes import apart, paused
 from .execution import over_numpy, require_numpy, unless_nan
+from .javascript_source import Check, Indicator, JavaScriptPrinter, only_read
 from .lengths import weighted
-from .names import InputArray, identifier, input_arrays
+from .names import InputArray, identifier, input_arrays, single_names
 from .plan import Plan
 from .tape import record
 from .tracing import Trace
@@ -78,6 +79,8 @@ class Way:
             return self._compiled([])
 
     def _compiled(self, wrt: Sequence[Value]) -> Compiled:
+        if self._plan.is_javascript:
+            return self._in_javascript(wrt)
         from .lift import lift
 
         trace, plan, count = self.trace, self._plan, len(self._plan.parameters)
@@ -136,6 +139,37 @@ class Way:
         source = NumpyPrinter(lifted, count).step(len(self._shown))
         function = over_numpy(source, exactly(NumpyPrinter))
         return compiled(source, function, function)
+
+    def _in_javascript(self, wrt: Sequence[Value]) -> Compiled:
+        """The program for one example, in which what chooses is told from its number."""
+        trace, count = self.trace, len(self._plan.parameters)
+        leaves = [*self._plan.parameters, *trace.leaves]
+        roots = [trace.root] if wrt else []
+        tape = record([trace.root, *self._shown], leaves, trace.sources, roots=roots, wrt=wrt)
+        loss, *outputs = tape.outputs
+        shown = len(trace.shown)
+        sides, gradient = outputs[shown : len(self._shown)], outputs[len(self._shown) :]
+        checks = [
+            Check(guard.sign, left, right, guard.outcome)
+            for guard, left, right in zip(trace.guards, sides[::2], sides[1::2], strict=True)
+        ]
+        indicators = [
+            Indicator(count + place, choice)
+            for place, choices in trace.indicators.items()
+            for choice in range(len(choices))
+        ]
+        arrays = [*self._plan.weights]
+        arrays += [(name, shape, [count + i for i in of]) for name, shape, of in self.examples]
+        arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
+        printer = JavaScriptPrinter(
+            replace(tape, outputs=[*[loss] * bool(wrt), *outputs[:shown], *gradient]),
+            single_names(arrays, tape.inputs),
+        )
+        blocks = [*[0] * bool(wrt), *[shown] * bool(shown), *[len(wrt)] * bool(wrt)]
+        choices = {count + place: most for place, most in trace.choices.items()}
+        sizes = [("", size) for size in blocks]
+        source = printer.step(count, indicators, choices, checks, sizes)
+        return Compiled(source, len(tape.assignments), None, only_read, only_read)
 
     def _one_by_one(self, loops: Native) -> Callable[..., Any]:
         """A batch by loops for one example; those know nothing of numbers that choose."""

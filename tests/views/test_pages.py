@@ -7,9 +7,7 @@ Without a browser these tests are skipped, unless REQUIRE_BROWSER is set, as it 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +18,6 @@ import pytest
 from micrograd_like import Value, losses, nn, tanh, topological_order
 from micrograd_like.views.pages import player
 from micrograd_like.views.stepping import steps
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # What a reader sees: where the page is, the table, and the parts of the picture that stand out.
 SEEN = """
@@ -56,34 +52,6 @@ def network() -> Value:
     loss = losses.mse([model([1.0, -2.0]), model([0.5, 2.0])], [1.0, -1.0])
     loss.label = "loss"
     return loss
-
-
-def _missing(reason: str) -> Any:
-    if os.environ.get("REQUIRE_BROWSER"):
-        pytest.fail(f"REQUIRE_BROWSER is set, but {reason}", pytrace=False)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    try:
-        from selenium import webdriver
-    except ImportError:
-        _missing("selenium is not installed")
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:  # selenium would look for them in the network
-        _missing("no chromium with its chromedriver is on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=chromedriver)
-    chrome = webdriver.Chrome(options=options, service=service)
-    chrome.set_window_size(1280, 800)
-    yield chrome
-    chrome.quit()
 
 
 class Page:
