@@ -27,6 +27,7 @@ SIZES = {
 }
 BUILT_IN = {"names": datasets.names}
 _INVENTED = 10  # texts to show after the training
+_MANY = 100  # texts, for which a program saves what it takes to compile it
 
 
 def add_options(train: argparse.ArgumentParser) -> None:
@@ -131,6 +132,10 @@ def load(path: str | os.PathLike[str]) -> GPT:
 def _sample(arguments: argparse.Namespace) -> None:
     if arguments.count < 1:
         raise InputError(f"--count is at least 1, not {arguments.count}")
-    model, random = load(arguments.model), Random(arguments.seed)
+    model, random, forward = load(arguments.model), Random(arguments.seed), None
+    if arguments.count >= _MANY and util.find_spec("numpy"):
+        from ..compiler import compile_forward
+
+        forward = compile_forward(model.scores, model.weights, [model.end] * model.context)
     for _ in range(arguments.count):
-        print(printable(model.invent(random, arguments.temperature)), flush=True)
+        print(printable(model.invent(random, arguments.temperature, forward)), flush=True)

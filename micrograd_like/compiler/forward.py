@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from ..errors import OperandError
@@ -57,7 +58,11 @@ class Forward:
 
 def shaped(shape: Any, numbers: Iterator[float]) -> Any:
     """The next of the numbers, or a list of them, or of such lists."""
-    return next(numbers) if shape is None else [shaped(inner, numbers) for inner in shape]
+    if shape is None:
+        return next(numbers)
+    if shape.count(None) == len(shape):
+        return [*islice(numbers, len(shape))]
+    return [shaped(inner, numbers) for inner in shape]
 
 
 def compile_forward(

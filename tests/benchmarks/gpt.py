@@ -18,25 +18,29 @@ for threads in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[threads] = "1"  # before NumPy is imported
 
 import argparse
+import json
 import resource
 import shutil
+import socket
 import string
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter, perf_counter_ns, process_time
+from time import perf_counter, perf_counter_ns, process_time, sleep
 from typing import Any
 
 import numpy as np
 from gpt_by_hand import CStep, Shape, jax_step, numpy_step
 
 from micrograd_like import Value, compile, compile_step, datasets, grad, losses, optim, take
-from micrograd_like.compiler import Step
+from micrograd_like.compiler import Step, compile_forward, xla
+from micrograd_like.training import fit
 from micrograd_like.training.gpt import GPT
 
 WORDS = ("joseph", "jennifer", "alexandrajosiah")  # 6, 8 and 15 letters
@@ -309,7 +313,9 @@ def learning(documents: list[Document], rounds: int) -> None:
 
     start = perf_counter()
     step = compile_step(
-        lambda tokens: microgpt(model.weights, SHAPE, tokens), model.weights, model.tokens(texts[0])
+        lambda tokens: microgpt(model.weights, SHAPE, tokens),
+        model.weights,
+        model.tokens(max(texts, key=len)),  # whose program serves the others
     )
     compiled = perf_counter() - start
     with step.training(adam) as training:
@@ -326,6 +332,79 @@ def learning(documents: list[Document], rounds: int) -> None:
         f"  the scalar original: {each * count:.0f} ({eager} steps measured); losses differ by "
         f"{apart:.0e}, weights at the end from hand-written NumPy's by {off:.0e}"
     )
+
+
+def inventing(documents: list[Document], rounds: int) -> None:
+    """Names of a model that has learned nothing, whose letters are all about as likely."""
+    count = 1000 if rounds > 1000 else 100
+    model = GPT(string.ascii_lowercase)
+    start = perf_counter()
+    forward = compile_forward(model.scores, model.weights, [model.end] * model.context)
+    forward([model.end] * model.context)
+    compiled = perf_counter() - start
+    took, texts = [], []
+    for way in (forward, None):
+        random, invented, letters = Random(0), list[str](), 0
+        start = perf_counter()
+        while letters < count:
+            invented.append(model.invent(random, forward=way))
+            letters += len(invented[-1])
+        took.append(perf_counter() - start)
+        texts.append(invented)
+    assert texts[0] == texts[1]
+    what = f"{count:,} letters invented, seconds"
+    print(
+        f"\n{what}: {took[0]:.2f}   <= 1: {verdict(what, took[0], 1.0)}\n"
+        f"  the program is compiled in {compiled:.1f} s; without it {took[1]:.2f}"
+    )
+
+
+def in_parts(documents: list[Document], rounds: int) -> None:
+    """The weights after 50 steps, where devices share each batch, which they do not divide."""
+    if find_spec("jax") is None or find_spec("names") is None:
+        print("\nJAX or the package names is not installed: no weights of several devices")
+        return
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    runs = {"1 device": (1, [0]), "8 devices": (8, [0]), "2 processes": (1, [0, 1])}
+    weights = {}
+    for name, (devices, processes) in runs.items():
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        outputs = [tempfile.TemporaryFile("w+") for _ in processes]
+        started = [
+            subprocess.Popen(
+                [sys.executable, __file__, "--part", *map(str, (i, len(processes), port))],
+                env=environment, stdout=out, stderr=subprocess.DEVNULL,
+            )
+            for i, out in zip(processes, outputs, strict=True)
+        ]  # fmt: skip
+        assert not any(process.wait() for process in started), name
+        weights[name] = []
+        for out in outputs:
+            out.seek(0)
+            weights[name].append(json.loads(out.readlines()[-1]))
+            out.close()
+    [alone] = weights.pop("1 device")
+    print("\nWeights after 50 steps, apart from those of one device by at most")
+    for name, found in weights.items():
+        off = max(float(np.abs(np.array(mine) - alone).max()) for mine in found)
+        print(f"  {name:12}{off:9.0e}   <= 1e-9: {verdict(f'{name}, weights', off, 1e-9)}")
+
+
+def learn_in_part(process: int, processes: int, port: int) -> None:
+    if processes > 1:
+        xla.join(f"127.0.0.1:{port}", processes, process, 60)
+    import jax
+
+    model, devices = GPT(string.ascii_lowercase), len(jax.devices())
+    texts = Random(0).sample(datasets.names(), 500 - 5)  # 49 batches of 10, and one of 5
+    fit(model, [*map(model.tokens, texts)], epochs=1, batch_size=10, engine="jax", devices=devices)
+    print(json.dumps([p.data for p in model.parameters()]), flush=True)
+    if processes > 1:
+        xla.agree({"all": "there"})
+        sleep(1.0 - process)  # with process 0 the other one would end
+        os._exit(0)  # JAX would wait for minutes
 
 
 def compiling(documents: list[Document], _: int) -> None:
@@ -381,10 +460,12 @@ SECTIONS: dict[str, Callable[[list[Document], int], None]] = {
     "numba": over_numba,
     "batch": in_a_batch,
     "train": learning,
+    "sample": inventing,
+    "parts": in_parts,
     "compile": compiling,
     "large": large,
 }
-LONG = {"numba", "large"}  # not in the short form
+LONG = {"numba", "parts", "large"}  # not in the short form
 
 
 def main() -> None:
@@ -392,7 +473,11 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="fewer rounds, and one name")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[*SECTIONS])
     parser.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--part", nargs=3, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.part:
+        learn_in_part(*arguments.part)
+        return
     if arguments.large:
         compile_large()
         return

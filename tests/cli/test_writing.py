@@ -60,6 +60,25 @@ def test_training_says_what_it_does_and_leaves_a_model_that_invents(run):
     assert len(set(likeliest.splitlines())) == 1
 
 
+def test_many_lines_are_invented_by_a_program_and_are_the_same(train, run, monkeypatch):
+    pytest.importorskip("numpy")
+    train("--out", "here")
+    calls, logits = [], GPT.logits
+    monkeypatch.setattr(GPT, "logits", lambda *given: calls.append(1) or logits(*given))
+
+    def sampled():
+        calls.clear()
+        status, out, err = run("sample", "here/model.json", "--count", "100", "--temperature", "1")
+        assert (status, err, len(out.splitlines())) == (0, "", 100)
+        return out, len(calls)
+
+    by_program, traced = sampled()
+    monkeypatch.setattr(writing.util, "find_spec", lambda name: None)
+    by_engine, called = sampled()
+    assert by_program == by_engine
+    assert traced < 50 < 200 < called
+
+
 def test_the_file_says_what_it_is(train):
     assert train("--layers", "2", "--out", "here")[0] == 0
     content = json.loads(read("here/model.json"))

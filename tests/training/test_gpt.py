@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optional import np
 
-from micrograd_like import compile_step, optim, softmax
+from micrograd_like import compile_forward, compile_step, optim, softmax
 from micrograd_like.errors import InputError
 from micrograd_like.training import gpt
 from micrograd_like.training.gpt import GPT
@@ -174,6 +174,22 @@ def test_letters_are_drawn_by_their_probabilities(temperature):
         top = max(z.data for z in logits)
         expected = [p.data for p in softmax([(z - top) / temperature for z in logits])]
         assert [w / sum(weights) for w in weights] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 3.0])
+def test_a_program_invents_what_the_engine_does(temperature):
+    pytest.importorskip("numpy")
+    model = GPT(ALPHABET, layers=2, embed=4, heads=2, context=6, seed=5)
+    for p in model.parameters():
+        p.data *= 10.0
+    forward = compile_forward(model.scores, model.weights, [model.end] * model.context)
+    invented = [
+        [model.invent(random, temperature, way) for _ in range(40)]
+        for random, way in ((Random(1), None), (Random(1), forward))
+    ]
+    assert invented[0] == invented[1]
+    assert len({*map(len, invented[0])}) > 1 or not temperature
+    assert forward.report().structures == 1
 
 
 def test_inventing_leaves_no_graph_and_ends_at_the_context():
