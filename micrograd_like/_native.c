@@ -1613,6 +1613,34 @@ numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
 }
 
 static PyObject *
+packed(PyObject *Py_UNUSED(module), PyObject *values)
+{
+    PyObject *fast = PySequence_Fast(values, "an iterable is needed");
+    if (fast == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
+    PyObject *result = PyByteArray_FromStringAndSize(NULL, n * (Py_ssize_t)sizeof(double));
+    for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
+        PyObject *x = PySequence_Fast_GET_ITEM(fast, i);
+        double number;
+        if (is_value(x) && !(((Node *)x)->shape & BLANK)) {
+            number = ((Node *)x)->data;
+        } else if (PyFloat_CheckExact(x)) {
+            number = PyFloat_AS_DOUBLE(x);
+        } else {
+            PyErr_Format(PyExc_TypeError, "Values and floats are packed, not %R", x);
+            Py_CLEAR(result);
+            break;
+        }
+        memcpy(PyByteArray_AS_STRING(result) + i * (Py_ssize_t)sizeof number, &number,
+               sizeof number);
+    }
+    Py_DECREF(fast);
+    return result;
+}
+
+static PyObject *
 operands_of_one(PyObject *node)
 {
     return is_value(node) ? get_operands((Node *)node, NULL)
@@ -1835,6 +1863,7 @@ static PyMethodDef functions[] = {
     {"node_as", FUNCTION(node_as), METH_FASTCALL, NULL},
     {"numbers_of", numbers_of, METH_O, NULL},
     {"operands_of", operands_of, METH_O, NULL},
+    {"packed", packed, METH_O, NULL},
     {"set_slot_of_grad", FUNCTION(set_slot_of_grad), METH_FASTCALL, NULL},
     {"slopes_of", slopes_of, METH_O, NULL},
     {"sum_of_products", FUNCTION(sum_of_products), METH_FASTCALL, NULL},

@@ -13,6 +13,7 @@ Nothing recurses, and no node knows its users: reference counting alone frees gr
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -296,6 +297,11 @@ def numbers_of(operands: Iterable[Any]) -> list[float]:
     return [x if x.__class__ is float else x._data for x in operands]
 
 
+def packed(values: Iterable[Any]) -> bytearray:
+    """The same as doubles one after another, of which arrays are made without a list."""
+    return bytearray(array("d", numbers_of(values)))
+
+
 def slopes_of(node: Value) -> tuple[float, ...]:
     """The node's `local_grads`, for what is part of the engine: a trace is told nothing."""
     local = node._da if node._da.__class__ is tuple else (node._da, node._db)
@@ -369,8 +375,8 @@ NATIVE = False
 if not (TYPE_CHECKING or os.environ.get("MICROGRAD_LIKE_PURE")):
     try:
         from ._native import (
-            Value, adjoints, node_as, numbers_of, operands_of, set_slot_of_grad, slopes_of,
-            topological_order,
+            Value, adjoints, node_as, numbers_of, operands_of, packed, set_slot_of_grad,
+            slopes_of, topological_order,
         )  # fmt: skip
     except ImportError:  # there was no compiler
         pass

@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ from reference import (
 )
 
 from micrograd_like import Op, Value, affine, grad, no_grad, ops, topological_order
+from micrograd_like.engine import packed
 from micrograd_like.errors import (
     DomainError,
     InputError,
@@ -1506,3 +1508,12 @@ def test_micrograds_own_sanity_check_has_its_numbers() -> None:
     y = h + q + q * x
     y.backward()
     assert (y.data, x.grad) == (-20.0, 46.0)
+
+
+def test_numbers_are_packed_as_doubles() -> None:
+    numbers = [1.5, -0.0, math.inf, 5e-324]
+    values = [Value(x) for x in numbers[:2]] + numbers[2:]
+    assert packed(values) == struct.pack("4d", *numbers)
+    assert packed(iter([])) == b""
+    with pytest.raises((AttributeError, TypeError)):
+        packed([values[0], None])

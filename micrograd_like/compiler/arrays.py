@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,17 @@ def logsumexp(xp: Any, *xs: Any) -> Any:
         from jax.nn import logsumexp as known
 
         return known(x, -1)
-    if x.size > x.shape[-1] ** 2:  # many short rows: as columns they are up to four times faster
-        x = np.ascontiguousarray(np.moveaxis(x, -1, 0))
-        largest = np.maximum.reduce(x, 0)
-        result = np.log(np.add.reduce(np.exp(x - largest), 0)) + largest
-    else:
-        largest = np.maximum.reduce(x, -1)
-        result = np.log(np.exp(x - largest[..., None]) @ np.ones(x.shape[-1])) + largest
-    flat = np.ravel(result)
-    if flat @ flat < np.inf:  # finite, as it nearly always is: four times faster than isfinite
-        return result
+    result = np.log(np.exp(x) @ _ones(x.shape[-1]))
+    if np.vdot(result, result) < 1e5 or np.abs(result).max() < 300.0:  # not if there is a NaN
+        return result  # no sum came near to what floats have room for
+    largest = np.maximum.reduce(x, -1)
+    result = np.log(np.exp(x - largest[..., None]) @ _ones(x.shape[-1])) + largest
     return np.where(np.isinf(largest), largest, result)[()]
+
+
+@cache
+def _ones(count: int) -> Any:
+    return np.ones(count)
 
 
 def sigmoid(xp: Any, x: Any) -> Any:
@@ -165,7 +165,8 @@ def lead(xp: Any, x: Any, y: Any) -> Any:
 
 def fraction(xp: Any, x: Any, total: Any) -> Any:
     log = x - total
-    if xp is not np or not np.isfinite(total).all():
+    # Squares find what is not finite in a third of the time of isfinite.
+    if xp is not np or not np.vdot(total, total) < np.inf:
         log = xp.where((x == total) & xp.isinf(total), xp.minimum(total, 0.0), log)
     return xp.exp(log)
 
@@ -237,13 +238,11 @@ def function(op: Op, template: str, library: str) -> Callable[..., Any]:
     return lambda *xs: known(xp, *xs)[()]
 
 
-def one_hot(library: str) -> Callable[[Any, int], Any]:
-    """A function of whole numbers and a count: a row for each, with 1 at its place, and else 0."""
-    if library == "np":
-        return lambda chosen, count: (chosen[..., None] == np.arange(count)).astype(float)
+def one_hot(chosen: Any, count: int) -> Any:
+    """In JAX for each of these whole numbers a row, with 1 at its place, and else 0."""
     from jax.nn import one_hot as known
 
-    return lambda chosen, count: known(chosen.astype(int), count, dtype=chosen.dtype)
+    return known(chosen.astype(int), count, dtype=chosen.dtype)
 
 
 def elementwise(op: Op) -> Callable[..., Any]:

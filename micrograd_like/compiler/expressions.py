@@ -155,8 +155,8 @@ def _is_gather(x: ast.AST) -> bool:
     match x:
         case ast.Subscript():
             return any(has_name(part, "places") for part in _indices(x))
-        case ast.Call(ast.Attribute(_, "take")):
-            return True
+        case ast.Call(ast.Attribute(_, "take"), [index, *_]):
+            return has_name(index, "places")
     return False
 
 

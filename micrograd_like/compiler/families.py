@@ -266,7 +266,7 @@ class Families:
                 if shown.size:
                     taken = zip(shown, layouts, strict=True)
                     shown = [row[layout.shown] for row, layout in taken]
-                if family.may_spoil([loss, *gradient, *shown]):
+                if family.may_spoil([loss, *gradient, shown]):
                     with suppress(DomainError):  # which a program does not raise
                         loss, shown, *gradient = family.eagerly(examples, forward)
             parts.append((len(places), [loss, *gradient]))

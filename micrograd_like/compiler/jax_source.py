@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..ops import Op
+from . import arrays
 from . import expressions as ex
 from .expressions import Expression
 from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
@@ -28,6 +29,7 @@ class JaxPrinter(NumpyPrinter):
     """
 
     library: ClassVar[str] = "jnp"
+    takes_rows: ClassVar[bool] = False  # XLA is faster with the products
 
     def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:
         self.share = lifted.tape.inputs - 1  # of a step
@@ -82,6 +84,10 @@ class JaxPrinter(NumpyPrinter):
             return ex.quotient(ex.number(1.0), self.count())
         where = "examples" if array in self.batched else "values"
         return ex.item(ex.name(where), ast.Constant(array.name))
+
+    def one_hot(self, chosen: Expression, count: int) -> Expression:
+        self.constants["one_hot_"] = arrays.one_hot
+        return ex.call("one_hot_", chosen, ex.number(count))
 
     def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""

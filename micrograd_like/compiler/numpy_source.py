@@ -50,6 +50,7 @@ class NumpyPrinter:
     """
 
     library: ClassVar[str] = "np"
+    takes_rows: ClassVar[bool] = True  # by the numbers that choose; or products choose them
 
     def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:
         self.lifted = lifted
@@ -72,6 +73,13 @@ class NumpyPrinter:
         self.said_once: set[Term] = set()  # terms of statements that are written elsewhere
         self.decay = 0.0  # how much of the values is in the gradient
         self.ends: set[Array] = set()  # arrays of which only the sums over the examples are made
+        # What only chooses, as whole numbers; and what terms are whose products choose.
+        self.choosing = {a for a, _ in lifted.inputs if self.takes_rows and self._chooses(a)}
+        self.chosen: dict[Term, Expression] = {}
+        for term in [term for s in lifted.statements for term in s.terms] * self.takes_rows:
+            if (rows := self._chosen(term)) is not None:
+                self.chosen[term] = rows
+                self.used.subtract(v.array for v in term.views if v.array.name in lifted.one_hot)
 
     def varies(self, numbers: Indices) -> bool:
         """Whether these inputs, of one array, differ from one example to the next."""
@@ -165,6 +173,8 @@ class NumpyPrinter:
 
     def _take_inputs(self) -> None:
         for array, numbers in self.lifted.inputs:
+            if self.takes_rows and array.name in self.lifted.one_hot and not self.used[array]:
+                continue
             taken = self.input(array, np.asarray(numbers))
             if ex.text(taken) != array.name:
                 self.assign(array.name, taken, moves=not isinstance(taken, ast.BinOp))
@@ -172,22 +182,17 @@ class NumpyPrinter:
     def input(self, array: Array, numbers: Indices) -> Expression:
         """The array, from `values` or, what varies in a step, from `examples`."""
         if array.name in self.lifted.one_hot:
-            choosing = self.lifted.one_hot[array.name]
-            source = self.lifted.array_of[choosing[0]]
-            places = self.lifted.place_of[choosing].reshape(array.shape[:-1])
-            return self.one_hot(self.exact(View(source, places)), array.shape[-1])
+            every = self._choosing(View(array, np.arange(array.size).reshape(array.shape)))
+            assert every is not None
+            return self.one_hot(every, array.shape[-1])
         name, first, size = "values", 0, self.shared or self.lifted.tape.inputs
         batched = array in self.batched
         if batched and self.shared:
             size = sum(a.size for a, _ in self.lifted.inputs if a.name not in self.lifted.one_hot)
             name, first, size = "examples", self.shared, size - self.shared
         flat = self._flat(name, size, batched)
-        return self.exact(View(flat, (numbers - first).reshape(array.shape)))
-
-    def one_hot(self, chosen: Expression, count: int) -> Expression:
-        """For each of these numbers a row, with a 1 at one of so many places."""
-        self.constants["one_hot_"] = arrays.one_hot(self.library)
-        return ex.call("one_hot_", chosen, ex.number(count))
+        taken = self.exact(View(flat, (numbers - first).reshape(array.shape)))
+        return _whole(taken) if array in self.choosing else taken
 
     def _flat(self, name: str, size: int, batched: bool) -> Array:
         """The numbers that come in, or go out, in a row."""
@@ -195,6 +200,45 @@ class NumpyPrinter:
         if batched:
             self.batched.add(flat)
         return flat
+
+    # --- numbers that choose ---
+
+    def _chooses(self, array: Array) -> bool:
+        """Whether it is of numbers that choose, and do nothing else."""
+        numbers = [i for choosing in self.lifted.one_hot.values() for i in choosing]
+        return not self.used[array] and any(self.lifted.array_of[i] is array for i in numbers)
+
+    def _choosing(self, rows: View) -> Expression | None:
+        """By which numbers rows of ones and zeros have their ones, if it is a view of such rows."""
+        numbers = self.lifted.one_hot.get(rows.array.name)
+        if numbers is None or not rows.places.ndim:
+            return None
+        of, columns = np.divmod(rows.places, rows.array.shape[-1])
+        if (of != of[..., :1]).any() or (columns != np.arange(columns.shape[-1])).any():
+            return None
+        choosing = numbers[of[..., 0]]
+        source = self.lifted.array_of[int(choosing.flat[0])]
+        taken = self.exact(View(source, self.lifted.place_of[choosing]))
+        return taken if source in self.choosing or not self.takes_rows else _whole(taken)
+
+    def one_hot(self, chosen: Expression, count: int) -> Expression:
+        """For each of these numbers a row, with a 1 at one of so many places."""
+        self.constants[f"eye{count}"] = np.eye(count)
+        return ex.method(ex.name(f"eye{count}"), "take", chosen, ex.number(0))
+
+    def _chosen(self, term: Term) -> Expression | None:
+        """What rows of ones and zeros choose, in a term, of what is the same for all examples."""
+        for rows, others in zip(term.views, term.views[::-1], strict=True):
+            if others.array in self.batched or others.real is not None or term.kind == "each":
+                continue
+            if (choosing := self._choosing(rows)) is None:
+                continue
+            of = others.row if term.kind == "total" or others.places.ndim == 1 else others
+            is_first = rows is term.left or rows.places.ndim == 1
+            if of is not None and of.places.ndim < 3 and (of.places.ndim == 1 or is_first):
+                of = View(of.array, of.places.T)
+                return ex.method(self.exact(of), "take", choosing, ex.number(0))
+        return None
 
     # --- sums over the examples ---
 
@@ -487,6 +531,8 @@ class NumpyPrinter:
             return self.scaled(c, *factors)
         if self._cuts(term):
             return self.scaled(c, self._restricted(term))
+        if (chosen := self.chosen.get(term)) is not None:
+            return self.scaled(c, chosen)
         if right is None:
             return self.scaled(c, self._total(left))
         if term.kind == "matmul":
@@ -676,6 +722,11 @@ class NumpyPrinter:
 
 # How the table writes over NumPy a rectified array, and the derivative of that.
 _RELU, _STEP = "xp.maximum(@x, 0.0)", "xp.heaviside(@x, 0.0)"
+
+
+def _whole(numbers: Expression) -> Expression:
+    """Whole numbers that are floats, as integers."""
+    return ex.method(numbers, "astype", ex.name("int"))
 
 
 def _is_narrow(statement: Statement) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Value, numbers_of
+from ..engine import Value, packed
 from ..errors import InputError, OperandError
 from ..nn import Module
 from .execution import require_numpy
@@ -51,7 +51,7 @@ class Plan:
         """The numbers of the parameters, as an array."""
         if self.learns:
             return self.learns.values
-        return require_numpy().array(numbers_of(self.parameters))
+        return require_numpy().frombuffer(packed(self.parameters))
 
 
 def planned(parameters: Any, backend: str, jax: tuple[str, int | None]) -> Plan:

@@ -131,6 +131,40 @@ def test_what_is_not_chosen_may_be_anything(bad, k):
         agrees(step, loss, rows, [k])
 
 
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_the_function_knows_nothing_of_rows_that_are_not_chosen(bad):
+    rows = table(5, 3, random.Random(8))
+
+    def loss(tokens, i):
+        a, b = take(rows, tokens[0]), take(rows, tokens[1])
+        return sum(x * y for x, y in zip(a, b, strict=True)) * take([2.0, 3.0, 4.0], i)
+
+    step = compile_step(loss, rows, ([0, 1], 0))
+    for x in rows[2]:
+        x.data = bad
+    batch = [([4, 0], 2), ([1, 3], 1)]
+    value, gradient = step.function(*step.arrays(batch))
+    mean = losses.mean([loss(*example) for example in batch])
+    assert value == pytest.approx(mean.data, rel=1e-12)
+    assert gradient.tolist() == pytest.approx(grad(mean, flat(rows)), rel=1e-12)
+
+
+def test_a_token_may_be_a_number_too_and_choose_among_what_is_computed():
+    rows, w = table(4, 2, random.Random(9)), [Value(0.3), Value(-0.7), Value(0.1)]
+    parameters = {"rows": rows, "w": w}
+
+    def loss(tokens):
+        total = Value(0.0)
+        for token in tokens:
+            x, y = take(rows, token)
+            scores = [(x * a + y).tanh() for a in w]
+            total = total + take(scores, token) * token + take(w, token).exp()
+        return total / len(tokens)
+
+    step = compile_step(loss, parameters, [0, 1, 2])
+    agrees(step, loss, parameters, [[2, 2, 1], [0, 1, 2], [1, 1, 1]])
+
+
 def test_arguments_are_a_tuple_and_lists_nest():
     w, b = table(2, 3, random.Random(2)), Value(0.3)
 

@@ -62,7 +62,8 @@ def test_products_of_matrices_are_counted_without_sums_and_the_square_of_the_val
 def test_gathers_are_counted_wherever_they_are():
     taken = [ex.item(x, places), ex.item(x, slice(None), ex.name("places2"))]
     taken.append(ex.product(half, ex.method(x, "take", places)))
-    assert source(*taken, ex.item(x, slice(0, 3, 1)), ex.call("f", places)).gathers == 3
+    others = [ex.item(x, slice(0, 3, 1)), ex.call("f", places), ex.method(x, "take", y)]
+    assert source(*taken, *others).gathers == 3
     put = Assignment(ex.item(x, places), y)
     assert Source("values", [put], [], {}).gathers == 1
 

@@ -81,6 +81,21 @@ def test_functions_of_arrays_are_the_operations_that_call_them():
         assert not wrong, [(op.name, rows[i], got[i], expected[i]) for i in wrong]
 
 
+@pytest.mark.parametrize("size", [0.0, 1.0, 100.0, 299.0, 400.0, 750.0, 1e5, 1e308])
+def test_sums_of_exponentials_keep_their_digits_whatever_the_size(size):
+    pytest.importorskip("numpy")
+    from micrograd_like.compiler import arrays
+
+    rng = np.random.default_rng(0)
+    for rows in (1, 5, 3000):  # so many that the sum of their squares is large
+        x = rng.uniform(-1, 1, (rows, 4)) + size * rng.choice([-1.0, 1.0], (rows, 1))
+        x[0] = -size, size, -np.inf, 0.0
+        with np.errstate(all="ignore"):
+            got = arrays.logsumexp(np, x)
+        expected = [ops.logsumexp(*row) for row in x[:50].tolist()]
+        assert got[:50].tolist() == pytest.approx(expected, rel=1e-14, abs=1e-15)
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_networks_source_has_one_line_a_matrix_equation(fused):
     model, loss = demo(fused)
