@@ -67,16 +67,16 @@ typedef struct Node {
     PyObject *op;    /* the row of the table; NULL for a leaf */
     PyObject *a, *b; /* the first and the second operand, Node or float; NULL if there is none */
     union {
+        uint64_t mark;     /* the number of the last order that met the node, */
+        struct Node *next; /* and while it is free, or is freed, the next one */
+    };
+    uint32_t place; /* and its place there */
+    uint8_t shape;
+    union {
         double da; /* the local derivatives by them: they count where `shape` says so */
         Many *many;
     };
     double db;
-    union {
-        uint64_t mark;     /* the number of the last order that met the node, */
-        struct Node *next; /* and while it is freed, the next one to be freed */
-    };
-    uint32_t place; /* and its place there */
-    uint8_t shape;
 } Node;
 
 enum {
@@ -108,7 +108,7 @@ static PyObject *modes, *open_blocks; /* the module, and its list */
 static PyObject *number, *number_in, *check_constructor, *methods_of_values;
 static PyObject *OperandError, *DomainError;
 static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *row_affine;
-static PyObject *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
+static PyObject *str_data, *str_grad, *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
 
 static inline int
 a_mode_is_open(void)
@@ -178,17 +178,21 @@ refuse_blank(Node *node)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-#ifndef FREE_NODES /* 0 lets AddressSanitizer see a node that is used when it is freed */
-#define FREE_NODES 256
+/* So many freed nodes are kept for the next graph, 12 MB at most: to get their memory from the
+   system again would take longer than all else. 0 lets AddressSanitizer see a node that is used
+   when it is freed. */
+#ifndef FREE_NODES
+#define FREE_NODES (1 << 17)
 #endif
-static Node *free_nodes[FREE_NODES + 1];
+static Node *free_nodes; /* a list by `next`; each has kept its reference to Value */
 static int free_count;
 
-/* The nodes of this thread that are to be freed. */
-static THREAD_LOCAL struct {
-    Node *first;
-    int is_open; /* a loop is freeing them */
-} graves;
+/* Whether `tracemalloc` counts blocks: it is to see nodes come and go, so that none are kept. */
+static inline int
+memory_is_traced(void)
+{
+    return PyTraceMalloc_Untrack(0, 0) != -2;
+}
 
 /* A node that is a leaf yet, untracked yet; NULL with MemoryError. */
 static inline Node *
@@ -197,9 +201,11 @@ node_alloc(double data, int tracked)
     Node *node;
     if (tracked) {
         node = PyObject_GC_New(Node, Tracked);
-    } else if (free_count > 0) {
-        node = free_nodes[--free_count];
-        (void)PyObject_Init((PyObject *)node, Value);
+    } else if (free_count > 0 && !memory_is_traced()) {
+        node = free_nodes;
+        free_nodes = node->next;
+        free_count--;
+        _Py_NewReference((PyObject *)node);
     } else {
         node = PyObject_New(Node, Value);
     }
@@ -237,7 +243,47 @@ drop_operands(Node *node)
     Py_XDECREF(op);
 }
 
-/* Operands that die with their node come back here, and wait for the loop that is further out. */
+/* The nodes of this thread that wait to be freed, while `is_open`: then a loop further out is about
+   to free something whose end may be that of nodes. */
+static THREAD_LOCAL struct {
+    Node *first;
+    int is_open;
+} graves;
+static int open_graves; /* in how many threads: where there are none, nobody looks */
+
+/* Let go of what a node refers to. Nodes that die with it come into the list, for the loop that
+   calls this; only where something else dies is there more to do. */
+static inline void
+let_go(PyObject *object, Node **dying)
+{
+    if (object == NULL) {
+        return;
+    }
+    if (Py_REFCNT(object) > 1 || PyFloat_CheckExact(object) || PyUnicode_CheckExact(object)) {
+        Py_DECREF(object);
+        return;
+    }
+#ifndef Py_REF_DEBUG /* which counts what Py_DECREF does */
+    int tracked = Py_IS_TYPE(object, Tracked);
+    if (tracked || Py_IS_TYPE(object, Value)) {
+        if (tracked) {
+            PyObject_GC_UnTrack(object);
+        }
+        ((Node *)object)->next = *dying;
+        *dying = (Node *)object;
+        return;
+    }
+#endif
+    graves.first = *dying;
+    graves.is_open = 1;
+    open_graves++;
+    Py_DECREF(object);
+    open_graves--;
+    graves.is_open = 0;
+    *dying = graves.first;
+    graves.first = NULL;
+}
+
 static void
 node_dealloc(PyObject *self)
 {
@@ -245,26 +291,36 @@ node_dealloc(PyObject *self)
     if (Py_IS_TYPE(self, Tracked)) {
         PyObject_GC_UnTrack(self);
     }
-    node->next = graves.first;
-    graves.first = node;
-    if (graves.is_open) {
+    if (open_graves > 0 && graves.is_open) {
+        node->next = graves.first;
+        graves.first = node;
         return;
     }
-    graves.is_open = 1;
-    while ((node = graves.first) != NULL) {
-        PyTypeObject *type = Py_TYPE(node);
-        graves.first = node->next;
-        drop_operands(node);
-        Py_CLEAR(node->label);
+    node->next = NULL;
+    for (Node *dying = node; dying != NULL;) {
+        node = dying;
+        dying = node->next;
+        if (node->shape & MANY) {
+            for (Py_ssize_t i = 0; i < node->many->operands; i++) {
+                let_go(node->many->operand[i], &dying);
+            }
+            PyMem_Free(node->many);
+        }
+        let_go(node->a, &dying);
+        let_go(node->b, &dying);
+        let_go(node->label, &dying);
+        let_go(node->op, &dying);
         alive--;
-        if (type == Value && free_count < FREE_NODES) {
-            free_nodes[free_count++] = node;
+        PyTypeObject *type = Py_TYPE(node);
+        if (type == Value && free_count < FREE_NODES && !memory_is_traced()) {
+            node->next = free_nodes;
+            free_nodes = node;
+            free_count++;
         } else {
             type->tp_free(node);
+            Py_DECREF(type);
         }
-        Py_DECREF(type);
     }
-    graves.is_open = 0;
 }
 
 /* For the twin, and for subclasses with attributes: plain nodes refer to nothing that is tracked.
@@ -794,9 +850,12 @@ set_slope(Node *self, PyObject *value, void *closure)
 static int
 value_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
+    int is_plain = Py_IS_TYPE(self, Value) || Py_IS_TYPE(self, Tracked);
+    if (is_plain && (name == str_data || name == str_grad)) { /* in half the time */
+        return (name == str_data ? set_data : set_grad)((Node *)self, value, NULL);
+    }
     int result = PyObject_GenericSetAttr(self, name, value);
-    if (result < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)
-        && (Py_IS_TYPE(self, Value) || Py_IS_TYPE(self, Tracked))) {
+    if (result < 0 && is_plain && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
         if (PyObject_HasAttr((PyObject *)Value, name)) { /* it is there, and read-only */
@@ -1339,7 +1398,7 @@ visit(Order *order, Node *root)
             if (!first) {
                 continue;
             }
-            if (parent->op != NULL) {
+            if (parent->shape & (A_IS_PARENT | B_IS_PARENT | MANY)) {
                 break;
             }
             if (emit(order, parent) < 0) {
@@ -1757,23 +1816,18 @@ summed(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *b)
 static PyObject *
 sum_of_products(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 3 || check_value(args[2]) < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "sum_of_products takes ws, xs and b");
-        }
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "sum_of_products takes ws, xs and b");
         return NULL;
     }
-    PyObject *result = NULL, *ws = PySequence_Fast(args[0], "ws is a sequence");
-    PyObject *xs = ws == NULL ? NULL : PySequence_Fast(args[1], "xs is a sequence");
-    if (xs != NULL) {
-        Py_ssize_t n = PySequence_Fast_GET_SIZE(ws);
-        result = n == PySequence_Fast_GET_SIZE(xs)
-                     ? summed(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs), n, args[2])
-                     : Py_NewRef(Py_None);
+    PyObject *ws = args[0], *xs = args[1];
+    if (!(PyList_CheckExact(ws) || PyTuple_CheckExact(ws))
+        || !(PyList_CheckExact(xs) || PyTuple_CheckExact(xs))
+        || PySequence_Fast_GET_SIZE(ws) != PySequence_Fast_GET_SIZE(xs)) {
+        return Py_NewRef(Py_None);
     }
-    Py_XDECREF(ws);
-    Py_XDECREF(xs);
-    return result;
+    return summed(PySequence_Fast_ITEMS(ws), PySequence_Fast_ITEMS(xs),
+                  PySequence_Fast_GET_SIZE(ws), args[2]);
 }
 
 /* --- the types and the module ----------------------------------------------------------------- */
@@ -1914,7 +1968,9 @@ take_names(const char *module, const char *const *names, PyObject **const *place
 static int
 take_strings(void)
 {
-    return (str_compute = PyUnicode_InternFromString("compute")) == NULL
+    return (str_data = PyUnicode_InternFromString("data")) == NULL
+                   || (str_grad = PyUnicode_InternFromString("grad")) == NULL
+                   || (str_compute = PyUnicode_InternFromString("compute")) == NULL
                    || (str_partials = PyUnicode_InternFromString("partials")) == NULL
                    || (str_evaluate = PyUnicode_InternFromString("evaluate")) == NULL
                    || (str_partials_at = PyUnicode_InternFromString("partials_at")) == NULL

@@ -31,11 +31,10 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """Each parameter with its name, in the order of the attributes."""
-        seen: set[Value] = set()
-        for name, parameter in _walk("", self, set()):
-            if parameter not in seen:
-                seen.add(parameter)
-                yield name, parameter
+        found: dict[Value, str] = {}
+        _walk("", self, set(), found)
+        for parameter, name in found.items():
+            yield name, parameter
 
     def parameters(self) -> list[Value]:
         """The parameters, in the order of `named_parameters`.
@@ -100,20 +99,21 @@ def _is_update(node: Value, parameters: list[Value]) -> bool:
     return node.op is None and node not in parameters
 
 
-def _walk(path: str, item: Any, seen: set[int]) -> Iterator[tuple[str, Value]]:
-    """The Values below `item`. What was `seen` is not searched again: modules may share others."""
+def _walk(path: str, item: Any, seen: set[int], found: dict[Value, str]) -> None:
+    """Find the Values below `item`. What was `seen` is not searched again: modules may share it."""
     if isinstance(item, Value):
-        yield path, item
+        found.setdefault(item, path)
     elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in seen:
         seen.add(id(item))
         if isinstance(item, Module):
-            steps = [(f"{path}.{name}" if path else name, x) for name, x in vars(item).items()]
+            for name, x in vars(item).items():
+                _walk(f"{path}.{name}" if path else name, x, seen, found)
         elif isinstance(item, dict):
-            steps = [(f"{path}[{key!r}]", x) for key, x in item.items()]
+            for key, x in item.items():
+                _walk(f"{path}[{key!r}]", x, seen, found)
         else:
-            steps = [(f"{path}[{i}]", x) for i, x in enumerate(item)]
-        for name, x in steps:
-            yield from _walk(name, x, seen)
+            for i, x in enumerate(item):
+                _walk(f"{path}[{i}]", x, seen, found)
 
 
 class Neuron(Module):

@@ -30,6 +30,8 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
     >>> affine([Value(1.0), Value(2.0)], [3.0, 4.0], Value(0.5)).data
     11.5
     """
+    if (node := sum_of_products(ws, xs, b)) is not None:
+        return node
     try:
         n, count = len(ws), len(xs)
     except TypeError:
@@ -38,14 +40,17 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         raise InputError(f"affine needs one x for each w, got {n} ws and {count} xs")
     if hasattr(ws, "mask") or hasattr(xs, "mask"):
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
-    if not isinstance(b, Value):
-        return ops.affine_row(*ws, *xs, b)
-    node = sum_of_products(ws, xs, b)
-    return ops.affine_row(*ws, *xs, b) if node is None else node
+    return ops.affine_row(*ws, *xs, b)
 
 
-def sum_of_products(ws: Sequence[Any], xs: Sequence[Any], b: Value) -> Value | None:
-    """The node, where the ws are Values, and the xs are or are all floats; else None."""
+def sum_of_products(ws: Any, xs: Any, b: Any) -> Value | None:
+    """The node, of lists as they usually are; None where the row is to be called.
+
+    The ws and b are Values, and the xs are Values, or all of them floats.
+    """
+    sequences = list, tuple
+    if ws.__class__ not in sequences or xs.__class__ not in sequences or len(ws) != len(xs):
+        return None
     operands: tuple[Any, ...] | None = None
     try:
         linear = (*ws, b)

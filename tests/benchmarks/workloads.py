@@ -20,6 +20,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -72,6 +73,9 @@ class Engine:
     def constant(self, x: float) -> Any:
         """What a plain number has to become before it may stand in an expression."""
         return x
+
+    def power(self, x: Any, k: int) -> Any:
+        return x**k
 
     def gradient(self, leaf: Any) -> float:
         return float(leaf.grad)
@@ -157,29 +161,40 @@ class Micrograd(Engine):
 class Minigrad(Micrograd):
     """micrograd's engine as a C extension, which trusts that its operands are Values.
 
-    A number must be wrapped before it meets one; its powers are not safe at all.
+    A number must be wrapped before it meets one; its powers are not safe at all, and are written as
+    products.
     """
 
     package = "minigrad"
     module = "minigrad"
-    lacks = frozenset({"expression", "gpt", "node_sizes", "long_chain"})
+    lacks = frozenset({"gpt", "node_sizes", "long_chain"})
 
     def constant(self, x: float) -> Any:
         return self.value(x)
+
+    def power(self, x: Any, k: int) -> Any:
+        out = x
+        for _ in range(k - 1):
+            out = out * x
+        return out
 
 
 class Oxigrad(Engine):
     """A Rust engine without networks."""
 
     module = "oxigrad"
-    lacks = frozenset({"training", "own_training", "expression", "gpt", "node_sizes", "long_chain"})
+    lacks = frozenset(
+        {"training", "own_training", "expression", "rosenbrock", "gpt", "node_sizes", "long_chain"}
+    )
 
 
 class MicrogradRust(Engine):
     """A Rust engine without relu, whose Values take no numbers on their right."""
 
     module = "micrograd_rust"
-    lacks = frozenset({"training", "own_training", "expression", "gpt", "node_sizes", "long_chain"})
+    lacks = frozenset(
+        {"training", "own_training", "expression", "rosenbrock", "gpt", "node_sizes", "long_chain"}
+    )
 
     def constant(self, x: float) -> Any:
         return self.value(x)
@@ -257,8 +272,8 @@ class OwnValue(Engine):
 
     module = "own_gpt"
     lacks = frozenset(
-        {"training", "own_training", "chain", "expression", "sum_of_products", "sum_of_multiples",
-         "node_sizes", "sweep_peak", "long_chain"}
+        {"training", "own_training", "chain", "expression", "rosenbrock", "sum_of_products",
+         "sum_of_multiples", "node_sizes", "sweep_peak", "long_chain", "collector_passes"}
     )  # fmt: skip
 
 
@@ -339,19 +354,21 @@ def _sum(engine: Engine, x: Any, xs: list[Any]) -> dict[str, float]:
 def expression(engine: Engine, size: int) -> Result:
     """The expression of micrograd's README, `size` times."""
     leaves, relu, backward, gradient = engine.leaves, engine.relu, engine.backward, engine.gradient
+    power, one, two = engine.power, engine.constant(1.0), engine.constant(2.0)
+    three, ten = engine.constant(3.0), engine.constant(10.0)
 
     def evaluate() -> list[float]:
         a, b = leaves((-4.0, 2.0))
         c = a + b
-        d = a * b + b**3
-        c += c + 1
-        c += 1 + c + (-a)
-        d += d * 2 + relu(b + a)
-        d += 3 * d + relu(b - a)
+        d = a * b + power(b, 3)
+        c += c + one
+        c += one + c + (-a)
+        d += d * two + relu(b + a)
+        d += three * d + relu(b - a)
         e = c - d
-        f = e**2
-        g = f / 2.0
-        g += 10.0 / f
+        f = power(e, 2)
+        g = f / two
+        g += ten / f
         backward(g)
         return [gradient(a), gradient(b)]
 
@@ -359,6 +376,43 @@ def expression(engine: Engine, size: int) -> Result:
     for _ in range(size):
         gradients = evaluate()
     return {"seconds": perf_counter() - start}, gradients
+
+
+def rosenbrock(engine: Engine, size: int) -> Result:
+    """Rosenbrock's function of 100 variables, Σ 100 (y - x²)² + (1 - x)², `size` times."""
+    leaves, backward, gradient = engine.leaves, engine.backward, engine.gradient
+    zero, one, hundred = map(engine.constant, (0.0, 1.0, 100.0))
+    numbers = [math.sin(i) for i in range(100)]
+
+    def evaluate() -> list[float]:
+        xs = leaves(numbers)
+        total = zero
+        for x, y in pairwise(xs):
+            u, v = y - x * x, one - x
+            total = total + (hundred * (u * u) + v * v)
+        backward(total)
+        return [gradient(x) for x in xs]
+
+    start = perf_counter()
+    for _ in range(size):
+        gradients = evaluate()
+    return {"seconds": perf_counter() - start}, gradients
+
+
+def collector_passes(engine: Engine, size: int) -> Result:
+    """How long a full pass of the cyclic collector takes, before and while `size` nodes live."""
+
+    def full_pass() -> float:
+        gc.collect()
+        start = perf_counter()
+        gc.collect()
+        return perf_counter() - start
+
+    (v,) = engine.leaves([1.0])
+    before = min(full_pass() for _ in range(3))
+    for _ in range(size):
+        v = v + engine.constant(1.0)
+    return {"no nodes": before, "nodes": min(full_pass() for _ in range(3))}, []
 
 
 def node_sizes(engine: Engine, size: int) -> Result:
@@ -449,6 +503,8 @@ WORKLOADS: dict[str, Callable[[Engine, int], Result]] = {
     "own_training": Training(lambda engine: engine.own_training_step()),
     "chain": chain,
     "expression": expression,
+    "rosenbrock": rosenbrock,
+    "collector_passes": collector_passes,
     "sum_of_products": sum_of_products,
     "sum_of_multiples": sum_of_multiples,
     "node_sizes": node_sizes,
