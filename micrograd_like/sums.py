@@ -30,7 +30,7 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
     >>> affine([Value(1.0), Value(2.0)], [3.0, 4.0], Value(0.5)).data
     11.5
     """
-    if (node := sum_of_products(ws, xs, b)) is not None:
+    if isinstance(b, Value) and (node := sum_of_products(ws, xs, b)) is not None:
         return node
     try:
         n, count = len(ws), len(xs)
