@@ -11,14 +11,13 @@ stale?
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from itertools import compress
 from math import nan
 from typing import Any, Literal, overload
 
 from .engine import Value, adjoints, numbers_of, operands_of, slopes_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
-from .modes import innermost, swept, watches
+from .modes import apart, innermost, silences, swept, watches
 from .numerics import number, plain
 from .ops import Op
 
@@ -43,7 +42,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     `wrt` may be intermediate nodes; the derivative is 0.0 where `root` does not depend on them.
     No node's `.grad` is read or written, so that threads may share parameters. With
     `create_graph=True` the results are Values, to be differentiated again;
-    one may be a node of the graph itself, as d(x·y)/dx is y.
+    one may be a node of the graph itself, as d(x·y)/dx is y. They are so within `no_grad`, too.
 
     Raises OperandError (a TypeError) for what is not a Value, and with `create_graph=True`
     StaleGraphError (a ValueError) where data was changed after the forward pass.
@@ -75,7 +74,8 @@ def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | flo
     """
     if (watch := innermost(watches)) and watch.judges:
         return watch.trusting(adjoint_graphs, root, wrt)  # type: ignore[no-any-return]
-    return sweep(root, wrt, partial_graphs(root, wrt), Arithmetic())
+    with apart(silences):
+        return sweep(root, wrt, partial_graphs(root, wrt), Arithmetic())
 
 
 # The parents of a node that depend on what one differentiates by, and the partial by each. Of a
@@ -232,14 +232,14 @@ def _partials_now(
             if (at_d, at_e) == recorded and op.compute(at_x, at_y) == value:
                 return operands, (d, e)  # type: ignore[return-value]
         elif op.arity is not None:
-            parents, partials = _partials(op, operands, node)
+            parents, partials = partials_of(op, operands, node)
             value, *now = numbers_of((node, *partials))
             if (*now,) == recorded and op.compute(*numbers_of(operands)) == value:
                 return parents, partials
-    except (ArithmeticError, AttributeError, ValueError):  # integers among the partials, say
+    except (ArithmeticError, AttributeError, TypeError, ValueError):  # integers among them, say
         pass
     if _same(recomputed(node), *numbers_of([node])):
-        parents, partials = _partials(op, operands, node)
+        parents, partials = partials_of(op, operands, node)
         partials = [d if isinstance(d, Value) else number(d) for d in partials]
         now = numbers_of(partials)
         if tuple(now) == recorded or all(map(_same, now, recorded)):
@@ -247,18 +247,27 @@ def _partials_now(
     raise _stale(node)
 
 
-def _partials(
+def partials_of(
     op: Op, operands: tuple[Value | float, ...], node: Value
 ) -> tuple[Sequence[Value], Sequence[Any]]:
-    """The operands that are no constants, and the partials by them."""
+    """The operands that are no constants, and the partials by them.
+
+    Raises OperandError, with the row's name, for partials that are functions of floats alone.
+    """
     found: Sequence[Any]
-    if op.arity is None:
-        found = op.partials[0](*operands, node)
-    else:
-        found = [
-            partial(*operands, node) if isinstance(operand, Value) else None
-            for partial, operand in zip(op.partials, operands, strict=True)
-        ]
+    try:
+        if op.arity is None:
+            found = op.partials[0](*operands, node)
+        else:
+            found = [
+                partial(*operands, node) if isinstance(operand, Value) else None
+                for partial, operand in zip(op.partials, operands, strict=True)
+            ]
+    except (AttributeError, TypeError) as error:
+        raise OperandError(
+            f"a partial of {op.name} is a function of floats alone, and cannot be differentiated "
+            f"or compiled: write it in the library's operations, cos(x) for math.cos(x) ({error})"
+        ) from error
     pairs = [(a, d) for a, d in zip(operands, found, strict=True) if isinstance(a, Value)]
     return [a for a, _ in pairs], [d for _, d in pairs]
 
@@ -276,7 +285,8 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
     has the same structure. Of one argument it is the gradient itself, of several a tuple. Where an
     argument is a Value, or f uses a variable of a function that is being differentiated itself,
-    the results are Values, which can be differentiated again.
+    the results are Values, which can be differentiated again. Within `no_grad` the results are the
+    same, but constants.
 
     >>> value_and_grad(lambda x, y: x * y + x)(3.0, 4.0)
     (15.0, (5.0, 3.0))
@@ -292,7 +302,8 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
             raise InputError("value_and_grad needs a function with one result: use jacobian")
         gradients = iter(grad(out, leaves, create_graph=traced))
         results = tuple([_like(arg, gradients) for arg in args])
-        return (out if traced else out.data), results[0] if len(args) == 1 else results
+        gradient = results[0] if len(args) == 1 else results
+        return _result((out, gradient)) if traced else (out.data, gradient)
 
     return value_and_gradient
 
@@ -309,7 +320,7 @@ def jacobian(outputs: Any, wrt: Any) -> Any:
     [[3.0, 2.0], [1.0, 1.0]]
     """
     outputs, wrt, traced, _ = _graph(outputs, wrt)
-    return _rows(outputs, wrt, traced)
+    return _result(_rows(outputs, wrt, traced))
 
 
 def hessian(output: Any, wrt: Any) -> Any:
@@ -325,7 +336,7 @@ def hessian(output: Any, wrt: Any) -> Any:
     output, wrt, traced, _ = _graph(output, wrt)
     if not isinstance(output, Value):
         raise InputError("hessian needs a function with one result")
-    return _rows(grad(output, wrt, create_graph=True), wrt, traced)
+    return _result(_rows(grad(output, wrt, create_graph=True), wrt, traced))
 
 
 def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
@@ -373,11 +384,19 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         results = [x if isinstance(x, Value) else Value(x) for x in results]
     if isinstance(outputs, Value):
         (results,), (primal,) = results, primal
-    return (primal, results) if from_function else results
+    return _result((primal, results) if from_function else results)
 
 
-# The variables of the functions that are being differentiated here and now, of the outermost first.
-_variables: ContextVar[tuple[Value, ...]] = ContextVar("variables", default=())
+def _result(x: Any) -> Any:
+    """Numbers as they are, and Values, too: but within `no_grad` as constants."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(_result, x))
+    return x.detach() if isinstance(x, Value) and innermost(silences) else x
+
+
+# The variables of the functions that are being differentiated, in all threads and tasks: a function
+# further in may run in another one.
+_variables: dict[Value, None] = {}
 
 
 def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], list[Value], bool]:
@@ -389,12 +408,14 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
     """
     leaves: list[Value] = []
     variables = [_leaves(arg, leaves) for arg in args]
-    outer = {*_variables.get()}
-    before = _variables.set((*_variables.get(), *leaves))
+    outer = {*_variables}
+    _variables.update(dict.fromkeys(leaves))
     try:
-        out = f(*variables)
+        with apart(silences):
+            out = plain(f(*variables))
     finally:
-        _variables.reset(before)
+        for leaf in leaves:
+            del _variables[leaf]
     several = isinstance(out, (list, tuple))
     roots = list(out) if several else [out]
     if roots and not any(isinstance(root, Value) for root in roots):
@@ -419,7 +440,7 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
     if callable(outputs):
         results, (variables,), _, traced = _call(outputs, [wrt])
         return results, variables, traced, True
-    outer = {*_variables.get()}
+    outer = {*_variables}
     if outer and not isinstance(outputs, Value):
         outputs = values(_NEEDED, outputs)
     traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))

@@ -128,6 +128,8 @@ class Methods(Generic[ValueT]):
     def __pos__(self) -> Self:
         return self
 
+    conjugate = __pos__  # for variances
+
     # What micrograd calls them. A node's step of the chain rule is a method: nothing is stored.
 
     @property
@@ -164,7 +166,7 @@ class Methods(Generic[ValueT]):
             "library, such as exp(v), where the gradient is wanted)"
         )
 
-    __int__ = __complex__ = __float__
+    __int__ = __trunc__ = __complex__ = __float__
 
     def __round__(self, digits: int | None = None) -> float:
         return self.__float__()

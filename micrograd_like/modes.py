@@ -117,9 +117,9 @@ class tracing(Mode):  # noqa: N801 - a context, as the other modes
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Within, no `no_grad` and no watch around it is in force."""
-    outside = [(variable, variable.set(())) for variable in (silences, watches)]
+def apart(*variables: ContextVar[tuple[Block, ...]]) -> Iterator[None]:
+    """Within, no block around it of these modes is in force; `no_grad` and watches by default."""
+    outside = [(variable, variable.set(())) for variable in variables or (silences, watches)]
     try:
         yield
     finally:

@@ -761,12 +761,13 @@ def test_a_product_with_one_is_not_written_down() -> None:
     assert grad(x * y, x, create_graph=True) is y
 
 
-def test_create_graph_under_no_grad_gives_the_numbers() -> None:
+def test_create_graph_makes_graphs_under_no_grad_too() -> None:
     x = Value(2.0)
     y = x**3
     with no_grad():
         g = grad(y, x, create_graph=True)
-    assert (g.data, grad(g, x)) == (12.0, 0.0)
+        assert grad(grad(g, x, create_graph=True), x) == 6.0
+    assert (g.data, grad(g, x)) == (12.0, 12.0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +23,7 @@ from micrograd_like import (
     affine,
     compile,
     grad,
+    gradcheck,
     greater,
     hessian,
     jacobian,
@@ -442,9 +444,38 @@ def test_newtons_method_finds_the_minimum_of_the_rosenbrock_function() -> None:
     assert all_close(x, [1.0, 1.0])
 
 
-def test_under_no_grad_there_is_nothing_to_differentiate() -> None:
+def test_a_function_is_differentiated_under_no_grad_too() -> None:
     with no_grad():
-        assert value_and_grad(lambda x: x * x)(3.0) == (9.0, 0.0)
+        assert value_and_grad(lambda x: x * x)(3.0) == (9.0, 6.0)
+        assert hessian(lambda x: x**3, 3.0) == 18.0
+        assert jacobian(lambda x: [x * x, x], 3.0) == [6.0, 1.0]
+        assert jvp(lambda x: x**3, 3.0, 1.0) == (27.0, 27.0)
+        assert gradcheck(lambda x: x**3, [3.0]).ok
+        assert not (Value(1.0) * 2.0).parents
+
+
+def test_what_a_function_computes_under_no_grad_is_a_constant() -> None:
+    def f(x: Any, form: Callable[[Any], Any]) -> Any:
+        with no_grad():
+            constant = form(x)
+        return x * constant
+
+    for form in (
+        lambda x: x**3,
+        lambda x: value_and_grad(lambda y: y**3 / 3.0 * x)(x)[1],
+        lambda x: value_and_grad(lambda y: y**3)(x)[0],
+        lambda x: hessian(lambda y: y**5 / 20.0, x),
+        lambda x: jacobian(lambda y: [y**4 / 4.0], x)[0],
+        lambda x: jvp(lambda y: y**4 / 4.0, x, 1.0)[1],
+    ):
+        assert value_and_grad(lambda x, form=form: f(x, form))(2.0) == (16.0, 8.0)
+
+
+def test_a_function_may_return_an_array() -> None:
+    A = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert jacobian(lambda x: A @ np.array(x), [1.0, 1.0]) == A.tolist()
+    assert jvp(lambda x: A @ np.array(x), [1.0, 1.0], [1.0, 0.0]) == ([3.0, 7.0], [1.0, 3.0])
+    assert value_and_grad(lambda x: np.array(x * x))(3.0) == (9.0, 6.0)
 
 
 def test_forward_and_reverse_mode_agree_on_a_program_worked_out_by_dual_numbers() -> None:
@@ -548,6 +579,14 @@ def test_after_a_function_that_raises_nothing_is_traced_any_more() -> None:
     with pytest.raises(ZeroDivisionError):
         value_and_grad(fails)(1.0)
     assert value_and_grad(lambda y: x * y)(2.0) == (4.0, 2.0)
+
+
+def test_a_function_further_in_may_run_in_another_thread() -> None:
+    def in_a_thread(x: Any) -> Any:
+        with ThreadPoolExecutor(1) as threads:
+            return x * threads.submit(lambda: value_and_grad(lambda y: y**3 * x)(2.0)[1]).result()
+
+    assert value_and_grad(in_a_thread)(5.0) == (300.0, 120.0)
 
 
 @given(programs())

@@ -49,7 +49,7 @@ def test_a_format_is_that_of_the_number() -> None:
 
 @pytest.mark.parametrize(
     "use",
-    [float, int, complex, round, lambda v: round(v, 2), math.exp, math.floor, math.sqrt,
+    [float, int, complex, round, lambda v: round(v, 2), math.exp, math.floor, math.trunc, math.sqrt,
      operator.methodcaller("__float__"), lambda v: math.fsum([v, v]), lambda v: math.pow(v, 2)],
 )  # fmt: skip
 def test_what_would_lose_the_graph_says_to_write_data(use: Callable[[Value], Any]) -> None:
@@ -128,6 +128,12 @@ def test_numpys_functions_of_arrays_of_values(name: str) -> None:
     numbers = np.array([0.25, 0.5])
     got = getattr(np, name)(np.array([Value(0.25), Value(0.5)]))
     assert np.allclose(data_of(got), getattr(np, name)(numbers), rtol=1e-15)
+
+
+def test_the_variance_of_an_array_of_values() -> None:
+    A = np.array([Value(1.0), Value(4.0)])
+    variance = A.var()
+    assert (variance.data, grad(variance, A.tolist())) == (2.25, [-1.5, 1.5])
 
 
 @pytest.mark.parametrize("name", ["arctan2", "hypot", "add", "mod", "power", "maximum"])

@@ -64,8 +64,9 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     infinity of IEEE 754, as all programs do; an operation of yours needs `numba` or `javascript` in
     its row.
 
-    Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and
-    OperandError (a TypeError) for what is not a Value.
+    Raises InputError (a ValueError) for inputs that are no leaves or are given twice, OperandError
+    (a TypeError) for what is not a Value, and TraceError (a ValueError) where an operation of the
+    user's is differentiated whose partials are not functions of Values.
     """
     roots, leaves = listed(outputs), listed(inputs)
     targets = None if wrt is None else listed(wrt)

@@ -18,10 +18,11 @@ from typing import Any
 from unicodedata import normalize
 
 from .. import ops
-from ..engine import Value, operands_of, topological_order
-from ..errors import InputError
-from ..gradients import Arithmetic, partial_graphs, sweep
-from ..ops import Op
+from ..engine import Value, numbers_of, operands_of, topological_order
+from ..errors import InputError, OperandError, TraceError
+from ..gradients import Arithmetic, Edges, partial_graphs, partials_of, sweep
+from ..modes import tracing
+from ..ops import BUILTIN, Op
 
 
 @dataclass(slots=True)
@@ -126,11 +127,12 @@ def record(
     `sources` is its number, computed anew: a detached Value of a trace. Each comes after those that
     it depends on. What is damped by an input among the `indicators`, which are 0 or 1, is a product
     with it: an infinity times 0 is NaN then. Raises InputError if an input is no leaf, or given
-    twice, and StaleGraphError if data was changed since a node was made.
+    twice, StaleGraphError if data was changed since a node was made, and TraceError for an
+    operation of the user's whose partials are not functions of Values.
     """
     reader = _Reader(inputs)
     reader.indicators.update(reader.places[leaf] for leaf in indicators)
-    edges = [partial_graphs(root, wrt) for root in roots]
+    edges = [_edges(root, wrt) for root in roots]
     found = chain.from_iterable([ds for of in edges for _, ds in of.values() if ds is not None])
     partials = [d for d in found if d.__class__ is not float]
     order = ordered([*outputs, *roots, *partials], sources or {})
@@ -142,6 +144,48 @@ def record(
         derivatives += [reader.reference(adjoint.get(target, 0.0)) for target in wrt]
     results = [reader.reference(output) for output in outputs]
     return reader.tape(results, derivatives, adjoint if len(roots) == 1 else {}, len(order))
+
+
+def _edges(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
+    """The partials as graphs, which must be right for other inputs, too. Raises TraceError."""
+    try:
+        edges = partial_graphs(root, wrt)
+    except OperandError as error:
+        raise TraceError(str(error)) from error
+    of_users = {op for op in {node.op for node in edges} if op and op.name not in BUILTIN}
+    for node in edges if of_users else ():
+        if (op := node.op) not in of_users or op is None:
+            continue
+        with tracing(reads := _Reads()):
+            partials_of(op, node.operands, node)
+        if reads.any:
+            raise TraceError(
+                f"a partial of {op.name} compares its arguments, or uses their data, and a program "
+                "would keep for ever what that gives here: write it in the library's operations, "
+                "such as where(greater(x, 0), 1.0, 0.0) for `1.0 if x > 0 else 0.0`"
+            )
+    return edges
+
+
+class _Reads:
+    """What `tracing` tells of numbers that are used: whether any was."""
+
+    any = False
+
+    def made(self, node: Value) -> None:
+        pass
+
+    def touched(self, value: Value) -> None:
+        self.any = True
+
+    def compared(self, sign: Callable[[float, float], bool], x: Value, y: Any) -> bool:
+        self.any = True
+        return sign(*numbers_of([x, y if isinstance(y, Value) else Value(y)]))
+
+    def detached(self, value: Value) -> Value:
+        self.any = True
+        (data,) = numbers_of([value])
+        return Value(data)
 
 
 class _Reader(Arithmetic):

@@ -10,14 +10,18 @@ from optional import np
 from samples import BACKENDS, SPECIAL, random_graph, same
 
 from micrograd_like import (
+    Op,
     Value,
     affine,
     compile,
     grad,
+    greater,
     ops,
     topological_order,
+    where,
 )
 from micrograd_like.compiler.tape import record
+from micrograd_like.errors import OperandError, TraceError
 
 
 def test_constants_fold_and_equal_expressions_are_one():
@@ -259,3 +263,61 @@ def test_a_zero_stays_inside_a_quotient(backend):
     infinite = Value(math.inf)
     program = compile(infinite / (0.0 * y), [infinite, y], backend=backend)
     assert program([math.inf, 3.0]) == math.inf
+
+
+# --- operations of the user's ---------------------------------------------------------------------
+
+
+def number_in(x):
+    return x.data if isinstance(x, Value) else x
+
+
+# By what its partial does: the operation, and whether differentiating it is refused, too.
+OF_ONE_EXAMPLE = {
+    "calls math": (Op("of_math", math.sin, lambda x, out: math.cos(x)), True),
+    "asks for a truth": (Op("of_truth", abs, lambda x, out: out / x if x else 0.0), True),
+    "calls a method": (Op("of_method", math.floor, lambda x, out: 0.0 * x.is_integer()), True),
+    "compares": (Op("of_sign", lambda x: max(0.0, x), lambda x, out: 1.0 if x > 0 else 0.0), False),
+    "takes the largest": (
+        Op("of_max", lambda x: x * max(x, 0.0), lambda x, out: 2.0 * max(x, 0.0)),
+        False,
+    ),
+    "reads data": (Op("of_data", lambda x: x * x, lambda x, out: 2.0 * number_in(x)), False),
+    "compares data": (
+        Op("of_data_sign", lambda x: max(0.0, x), lambda x, out: 1.0 if number_in(x) > 0 else 0.0),
+        False,
+    ),
+    "detaches": (
+        Op("of_detached", lambda x: x * x, lambda x, out: x + getattr(x, "detach", lambda: x)()),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OF_ONE_EXAMPLE)
+def test_an_operation_whose_partial_is_no_function_of_values_is_refused_by_its_name(what):
+    op, is_of_floats = OF_ONE_EXAMPLE[what]
+    x = Value(0.5)
+    root = op(2.0 * x)
+    assert compile(root, [x], backend="python")([0.5]) == op(1.0)
+    with pytest.raises(TraceError, match=f"a partial of {op.name} .*write it in the library's"):
+        compile(root, [x], [x], backend="python")
+    if is_of_floats:
+        with pytest.raises(OperandError, match=f"a partial of {op.name} .*write it in the lib"):
+            grad(root, x, create_graph=True)
+    assert grad(root, x) == 2.0 * op.partials[0](1.0, op(1.0))
+
+
+def test_an_operation_that_is_not_differentiated_may_be_of_floats():
+    x, y = Value(0.5), Value(2.0)
+    op, _ = OF_ONE_EXAMPLE["calls math"]
+    program = compile(op(x) * y, [x, y], [y], backend="python")
+    assert program([0.5, 2.0]) == (math.sin(0.5) * 2.0, [math.sin(0.5)])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_operation_that_chooses_by_where_chooses_anew_in_a_program(backend):
+    op = Op("mine", lambda x: max(0.0, x), lambda x, out: where(greater(x, 0.0), 1.0, 0.0))
+    x = Value(0.5)
+    program = compile(op(x), [x], [x], backend=backend)
+    assert [float(program([at])[1][0]) for at in (0.5, -1.0, 2.0)] == [1.0, 0.0, 1.0]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from optional import np
 
 from micrograd_like import (
+    Op,
     Value,
     compile_step,
     exp,
@@ -210,6 +211,18 @@ def by_numpys_dropout(model, x):
     return model.linear(x) * (0.0 if np.random.rand() < 0.1 else 1.0)
 
 
+RELU_OF_ONE = Op("relu_of_one", lambda x: max(0.0, x), lambda x, out: 1.0 if x > 0 else 0.0)
+SINE_OF_FLOATS = Op("sine_of_floats", math.sin, lambda x, out: math.cos(x))
+
+
+def by_partial_that_compares(model, x):
+    return RELU_OF_ONE(model.linear(x))
+
+
+def by_partial_of_floats(model, x):
+    return SINE_OF_FLOATS(model.linear(x))
+
+
 def by_rare_dropout(model, x):
     return model.linear(x) * (random.random() if x[1] == 1.0 else 1.0)
 
@@ -229,6 +242,8 @@ def by_rare_dropout(model, x):
         (by_dropout, "random numbers"),
         (by_numpys_dropout, "random numbers"),
         (by_rare_dropout, "random numbers"),
+        (by_partial_that_compares, "a partial of relu_of_one compares"),
+        (by_partial_of_floats, "a partial of sine_of_floats is a function of floats"),
     ],
 )
 def test_what_cannot_be_followed_is_learned_eagerly_with_a_warning(f, said):
