@@ -191,14 +191,16 @@ def formula(
     names: Mapping[Value, str | float],
     *,
     digits: int = 15,
+    point: bool = True,
     spaced: bool = False,
     most: int | None = None,
 ) -> str:
     """The node's operation on its operands, as text: a·b, tanh(v1), w·x + b. "" for a leaf.
 
     `names` has the name of each operand, or the number that stands in its place. Numbers have so
-    many `digits`; `spaced` puts spaces around the dot of a product. A sum of more than `most`
-    products, or an operation with more arguments, is written with the first three and the last.
+    many `digits`, and where these are few a `point` as floats have it; `spaced` puts spaces around
+    the dot of a product. A sum of more than `most` products, or an operation with more arguments,
+    is written with the first three and the last.
 
     >>> a, b = Value(2.0), Value(-3.0)
     >>> formula(a * b, {a: "a", b: "b"}), formula(a - 1.5, {a: a.data}, digits=4)
@@ -209,7 +211,7 @@ def formula(
         what = names.get(operand, operand.data) if isinstance(operand, Value) else operand
         if isinstance(what, str):
             return what, 9 if looks_like_a_name(what) else 0
-        return _written_number(what, "text", digits)
+        return _written_number(what, "text", digits, point)
 
     def few(texts: list[str]) -> list[str]:
         return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
@@ -301,8 +303,8 @@ def _needed_after(before: str) -> float:
     return _AFTER.get(before[-1:], 9.0)
 
 
-def _written_number(x: float, style: Style, digits: int) -> _Written:
-    text = f"{x:.15g}" if digits == 15 else numeral(x, digits)
+def _written_number(x: float, style: Style, digits: int, point: bool = False) -> _Written:
+    text = numeral(x, digits) if point and digits < 15 else f"{x:.{digits}g}"
     if style == "latex":
         text = latex_numeral(x, digits)
     if text.startswith("-"):

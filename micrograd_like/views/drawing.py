@@ -13,9 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+import warnings
+import webbrowser
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
-from itertools import chain, pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,17 +29,24 @@ from ..gradients import listed, values
 from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
-from .algebra import formula
+from .algebra import formula, write
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
 from .names import numeral
 
 Direction = Literal["LR", "TB"]
+Blank = Literal["data", "grad"]
 
 LAYOUT_SECONDS = 8.0
-"""How long a renderer may take before the graph is cut to half as many boxes."""
+"""How long a renderer may take before the graph is cut to `_QUICK` boxes."""
 
-# Arial's metrics are known to every Graphviz, so that no text overflows its box.
+_QUICK = 400  # boxes that a renderer places in a second, whatever the graph
+
+# Arial's metrics are known to every Graphviz. Who looks at the picture may have a wider font in its
+# place: cells have room for DejaVu Sans, whose letters are as wide as this, in units of their size.
 _FONT = "Arial"
+_WIDTHS = {c: w for w, cs in ((0.37, "ijl.,:;'|! "), (0.43, "()[]-frtI/"), (0.84, "=+<>≈±×÷"),
+                              (1.0, "mwMW%@…∂")) for c in cs}  # fmt: skip
+_WIDTH, _CAPITAL, _BOLD = 0.65, 0.77, 1.12
 INK, _GREY, _LINE = "#1a1a1a", "#5f6368", "#8a8f98"
 
 # Blue is positive, orange negative, darker is larger: told apart by colour-blind readers, and
@@ -48,6 +58,7 @@ UNDEFINED = "#e3d3ea"
 _LONGEST_FORMULA = 34
 _MANY_EDGES = 64
 _MANY_OPERANDS = 7
+_BLANK = "_____"
 
 
 def draw(
@@ -59,18 +70,20 @@ def draw(
     highlight: Value | Iterable[Value] = (),
     max_nodes: int = 200,
     parameters: Value | Iterable[Value] = (),
+    hide: Blank | Collection[Blank] = (),
 ) -> Drawing:
     """The graph that the roots depend on, as a picture.
 
     Every node shows its label (or a name such as v3), its operation, its data and its gradient
     ("–" before any backward pass); every edge its local derivative. Operations are rounded boxes,
-    parameters have a double border, inputs are tags, constants have no border. A leaf is drawn as
+    parameters have a double border, inputs a single one, constants none. A leaf is drawn as
     a parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
     stays readable, and the caption counts nodes and boxes. At most `max_nodes` boxes are drawn,
     those nearest to the roots, and one that says how many nodes there are more.
-    The boxes of the nodes in `highlight` get a heavy border.
+    The boxes of the nodes in `highlight` get a heavy border. `hide="grad"` (or "data", or both in
+    a list) leaves blanks in place of these numbers, for a worksheet.
 
     Raises InputError (a ValueError) for options it does not know and OperandError (a TypeError)
     for roots that are not Values. Rendering, and only that, needs Graphviz: see `Drawing`.
@@ -81,13 +94,16 @@ def draw(
     ):
         if option not in known:
             raise InputError(f"{name} is one of {', '.join(known)}, not {option!r:.60}")
+    blank = {hide} if isinstance(hide, str) else set(hide)
+    if unknown := sorted(blank.difference(get_args(Blank)), key=str):
+        raise InputError(f"hide takes {' and '.join(get_args(Blank))}, not {unknown[0]!r:.60}")
     max_nodes = whole("max_nodes", max_nodes)
     graph = Graph(listed(roots), set(values("parameters takes Values", parameters)))
     groups = grouped(graph, collapse, max_nodes)
     marked = set(values("highlight takes Values", highlight))
 
     def drawn(limit: int) -> tuple[str, dict[Value, str]]:
-        picture = _Picture(graph, planned(graph, groups, limit), marked)
+        picture = _Picture(graph, planned(graph, groups, limit), marked, blank)
         ids = {node: box.id for node, box in picture.box_of.items()}
         return picture.source(direction, show_constants), ids
 
@@ -97,10 +113,11 @@ def draw(
 class Drawing:
     """A picture of a graph: `source` is its text in the DOT language, `svg` what Graphviz draws.
 
-    `save` writes a file, and a notebook shows the picture by itself. Renderers are, in this order,
-    the program `dot` and the package of the extra `svg`; without either, all but `source` raises
-    `RendererError`, which says what to install. A layout that takes longer than `LAYOUT_SECONDS`
-    is given up, and the graph cut to a quarter of the boxes; then `source` is what was drawn.
+    `save` writes a file, `show` opens the picture, and a notebook shows it by itself. Renderers
+    are, in this order, the program `dot` and the package of the extra `svg`; without either, all
+    but `source` raises `RendererError`, which says what to install. A layout that takes longer than
+    `LAYOUT_SECONDS` is given up, and fewer boxes are drawn: a warning says how many, and `source`
+    is what was drawn.
     """
 
     def __init__(self, drawn: Callable[[int], tuple[str, dict[Value, str]]], limit: int) -> None:
@@ -143,16 +160,31 @@ class Drawing:
         write_atomically(path, content)
         return path
 
+    def show(self) -> Path:
+        """Open the picture in the browser, and return the path of the file that it opens.
+
+        The file is in the folder for temporary files. Raises RendererError.
+        """
+        with tempfile.NamedTemporaryFile(prefix="graph-", suffix=".svg", delete=False) as file:
+            path = Path(file.name)
+        webbrowser.open(self.save(path).as_uri())
+        return path
+
     def _rendered(self, suffix: str) -> bytes:
-        for _ in range(2):
-            try:
-                return rendered(self.source, suffix)
-            except subprocess.TimeoutExpired:
-                self.source, self._boxes = self._drawn(max(1, self._limit // 4))
-        raise RendererError(
-            f"the layout takes longer than {LAYOUT_SECONDS:g} seconds: "
-            "draw with a smaller max_nodes, or with collapse"
-        )
+        try:
+            return rendered(self.source, suffix)
+        except subprocess.TimeoutExpired:
+            many, self._limit = self._limit, max(1, min(_QUICK, self._limit // 4))
+        too_long = f"the layout of {many:,} boxes takes longer than {LAYOUT_SECONDS:g} seconds"
+        warnings.warn(f"{too_long}: {self._limit:,} are drawn", stacklevel=4)
+        self.source, self._boxes = self._drawn(self._limit)
+        try:
+            return rendered(self.source, suffix)
+        except subprocess.TimeoutExpired:
+            raise RendererError(
+                f"{too_long}, and so does that of {self._limit:,}: "
+                "draw with a smaller max_nodes, or with collapse"
+            ) from None
 
     def _repr_html_(self) -> str:
         # An <img> of data shows everywhere: in notebooks not yet run, exported pages, on GitHub.
@@ -160,7 +192,11 @@ class Drawing:
             picture = base64.b64encode(self.svg.encode()).decode()
         except RendererError as error:
             return f"<p>{html.escape(str(error))}</p><pre>{html.escape(self.source)}</pre>"
-        return f'<img alt="computation graph" src="data:image/svg+xml;base64,{picture}">'
+        # A wide one is scrolled: notebooks would shrink it until nobody can read it.
+        return (
+            '<div style="overflow-x:auto"><img alt="computation graph" style="max-width:none" '
+            f'src="data:image/svg+xml;base64,{picture}"></div>'
+        )
 
     def __repr__(self) -> str:
         return f"<Drawing of {len(self._boxes)} nodes in {len({*self._boxes.values()})} boxes>"
@@ -169,9 +205,12 @@ class Drawing:
 class _Picture:
     """Writes boxes in the DOT language."""
 
-    def __init__(self, graph: Graph, boxes: list[Box], highlight: set[Value]) -> None:
+    def __init__(
+        self, graph: Graph, boxes: list[Box], highlight: set[Value], blank: Collection[str]
+    ) -> None:
         self.graph = graph
         self.boxes = boxes
+        self.blank = blank
         self.box_of = {node: box for box in boxes for node in box.nodes}
         self.highlight = highlight
         grads = [abs(node.grad) for node in graph.order if math.isfinite(node.grad)]
@@ -184,12 +223,12 @@ class _Picture:
         self.dot = dot = graphviz.Digraph(
             graph_attr={
                 "rankdir": direction, "fontname": _FONT, "fontsize": "11", "fontcolor": _GREY,
-                "nodesep": "0.2", "ranksep": "0.45", "bgcolor": "white",
+                "nodesep": "0.2", "ranksep": "0.45", "bgcolor": "white", "ordering": "in",
             },
             node_attr={"fontname": _FONT, "fontsize": "12", "fontcolor": INK, "color": _LINE,
                        "shape": "plain"},
             edge_attr={"fontname": _FONT, "fontsize": "9", "fontcolor": _GREY, "color": _LINE,
-                       "arrowsize": "0.6"},
+                       "arrowsize": "0.6", "weight": "4"},
         )  # fmt: skip
         if len(self.boxes) < len(self.graph.order):
             caption = f"{len(self.graph.order):,} nodes in {len(self.boxes):,} boxes"
@@ -238,7 +277,7 @@ class _Picture:
         """The edges that are drawn one by one to a node's box, and its constants."""
         (node,) = box.nodes
         place = self.graph.index[node]
-        constants = {k: numeral(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
+        constants = {k: _short(a) for k, a in enumerate(node.operands) if not isinstance(a, Value)}
         if len(constants) > _MANY_OPERANDS:
             constants = {min(constants): f"{len(constants):,} numbers"}
         pairs: Any = zip(node.operands, node.operand_grads, strict=True)
@@ -254,7 +293,7 @@ class _Picture:
                     constant, constants[k], id=constant, shape="plaintext", margin="0.03",
                     width="0", height="0", fontsize="10", fontcolor=_GREY,
                 )  # fmt: skip
-                self.dot.edge(constant, box.id, id=edge, style="dashed")
+                self.dot.edge(constant, box.id, id=edge, style="dashed", weight="1")
 
     # --- what a box says ---
 
@@ -264,38 +303,44 @@ class _Picture:
             return self._label_of_node(box)
         if box.kind == "more":
             attributes = {"shape": "box", "style": "dashed,rounded", "fontcolor": _GREY}
-            return f"… {_counted(len(box.nodes), 'more node')}", attributes
+            return _row(_cell(f"… {_counted(len(box.nodes), 'more node')}")), attributes
         if box.kind == "module":
-            title, nodes = f"<b>{_shown(box.title)}</b>", [n for n in box.nodes if n.op is None]
-            about = f"<tr><td>{_small(_shown(self._about_module(box, nodes), 99))}</td></tr>"
+            title, nodes = box.title, [node for node in box.nodes if node.op is None]
+            about = self._about_module(box, nodes)
         else:
             title, nodes, about = self._title_of_alike(box), box.nodes, ""
         norm = math.hypot(*(node.grad for node in nodes))
         largest = self.largest_grad * math.sqrt(len(nodes))
-        grad = self._gradient("‖grad‖", norm, largest, any(map(self._has_grad, nodes)))
-        table = f"<tr><td>{title}</td></tr>{about}<hr/><tr>{grad}</tr>"
-        return self._rounded(box, table, "#f1f3f4"), {}
+        numbers = self._gradient("‖grad‖", norm, largest, any(map(self._has_grad, nodes)))
+        if box.kind == "module" and (output := self._output(box)) is not None:
+            numbers = self._data(output) + numbers
+        rows = [_cell(_clipped(title), bold=box.kind == "module")]
+        rows += [_cell(_clipped(about, 99), small=True)] if about else []
+        return self._rounded(box, [*rows, numbers], "#f1f3f4"), {}
 
     def _label_of_node(self, box: Box) -> tuple[str, dict[str, str]]:
         (node,) = box.nodes
-        name = _shown(self.graph.names[node])
-        if node.op is None or node.label:
-            name = f"<b>{name}</b>"
+        name = _clipped(self.graph.names[node])
         grad = self._gradient("grad", node.grad, self.largest_grad, self._has_grad(node))
-        numbers = f"<tr><td>{_small('data')}&#160;{numeral(node.data)}</td>{grad}</tr>"
+        numbers = self._data(node) + grad
         if node.op is not None:
-            title = f"{name}&#160;= {_shown(self._formula(node), _LONGEST_FORMULA)}"
-            return self._rounded(box, f'<tr><td colspan="2">{title}</td></tr><hr/>{numbers}'), {}
-        table = (
-            '<table border="0" cellborder="0" cellspacing="0" cellpadding="3">'
-            f'<tr><td colspan="2">{name}</td></tr>{numbers}</table>'
-        )
-        attributes = {"shape": "cds", "style": "filled", "fillcolor": "white", "margin": "0.2,0.1"}
+            title = f"{name} = {_clipped(self._formula(node), _LONGEST_FORMULA)}"
+            return self._rounded(box, [_cell(title, bold=bool(node.label)), numbers]), {}
+        attributes = {"shape": "box", "style": "filled", "fillcolor": "white"}
+        attributes |= {"margin": "0.06,0.03"}
         if node in self.graph.parameters:
-            attributes |= {"shape": "box", "peripheries": "2", "margin": "0.06,0.03"}
+            attributes["peripheries"] = "2"
         if node in self.highlight:
             attributes |= {"penwidth": "3", "color": INK}
-        return table, attributes
+        return _table([_cell(name, bold=True), numbers], 'border="0" cellspacing="0"'), attributes
+
+    @staticmethod
+    def _output(box: Box) -> Value | None:
+        """The node whose data is the output of a module: None where there is more than one."""
+        inner = [node for node in box.nodes if node.op is not None]
+        used = {parent for node in inner for parent in node.parents}
+        outputs = [node for node in inner if node not in used]
+        return outputs[0] if len(outputs) == 1 else None
 
     def _about_module(self, box: Box, parameters: Sequence[Value]) -> str:
         """How many neurons and parameters there are in a module, and which functions."""
@@ -313,10 +358,12 @@ class _Picture:
         node, count = box.nodes[-1], len(box.nodes)
         if node.op is None:
             kind = "parameters" if node in self.graph.parameters else "inputs"
-            return f"{count:,} {kind} {_shown(stem(node.label))}"
+            return f"{count:,} {kind} {stem(node.label)}"
         if any(p in box.nodes for p in node.parents):
             return f"Σ: {count:,} additions"
-        return f"{count:,} × {_shown(_generic(node))}"
+        what = _generic(box.nodes)
+        loose = node.op.binding < ops.mul.binding
+        return f"{count:,} × {f'({what})' if loose else what}"
 
     def _has_grad(self, node: Value) -> bool:
         """Whether a backward pass went through it, as far as one can see."""
@@ -332,49 +379,92 @@ class _Picture:
             palette = POSITIVE if x > 0.0 else NEGATIVE
             color = palette[min(int(share * len(palette)), len(palette) - 1)]
         shown = numeral(x) if known else "–"
-        return f'<td bgcolor="{color}">{_small(head)}&#160;{shown}</td>'
+        if "grad" in self.blank:
+            color, shown = "#ffffff", _BLANK
+        return f'<td bgcolor="{color}">{_row(_cell(head, small=True), _cell(shown))}</td>'
 
-    def _rounded(self, box: Box, rows: str, color: str = "#ffffff") -> str:
+    def _data(self, node: Value) -> str:
+        shown = _BLANK if "data" in self.blank else numeral(node.data)
+        return f"<td>{_row(_cell('data', small=True), _cell(shown))}</td>"
+
+    def _rounded(self, box: Box, rows: Sequence[str], color: str = "#ffffff") -> str:
         bold = not self.highlight.isdisjoint(box.nodes)
         border = f'border="3" color="{INK}"' if bold else f'border="1" color="{_LINE}"'
-        return (
-            f'<table {border} cellborder="0" cellspacing="3" cellpadding="2" style="rounded" '
-            f'bgcolor="{color}">{rows}</table>'
-        )
+        return _table(rows, f'{border} cellspacing="2" style="rounded" bgcolor="{color}"', "<hr/>")
 
     def _formula(self, node: Value) -> str:
         """The operation, with the names of what it was applied to if there is room for them."""
         named = len(node.operands) <= _MANY_OPERANDS
-        written = formula(node, self.graph.names, digits=4) if named else ""
-        return written if 0 < len(written) <= _LONGEST_FORMULA else _generic(node)
+        written = formula(node, self.graph.names, digits=4, point=False) if named else ""
+        return written if 0 < len(written) <= _LONGEST_FORMULA else _generic([node])
 
 
-def _generic(node: Value) -> str:
-    """The operation in general terms: w·x + b, x - y, tanh(x)."""
+def _generic(nodes: Sequence[Value]) -> str:
+    """An operation in general terms that are true of all these nodes: w·x + b, c·x, x - y, tanh(x).
+
+    The nodes have the same operation. A letter stands for what is not the same number in all.
+    """
+    node = nodes[-1]
     assert node.op is not None
     if node.op.arity is None:
         return node.op.text if node.op is ops.affine_row else f"{node.op.name}(…)"
-    letters = zip(dict.fromkeys(node.parents), chain("xyzuvwabcd", repeat("…")), strict=False)
-    return formula(node, dict(letters), digits=4)
+    # x·x where each has one operand twice, else x·y.
+    places = {tuple(map(node.operands.index, node.operands)) for node in nodes}
+    alike = places.pop() if len(places) == 1 else range(len(node.operands))
+    values, numbers = iter("xyzuvw"), iter("cdab")
+    written: list[tuple[str, float]] = []
+    for k, operand in enumerate(node.operands):
+        if isinstance(operand, Value):
+            written.append(written[alike[k]] if alike[k] < k else (next(values, "…"), 9))
+        elif any(other.operands[k] != operand for other in nodes):
+            written.append((next(numbers, "…"), 9))
+        else:
+            written.append((_short(operand), 3 if operand < 0 else 9))
+    return write(node.op, written)
+
+
+def _short(x: float) -> str:
+    """A constant, as in a formula: 3, 0.01, 1.235e+07."""
+    return f"{x:.4g}"
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _small(text: str) -> str:
-    return f'<font point-size="9" color="{_GREY}">{text}</font>'
+def _table(rows: Sequence[str], attributes: str, rule: str = "") -> str:
+    """Rows below each other, each of one cell or more; `rule` is above the last."""
+    *first, last = (f"<tr><td>{_row(row)}</td></tr>" for row in rows)
+    return (
+        f'<table {attributes} cellborder="0" cellpadding="0">{"".join(first)}{rule}{last}</table>'
+    )
 
 
-def _shown(text: str, length: int = 44) -> str:
-    """`text` as part of a label in Graphviz's HTML: in a short line, escaped, as UTF-8 allows."""
-    text = printable(text.replace("\r\n", "\n").replace("\n", "↵"))
-    if len(text) > length:
-        text = f"{text[: length - 1]}…"
+def _row(*cells: str) -> str:
+    return (
+        '<table border="0" cellborder="0" cellspacing="0" cellpadding="2">'
+        f"<tr>{''.join(cells)}</tr></table>"
+    )
+
+
+def _cell(text: str, *, bold: bool = False, small: bool = False) -> str:
+    """A cell with room for `text` in any of the usual fonts."""
+    size = 9 if small else 12
+    widths = (_WIDTHS.get(c) or (_CAPITAL if c.isupper() else _WIDTH) for c in text)
+    width = math.ceil(size * (_BOLD if bold else 1.0) * math.fsum(widths))
     # Graphviz replaces \\N and the like even here; a doubled backslash is one. A text of nothing
     # but closing brackets is a syntax error to it.
     text = html.escape(text, quote=True).replace("\\", "\\\\")
-    return text if text.strip("]") else text.replace("]", "&#93;")
+    text = text if text.strip("]") else text.replace("]", "&#93;")
+    if small:
+        text = f'<font point-size="{size}" color="{_GREY}">{text}</font>'
+    return f'<td width="{width + 4}" align="left">{f"<b>{text}</b>" if bold else text}</td>'
+
+
+def _clipped(text: str, length: int = 44) -> str:
+    """`text` in a short line, as UTF-8 allows."""
+    text = printable(text.replace("\r\n", "\n").replace("\n", "↵"))
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 # --- renderers ------------------------------------------------------------------------------------

@@ -174,19 +174,19 @@ def test_the_order_of_hashing_does_not_change_a_byte():
 
 def test_gradients_are_a_dash_before_a_backward_pass_and_numbers_after_it():
     y = neuron()
-    assert draw(y).source.count("</font>&#160;–") == len(topological_order(y))
+    assert draw(y).source.count(">–<") == len(topological_order(y))
     y.backward()
     source = draw(y).source
     assert "–" not in source
-    assert "</font>&#160;-1.5" in source
-    assert "</font>&#160;0.0" in source  # a gradient that is 0 after it
+    assert ">-1.5<" in source
+    assert re.search(r">grad</font></td><td [^>]*>0\.0<", source)  # a gradient that is 0 after it
 
 
 def test_a_parameters_gradient_from_an_earlier_pass_is_shown_beside_fresh_nodes():
     w = Value(2.0, label="w")
     (w * 3.0).backward()
     source = draw(w * 5.0).source
-    assert "</font>&#160;3.0" in source
+    assert re.search(r">grad</font></td><td [^>]*>3\.0<", source)
     assert source.count("–") == 1  # the new node
 
 
@@ -202,7 +202,7 @@ def test_signs_and_magnitudes_of_gradients_have_their_colours():
     x, y = Value(1.0, label="x"), Value(1.0, label="y")
     z = x * 8.0 - y * 0.001 + 0.0 * Value(1.0, label="z")
     z.backward()
-    cells = r'<b>(\w)</b></td></tr><tr><td>.*?</td><td bgcolor="(#\w+)"'
+    cells = r'<b>(\w)</b></td>.*?<td bgcolor="(#\w+)"'
     shade = dict(re.findall(cells, draw(z).source))
     assert shade["x"] == drawing.POSITIVE[-1]
     assert shade["y"] == drawing.NEGATIVE[0]
@@ -215,6 +215,23 @@ def luminance(color):
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+@pytest.mark.parametrize("hide", ["grad", "data", ["data", "grad"]])
+def test_a_worksheet_has_blanks_for_what_is_hidden(hide):
+    y = neuron()
+    y.backward()
+    source, full = draw(y, hide=hide).source, draw(y).source
+    hidden = {hide} if isinstance(hide, str) else {*hide}
+    for what in ("data", "grad"):
+        cells = re.findall(rf">{what}</font></td><td [^>]*>([^<]*)<", source)
+        assert len(cells) == len(topological_order(y))
+        assert (set(cells) == {"_____"}) is (what in hidden)
+    told = [c for c in (*drawing.POSITIVE, *drawing.NEGATIVE) if c in source]
+    assert (told == []) is ("grad" in hidden)  # a colour would say the sign
+    assert any(c in full for c in drawing.POSITIVE)
+    with pytest.raises(InputError, match="hide takes data and grad, not 'label'"):
+        draw(y, hide="label")
+
+
 def test_every_colour_leaves_the_numbers_legible():
     for color in (*drawing.POSITIVE, *drawing.NEGATIVE, drawing.UNDEFINED):
         assert (luminance(color) + 0.05) / (luminance(drawing.INK) + 0.05) > 7.0
@@ -224,20 +241,21 @@ def test_parameters_inputs_constants_and_operations_have_different_shapes():
     source = draw(Value(1.0, label="w1") * Value(2.0, label="x1") + 3.0).source
     by_id = {m[1]: m[0] for m in re.finditer(r'(?m)^\t"([\w-]+)" \[[^<]*.*', source)}
     shapes = [re.search(r"shape=(\w+)", by_id[i]) for i in ("node-0", "node-1", "node-2")]
-    assert [shape and shape[1] for shape in shapes] == ["box", "cds", None]
+    assert [shape and shape[1] for shape in shapes] == ["box", "box", None]
+    assert ["peripheries=2" in by_id[i] for i in ("node-0", "node-1")] == [True, False]
     assert 'style="rounded"' in by_id["node-2"]
     assert "shape=plaintext" in by_id["const-3-1"]
 
 
 def test_labels_that_are_no_names_and_negative_numbers_stand_in_parentheses():
     s = Value(2.0, label="a + b")
-    assert "= (a + b)·3.0<" in draw(s * 3.0).source
-    assert "= (-2.0)^(a + b)<" in draw((-2.0) ** s).source
+    assert "= (a + b)·3<" in draw(s * 3.0).source
+    assert "= (-2)^(a + b)<" in draw((-2.0) ** s).source
 
 
 def test_parameters_can_be_named():
     theta = Value(1.0, label="slope")
-    assert "shape=cds" in draw(theta * 2.0).source
+    assert "peripheries" not in draw(theta * 2.0).source
     assert "peripheries=2" in draw(theta * 2.0, parameters=[theta]).source
 
 
@@ -282,7 +300,7 @@ def test_the_direction_is_left_to_right_or_top_to_bottom():
 def test_a_made_up_op_is_drawn_by_its_row(made_up):
     cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3 * x * x, text="@x³", binding=4)
     x = Value(1.5, label="x")
-    assert "&#160;= x³<" in draw(cube(x)).source
+    assert " = x³<" in draw(cube(x)).source
     plain = made_up("plain", lambda x: 2 * x, lambda x, out: 2.0)
     assert "= plain(x)<" in draw(plain(x)).source
 
@@ -363,6 +381,45 @@ def test_the_loss_over_100_examples_is_a_readable_picture():
     assert "used 100 times" in picture.source
     assert "100 × relu(x)" in picture.source
     assert "48 × x·x" in picture.source
+    assert "100 × c·x" in picture.source  # half of the factors are -1
+    assert "100 × (1 - x)" in picture.source
+
+
+@given(st.lists(st.sampled_from([-1.0, 1.0, 2.5]), min_size=20, max_size=20))
+def test_a_merged_box_says_nothing_that_is_not_true_of_all_its_nodes(factors):
+    model = nn.MLP(1, [2, 1], seed=0)
+    outputs = [model([0.1 * i]) for i in range(20)]
+    terms = [a * c - (1.0 - c) * b for a, b, c in zip(outputs, outputs[1:], factors, strict=False)]
+    source = draw(sum(terms) + model.layers[0].neurons[0].b, collapse="layer").source
+    first, second = {*factors[:-1]}, {1.0 - c for c in factors[:-1]}
+    c, d = (f"{which.pop():g}" if len(which) == 1 else "c" for which in (first, second))
+    assert f"19 × x·{f'({c})' if c == '-1' else c}<" in source
+    assert f"19 × {d}·x<" in source
+
+
+def test_squares_and_products_in_one_box_are_products():
+    model = nn.MLP(1, [2, 1], seed=0)
+    a, b = model.layers[0].neurons[0].w[0], model.layers[0].neurons[1].w[0]
+    outputs = [model([0.1 * i]) for i in range(20)]
+    squares = [y * y for y in outputs]
+    assert "20 × x·x<" in draw([sum(squares)], collapse="layer", max_nodes=8).source
+    both = [a * a, b * b, a * b]
+    assert "3 × x·y<" in draw([sum(both) + sum(outputs)], collapse="layer", max_nodes=10).source
+
+
+def test_the_box_of_a_neuron_has_its_output():
+    model = nn.MLP(2, [3, 1], seed=2)
+    y = model([1.0, -2.0])
+    boxes = re.findall(
+        r"<b>([^<]*)</b>.*?>data</font></td><td [^>]*>([^<]*)<", draw(y, collapse="neuron").source
+    )
+    shown = {name: float(data) for name, data in boxes}
+    assert len(shown) == 4
+    assert shown["layers[1].neurons[0]"] == pytest.approx(y.data, rel=1e-3)
+    hidden = [float(f"{neuron([1.0, -2.0]).data:.4g}") for neuron in model.layers[0].neurons]
+    assert [shown[f"layers[0].neurons[{i}]"] for i in range(3)] == hidden
+    twice = draw(y + model([1.0, 1.0]), collapse="neuron").source
+    assert twice.count(">data<") == 1  # of the sum: no neuron has one output
 
 
 def test_a_loss_keeps_out_of_the_neurons():
@@ -516,10 +573,106 @@ def test_networks_and_their_losses_are_laid_out_uncut(renderer):
         assert picture.source == source
 
 
+def extent(group):
+    """(left, top, right, bottom) of all that is drawn of a node."""
+    numbers = [
+        float(x)
+        for shape in group
+        for x in re.findall(r"-?[\d.]+", shape.get("points") or shape.get("d") or "")
+    ]
+    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+
+
+def pictured():
+    y = neuron()
+    y.backward()
+    model = nn.MLP(2, [3, 2], seed=2)
+    outputs = model([Value(1.0, "x1"), Value(2.0, "x2")])
+    loss = (outputs[0] - 1.0) ** 2 + (outputs[1] * 1e-5) ** 2
+    loss.backward()
+    wide = Value(1.0, label="mmm WWW @@@ %%% éé λ") * Value(-1.2345e-7, label="iiillljjj[0]").exp()
+    return [draw(y), draw(loss), draw(loss, collapse="neuron", direction="TB"), draw(wide)]
+
+
+def test_arrows_begin_and_end_on_boxes(renderer):
+    for picture in pictured():
+        tree = ElementTree.fromstring(picture.svg.split("]>")[-1])
+        boxes = {g.get("id"): extent(g) for g in tree.iter(f"{SVG}g") if g.get("class") == "node"
+                 and "const" not in g.get("id")}  # fmt: skip
+        arrows = [g for g in tree.iter(f"{SVG}g") if g.get("class") == "edge"]
+        assert len(arrows) > 2
+        for arrow in arrows:
+            tail, head = arrow.find(f"{SVG}title").text.split("->")
+            path = arrow.find(f"{SVG}path").get("d")
+            (tip,) = [extent([p]) for p in arrow.iter(f"{SVG}polygon")]
+            start = [float(x) for x in re.findall(r"-?[\d.]+", path)[:2]]
+            for box, (left, top, right, bottom) in (
+                (boxes.get(tail), (*start, *start)), (boxes[head], tip)
+            ):  # fmt: skip
+                if box:
+                    away = max(box[0] - right, left - box[2], box[1] - bottom, top - box[3])
+                    assert away < 2.0, (tail, head)
+
+
+def test_text_stays_in_its_place_in_the_fonts_that_viewers_have(renderer):
+    """The picture is laid out for Arial. DejaVu Sans, the widest in use, is in matplotlib."""
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    from matplotlib.ft2font import FT2Font
+
+    fonts = {
+        weight: FT2Font(font_manager.findfont(f"DejaVu Sans:{weight}")) for weight in
+        ("regular", "bold")
+    }  # fmt: skip
+
+    def width(text):
+        font = fonts[text.get("font-weight", "regular")]
+        font.set_size(float(text.get("font-size")), 72)
+        font.set_text(text.text)
+        return font.get_width_height()[0] / 64
+
+    for picture in pictured():
+        tree = ElementTree.fromstring(picture.svg.split("]>")[-1])
+        for box in tree.iter(f"{SVG}g"):
+            if box.get("class") != "node" or "const" in box.get("id"):
+                continue
+            lines = {}
+            for text in box.iter(f"{SVG}text"):
+                lines.setdefault(round(float(text.get("y"))), []).append(text)
+            for line in lines.values():
+                ends = [float(text.get("x")) + width(text) for text in line]
+                limits = [float(text.get("x")) for text in line[1:]] + [extent(box)[2]]
+                for text, end, limit in zip(line, ends, limits, strict=True):
+                    assert end <= limit, (text.text, end, limit)
+
+
+def test_parameters_and_inputs_stand_in_the_models_order(renderer):
+    unit = nn.Neuron(3, seed=0)
+    inputs = [Value(float(i), label=f"x{i}") for i in range(3)]
+    picture = draw(unit(inputs), collapse="none")
+    tree = ElementTree.fromstring(picture.svg.split("]>")[-1])
+    tops = {g.get("id"): extent(g)[1] for g in tree.iter(f"{SVG}g") if g.get("class") == "node"}
+    for group in (unit.w, inputs):
+        places = [tops[picture.box(leaf)] for leaf in group]
+        assert places == sorted(places)
+
+
+def test_show_opens_the_picture_in_the_browser(renderer, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    picture = draw(neuron())
+    path = picture.show()
+    try:
+        assert opened == [path.as_uri()]
+        assert path.read_text(encoding="utf-8") == picture.svg
+    finally:
+        path.unlink()
+
+
 def test_a_notebook_shows_an_image_of_data(renderer):
     picture = draw(neuron())
     shown = re.fullmatch(
-        r'<img alt="computation graph" src="data:image/svg\+xml;base64,(.*)">',
+        r'<div style="overflow-x:auto"><img alt="computation graph" style="max-width:none" '
+        r'src="data:image/svg\+xml;base64,(.*)"></div>',
         picture._repr_html_(),
     )
     assert base64.b64decode(shown[1]).decode() == picture.svg
@@ -562,11 +715,15 @@ def test_a_layout_that_takes_too_long_is_retried_once_on_a_smaller_cut(monkeypat
         x = x * 1.5
     picture = draw(x, show_constants=False)
     before = picture.source
-    assert picture.svg.startswith("<svg>")
+    with pytest.warns(UserWarning, match=r"101 boxes takes longer than 0\.5 seconds: 25 are drawn"):
+        assert picture.svg.startswith("<svg>")
     assert picture.source != before
     assert "more nodes" in picture.source
     program.write_text("#!/bin/sh\nexec sleep 60\n")
-    with pytest.raises(RendererError, match=r"longer than 0\.5 seconds.*max_nodes"):
+    with (
+        pytest.warns(UserWarning, match="25 are drawn"),
+        pytest.raises(RendererError, match=r"longer than 0\.5 seconds.*max_nodes"),
+    ):
         draw(x).svg  # noqa: B018
 
 
