@@ -10,10 +10,11 @@ once:
 - the `Lifted` program has the statements in order, and knows where the outputs are.
 
 Arrays may be *padded*: the rows of a causal attention are of different lengths, and an array of
-them has elements that are no numbers of the tape. A sum along such a row takes them in. They are 0
-there, which is exact as long as what they are multiplied with is finite; if it is not, they are NaN
-and the sum is, which is seen in the results. Then, and where a NaN could be lost on the way, the
-same statements are computed with every sum restricted to the elements that are `real`.
+them has elements that are no numbers of the tape; so has a table of who is whose neighbour in a
+graph. A sum along such a row takes them in. They are 0 there, which is exact as long as what they
+are multiplied with is finite; if it is not, they are NaN and the sum is, which is seen in the
+results. Then, and where a NaN could be lost on the way, the same statements are computed with every
+sum restricted to the elements that are `real`.
 
 Nothing here is ever changed after it is made.
 """
@@ -55,6 +56,9 @@ class Array:
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+
+NOWHERE = Array(-1, (), (), None, "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +274,8 @@ class Lifted:
     """The program: its inputs, its statements in order, and where each number of the tape is.
 
     Of an input there are the array and the numbers of the inputs in it. `array_of[number]` and
-    `place_of[number]` say which array has what the tape calls by this number, and at which place.
+    `place_of[number]` say which array has what the tape calls by this number, and at which place;
+    what is written out where it is used is `NOWHERE`.
 
     Some inputs are not given: arrays of a row for each number that chooses, with a 1.0 at what it
     chooses, and else 0.0. By the names of such arrays `one_hot` has the inputs, of one array, that
@@ -290,7 +295,7 @@ class Lifted:
     @property
     def is_padded(self) -> bool:
         """Whether there are padded arrays."""
-        return any(s.result.real is not None for s in self.statements)
+        return any(v.array.real is not None for s in self.statements for v in s.views)
 
 
 class Piece(NamedTuple):

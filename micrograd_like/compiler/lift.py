@@ -6,8 +6,9 @@ sums of terms of operands from the same arrays) are one array. The elements of e
 repeated along the other axis. What does not line up is an index gather.
 
 Sums of several lengths are one array too, where what they add up is a part of a padded array, whose
-other elements are 0 then: see `padding.py`. `ragged.py` comes before, and makes sums of what is
-none only for want of a second term.
+other elements are 0 then: see `padding.py`; or where they are products with a table of zeros and
+coefficients: see `tables.py`. `ragged.py` comes before, and makes sums of what is none only for
+want of a second term.
 
 What comes out is the lifted form: see `form.py`.
 """
@@ -16,18 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..ops import Op
-from .form import Array, Floats, Indices, Lifted, Statement, Term, View
+from .form import NOWHERE, Array, Bools, Floats, Indices, Lifted, Statement, Term, View
 from .grids import Grid, Layout, aligned, grid_of, without_ones
 from .names import InputArray, ResultNames
 from .padding import Padding, completed, lines, may_lose, neutral
 from .ragged import evened
-from .tape import Call, Sum, Tape
+from .tables import tabled
+from .tape import Call, Sum, Tape, operands
 
 
 def lift(
@@ -71,6 +74,7 @@ class _Lifter:
         self.form_of: dict[int, object] = {}  # of the level that is being lifted
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
+        self.tables: dict[bytes, tuple[Array, Indices]] = {}  # of which not all is real
         self.inputs: list[tuple[Array, Indices]] = []
         self.statements: list[Statement] = []
         self.padding = Padding()
@@ -87,19 +91,19 @@ class _Lifter:
         members: Sequence[int] | Indices = (),
         data: Floats | None = None,
         name: str = "",
+        real: Bools | None = None,
     ) -> Array:
         numbers = np.asarray(members, dtype=np.intp)
-        real = numbers >= 0
-        own = numbers[real]
-        padded = len(own) < len(numbers)
-        array = Array(
-            len(self.arrays), shape, numbers.tolist(), data, name, real if padded else None
-        )
+        given = numbers >= 0
+        own = numbers[given]
+        if len(own) < len(numbers):
+            real = given
+        array = Array(len(self.arrays), shape, numbers.tolist(), data, name, real)
         self.arrays.append(array)
         self.array_number[own] = array.number
         for member in own.tolist():
             self.array_of[member] = array.number
-        self.place[own] = np.flatnonzero(real)
+        self.place[own] = np.flatnonzero(given)
         return array
 
     def _constant(self, data: Floats) -> Array:
@@ -118,35 +122,45 @@ class _Lifter:
             return self._constant(transposed), places.reshape(transposed.shape).T
         return self._constant(np.ascontiguousarray(rows)), places.reshape(rows.shape)
 
+    def _sparse_table(self, rows: Floats, real: Bools) -> tuple[Array, Indices]:
+        """The same where not all numbers are real; rows in any order, or columns, serve, too."""
+        order, key = _sorted(rows, real)
+        if key not in self.tables:
+            data = np.ascontiguousarray(rows)
+            array = self._new(rows.shape, (), data, real=real.reshape(-1))
+            places = np.arange(rows.size).reshape(rows.shape)
+            columns, transposed = _sorted(rows.T, real.T)
+            self.tables[transposed] = array, places.T[columns]
+            self.tables[key] = array, places[order]
+        array, in_order = self.tables[key]
+        return array, in_order[np.argsort(order)]
+
     def lifted(self) -> Lifted:
         for level in self._levels():
             plans = [p for family in _grouped(level, self._family) for p in self._plans(family)]
             self.form_of.clear()
             for plan in sorted(plans, key=lambda plan: int(plan.members[0])):
                 self._lift(plan)
-        array_of = [self.arrays[i] for i in self.array_of]
+        array_of = [self.arrays[i] if i >= 0 else NOWHERE for i in self.array_of]
         fills = self.padding.fills
         statements = [
             replace(s, fill=fills[s.result]) if s.result in fills else s for s in self.statements
         ]
-        is_padded = any(s.result.real is not None for s in statements)
-        loses = is_padded and any(map(_loses, self.tape.assignments))
-        return Lifted(self.tape, self.inputs, statements, array_of, self.place, may_lose=loses)
+        lifted = Lifted(self.tape, self.inputs, statements, array_of, self.place)
+        return replace(lifted, may_lose=lifted.is_padded and self.loses)
+
+    @cached_property
+    def loses(self) -> bool:
+        """Whether a NaN may not show in what is computed of it."""
+        return any(map(_loses, self.tape.assignments))
 
     def _levels(self) -> list[list[int]]:
         first = self.tape.inputs
         level = [0] * (first + len(self.tape.assignments))
         levels: list[list[int]] = []
         for number in self.order:
-            assignment = self.tape.assignments[number - first]
-            operands: list[Any]
-            if isinstance(assignment, Call):
-                operands = [a for a in assignment.args if a.__class__ is int]
-            else:
-                operands = [*assignment.linear]
-                for pair in assignment.products:
-                    operands += pair
-            highest = max(map(level.__getitem__, operands), default=0)
+            numbers = operands(self.tape.assignments[number - first])
+            highest = max(map(level.__getitem__, numbers), default=0)
             level[number] = highest + 1
             while len(levels) <= highest:
                 levels.append([])
@@ -306,22 +320,15 @@ class _Lifter:
     def _lift_sums(self, members: Indices, sums: Sequence[Any], classes: _Classes) -> None:
         # Terms with coefficients of their own, more than one an element, are products with rows
         # of numbers: x·w for data x.
-        for key, (operands, coefficients) in list(classes.items()):
+        for key, (places, coefficients) in list(classes.items()):
             if len(key) == 1 and not np.all(coefficients == coefficients[:, :1]):
-                rows, row_of = _distinct(coefficients)
-                table, of_table = self._table(rows)
-                factors = [(key[0], operands[0]), (table.number, of_table[row_of])]
-                if key[0] in self.of_inputs:
-                    factors.reverse()
-                (left, right), places = zip(*factors, strict=True)
                 del classes[key]
-                classes[left, right] = (places, np.ones_like(coefficients))
+                self._add_product(classes, key[0], places[0], coefficients)
 
         grids: dict[_Key, Grid] = {
             key: grid
-            for key, (operands, c) in classes.items()
-            if len(key) == 2
-            and (grid := grid_of(operands[0], operands[1], c, self.is_padded)) is not None
+            for key, (places, c) in classes.items()
+            if len(key) == 2 and (grid := grid_of(places[0], places[1], c, self.is_padded))
         }
 
         def length(key: _Key) -> int:
@@ -332,16 +339,16 @@ class _Lifter:
             layout = grids[chosen].layout
         else:
             columns = [
-                (self.arrays[array], places[:, 0])
-                for key, (operands, _) in classes.items()
+                (self.arrays[array], column[:, 0])
+                for key, (places, _) in classes.items()
                 if length(key) == 1
-                for array, places in zip(key, operands, strict=True)
+                for array, column in zip(key, places, strict=True)
             ]
             if columns:
                 layout = aligned(columns, len(sums))
             else:
-                operands, _ = next(iter(classes.values()))
-                order = np.argsort(operands[0][:, 0], kind="stable")
+                places, _ = next(iter(classes.values()))
+                order = np.argsort(places[0][:, 0], kind="stable")
                 layout = Layout(order, without_ones(len(sums)))
 
         terms = []
@@ -391,7 +398,13 @@ class _Lifter:
                         classes[key] = along
                         continue
                     if (np.bincount(own, minlength=count) * count != len(own)).any():
-                        return None
+                        if axes == 2 or self.loses:
+                            return None
+                        shape = self.arrays[key[0]].shape
+                        found = tabled(shape, places[0], coefficients[of], own, count)
+                        if not found or not self._add_product(classes, key[0], *found):
+                            return None
+                        continue
                 order = np.lexsort((*places[::-1], own))
                 classes[key] = (
                     [column[order].reshape(count, -1) for column in places],
@@ -429,6 +442,37 @@ class _Lifter:
                 operands.insert(1 - side, completed(other, self.arrays[key[1 - side]].size))
             return operands, np.full(found.places.shape, c[0])
         return None
+
+    def _add_product(
+        self,
+        classes: _Classes,
+        number: int,
+        lines: Indices,
+        coefficients: Floats,
+        real: Bools | None = None,
+    ) -> bool:
+        """Add sums of coefficients times lines of an array, as products with rows of a table.
+
+        Some coefficients may not be `real`; then it must be a product of matrices, or is not added.
+        """
+        size = coefficients.shape[1]
+        table_first = number in self.of_inputs
+        if real is None:
+            rows, row_of = _distinct(coefficients)
+            table, of_table = self._table(rows)
+        else:
+            both, row_of = _distinct(np.hstack([coefficients, real]))
+            table, of_table = self._sparse_table(both[:, :size], both[:, size:] > 0.0)
+            table_first = table_first or size > 1 < lines[0, 1] - lines[0, 0]
+        factors = [(number, lines), (table.number, of_table[row_of])]
+        if table_first:
+            factors.reverse()
+        (left, right), places = zip(*factors, strict=True)
+        ones = np.ones_like(coefficients)
+        if real is not None and not grid_of(places[0], places[1], ones, True):
+            return False
+        classes[left, right] = (places, ones)
+        return True
 
     def _product(self, key: _Key, grid: Grid, c: Floats) -> Term:
         """A product of matrices, or an outer one, by broadcasting."""
@@ -477,6 +521,13 @@ _Classes = dict[_Key, tuple[Sequence[Indices], Floats]]
 
 def _key(data: Floats) -> bytes:
     return repr(data.shape).encode() + data.tobytes()
+
+
+def _sorted(rows: Floats, real: Bools) -> tuple[Indices, bytes]:
+    """An order of rows that depends on what is in them alone, and a key of the rows in it."""
+    both = np.hstack([rows, real])
+    order = np.lexsort(both.T)
+    return order, _key(both[order])
 
 
 def _distinct(rows: Floats) -> tuple[Floats, Indices]:

@@ -5,6 +5,10 @@ graph: x stands where its siblings have x + y + z, and what follows would look l
 *role* is what computes a number, whatever the number of terms: the operation with the roles of its
 arguments, the set of the roles of a sum's terms. Where an assignment would have the role of others,
 at least as many, if one of its operands were a sum of one term, it gets that sum: 1·x is x.
+
+Of sums over neighbours some have their first terms in common. On the tape these are one partial
+sum, and what has it has other roles among its terms than its siblings. Where sums add a partial sum
+to what it is a sum of itself, its terms are written out.
 """
 
 from __future__ import annotations
@@ -13,12 +17,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from .tape import Call, Sum, Tape
+from .tape import Call, Sum, Tape, operands
 
 _MOST_PASSES = 40  # each makes alike what follows from what the one before made alike
-_OPERATION, _CONSTANT = 2, -1  # how many parts the role of a call has; the role of a constant
+_OPERATION, _SUM = 2, 3  # how many parts the key of a call's role has, and that of a sum's
+_CONSTANT = -1  # the role of a constant
 
 # Of a call the operation and its arguments' roles: a tuple, or of any number of arguments a set.
 # Of a sum whether it has no constant, and the sets of the roles of its terms, and of its products.
@@ -37,20 +43,21 @@ class _Single(NamedTuple):
 
 
 def evened(tape: Tape, array_of_input: Sequence[int]) -> tuple[Tape, list[int]]:
-    """The tape with such sums added at its end; and the order in which it can then be computed."""
-    total = tape.inputs + len(tape.assignments)
+    """The tape with such sums added at its end; and the order in which it can then be computed.
+
+    Partial sums that are written out wherever they are used are not in the order.
+    """
     evener = _Evener(tape, array_of_input)
     for _ in range(_MOST_PASSES):
         if not evener.passes():
             break
-    if len(evener.assignments) == len(tape.assignments):
-        return tape, list(range(tape.inputs, total))
     return replace(tape, assignments=evener.assignments), evener.order
 
 
 class _Evener:
     def __init__(self, tape: Tape, array_of_input: Sequence[int]) -> None:
         self.inputs = tape.inputs
+        self.outputs = tape.outputs
         self.assignments = list(tape.assignments)
         self.order = list(range(tape.inputs, tape.inputs + len(self.assignments)))
         self.array_of_input = array_of_input
@@ -59,8 +66,10 @@ class _Evener:
         self.roles: list[int] = []
 
     def passes(self) -> bool:
-        """Insert the sums that make something alike; whether there were any."""
+        """Change what makes something alike; whether there was anything."""
         self._find_roles()
+        if self._writes_out():
+            return True
         changes = self._changes()
         order: list[int] = []
         for number in self.order:
@@ -97,6 +106,55 @@ class _Evener:
             role = known.setdefault(key(self.assignments[number - inputs]), len(known))
             roles[number] = role
             self.members.setdefault(role, []).append(number)
+
+    def _writes_out(self) -> bool:
+        """Write out partial sums that are added to what they are sums of; whether there are any."""
+        keys = [*self.known]
+        partial = {
+            role
+            for key in keys
+            if len(key) == _SUM
+            for role in key[1]
+            if len(of := keys[role]) == _SUM and of[0] and not of[2] and of[1] <= key[1]
+        }
+        changed = False
+        for role, key in enumerate(keys):
+            if len(key) == _SUM and not key[1].isdisjoint(partial):
+                for number in self.members[role]:
+                    changed |= self._is_written_out(number - self.inputs, partial)
+        if changed:
+            used = {output for output in self.outputs if isinstance(output, int)}
+            order, self.order = self.order, []
+            for number in reversed(order):
+                if number in used or self.roles[number] not in partial:
+                    used.update(operands(self.assignments[number - self.inputs]))
+                    self.order.append(number)
+            self.order.reverse()
+        return changed
+
+    def _is_written_out(self, place: int, partial: set[int]) -> bool:
+        """Replace partial sums by their terms in a sum, unless they were made to cancel others."""
+        user: Any = self.assignments[place]
+        linear: dict[int, float] = {}
+        for a, c in user.linear.items():
+            terms = {a: 1.0}
+            if self.roles[a] in partial:
+                part: Any = self.assignments[a - self.inputs]
+                terms = part.linear
+            if not all(c * d > 0.0 for d in terms.values()):
+                return False
+            for term, d in terms.items():
+                linear[term] = linear.get(term, 0.0) + c * d
+        self.may_add -= len(linear)
+        if self.may_add < 0:
+            return False
+        self.assignments[place] = replace(user, linear=linear)
+        return True
+
+    @cached_property
+    def may_add(self) -> int:
+        """How many terms more there may be where sums are written out: as many as there were."""
+        return sum(len(operands(assignment)) for assignment in self.assignments)
 
     def _sums(self) -> dict[Any, list[tuple[int, float]]]:
         """By the role of their terms the sums of nothing else, of several lengths.

@@ -53,6 +53,16 @@ class Call:
     args: tuple[int | float, ...]
 
 
+def operands(assignment: Sum | Call) -> list[int]:
+    """The numbers that an assignment is computed of."""
+    if isinstance(assignment, Call):
+        return [a for a in assignment.args if a.__class__ is int]
+    numbers = [*assignment.linear]
+    for pair in assignment.products:
+        numbers += pair
+    return numbers
+
+
 @dataclass(frozen=True, slots=True)
 class Tape:
     """Assignments by number: `inputs` of them are given, the others are `Sum` or `Call`.

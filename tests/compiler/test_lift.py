@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from models import CASES
 from ragged import agree, check_ragged, linear, matrix, points
 
-from micrograd_like import compile, compile_step, grad, losses, ops, tanh
+from micrograd_like import Value, compile, compile_step, grad, losses, ops, tanh
 
 np = pytest.importorskip("numpy")
 
@@ -80,6 +81,44 @@ def test_labels_of_a_second_layer_are_those_of_another_array():
     source = compile(sum(terms), leaves, leaves).source
     assert "wq_2 = " in source
     assert len(source.splitlines()) < 120
+
+
+def graph_network(seed, n=12, width=3, layers=2):
+    """Leaves and the loss of layers over a random graph, in which a node sees itself, too."""
+    rng = random.Random(seed)
+    near = [[j for j in range(n) if rng.random() < 0.3] or [(i + 1) % n] for i in range(n)]
+    rows = X = matrix(rng, "X", n, width)
+    Ws = [matrix(rng, f"W{k}_", width, width) for k in range(layers)]
+    for W in Ws:
+        means = [
+            [sum(rows[j][k] for j in near[i]) / len(near[i]) + rows[i][k] for k in range(width)]
+            for i in range(n)
+        ]
+        rows = [[tanh(v) for v in linear(W, mean)] for mean in means]
+    leaves = [x for row in [*X, *(r for W in Ws for r in W)] for x in row]
+    return leaves, sum(v * v for row in rows for v in row)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_graph_network_is_few_products_with_an_adjacency_matrix_a_layer(seed):
+    leaves, loss = graph_network(seed)
+    program = compile(loss, leaves, leaves)
+    assert program.report().statements <= 30
+    assert program.report().gathers == 0
+    assert [*filter(re.compile("X|c").match, program._constants)] == ["X2", "X3"]
+    single = compile(loss, leaves, leaves, backend="python")
+    for x in points(seed, leaves):
+        assert agree(program(x), single(x.tolist()))
+
+
+def test_partial_sums_that_cancel_others_are_not_written_out():
+    x = [Value(v, f"x[{i}]") for i, v in enumerate((1.0, 2.0**-53, 2.0**-53))]
+    total = x[0] + x[1]
+    lost = [total - x[0] - x[1], total + x[2] - x[0]]
+    assert compile([total * total, *lost], x)([v.data for v in x])[1:].tolist() == [
+        -(2.0**-53),
+        0.0,
+    ]
 
 
 def alike(x, y):

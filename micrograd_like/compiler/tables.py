@@ -1,0 +1,81 @@
+"""Sums of some elements of an array, as products with a table that has 0 for all others.
+
+So a hand writes the sums over a node's neighbours, with the adjacency matrix of the graph, and a
+convolution's sums at the borders of an image. What stands under a zero does not count; where it is
+infinite the product is NaN, and the sums are computed again of what is real: see `form.py`.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from .form import Bools, Floats, Indices
+
+_MOST_CELLS = 1024  # of a table that may be empty for the most part
+_LEAST_FULL = 1 / 16  # of a larger one
+
+
+class Tabled(NamedTuple):
+    """Lines of an array, and coefficients, of which those that are not `real` are 0.
+
+    All have a row for each sum.
+    """
+
+    lines: Indices
+    coefficients: Floats
+    real: Bools
+
+
+class _Lines(NamedTuple):
+    """Where in the array the line of each sum begins, and where in its line each place is."""
+
+    starts: Indices
+    slots: Indices
+    size: int
+    stride: int
+
+
+def tabled(
+    shape: tuple[int, ...], places: Indices, c: Floats, owner: Indices, count: int
+) -> Tabled | None:
+    """So many sums, of several lengths, of coefficients times elements of an array.
+
+    None where a table would be empty for the most part, and where the sums of each length are over
+    whole lines of the array, or are no sums.
+    """
+    found = _lines(shape, places, owner, count)
+    cells = owner * found.size + found.slots
+    if count * found.size > max(_MOST_CELLS, len(places) / _LEAST_FULL):
+        return None
+    lengths = np.bincount(owner, minlength=count)
+    for length in np.unique(lengths):
+        of = lengths[owner] == length
+        if length > 1 and _lines(shape, places[of], owner[of], count).size > length:
+            break
+    else:
+        return None
+    rows, real = np.zeros((count, found.size)), np.zeros((count, found.size), dtype=bool)
+    rows.reshape(-1)[cells] = c
+    real.reshape(-1)[cells] = True
+    lines = found.starts[:, None] + found.stride * np.arange(found.size)
+    return Tabled(lines, rows, real)
+
+
+def _lines(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) -> _Lines:
+    """The shortest lines in which all places of each owner are.
+
+    They run along one axis of the array, or along several neighbouring ones.
+    """
+    axes = combinations(range(len(shape) + 1), 2)
+    for first, last in sorted(axes, key=lambda ends: prod(shape[slice(*ends)])):
+        size, stride = prod(shape[first:last]), prod(shape[last:])
+        slots = places // stride % size
+        starts = np.zeros(count, dtype=np.intp)
+        starts[owner] = places - slots * stride
+        if np.array_equal(starts[owner] + slots * stride, places):
+            break
+    return _Lines(starts, slots, size, stride)
