@@ -32,6 +32,8 @@ from .ops import power as pow  # noqa: A004, F401
 from .sums import affine, take
 
 if TYPE_CHECKING:
+    from . import datasets as datasets
+    from . import plots as plots
     from .checks import detect_anomaly, gradcheck, stale
     from .compiler import compile, compile_forward, compile_step  # noqa: A004
     from .views import derive, draw, explain, player, steps
@@ -43,11 +45,12 @@ _LATER = {
     **dict.fromkeys(("compile", "compile_forward", "compile_step"), "compiler"),
     **dict.fromkeys(("derive", "draw", "explain", "player", "steps"), "views"),
 }
-__getattr__ = found_later(__name__, _LATER)
+_MODULES = {"datasets": "datasets", "plots": "plots"}  # `import *` spares them
+__getattr__ = found_later(__name__, _LATER | _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_MODULES})
 
 
 __version__ = "0.1.0"

@@ -119,12 +119,16 @@ class MissingExtraError(MicrogradError, ImportError):
 
 
 def found_later(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` (PEP 562), which imports names from `where` they are when asked."""
+    """A module's `__getattr__` (PEP 562), which imports names from `where` they are when asked.
+
+    Of a module by its own name, that is the module.
+    """
 
     def find(name: str) -> Any:
         if name not in where:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(import_module(f".{where[name]}", __package__), name)
+        found = import_module(f".{where[name]}", __package__)
+        return found if where[name] == name else getattr(found, name)
 
     return find
 

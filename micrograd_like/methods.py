@@ -7,7 +7,7 @@ from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
-from .errors import OperandError
+from .errors import OperandError, users_frame
 from .modes import innermost, open_blocks, traces
 from .numerics import number
 from .ops import Op
@@ -173,7 +173,13 @@ class Methods(Generic[ValueT]):
 
     def __repr__(self) -> str:
         label = f", label={self.label!r}" if self.label else ""
-        return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
+        # In a message of the library's no number is used: a trace is told nothing.
+        told = traces.set(()) if open_blocks and users_frame()[1] > 2 else None
+        try:
+            return f"Value(data={self.data!r}, grad={self.grad!r}{label})"
+        finally:
+            if told is not None:
+                traces.reset(told)
 
 
 def _compared(sign: Callable[[float, float], bool], x: Any, y: Any) -> bool:

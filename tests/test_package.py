@@ -120,5 +120,6 @@ def test_what_looks_at_graphs_is_loaded_when_it_is_asked_for():
         "assert all(callable(getattr(m, name)) for name in m.__all__ if name in m._LATER)\n"
         "assert set(m._LATER) <= set(m.__all__) & set(dir(m))\n"
         "assert not hasattr(m, 'no_such_name')\n"
+        "assert m.datasets.moons and m.plots.loss_curve and {'datasets', 'plots'} <= {*dir(m)}\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 from .. import losses, ops
 from ..engine import Value
-from ..errors import InputError, OperandError
-from ..numerics import number, plain
+from ..errors import InputError, OperandError, TraceError
+from ..numerics import number, number_in, plain
 from ..sums import affine
 from .tracing import Trace, traced
 
@@ -60,7 +60,7 @@ class Pairs:
             self.row = _single
             return self._loss(outputs, trace.leaf(y, "Y")), shown
 
-        return traced(run, parameters)
+        return traced(run, parameters, lambda: self.of(*example))
 
 
 class Rows(Sequence[Any]):
@@ -120,7 +120,7 @@ class Nested:
                 ]
             )
 
-        return traced(run, parameters)
+        return traced(run, parameters, lambda: self.of(*arguments(example)))
 
 
 class Outputs(Nested):
@@ -144,6 +144,8 @@ def _flattened(x: Any, found: list[Any]) -> Any:
     """The shape of lists in lists, with None for each Value; the Values join those found."""
     if isinstance(x, (list, tuple)):
         return [_flattened(item, found) for item in x]
+    if not isinstance(x, Value) and number_in(x) is None:
+        raise TraceError(f"a function is to return Values, or lists of them, not {x!r:.60}")
     found.append(x if isinstance(x, Value) else Value(x))
     return None
 

@@ -120,7 +120,7 @@ class Family:
         return layout if all(_agree(x, y, 1e-4 if single else 1e-12) for x, y in pairs) else None
 
     def traced(self, example: Any) -> Trace:
-        """The trace of an example, with the parameters as they are now."""
+        """The trace of an example, with the parameters as they are now. Raises TraceError."""
         self._plan.settle()
         return self._problem.trace(example, self._plan.parameters)
 
@@ -240,6 +240,7 @@ class Families:
     def __init__(self, problem: Nested, plan: Plan, example: Any) -> None:
         self._problem, self._plan = problem, plan
         structure = problem.structure(example, [])
+        self.are_lists = structure is not None  # the examples: they are no numbers
         self.first = Family(problem, plan, example)
         self.every = [self.first]
         # None for those that are left to the eager engine: there are too many.
@@ -293,6 +294,9 @@ class Families:
         every: list[list[Any]] = [[] for _ in batch]
         read = self._problem.structure
         structures = [read(*each) for each in zip(batch, every, strict=True)]
+        if not all(every):
+            i = every.index([])
+            raise InputError(f"example {i} of the batch, {batch[i]!r:.60}, has no number")
         if not self.layouts.keys() >= {*structures}:
             # The longest first, for it may serve the others.
             for i in sorted(range(len(batch)), key=lambda i: -len(every[i])):

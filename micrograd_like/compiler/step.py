@@ -159,6 +159,12 @@ class Step:
             raise OperandError(f"a step takes a list of examples, got {examples!r:.60}")
         if not examples:
             raise InputError("a step takes a list of examples, and this one is empty")
+        assert self._families is not None
+        if self._families.are_lists and isinstance(examples[0], (int, float)):
+            raise InputError(
+                f"a step takes a list of examples, and {examples[0]!r} is no list, as the example "
+                "is that was traced: for one alone it is step([example])"
+            )
         return list(examples)
 
     def arrays(self, *batch: Any) -> tuple[Any, Any]:
@@ -279,8 +285,9 @@ def compile_step(
     way through the branches than the one that was traced makes it throw a RangeError. Calling the
     step in Python raises InputError.
 
-    Raises TraceError (a ValueError) where model or loss cannot be followed, InputError if there
-    are fewer devices.
+    Raises TraceError (a ValueError) where model or loss cannot be followed, what the eager engine
+    raises where they refuse the example itself (DomainError, say), and InputError if there are
+    fewer devices.
     """
     check_backend(backend, BACKENDS, dtype)
     if backend != "jax" and devices is not None:

@@ -400,11 +400,16 @@ def _chosen_by(indicators: Sequence[Value], rows: Sequence[Any]) -> Any:
     return [_chosen_by(indicators, column) for column in zip(*rows, strict=True)]
 
 
-def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequence[Value]) -> Trace:
+def traced(
+    run: Callable[[Trace], tuple[Any, Sequence[Any]]],
+    parameters: Sequence[Value],
+    eagerly: Callable[[], Any],
+) -> Trace:
     """The trace of `run`, which makes its leaves, and returns the loss and the outputs.
 
     The states of global generators are left as they were. Raises TraceError, and InputError for an
-    example without a number.
+    example without a number. What it raises where `eagerly`, too, which does the same with plain
+    numbers, is refused by the library, that is raised: the tracing has no part in it.
     """
     trace = Trace(parameters)
     generators = _generators()
@@ -412,6 +417,10 @@ def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequen
         with paused(), apart(), tracing(trace):
             root, shown = run(trace)
     except Exception as error:
+        if isinstance(error, MicrogradError) and (refusal := _refusal(eagerly)):
+            if type(refusal) is not type(error):
+                raise refusal from None
+            raise  # with the names of the example's numbers
         what = error if isinstance(error, MicrogradError) else f"{type(error).__name__}: {error}"
         reasons = "; ".join(filter(None, [str(what), trace.refusal]))
         raise TraceError(f"the loss cannot be traced from one example: {reasons}") from error
@@ -429,10 +438,25 @@ def traced(run: Callable[[Trace], tuple[Any, Sequence[Any]]], parameters: Sequen
     if not trace.given:
         raise InputError("an example has no number, neither an input nor a target")
     if moved:
-        raise TraceError("model or loss draws random numbers, which differ from example to example")
+        raise TraceError(
+            "model or loss draws random numbers, which differ from example to example: let the "
+            "example have them"
+        )
     trace.root, trace.shown = root, list(shown)
     trace.identify()
     return trace
+
+
+def _refusal(run: Callable[[], Any]) -> MicrogradError | None:
+    """What it raises, if that is an error of the library's."""
+    try:
+        with apart():
+            run()
+    except MicrogradError as error:
+        return error
+    except Exception:  # the user's
+        return None
+    return None
 
 
 def _generators() -> tuple[Any, Any]:

@@ -130,6 +130,8 @@ class Documents(Examples):
         examples = [_document(x, f"example {i}") for i, x in enumerate(_list(documents))]
         if not examples:
             raise InputError("there are no examples to learn from: the list is empty")
+        if 0 in (sizes := [*map(_size, examples)]):
+            raise InputError(f"example {sizes.index(0)} is empty: it has no number")
         self._columns = [examples]
         self._places = array("q", range(len(examples)))
         self._late, self._free = False, len(examples)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value, numbers_of
-from ..errors import DomainError, InputError, TraceError, warn
+from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..modes import no_grad
 from ..nn import Module
 from ..numerics import number, plain
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..compiler import Step
     from ..compiler.descent import Descent
 
-ENGINES = ("eager", "compiled", "jax")
+ENGINES = ("eager", "compiled", "numba", "jax")
+_BACKENDS = {"compiled": "numpy"}  # of `compile_step`; the others have the engine's name
 
 Engine: TypeAlias = "Eager | Compiled"
 
@@ -229,7 +230,7 @@ class Compiled:
                     raise TraceError("the optimizer has other parameters than it had")
                 with _undone_where_refused(self._eager.model):
                     self._step.check()
-            except TraceError as error:
+            except MicrogradError as error:
                 self._without(error)
 
     def write(self) -> None:
@@ -244,7 +245,7 @@ class Compiled:
             self._descent.close()
             self._descent = None
 
-    def _without(self, error: TraceError) -> Eager:
+    def _without(self, error: MicrogradError) -> Eager:
         if self._step is None:  # it is the eager engine's, for which there is no other
             raise error
         self.close()
@@ -273,7 +274,7 @@ def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> St
     """The step, which computes the sample's loss. Raises TraceError."""
     from ..compiler import compile_step
 
-    options: Any = {"backend": "jax" if name == "jax" else "numpy", "devices": devices}
+    options: Any = {"backend": _BACKENDS.get(name, name), "devices": devices}
     parameters = eager.optimizer.params
     if len(sample) == 2:
         inputs, targets = sample
@@ -318,7 +319,7 @@ def _undone_where_refused(model: Any) -> Iterator[None]:
             found += vars(x).values()
     try:
         yield
-    except (TraceError, DomainError):
+    except MicrogradError:
         for bring_back in undo:
             bring_back()
         raise

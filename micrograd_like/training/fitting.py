@@ -17,7 +17,7 @@ from ..errors import DivergenceError, DomainError, InputError
 from ..modes import no_grad, paused, tracing
 from ..nn import Module, architecture
 from ..numerics import whole
-from ..optim import SGD, Adam, Optimizer
+from ..optim import SGD, Adam, AdamW, Optimizer
 from . import engines
 from .batches import Batch, Batches, Documents, Examples, held_out
 from .engines import Eager, Engine, Loss, check_name, find_loss
@@ -28,6 +28,7 @@ BATCH_SIZE = 32
 OPTIMIZERS: dict[str, Callable[[list[Value]], Optimizer]] = {
     "sgd": partial(SGD, lr=0.1),
     "adam": partial(Adam, lr=0.01),
+    "adamw": partial(AdamW, lr=0.01),
 }
 
 
@@ -63,8 +64,8 @@ def fit(
 
     `loss` is a name from `LOSSES`, or a function of one example's output and target that returns a
     Value; each step descends on the mean over a batch. Examples with the `ignore_index` of
-    `losses.cross_entropy` as label are left out. `optimizer` is "sgd", "adam", or one made for the
-    model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
+    `losses.cross_entropy` as label are left out. `optimizer` is "sgd", "adam", "adamw", or one made
+    for the model's parameters. `batch_size=1` takes one example at a time, `batch_size=None` all.
     `validation` is a pair (X, y), or the fraction of the examples to hold out. Shuffling and
     holding out depend on `seed` alone.
 
@@ -74,9 +75,10 @@ def fit(
     each epoch and its callbacks, and before each of your own batches: an attribute that is changed
     there is noticed. A model that changes by itself, but so rarely that neither of two traces at
     the start shows it (a generator of its own that draws for one example in a thousand), is noticed
-    after an epoch at the earliest. `engine="jax"` does so with XLA
-    (the extra `jax`), and shares the examples of each batch out to `devices`, a number: one if you
-    don't say, or with several processes, joined by `jax.distributed`, all that there are.
+    after an epoch at the earliest. `engine="numba"` does so with loops in machine code (the extra
+    `native`), and `engine="jax"` with XLA (the extra `jax`). That shares the examples of each batch
+    out to `devices`, a number: one if you don't say, or with several processes, joined by
+    `jax.distributed`, all that there are.
 
     After each epoch every callback is called with the model and the history; one that returns True
     ends the training. So does Ctrl-C: the history has the epochs that were finished, and model and

@@ -303,7 +303,7 @@ def test_a_computed_choice_is_refused():
     rows = table(4, 1, random.Random(0))
     with pytest.raises(TraceError, match="a number of the example as it is"):
         compile_step(lambda t: take(rows, t + 1)[0], rows, 1)
-    with pytest.raises(TraceError, match="chooses by a plain number"):
+    with pytest.raises(OperandError, match="chooses by a plain number"):
         compile_step(lambda t: take(rows, rows[0][0] * t)[0], rows, 1)
     kept = []
 
@@ -311,8 +311,18 @@ def test_a_computed_choice_is_refused():
         kept.append(t)
         return take(rows, kept[0])[0]
 
-    with pytest.raises(TraceError):
+    with pytest.raises(OperandError, match=r"a plain number, and .* was computed"):
         compile_step(loss, rows, 1)
+
+
+def test_an_example_alone_or_one_without_a_number_is_refused():
+    w = Value(2.0)
+    step = compile_step(lambda ts: w * sum(ts), [w], [1.0, 2.0])
+    with pytest.raises(InputError, match=r"step\(\[example\]\)"):
+        step([1, 2])
+    with pytest.raises(InputError, match=r"example 1 of the batch, \[\], has no number"):
+        step([[1], [], [2]])
+    assert compile_step(lambda t: w * t, [w], 1.0)([1, 2]) == 3.0
 
 
 def test_rows_of_different_lengths_are_refused():

@@ -214,8 +214,8 @@ def test_training_on_arrays_takes_examples_of_all_lengths():
 def test_a_token_out_of_range_is_refused_in_shorter_examples_too():
     m = model(7)
     step = compile_step(lambda ts: CAUSAL["mean"](m, ts, "alone"), m, [0, 1, 2, 3])
-    for batch, error in (([[0, 4]], TraceError), ([[0, 4, 3, 2]], InputError)):
-        with pytest.raises(error, match=r"from 0 to 3, and ts\[1\] is 4"):
+    for batch in ([[0, 4]], [[0, 4, 3, 2]]):
+        with pytest.raises(InputError, match=r"from 0 to 3, and ts\[1\] is 4"):
             step(batch)
     step([[0, 1]])
     with pytest.raises(InputError, match=r"from 0 to 3, and ts\[1\] is -1"):

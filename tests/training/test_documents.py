@@ -3,11 +3,24 @@
 import json
 import math
 import random
+import warnings
 from itertools import chain, pairwise
 
 import pytest
 
-from micrograd_like import MicrogradError, Value, losses, nn, optim, take, training
+from micrograd_like import (
+    MicrogradError,
+    Value,
+    compile_forward,
+    compile_step,
+    log,
+    losses,
+    nn,
+    optim,
+    take,
+    training,
+)
+from micrograd_like.errors import DivergenceError, DomainError, InputError, OperandError
 
 RNG = random.Random(3)
 TEXTS = [[RNG.randrange(4) for _ in range(RNG.randrange(2, 6))] for _ in range(13)]
@@ -60,10 +73,57 @@ def test_both_engines_learn_the_same(options):
     assert history.loss[-1] < history.loss[0]
 
 
-def test_jax_learns_the_same():
-    pytest.importorskip("jax")
-    (expected, _), (found, _) = fitted("eager", epochs=2), fitted("jax", epochs=2)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("engine", ["numba", "jax"])
+def test_other_engines_learn_the_same(engine):
+    pytest.importorskip(engine)
+    (expected, _), (found, _) = fitted("eager", epochs=2), fitted(engine, epochs=2)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_optimizers_go_by_name():
+    for name, rule in {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}.items():
+        assert type(fitted("eager", epochs=1, optimizer=name)[1].optimizer) is rule
+
+
+REFUSED = {
+    "a domain": (DomainError, lambda w, x: log(w * w * x[0])),
+    "a choice": (InputError, lambda w, x: take([w, w], x[0]) * 1.0),
+    "a list": (OperandError, lambda w, x: w * ([w] if len(x) == 1 else 1.0)),
+    "no values": (InputError, lambda w, x: sum(losses.softmax([w] * (len(x) - 1))) * x[0]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_loss_refuses_is_raised_as_the_engine_raises_it(name):
+    pytest.importorskip("numpy")
+    error, of = REFUSED[name]
+    w, bad, good = Value(2.0), [-1.0], [1.0, 1.0]
+
+    def loss(x):
+        return of(w, x)
+
+    paths = {
+        "the engine": lambda: loss(bad),
+        "the first example": lambda: compile_step(loss, [w], bad),
+        "a later one": lambda: compile_step(loss, [w], good)([bad]),
+        "in a batch": lambda: compile_step(loss, [w], good)([good, bad]),
+        "without a gradient": lambda: compile_step(loss, [w], good).evaluate([bad]),
+        "a function": lambda: compile_forward(loss, [w], good)(bad),
+        "learned": lambda: compile_step(loss, [w], good).training(optim.SGD([w]))([bad]),
+    }
+    for path, call in paths.items():
+        with pytest.raises(MicrogradError) as caught:
+            call()
+        assert type(caught.value) is error, path
+        assert "is used at" not in str(caught.value)
+    expected = DivergenceError if error is DomainError else error
+    for engine in ("eager", "compiled"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is not compiled
+            with pytest.raises(expected):
+                training.fit([w], [bad, good], loss=loss, engine=engine, optimizer=optim.SGD([w]))
+    assert w.data == 2.0
 
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
@@ -113,6 +173,9 @@ BAD = {
     "no examples": (dict(X=[]), "the list is empty"),
     "no list": (dict(X=3), "come in lists"),
     "NaN": (dict(X=[[0, 1], [2, math.nan]]), r"example 1\[1\] is nan"),
+    "an empty one": (dict(X=[[0, 1], [], [2]]), "example 1 is empty"),
+    "an empty one in tuples": (dict(X=[([0], 1), ([], ())]), "example 1 is empty"),
+    "an empty one to validate on": (dict(validation=[[]]), "example 0 is empty"),
     "a text": (dict(X=[[0, 1], "ab"]), "example 1: cannot compute with 'ab'"),
     "no loss": (dict(loss="cross_entropy"), "need a loss"),
     "no parameters": (dict(model=[]), "or has parameters to learn, not"),
