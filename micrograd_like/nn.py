@@ -141,8 +141,7 @@ class Neuron(Module):
         nin, rng = whole("nin", nin), _generator(seed)
         self.activation = _activation(_nonlinearity(activation, nonlin))
         self.fused = fused
-        rectifies = isinstance(self.activation, Op) and self.activation.kind == "rectifier"
-        bound = math.sqrt(6.0 / (nin if rectifies else nin + nout))
+        bound = initial_bound(self.activation, nin, nout)
         self.w = [Value(rng.uniform(-bound, bound)) for _ in range(nin)]
         self.b = Value(0.0)
         self._label_parameters()
@@ -283,6 +282,12 @@ def _activation(activation: Activation) -> Callable[[Any], Any] | None:
     if isinstance(activation, Op) and (activation.arity or 0) - len(activation.defaults) != 1:
         raise InputError(f"{activation.name} is no activation: it takes more than one argument")
     return activation
+
+
+def initial_bound(activation: Callable[[Any], Any] | None, nin: int, nout: int) -> float:
+    """How far from 0 weights are drawn: He et al. 2015 for rectifiers, else Glorot and Bengio."""
+    rectifies = isinstance(activation, Op) and activation.kind == "rectifier"
+    return math.sqrt(6.0 / (nin if rectifies else nin + nout))
 
 
 def activation_name(activation: Callable[[Any], Any] | None) -> str:

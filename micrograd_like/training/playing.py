@@ -1,0 +1,185 @@
+"""A page in which a network learns: `play`. Its template is `play.html`.
+
+The network is made of Values, as everywhere; the compiler writes the loss of an example with its
+gradient, and what each unit gives, as JavaScript, and the page goes on from there without a server.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..engine import Value, numbers_of
+from ..errors import InputError
+from ..losses import binary_cross_entropy_with_logits, cross_entropy, softmax
+from ..nn import MLP, initial_bound
+from ..numerics import plain, whole
+from ..ops import sigmoid
+from ..optim import SGD, Adam, Optimizer
+from ..state import write_atomically
+from .datasets import split, standardise
+
+
+class Playground:
+    """A page in which a network learns. In a notebook it shows itself; `save` writes it to a file.
+
+    `html` is the whole page, which needs nothing but itself.
+    """
+
+    def __init__(self, page: str, title: str) -> None:
+        self.html = page
+        self._title = title
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page to a file (UTF-8), whole or not at all. Raises OSError."""
+        write_atomically(path, self.html)
+
+    def show(self) -> Path:
+        """Open the page in the browser; returns the path of the temporary file that has it."""
+        with tempfile.NamedTemporaryFile(prefix="play-", suffix=".html", delete=False) as file:
+            path = Path(file.name)
+        self.save(path)
+        webbrowser.open(path.as_uri())
+        return path
+
+    def _repr_html_(self) -> str:
+        """The page in a sandboxed frame: scripts of a notebook's own pages don't run in all."""
+        return (
+            f'<iframe title="{html.escape(self._title)}" sandbox="allow-scripts" '
+            f'srcdoc="{html.escape(self.html)}" style="width:100%;height:860px;border:0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"<Playground: {self._title}; save('play.html') writes the page>"
+
+
+def play(
+    model: MLP,
+    X: Any,
+    y: Any,
+    *,
+    optimizer: Optimizer | None = None,
+    batch_size: int = 10,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    features: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    shift: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
+    title: str = "",
+) -> Playground:
+    """A page in which the model learns to tell the classes `y` of the rows `X` before one's eyes.
+
+    `X` has n rows of d numbers, `y` n whole numbers from 0. The model has d inputs and an output for
+    each class, whose softmax are the probabilities, or one output for two classes, the logit of
+    class 1. It begins with the weights that the model has; the model itself stays as it is.
+
+    A part of the examples, `test_fraction` of each class, is held out, chosen with `seed`. The
+    optimizer (default: Adam with lr=0.03) gives the learning rate and the weight decay that the page
+    begins with: those of SGD without momentum, or of Adam. In the page a plane is coloured by what
+    the network says of two features, the others at their means; `features` and `classes` are names,
+    and the axes have feature·scale + shift.
+
+    Raises InputError (a ValueError) where examples, classes and outputs do not agree, and
+    MissingExtraError (an ImportError) without NumPy.
+    """
+    from importlib.resources import files
+
+    rows = [[float(x) for x in plain(row)] for row in plain(X)]
+    labels = [whole("a label + 1", label + 1) - 1 for label in plain(y)]
+    widths, wide = _widths(model), len(rows[0]) if rows else 0
+    known = max(labels, default=0) + 1
+    count = max(2, widths[-1])
+    if len(labels) != len(rows) or any(len(row) != widths[0] for row in rows):
+        raise InputError(f"the model takes {widths[0]} inputs: X needs rows of so many, one a label")
+    if known > count:
+        raise InputError(f"the model has outputs for {count} classes, and y has {known}")
+    train, test = split(labels, test_fraction, seed)
+    optimizer = Adam(model.parameters(), lr=0.03) if optimizer is None else optimizer
+    middle, _ = standardise([rows[i] for i in train])
+    names = list(features or [f"x{i + 1}" for i in range(wide)])
+    kinds = list(classes or map(str, range(count)))
+    if len(names) != wide or len(kinds) != count:
+        raise InputError(f"there are {wide} features and {count} classes to name")
+    title = title or f"A network of {len(model.parameters())} Values learns"
+    data = {
+        "widths": widths,
+        "parameters": numbers_of(model.parameters()),
+        "spread": _spread(model),
+        "X": rows, "y": labels, "train": train, "test": test,
+        "features": names, "classes": kinds,
+        "shift": list(shift or [0.0] * wide), "scale": list(scale or [1.0] * wide),
+        "middle": middle,
+        "range": [_range(column) for column in zip(*rows, strict=True)],
+        "batch_size": min(whole("batch_size", batch_size), len(train)),
+        "seed": seed,
+        **_settings(optimizer),
+    }  # fmt: skip
+    loss, units = _programs(model, rows[0], labels[0])
+    parts = {
+        "title": html.escape(title),
+        "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
+        "loss": loss,
+        "units": units,
+    }
+    template = files(__package__).joinpath("play.html").read_text(encoding="utf-8")
+    return Playground(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template), title)
+
+
+def _widths(model: MLP) -> list[int]:
+    if not isinstance(model, MLP):
+        raise InputError(f"play takes an nn.MLP, whose layers it draws, not {model!r:.60}")
+    return model.widths
+
+
+def _programs(model: MLP, row: list[float], label: int) -> tuple[str, str]:
+    """The loss of an example with its gradient, and the outputs of all units, as JavaScript."""
+    from ..compiler import compile_forward, compile_step
+    from ..compiler.javascript_source import inlined
+
+    def units(x: Any) -> list[Value]:
+        """The outputs of all neurons, layer by layer, then the probabilities of the classes."""
+        outputs: list[Value] = []
+        for layer in model.layers:
+            x = layer(x)
+            x = x if isinstance(x, list) else [x]
+            outputs += x
+        return outputs + (softmax(x) if len(x) > 1 else [sigmoid(x[0])])
+
+    loss = cross_entropy if model.widths[-1] > 1 else binary_cross_entropy_with_logits
+    step = compile_step(model, loss, (row, label), backend="javascript")
+    forward = compile_forward(units, model.parameters(), row, backend="javascript")
+    return inlined(step.source), inlined(forward.source)
+
+
+def _spread(model: MLP) -> list[float]:
+    """How far from 0 each parameter is drawn at first, as `nn` draws them: biases are 0."""
+    spread: list[float] = []
+    for layer in model.layers:
+        for neuron in layer.neurons:
+            bound = initial_bound(neuron.activation, len(neuron.w), len(layer.neurons))
+            spread += [bound] * len(neuron.w) + [0.0]
+    return spread
+
+
+def _range(column: Sequence[float]) -> tuple[float, float]:
+    low, high = min(column), max(column)
+    margin = 0.1 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _settings(optimizer: Optimizer) -> dict[str, Any]:
+    """What the page begins with. Raises InputError for a rule that it does not have."""
+    settings = optimizer.settings()
+    if type(optimizer) not in (SGD, Adam) or settings.get("momentum") or callable(optimizer.lr):
+        raise InputError("the page has SGD without momentum, and Adam, each with a number for lr")
+    kind, (lr, decay) = type(optimizer).__name__, (settings["lr"], settings["weight_decay"])
+    return {"optimizer": kind, "lr": lr, "weight_decay": decay}
