@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from . import plots as plots
     from .checks import detect_anomaly, gradcheck, stale
     from .compiler import compile, compile_forward, compile_step  # noqa: A004
+    from .training.playing import play
     from .views import derive, draw, explain, player, steps
 
 # What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
@@ -44,6 +45,7 @@ _LATER = {
     **dict.fromkeys(("detect_anomaly", "gradcheck", "stale"), "checks"),
     **dict.fromkeys(("compile", "compile_forward", "compile_step"), "compiler"),
     **dict.fromkeys(("derive", "draw", "explain", "player", "steps"), "views"),
+    "play": "training.playing",
 }
 _MODULES = {"datasets": "datasets", "plots": "plots"}  # `import *` spares them
 __getattr__ = found_later(__name__, _LATER | _MODULES)
@@ -62,8 +64,8 @@ __all__ = [
     "cosh", "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1",
     "gelu", "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu",
     "log", "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum",
-    "mod", "mul", "neg", "nn", "no_grad", "optim", "player", "relu", "sigmoid", "silu", "sin",
-    "sinh", "softmax", "softplus", "sqrt", "stale", "steps", "sub", "take", "tan", "tanh",
+    "mod", "mul", "neg", "nn", "no_grad", "optim", "play", "player", "relu", "sigmoid", "silu",
+    "sin", "sinh", "softmax", "softplus", "sqrt", "stale", "steps", "sub", "take", "tan", "tanh",
     "topological_order", "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on

@@ -6,7 +6,6 @@ gradient, and what each unit gives, as JavaScript, and the page goes on from the
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import os
@@ -78,15 +77,15 @@ def play(
 ) -> Playground:
     """A page in which the model learns to tell the classes `y` of the rows `X` before one's eyes.
 
-    `X` has n rows of d numbers, `y` n whole numbers from 0. The model has d inputs and an output for
-    each class, whose softmax are the probabilities, or one output for two classes, the logit of
-    class 1. It begins with the weights that the model has; the model itself stays as it is.
+    `X` has n rows of d numbers, `y` n whole numbers from 0. The model has d inputs, and an output
+    for each class, whose softmax are the probabilities, or one output for two classes, the logit of
+    class 1. The page begins with the model's weights; the model itself stays as it is.
 
-    A part of the examples, `test_fraction` of each class, is held out, chosen with `seed`. The
-    optimizer (default: Adam with lr=0.03) gives the learning rate and the weight decay that the page
-    begins with: those of SGD without momentum, or of Adam. In the page a plane is coloured by what
-    the network says of two features, the others at their means; `features` and `classes` are names,
-    and the axes have feature·scale + shift.
+    A part of the examples, `test_fraction` of each class, is held out, chosen with `seed`. The page
+    begins with the learning rate and the weight decay of the optimizer: Adam (the default, with
+    lr=0.03), or SGD without momentum. A plane has the colours of what the network says of two
+    features, while the others are at their means. `features` and `classes` are names, and the axes
+    have feature·scale + shift.
 
     Raises InputError (a ValueError) where examples, classes and outputs do not agree, and
     MissingExtraError (an ImportError) without NumPy.
@@ -99,7 +98,9 @@ def play(
     known = max(labels, default=0) + 1
     count = max(2, widths[-1])
     if len(labels) != len(rows) or any(len(row) != widths[0] for row in rows):
-        raise InputError(f"the model takes {widths[0]} inputs: X needs rows of so many, one a label")
+        raise InputError(
+            f"the model takes {widths[0]} inputs: X needs rows of so many, one a label"
+        )
     if known > count:
         raise InputError(f"the model has outputs for {count} classes, and y has {known}")
     train, test = split(labels, test_fraction, seed)

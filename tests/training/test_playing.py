@@ -1,0 +1,190 @@
+"""The page in which a network learns, in a real browser: its numbers are the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from micrograd_like import losses, nn, optim, play
+from micrograd_like.datasets import moons
+from micrograd_like.errors import InputError
+
+Opener = Callable[[Any], Any]
+
+
+@pytest.fixture
+def opened(driver: Any, tmp_path: Path) -> Iterator[Opener]:
+    """Opens a page of `play`; afterwards there must be no complaint on the console."""
+    driver.get("about:blank")
+    driver.get_log("browser")
+
+    def opener(page: Any) -> Any:
+        path = tmp_path / "play.html"
+        page.save(path)
+        driver.get(path.as_uri())
+        return driver
+
+    yield opener
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.set_window_size(1280, 800)
+
+
+def data(classes: int, inputs: int = 2) -> tuple[list[list[float]], list[int]]:
+    random = Random(classes)
+    labels = [i % classes for i in range(40)]
+    return [[random.gauss(k, 0.5) for _ in range(inputs)] for k in labels], labels
+
+
+@pytest.mark.parametrize("rule", [optim.Adam, optim.SGD])
+@pytest.mark.parametrize(
+    ("widths", "activation"),
+    [([2, 5, 1], "tanh"), ([2, 4, 3, 2], "relu"), ([3, 6, 3], "gelu"), ([2, 3], "tanh")],
+)
+def test_the_weights_that_it_reaches_are_the_engines(
+    widths: list[int], activation: str, rule: Any, opened: Opener
+) -> None:
+    model = nn.MLP(widths[0], widths[1:], activation, seed=3)
+    X, y = data(max(2, widths[-1]), widths[0])
+    optimizer = rule(model.parameters(), lr=0.05, weight_decay=0.01)
+    page = play(model, X, y, optimizer=optimizer, batch_size=7)
+    batches = [Random(i).sample(range(40), 7) for i in range(30)]
+    means = opened(page).execute_script("return arguments[0].map(learn)", batches)
+    reached = opened(page).execute_script("arguments[0].map(learn); return parameters", batches)
+    loss = losses.cross_entropy if widths[-1] > 1 else losses.binary_cross_entropy_with_logits
+    for batch, mean in zip(batches, means, strict=True):
+        optimizer.zero_grad()
+        value = loss([model(X[i]) for i in batch], [y[i] for i in batch])
+        value.backward()
+        optimizer.step()
+        assert mean == pytest.approx(value.data, rel=1e-9)
+    assert reached == pytest.approx([p.data for p in model.parameters()], rel=1e-9, abs=1e-9)
+    # What it shows of a point is what the model says.
+    said = opened(page).execute_script(
+        "arguments[0].map(learn);"
+        "return DATA.X.map((x) => likeliest(probabilities(unitsOf(parameters, x))))",
+        batches,
+    )
+    outputs = [model(x) for x in X]
+    one = widths[-1] == 1
+    assert said == [
+        int(out.data > 0.0) if one else max(range(len(out)), key=lambda k: out[k].data)
+        for out in outputs
+    ]
+
+
+def test_run_step_pause_and_restart(opened: Opener) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    points = moons(100)
+    model = nn.MLP(2, [8, 2], "tanh", seed=0)
+    page = play(model, points.X, points.y, title="Two <moons>")
+    driver = opened(page)
+    assert driver.title == "Two <moons>"
+    start = driver.execute_script("return parameters")
+    assert start == [p.data for p in model.parameters()]
+
+    def status() -> str:
+        return str(driver.find_element("id", "status").text)
+
+    def click(name: str) -> None:
+        driver.find_element("id", name).click()
+
+    assert status().startswith("Epoch 0, step 0. Training loss")
+    click("once")
+    assert status().startswith("Epoch 0, step 1.")
+    click("run")
+    WebDriverWait(driver, 20).until(lambda _: int(status().split("step ")[1].split(".")[0]) > 30)
+    assert driver.find_element("id", "run").text == "Pause"
+    click("run")
+    paused = status()
+    assert driver.find_element("id", "run").text == "Run"
+    loss = float(paused.split("Training loss ")[1].split(",")[0])
+    assert loss == pytest.approx(driver.execute_script("return judge(DATA.train)[0]"), rel=1e-3)
+    click("restart")
+    assert driver.execute_script("return parameters") == start
+    driver.execute_script("$('seed').value = 5; $('seed').onchange()")
+    other = driver.execute_script("return parameters")
+    bounds = driver.execute_script("return DATA.spread")
+    assert other != start
+    assert all(abs(x) <= bound for x, bound in zip(other, bounds, strict=True))
+    assert bounds[2] == 0.0  # a bias
+
+
+def test_a_point_and_a_unit_can_be_looked_at(opened: Opener) -> None:
+    X, y = data(3, 4)
+    driver = opened(play(nn.MLP(4, [5, 3], "tanh", seed=1), X, y, classes=["a", "<b>", "c"]))
+    driver.find_element("id", "plane").send_keys("\ue014")  # the right arrow
+    text = driver.find_element("id", "point").text
+    assert "Example 1" in text
+    assert "<b>" in text
+    p = driver.execute_script("return probabilities(unitsOf(parameters, DATA.X[0]))")
+    assert all(f"{share:.4f}" in text for share in p)
+    place = driver.execute_script("return spots[2]")
+    driver.execute_script(
+        "const b = $('network').getBoundingClientRect(); const [x, y, s] = arguments[0];"
+        "$('network').onclick({ clientX: b.left + x + s / 2, clientY: b.top + y + s / 2 })",
+        place,
+    )
+    assert driver.execute_script("return $('shown').selectedOptions[0].text") == "layer 1, unit 3"
+    assert [driver.execute_script(f"return axes[{i}]") for i in (0, 1)] == [0, 1]
+    driver.execute_script("document.querySelector('#axes select').selectedIndex = 3")
+    driver.execute_script("document.querySelector('#axes select').onchange()")
+    assert driver.execute_script("return axes[0]") == 3
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_fits_the_screen_and_takes_its_theme(width: int, theme: str, opened: Opener) -> None:
+    points = moons(60)
+    page = play(nn.MLP(2, [16, 16, 2], seed=0), points.X, points.y)
+    driver = opened(page)
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    driver = opened(page)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert driver.execute_script("return document.documentElement.dataset.theme") == theme
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_learning_rate_that_is_too_large_stops_it_with_a_word(opened: Opener) -> None:
+    X, y = data(2)
+    model = nn.MLP(2, [4, 2], "relu", seed=0)
+    driver = opened(play(model, X, y, optimizer=optim.SGD(model.parameters(), lr=1e200)))
+    for _ in range(3):
+        driver.find_element("id", "once").click()
+    assert "smaller learning rate" in driver.find_element("id", "status").text
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    X, y = data(3)
+    model = nn.MLP(2, [3], seed=0)
+    with pytest.raises(InputError, match="takes 2 inputs"):
+        play(model, [[1.0]], [0])
+    with pytest.raises(InputError, match="takes 2 inputs"):
+        play(model, X, y[:-1])
+    with pytest.raises(InputError, match="outputs for 2 classes, and y has 3"):
+        play(nn.MLP(2, [1], seed=0), X, y)
+    with pytest.raises(InputError, match="MLP"):
+        play(nn.Neuron(2), X, y)
+    with pytest.raises(InputError, match="to name"):
+        play(model, X, y, features=["a"])
+    with pytest.raises(InputError, match="momentum"):
+        play(model, X, y, optimizer=optim.SGD(model.parameters(), momentum=0.9))
+    with pytest.raises(InputError, match="momentum"):
+        play(model, X, y, optimizer=optim.AdamW(model.parameters()))
+
+
+def test_a_notebook_shows_it_in_a_sandbox() -> None:
+    X, y = data(2)
+    page = play(nn.MLP(2, [2], seed=0), X, y, title="A & B")
+    shown = page._repr_html_()
+    assert 'sandbox="allow-scripts"' in shown
+    assert 'title="A &amp; B"' in shown
+    assert "A & B" in repr(page)
