@@ -2,7 +2,8 @@
 
 Read `fitting.py` first (the loop), then what it uses: `batches.py` (what it learns from),
 `engines.py` (losses, and two ways to compute a batch), and `history.py` (what happened, and how to
-go on from there). Beside the loop are `datasets.py`, `plots.py`, and `conversion.py` (to PyTorch).
+go on from there). Beside the loop are `datasets.py`, `plots.py`, `playing.py` (a page in which a
+network learns), and `conversion.py` (to PyTorch).
 `gpt.py` stands alone: a model of scalars to read and to copy.
 """
 
