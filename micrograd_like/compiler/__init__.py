@@ -18,12 +18,13 @@ and what is stored, and `strides.py` how views move along the loops.
 
 What users hold is in `program.py`, in `step.py` for training steps (one example traced, batches
 computed), and in `forward.py` for what a model gives without a gradient. `examples.py` makes rows
-of numbers of examples; `tracing.py` says what a trace follows, and what it refuses; `ways.py` makes
-a program of a trace, for the parameters of a `plan.py`; `families.py` has such programs for all
-structures of examples and all ways through the branches; `lengths.py` says when shorter examples
-can have the program of a longer one; and `descent.py` has the parameters as arrays while a step
-learns. `execution.py` runs sources over NumPy, `native.py` has loops compiled by Numba and kept on
-disk, and `xla.py` runs sources over JAX, on devices and in processes.
+of numbers of examples; `tracing.py` says what a trace follows, and what it refuses, such as a call
+that moves something in its `surroundings.py`; `ways.py` makes a program of a trace, for the
+parameters of a `plan.py`; `families.py` has such programs for all structures of examples and all
+ways through the branches; `lengths.py` says when shorter examples can have the program of a longer
+one; and `descent.py` has the parameters as arrays while a step learns. `execution.py` runs sources
+over NumPy, `native.py` has loops compiled by Numba and kept on disk, and `xla.py` runs sources over
+JAX, on devices and in processes.
 """
 
 from .forward import Forward, compile_forward

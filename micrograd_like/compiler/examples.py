@@ -60,7 +60,7 @@ class Pairs:
             self.row = _single
             return self._loss(outputs, trace.leaf(y, "Y")), shown
 
-        return traced(run, parameters, lambda: self.of(*example))
+        return traced(run, parameters, lambda: self.of(*example), (self._model, self._loss))
 
 
 class Rows(Sequence[Any]):
@@ -120,7 +120,7 @@ class Nested:
                 ]
             )
 
-        return traced(run, parameters, lambda: self.of(*arguments(example)))
+        return traced(run, parameters, lambda: self.of(*arguments(example)), (self._loss,))
 
 
 class Outputs(Nested):

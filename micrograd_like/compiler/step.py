@@ -268,10 +268,11 @@ def compile_step(
     the examples. By `take` a number of the example chooses from a list. Branches on comparisons of
     Values are followed: see `Step`. What is detached, or computed under `no_grad`, is computed anew
     in each step, as a constant. Refused are uses of a number, such as `.data`, or an index, by the
-    line of yours that does it, random numbers, and whatever else differs when the example is traced
-    a second time. What changes only later, such as an attribute of the model, remains as it was
-    traced; `step.check()` traces again and raises TraceError if it has changed, which `fit` does
-    after every epoch.
+    line of yours that does it, random numbers, iterators, a call that changes a number of its own
+    (an attribute, a variable), and whatever else differs when the example is traced a second time.
+    What changes only later, such as an attribute that a callback sets, remains as it was traced:
+    `step.check()` traces again and raises TraceError if it has changed, as `fit` does after every
+    epoch.
 
     With `backend="numba"` examples are computed one by one, by loops compiled to machine code (or
     over NumPy, where these are unsuitable). With `backend="jax"` XLA compiles the program, in

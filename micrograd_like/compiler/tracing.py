@@ -25,6 +25,7 @@ from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
+from .surroundings import DRAWS, Surroundings
 from .tape import ordered
 
 
@@ -404,20 +405,24 @@ def traced(
     run: Callable[[Trace], tuple[Any, Sequence[Any]]],
     parameters: Sequence[Value],
     eagerly: Callable[[], Any],
+    called: Sequence[Any],
 ) -> Trace:
     """The trace of `run`, which makes its leaves, and returns the loss and the outputs.
 
-    The states of global generators are left as they were. Raises TraceError, and InputError for an
-    example without a number. What it raises where `eagerly`, too, which does the same with plain
-    numbers, is refused by the library, that is raised: the tracing has no part in it.
+    It calls what is `called`, whose surroundings must not move. The states of global generators are
+    left as they were. Raises TraceError, and InputError for an example without a number. What it
+    raises where `eagerly`, too, which does the same with plain numbers, is refused by the library,
+    that is raised: the tracing has no part in it.
     """
-    trace = Trace(parameters)
+    trace, surroundings = Trace(parameters), Surroundings(*called)
     generators = _generators()
     try:
         with paused(), apart(), tracing(trace):
             root, shown = run(trace)
     except Exception as error:
+        surroundings.bring_back()
         if isinstance(error, MicrogradError) and (refusal := _refusal(eagerly)):
+            surroundings.bring_back()
             if type(refusal) is not type(error):
                 raise refusal from None
             raise  # with the names of the example's numbers
@@ -437,13 +442,15 @@ def traced(
             raise TraceError(f"the model is to return Values, not {output!r:.60}")
     if not trace.given:
         raise InputError("an example has no number, neither an input nor a target")
-    if moved:
-        raise TraceError(
-            "model or loss draws random numbers, which differ from example to example: let the "
-            "example have them"
-        )
     trace.root, trace.shown = root, list(shown)
-    trace.identify()
+    try:
+        if moved:
+            raise TraceError(DRAWS)
+        trace.identify()
+        surroundings.check()
+    except TraceError:
+        surroundings.bring_back()
+        raise
     return trace
 
 

@@ -9,15 +9,12 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from numbers import Number
-from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..modes import no_grad
-from ..nn import Module
 from ..numerics import number, plain
 from ..optim import Optimizer
 from .batches import Batch, Check
@@ -228,7 +225,7 @@ class Compiled:
             try:
                 if self._step.parameters != self._eager.optimizer.params:
                     raise TraceError("the optimizer has other parameters than it had")
-                with _undone_where_refused(self._eager.model):
+                with _undone_where_refused(self._eager):
                     self._step.check()
             except MicrogradError as error:
                 self._without(error)
@@ -263,7 +260,7 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     if name == "eager":
         return eager
     try:
-        with _undone_where_refused(eager.model):
+        with _undone_where_refused(eager):
             return Compiled(_verified(name, eager, sample, devices), eager)
     except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
         warn(f"not compiled, the eager engine goes on: {error}")
@@ -293,35 +290,19 @@ def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> St
 
 
 @contextmanager
-def _undone_where_refused(model: Any) -> Iterator[None]:
-    """Where a step is refused, the model is as before: it has been called for nothing.
+def _undone_where_refused(eager: Eager) -> Iterator[None]:
+    """Where a step is refused, model and loss are as before: they were called for nothing.
 
-    That is, the numbers and texts in its attributes and in those of the modules in it, and their
-    generators of random numbers.
+    Raises TraceError where they are not as before, though none was.
     """
-    undo: list[Callable[[], Any]] = []
-    seen: set[int] = set()
-    found: list[Any] = [model]
-    while found:
-        x = found.pop()
-        if isinstance(x, (Value, str, Number)) or id(x) in seen:
-            continue
-        seen.add(id(x))
-        if isinstance(x, Random):
-            undo.append(partial(x.setstate, x.getstate()))
-        elif (bits := getattr(x, "bit_generator", None)) is not None:  # NumPy's
-            undo.append(partial(setattr, bits, "state", bits.state))
-        elif isinstance(x, (list, tuple, dict)):
-            found += x.values() if isinstance(x, dict) else x
-        elif isinstance(x, Module) or (x is model and hasattr(x, "__dict__")):
-            plain = {k: v for k, v in vars(x).items() if v is None or isinstance(v, (str, Number))}
-            undo.append(partial(vars(x).update, plain))
-            found += vars(x).values()
+    from ..compiler.surroundings import Surroundings
+
+    surroundings = Surroundings(eager.model, eager.loss.of)
     try:
         yield
+        surroundings.check()
     except MicrogradError:
-        for bring_back in undo:
-            bring_back()
+        surroundings.bring_back()
         raise
 
 

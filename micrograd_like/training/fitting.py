@@ -73,9 +73,9 @@ def fit(
     extra `compile`): the weights are the same to rounding, and come much faster. Where model and
     loss cannot be followed, it warns, and the eager engine goes on. They are traced again after
     each epoch and its callbacks, and before each of your own batches: an attribute that is changed
-    there is noticed. A model that changes by itself, but so rarely that neither of two traces at
-    the start shows it (a generator of its own that draws for one example in a thousand), is noticed
-    after an epoch at the earliest. `engine="numba"` does so with loops in machine code (the extra
+    there is noticed, and at once a call that moves a generator, or a number of the model's own. A
+    model that does so for one example in a thousand, or by the clock, is noticed after an epoch at
+    the earliest, if at all. `engine="numba"` does so with loops in machine code (the extra
     `native`), and `engine="jax"` with XLA (the extra `jax`). That shares the examples of each batch
     out to `devices`, a number: one if you don't say, or with several processes, joined by
     `jax.distributed`, all that there are.

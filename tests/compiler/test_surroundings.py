@@ -1,0 +1,207 @@
+"""surroundings.py: what a call moves beside its arguments is seen, and brought back."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import warnings
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from micrograd_like import Value, nn, optim, training
+from micrograd_like.compiler.surroundings import Surroundings
+from micrograd_like.errors import TraceError
+
+np = pytest.importorskip("numpy")
+
+CALLS = 0
+RNG = random.Random(1)
+
+
+class Counting(nn.Module):
+    """A neuron that does something beside, once in a call."""
+
+    calls_of_all = 0
+    rng_of_all = random.Random(1)
+
+    def __init__(self, beside, **attributes):
+        self.w, self.b = Value(0.5, "w"), Value(0.1, "b")
+        vars(self).update(attributes)
+        self._beside = beside
+
+    def __call__(self, x):
+        return (self.w * x[0] + self.b) * self._beside(self)
+
+    def count(self):
+        self.calls += 1
+        return self.calls
+
+    @property
+    def drawn(self):
+        return RNG.random()
+
+
+def of_global(model):
+    global CALLS
+    CALLS += 1
+    return CALLS
+
+
+def of_class(model):
+    Counting.calls_of_all += 1
+    return Counting.calls_of_all
+
+
+def of_variable():
+    calls = 0
+
+    def beside(model):
+        nonlocal calls
+        calls += 1
+        return calls
+
+    return beside
+
+
+def of_list(model, calls=[0]):  # noqa: B006
+    calls[0] += 1
+    return calls[0]
+
+
+def of_named_default(model, *, rng=np.random.default_rng(1)):  # noqa: B008
+    return rng.random()
+
+
+def of_generator(rng, model):
+    return rng.random()
+
+
+def of_function(model):
+    of_function.calls += 1
+    return of_function.calls
+
+
+of_function.calls = 0
+
+
+def of_steps(model):
+    model.steps["n"] += 1
+    return model.steps["n"]
+
+
+def of_array(model):
+    model.steps[0] += 1.0
+    return float(model.steps[0])
+
+
+def of_recent(model):
+    model.recent.append(model.recent[-1] + 1)
+    return model.recent[0]
+
+
+def of_text(model):
+    model.phase = "odd" if model.phase == "even" else "even"
+    return 1.0 + 0.0 * len(model.phase)
+
+
+def of_namespace(model):
+    model.config.calls += 1
+    return model.config.calls
+
+
+# What happens beside, with the attributes that it needs.
+MOVING = {
+    "an attribute": (lambda m: m.count(), {"calls": 0}),
+    "an attribute of the class": (of_class, {}),
+    "a global": (of_global, {}),
+    "a variable": (of_variable(), {}),
+    "an item of a list": (of_list, {}),
+    "an item of a dict": (of_steps, {"steps": {"n": 0}}),
+    "an attribute of a function": (of_function, {}),
+    "an element of an array": (of_array, {"steps": np.zeros(3)}),
+    "what comes last": (of_recent, {"recent": deque([1], maxlen=2)}),
+    "a text": (of_text, {"phase": "even"}),
+    "an attribute's attribute": (of_namespace, {"config": SimpleNamespace(calls=0)}),
+    "Python's generator": (lambda m: m.rng.random(), {"rng": random.Random(1)}),
+    "NumPy's generator": (lambda m: m.rng.random(), {"rng": np.random.default_rng(1)}),
+    "NumPy's older one": (lambda m: m.rng.rand(), {"rng": np.random.RandomState(1)}),
+    "a generator of the class": (lambda m: m.rng_of_all.random(), {}),
+    "a global generator": (lambda m: RNG.random(), {}),
+    "a property": (lambda m: m.drawn, {}),
+    "a generator as default": (of_named_default, {}),
+    "a generator in a partial": (functools.partial(of_generator, random.Random(1)), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MOVING)
+def test_what_a_call_moves_is_seen_and_brought_back(what):
+    beside, attributes = MOVING[what]
+    model = Counting(beside, **attributes)
+    surroundings = Surroundings(model)
+    first = model([2.0]).data
+    with pytest.raises(TraceError, match=r"model or loss (changes .* when|draws rand)"):
+        surroundings.check()
+    surroundings.bring_back()
+    surroundings.check()
+    assert model([2.0]).data == first
+    surroundings.bring_back()
+
+
+@pytest.mark.parametrize("what", MOVING)
+def test_a_model_or_loss_that_does_is_trained_by_the_eager_engine_as_if_it_had_not_been_called(
+    what,
+):
+    beside, attributes = MOVING[what]
+    rare = lambda model: 1.0 if beside(model) < 150 else 0.5  # noqa: E731
+
+    def loss_of(model, is_rare):
+        return lambda out, t: (out * (rare(model) if is_rare else 1.0) - t) ** 2
+
+    X = [[i / 10.0] for i in range(20)]
+    for in_loss in (False, True):
+        weights = []
+        for engine in ("eager", "compiled"):
+            model = Counting((lambda model: 1.0) if in_loss else rare, **attributes)
+            before = Surroundings(model, beside)
+            with warnings.catch_warnings(record=True) as caught:
+                training.fit(
+                    model, X, [x[0] for x in X], loss=loss_of(model, in_loss), engine=engine,
+                    optimizer=optim.SGD([model.w, model.b], lr=0.01), epochs=3,
+                )  # fmt: skip
+            assert ["not compiled" in str(w.message) for w in caught] == [True] * len(weights)
+            weights.append((model.w.data, model.b.data))
+            before.bring_back()
+        assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("iterator", [iter([1.0, 2.0]), itertools.cycle([1.0]), map(abs, [1.0])])
+def test_an_iterator_is_refused_before_anything_is_taken_from_it(iterator):
+    with pytest.raises(TraceError, match="has an iterator"):
+        Surroundings(Counting(lambda model: next(model.items), items=iterator))
+    assert next(iterator) == 1.0
+
+
+def test_what_stays_as_it_is_or_becomes_a_value_is_let_be():
+    def beside(model):
+        model.last = model.w * 2.0
+        model.seen.append(model.last)
+        model.cache["new"] = 3.0
+        return model.scale * len("text") * max(1.0, CALLS)
+
+    model = Counting(beside, last=0.0, seen=[], cache={}, scale=2.0, nan=float("nan"))
+    model.itself, model.log = model, open(__file__)
+    with model.log:
+        surroundings = Surroundings(model)
+        model([1.0])
+        surroundings.check()
+
+
+def test_a_great_deal_is_looked_through_in_part():
+    model = Counting(lambda m: m.count(), calls=0, data=[[float(i)] for i in range(100_000)])
+    surroundings = Surroundings(model)
+    model([1.0])
+    with pytest.raises(TraceError, match=r"Counting\.calls"):
+        surroundings.check()
