@@ -105,7 +105,7 @@ is_tracked(PyObject *operand)
 /* --- what is Python --------------------------------------------------------------------------- */
 
 static PyObject *modes, *open_blocks; /* the module, and its list */
-static PyObject *number, *number_in, *check_constructor, *methods_of_values;
+static PyObject *number, *number_in, *check_constructor, *text, *methods_of_values;
 static PyObject *OperandError, *DomainError;
 static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *row_affine;
 static PyObject *str_data, *str_grad, *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
@@ -164,6 +164,28 @@ to_double(PyObject *x, double *result)
     *result = PyFloat_AS_DOUBLE(f);
     Py_DECREF(f);
     return 0;
+}
+
+/* What Python gave for a label, whose reference is taken over where it is no text: 0, or -1. */
+static int
+check_text(PyObject *label)
+{
+    if (label != NULL && !PyUnicode_CheckExact(label)) {
+        Py_DECREF(label);
+        PyErr_SetString(PyExc_TypeError, "text() gave no str");
+        return -1;
+    }
+    return label == NULL ? -1 : 0;
+}
+
+static PyObject *
+tuple_of(PyObject *const *items, Py_ssize_t n)
+{
+    PyObject *result = PyTuple_New(n);
+    for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
+        PyTuple_SET_ITEM(result, i, Py_NewRef(items[i]));
+    }
+    return result;
 }
 
 static int
@@ -560,7 +582,6 @@ static int
 construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     PyObject *data = count > 0 ? args[0] : NULL, *label = count > 1 ? args[1] : NULL;
-    PyObject *children_and_op = NULL;
     double x;
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
@@ -587,28 +608,26 @@ construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
         return -1;
     }
     if (count > 2 || (label != NULL && !PyUnicode_CheckExact(label))) {
-        children_and_op = PyTuple_New(count > 2 ? count - 2 : 0);
-        for (Py_ssize_t i = 2; children_and_op != NULL && i < count; i++) {
-            PyTuple_SET_ITEM(children_and_op, i - 2, Py_NewRef(args[i]));
-        }
-        PyObject *checked = children_and_op == NULL
-                                ? NULL
-                                : PyObject_CallFunctionObjArgs(check_constructor, label,
-                                                               children_and_op, NULL);
+        PyObject *children_and_op = tuple_of(args + 2, count > 2 ? count - 2 : 0);
+        label = children_and_op == NULL ? NULL
+                                        : PyObject_CallFunctionObjArgs(check_constructor, label,
+                                                                       children_and_op, NULL);
         Py_XDECREF(children_and_op);
-        if (checked == NULL) {
+        if (check_text(label) < 0) {
             return -1;
         }
-        Py_DECREF(checked);
+    } else {
+        Py_XINCREF(label);
     }
     if (to_double(data, &x) < 0) {
+        Py_XDECREF(label);
         return -1;
     }
     drop_operands(self);
     self->shape = 0;
     self->data = x;
     self->grad = 0.0;
-    Py_XSETREF(self->label, Py_XNewRef(label));
+    Py_XSETREF(self->label, label);
     return 0;
 }
 
@@ -745,33 +764,36 @@ get_label(Node *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->label == NULL ? str_empty : self->label);
 }
 
-/* Anything goes, and is refused where a label is read: what is no text is not looked into, as plain
-   nodes are untracked. */
+/* What is no plain text is not kept: nodes are untracked, and it might close a cycle. */
 static int
 set_label(Node *self, PyObject *label, void *Py_UNUSED(closure))
 {
-    if (label == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "label");
+    if (refuse_deletion(label, "label") < 0) {
         return -1;
     }
-    Py_XSETREF(self->label, Py_NewRef(label));
+    label = PyUnicode_CheckExact(label) ? Py_NewRef(label) : PyObject_CallOneArg(text, label);
+    if (check_text(label) < 0) {
+        return -1;
+    }
+    Py_XSETREF(self->label, label);
     return 0;
+}
+
+/* For the others, as Python says it; the closure is the attribute's name. */
+static int
+refuse_setting(Node *Py_UNUSED(self), PyObject *value, void *closure)
+{
+    if (refuse_deletion(value, closure) == 0) {
+        PyErr_Format(PyExc_AttributeError, "property '%s' of 'Value' object has no setter",
+                     (const char *)closure);
+    }
+    return -1;
 }
 
 static PyObject *
 get_op(Node *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->op == NULL ? Py_None : self->op);
-}
-
-static PyObject *
-tuple_of(PyObject *const *items, Py_ssize_t n)
-{
-    PyObject *result = PyTuple_New(n);
-    for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
-        PyTuple_SET_ITEM(result, i, Py_NewRef(items[i]));
-    }
-    return result;
 }
 
 static PyObject *
@@ -1849,10 +1871,10 @@ static PyGetSetDef value_attributes[] = {
     {"data", (getter)get_data, (setter)set_data, NULL, NULL},
     {"grad", (getter)get_grad, (setter)set_grad, NULL, NULL},
     {"label", (getter)get_label, (setter)set_label, NULL, NULL},
-    {"op", (getter)get_op, NULL, NULL, NULL},
-    {"operands", (getter)get_operands, NULL, NULL, NULL},
-    {"parents", (getter)get_parents, NULL, NULL, NULL},
-    {"local_grads", (getter)get_local_grads, NULL, NULL, NULL},
+    {"op", (getter)get_op, (setter)refuse_setting, NULL, "op"},
+    {"operands", (getter)get_operands, (setter)refuse_setting, NULL, "operands"},
+    {"parents", (getter)get_parents, (setter)refuse_setting, NULL, "parents"},
+    {"local_grads", (getter)get_local_grads, (setter)refuse_setting, NULL, "local_grads"},
     {"_da", (getter)get_slope, (setter)set_slope, NULL, NULL},
     {"_db", (getter)get_slope, (setter)set_slope, NULL, (void *)1},
     {NULL, NULL, NULL, NULL, NULL},
@@ -1990,8 +2012,8 @@ PyInit__native(void)
     if (take_strings() < 0 || (modes = PyImport_ImportModule("micrograd_like.modes")) == NULL
         || TAKE_NAMES("micrograd_like.modes", ("open_blocks"), &open_blocks) < 0
         || TAKE_NAMES("micrograd_like.numerics", ("number", "number_in"), &number, &number_in) < 0
-        || TAKE_NAMES("micrograd_like.methods", ("check_constructor", "Methods"),
-                      &check_constructor, &methods_of_values) < 0
+        || TAKE_NAMES("micrograd_like.methods", ("check_constructor", "text", "Methods"),
+                      &check_constructor, &text, &methods_of_values) < 0
         || TAKE_NAMES("micrograd_like.errors", ("OperandError", "DomainError"), &OperandError,
                       &DomainError) < 0
         || TAKE_NAMES("micrograd_like.ops",

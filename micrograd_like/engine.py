@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError
-from .methods import Methods, check_constructor
+from .methods import Methods, check_constructor, text
 from .modes import innermost, open_blocks, silences, touched
 from .numerics import number, number_in
 from .ops import Op
@@ -49,15 +49,15 @@ class Value(Methods["Value"], Copies["Value"]):
     # beside a constant): no tuples, which would double a node's memory and triple the cyclic
     # collector's work. A node of more operands has its parents in _a, its local derivatives in
     # _da, both tuples, and in _b its operands if others are among them.
-    __slots__ = ("_a", "_b", "_da", "_data", "_db", "_grad", "label", "op")
+    __slots__: tuple[str, ...] = ("_a", "_b", "_da", "_data", "_db", "_grad", "_label", "_row")
 
     def __init__(self, data: Any, label: str = "", *children_and_op: Any) -> None:
         if label.__class__ is not str or children_and_op:
-            check_constructor(label, children_and_op)
+            label = check_constructor(label, children_and_op)
         self._data: float = data if data.__class__ is float else number(data)
         self._grad = 0.0
-        self.label = label
-        self.op: Op | None = None
+        self._label = label
+        self._row: Op | None = None
         self._a: Any = None
         self._b: Any = None
         self._da: Any = None
@@ -84,9 +84,22 @@ class Value(Methods["Value"], Copies["Value"]):
         self._grad = grad if grad.__class__ is float else number(grad)
 
     @property
+    def label(self) -> str:
+        """A name for people. Assigning what is no text raises OperandError."""
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._label = label if label.__class__ is str else text(label)
+
+    @property
+    def op(self) -> Op | None:
+        return self._row
+
+    @property
     def operands(self) -> tuple[Value | float, ...]:
         """What the op was applied to: Values, and floats for constants."""
-        if self.op is None:
+        if self._row is None:
             return ()
         if self._da.__class__ is tuple:
             return self._a if self._b is None else self._b  # type: ignore[no-any-return]
@@ -107,31 +120,31 @@ class Value(Methods["Value"], Copies["Value"]):
 
     # Each operator inlines its partials (as `affine` does): going through the table's functions
     # makes an addition three times slower. tests/test_engine.py compares each with its row there.
-    def __add__(self, other: Value | float) -> Value:
+    def __add__(self, other: Value | float, /) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data + other._data, ops.add, self, other, 1.0, 1.0)
         if (c := other if other.__class__ is float else number_in(other)) is None:
             return ops.add(self, other)
         return new_node(self._data + c, ops.add, self, c, 1.0, None)
 
-    def __radd__(self, other: float) -> Value:
+    def __radd__(self, other: float, /) -> Value:
         if (c := other if other.__class__ is float else number_in(other)) is None:
             return ops.add(other, self)
         return new_node(c + self._data, ops.add, c, self, None, 1.0)
 
-    def __sub__(self, other: Value | float) -> Value:
+    def __sub__(self, other: Value | float, /) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data - other._data, ops.sub, self, other, 1.0, -1.0)
         if (c := other if other.__class__ is float else number_in(other)) is None:
             return ops.sub(self, other)
         return new_node(self._data - c, ops.sub, self, c, 1.0, None)
 
-    def __rsub__(self, other: float) -> Value:
+    def __rsub__(self, other: float, /) -> Value:
         if (c := other if other.__class__ is float else number_in(other)) is None:
             return ops.sub(other, self)
         return new_node(c - self._data, ops.sub, c, self, None, -1.0)
 
-    def __mul__(self, other: Value | float) -> Value:
+    def __mul__(self, other: Value | float, /) -> Value:
         x = self._data
         if isinstance(other, Value):
             y = other._data
@@ -140,12 +153,12 @@ class Value(Methods["Value"], Copies["Value"]):
             return ops.mul(self, other)
         return new_node(x * c, ops.mul, self, c, c, None)
 
-    def __rmul__(self, other: float) -> Value:
+    def __rmul__(self, other: float, /) -> Value:
         if (c := other if other.__class__ is float else number_in(other)) is None:
             return ops.mul(other, self)
         return new_node(c * self._data, ops.mul, c, self, None, c)
 
-    def __truediv__(self, other: Value | float) -> Value:
+    def __truediv__(self, other: Value | float, /) -> Value:
         if isinstance(other, Value):
             if y := other._data:
                 out = self._data / y
@@ -154,14 +167,14 @@ class Value(Methods["Value"], Copies["Value"]):
             return new_node(self._data / c, ops.div, self, c, 1.0 / c, None)
         return ops.div(self, other)  # which refuses, and names the culprit
 
-    def __rtruediv__(self, other: float) -> Value:
+    def __rtruediv__(self, other: float, /) -> Value:
         c = other if other.__class__ is float else number_in(other)
         if c is None or not (y := self._data):
             return ops.div(other, self)
         out = c / y
         return new_node(out, ops.div, c, self, None, -(out / y))
 
-    def __pow__(self, other: Value | float) -> Value:
+    def __pow__(self, other: Value | float, /) -> Value:
         c = other if other.__class__ is float else number_in(other)
         x = self._data
         try:
@@ -206,7 +219,7 @@ class Value(Methods["Value"], Copies["Value"]):
     ) -> Value:
         """A node, whatever the mode; None stands beside constants and where nothing flows."""
         out = Value(data)
-        out.op = op
+        out._row = op
         if len(operands) > 2:
             out._a = tuple([a for a, d in zip(operands, partials, strict=True) if d is not None])
             out._da = tuple([d for d in partials if d is not None])
@@ -227,31 +240,19 @@ class Value(Methods["Value"], Copies["Value"]):
         them to 0 in between (`Module.zero_grad`, or the optimizer's). Threads may sweep graphs of
         their own that share leaves. Raises OperandError (a TypeError) for a seed that is no number.
         """
-        # The sweep of `adjoints` below, with the numbers in the nodes: that takes a third off it.
         seed = number(seed)
         modes.swept(self, seed)
-        order = topological_order(self)
-        leaves = [node for node in order if node.op is None]
         with modes.sweeping:  # one sweep at a time: threads may share leaves
-            before = [leaf._grad for leaf in leaves]
+            adjoint = adjoints(self, seed)
+            leaves = [(node, node._grad) for node in adjoint if node._row is None]
             try:
-                for node in order:
-                    node._grad = 0.0
-                self._grad = seed
-                for node in reversed(order):
-                    g = node._grad
-                    if (local := node._da).__class__ is tuple:
-                        for parent, d in zip(node._a, local):  # noqa: B905 - equally long
-                            parent._grad += g * d
-                    elif local is not None:
-                        node._a._grad += g * local
-                    if (local := node._db) is not None:
-                        node._b._grad += g * local
-                for leaf, g in zip(leaves, before, strict=True):
-                    leaf._grad += g
-            except BaseException:  # Ctrl-C, say: what the leaves have gathered must not be in part
-                for leaf, g in zip(leaves, before, strict=True):
-                    leaf._grad = g
+                for node, g in adjoint.items():
+                    node._grad = g
+                for leaf, before in leaves:
+                    leaf._grad += before
+            except BaseException:  # Ctrl-C, say: leaves change all together, or not at all
+                for leaf, before in leaves:
+                    leaf._grad = before
                 raise
 
 
@@ -265,14 +266,10 @@ set_slot_of_grad = Value.__dict__["_grad"].__set__
 def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
     """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
     out = _new_value()
-    out._data = data
-    out._grad = 0.0
-    out.label = ""
-    out.op = op
-    out._a = a
-    out._b = b
-    out._da = da
-    out._db = db
+    out._data, out._grad = data, 0.0
+    out._label, out._row = "", op
+    out._a, out._b = a, b
+    out._da, out._db = da, db
     return _under_modes(out) if open_blocks else out
 
 
@@ -280,7 +277,7 @@ def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
     node = modes.made(node)
     if silences.get() and innermost(silences):
-        node.op = node._a = node._b = node._da = node._db = None
+        node._row = node._a = node._b = node._da = node._db = None
     return node
 
 
@@ -337,7 +334,7 @@ def topological_order(
                 order.append(pop())
             elif node not in seen:
                 seen.add(node)
-                if node.op is None:
+                if node._row is None:
                     order.append(node)
                     continue
                 todo += (node, None)
@@ -378,7 +375,7 @@ if not (TYPE_CHECKING or os.environ.get("MICROGRAD_LIKE_PURE")):
             Value, adjoints, node_as, numbers_of, operands_of, packed, set_slot_of_grad,
             slopes_of, topological_order,
         )  # fmt: skip
+
+        NATIVE = True
     except ImportError:  # there was no compiler
         pass
-    else:
-        NATIVE = True

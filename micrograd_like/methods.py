@@ -27,17 +27,22 @@ _SIGNS = {
 }
 
 
-def check_constructor(label: object, children_and_op: tuple[Any, ...]) -> None:
-    """Say what a Value is made of, to who makes it as in micrograd: Value(x, (children,), "op")."""
-    if isinstance(label, str) and not children_and_op:
-        return  # of a subclass of str
+def text(label: object) -> str:
+    """A label as a plain str. Raises OperandError for what is no text."""
+    if not isinstance(label, str):
+        raise OperandError(f"a label is a text, not {label!r:.60} of type {type(label).__name__}")
+    return str.__str__(label)
+
+
+def check_constructor(label: object, children_and_op: tuple[Any, ...]) -> str:
+    """The label, but for who makes a Value as micrograd does, Value(x, (children,), "op")."""
     if children_and_op or isinstance(label, (tuple, list, set)):
         raise OperandError(
             "a Value is made of data and a label; for an operation of your own, which Value(data, "
             "(children,), 'op') makes in micrograd, write a row, Op('name', compute, partial), and "
             "call it: its derivatives, pictures and programs follow from that"
         )
-    raise OperandError(f"a label is a text, not {label!r:.60} of type {type(label).__name__}")
+    return text(label)
 
 
 class Methods(Generic[ValueT]):
@@ -73,14 +78,14 @@ class Methods(Generic[ValueT]):
         return None, *(next(local, None) if i == taken else None for i in range(2))
 
     # fmt: off
-    def __lt__(self, other: Any) -> bool: return _compared(lt, self, other)
-    def __le__(self, other: Any) -> bool: return _compared(le, self, other)
-    def __gt__(self, other: Any) -> bool: return _compared(gt, self, other)
-    def __ge__(self, other: Any) -> bool: return _compared(ge, self, other)
+    def __lt__(self, other: Any, /) -> bool: return _compared(lt, self, other)
+    def __le__(self, other: Any, /) -> bool: return _compared(le, self, other)
+    def __gt__(self, other: Any, /) -> bool: return _compared(gt, self, other)
+    def __ge__(self, other: Any, /) -> bool: return _compared(ge, self, other)
 
-    def __rpow__(self, other: Any) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
-    def __mod__(self, other: Any) -> ValueT: return ops.mod(self, other)  # type: ignore[no-any-return]
-    def __rmod__(self, other: Any) -> ValueT: return ops.mod(other, self)  # type: ignore[no-any-return]
+    def __rpow__(self, other: Any, /) -> ValueT: return ops.power(other, self)  # type: ignore[no-any-return]
+    def __mod__(self, other: Any, /) -> ValueT: return ops.mod(self, other)  # type: ignore[no-any-return]
+    def __rmod__(self, other: Any, /) -> ValueT: return ops.mod(other, self)  # type: ignore[no-any-return]
     def __abs__(self) -> ValueT: return self.__apply_unary__(ops.absolute)
     def exp(self) -> ValueT: return self.__apply_unary__(ops.exp)
     def expm1(self) -> ValueT: return self.__apply_unary__(ops.expm1)

@@ -15,7 +15,6 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..engine import Value
-from ..errors import OperandError
 from .tape import word
 
 if TYPE_CHECKING:
@@ -88,15 +87,9 @@ _LONGEST_PATH = 1000
 _INDEX = r"([0-9]{1,9})"
 
 
-def _checked(label: str) -> str:
-    if not isinstance(label, str):
-        raise OperandError(f"a label is a str, got {label!r:.60}")
-    return label
-
-
 def _split(label: str) -> tuple[str, tuple[int, ...]]:
     """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
-    if len(_checked(label)) > _LONGEST_PATH:
+    if len(label) > _LONGEST_PATH:
         return label, ()
     path = re.fullmatch(
         rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
@@ -152,7 +145,7 @@ class ResultNames:
         self.labels: dict[int, list[str]] = {}
         for node, number in number_of.items():
             if node.op is not None and node.label != "":
-                self.labels.setdefault(number, []).append(_checked(node.label))
+                self.labels.setdefault(number, []).append(node.label)
         # Of the number of a derivative, the numbers of what it is the derivative with respect to.
         self.primals: dict[int, list[tuple[int, int]]] = {}
         for order, (node, at) in enumerate(adjoint_of.items()):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from ..engine import Value
-from ..errors import OperandError
 
 _MARK = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combine with letters
 _NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+|\([^()]*\)")
@@ -66,12 +65,8 @@ def latex_numeral(x: float, digits: int = 4) -> str:
 def names(nodes: Sequence[Value], clean: Callable[[str], str] = str) -> dict[Value, str]:
     """A name for each node: its label as `clean` makes it, or v1, v2, ... where it has none.
 
-    Of nodes with equal labels the first keeps it, the others get a number after it. Raises
-    OperandError for a label that is no str.
+    Of nodes with equal labels the first keeps it, the others get a number after it.
     """
-    for node in nodes:
-        if not isinstance(node.label, str):
-            raise OperandError(f"a label is a str, got {node.label!r:.60}")
     result: dict[Value, str] = {}
     labels = [clean(node.label) for node in nodes]
     unused, taken = {*labels, ""} - {""}, {*labels}
