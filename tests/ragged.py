@@ -112,11 +112,40 @@ def recurrence(rng):
     return leaves, last
 
 
+def memory(rng):
+    """An LSTM, whose gates are alike, or of which some are, unrolled to several lengths."""
+    width, biased = rng.randint(1, 3), rng.random() < 0.5
+    gates = {name: rng.choice([sigmoid, sigmoid, tanh]) for name in "ifo"} | {"g": tanh}
+    Ws, Us = (
+        {g: matrix(rng, f"{x}{g}", width, n) for g in gates}
+        for x, n in zip("WU", (2, width), strict=True)
+    )
+    bs = {g: matrix(rng, f"b{g}", 1, width)[0] if biased else [0.0] * width for g in gates}
+    leaves, last = [row for each in (Ws, Us) for W in each.values() for row in W], []
+    leaves += [*bs.values()] if biased else []
+    for s, length in enumerate(rng.choices([1, 2, 3], k=rng.randint(1, 2))):
+        X = matrix(rng, f"X{s}_", length, 2)
+        leaves += X
+        state, cell = [0.0] * width, [0.0] * width
+        for x in X:
+            i, f, o, g = (
+                [
+                    function(a + b + c)
+                    for a, b, c in zip(linear(Ws[k], x), linear(Us[k], state), bs[k], strict=True)
+                ]
+                for k, function in gates.items()
+            )
+            cell = [a * b + c * d for a, b, c, d in zip(f, cell, i, g, strict=True)]
+            state = [a * tanh(b) for a, b in zip(o, cell, strict=True)]
+        last.append(state)
+    return leaves, last
+
+
 def convolution(rng):
     """Kernels over an image with borders; the image is given, or made of constants."""
     m, n, k = rng.randint(2, 5), rng.randint(2, 5), rng.choice([2, 3])
     image = matrix(rng, "image", m, n)
-    kernels = [matrix(rng, f"K{c}_", k, k) for c in range(rng.randint(1, 2))]
+    kernels = [matrix(rng, f"K{c}_", k, k) for c in range(rng.randint(1, 3))]
     leaves = [row for kernel in kernels for row in kernel]
     if rng.random() < 0.5:
         leaves += image
@@ -177,7 +206,7 @@ def tree(rng):
     return leaves, [node(rng.randint(1, 3))]
 
 
-KINDS = [attention, attention, recurrence, convolution, neighbours, tree]
+KINDS = [attention, attention, recurrence, memory, convolution, neighbours, tree]
 
 
 def random_ragged(seed):

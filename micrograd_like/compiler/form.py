@@ -21,7 +21,7 @@ Nothing here is ever changed after it is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ops import Op
-from .tape import Tape
+from .tape import InputArray, Tape
 
 Indices = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -277,6 +277,9 @@ class Lifted:
     `place_of[number]` say which array has what the tape calls by this number, and at which place;
     what is written out where it is used is `NOWHERE`.
 
+    An array of inputs may be several that were given, one after the other; by its name `parts` has
+    them.
+
     Some inputs are not given: arrays of a row for each number that chooses, with a 1.0 at what it
     chooses, and else 0.0. By the names of such arrays `one_hot` has the inputs, of one array, that
     are these numbers: a product with rows like these is what indexing with the numbers gives.
@@ -289,8 +292,16 @@ class Lifted:
     statements: Sequence[Statement]
     array_of: Sequence[Array]
     place_of: Indices
+    parts: Mapping[str, Sequence[InputArray]] = field(default_factory=dict)
     one_hot: Mapping[str, Indices] = field(default_factory=dict)
     may_lose: bool = False
+
+    @property
+    def given(self) -> Iterator[InputArray]:
+        """The arrays of the inputs as they are given."""
+        for array, numbers in self.inputs:
+            whole = (array.name, array.shape, numbers.tolist())
+            yield from self.parts.get(array.name, [whole])
 
     @property
     def is_padded(self) -> bool:

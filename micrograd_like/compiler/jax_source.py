@@ -82,8 +82,14 @@ class JaxPrinter(NumpyPrinter):
             return super().input(array, numbers)
         if numbers[0] == self.share:
             return ex.quotient(ex.number(1.0), self.count())
-        where = "examples" if array in self.batched else "values"
-        return ex.item(ex.name(where), ast.Constant(array.name))
+        where = ex.name("examples" if array in self.batched else "values")
+        if array.name not in self.lifted.parts:
+            return ex.item(where, ast.Constant(array.name))
+        parts = self.lifted.parts[array.name]
+        every = ast.List([ex.item(where, ast.Constant(name)) for name, _, _ in parts])
+        in_turn = np.concatenate([np.asarray(of) for _, _, of in parts])
+        axis = ex.number(0 if np.array_equal(numbers, in_turn) else 1)  # of rows, or of columns
+        return ex.method(ex.call("jnp.stack", every, axis), "reshape", ex.sizes(*array.shape))
 
     def one_hot(self, chosen: Expression, count: int) -> Expression:
         self.constants["one_hot_"] = arrays.one_hot
@@ -92,19 +98,19 @@ class JaxPrinter(NumpyPrinter):
     def gradient(self, outputs: Sequence[int | float], parts: Sequence[Piece]) -> None:
         """By the parameters' arrays, each of its shape; its terms have their share of the mean."""
         entries: dict[str, Expression] = {}
-        for array, numbers in self.lifted.inputs:
+        for given, shape, numbers in self.lifted.given:
             if numbers[0] >= len(outputs):
                 continue
-            name = f"d_{array.name}_"
+            name = f"d_{given}_"
             parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
             if len(parts) == 1:
                 places = parts[0].places[np.argsort(parts[0].positions)]
-                entries[array.name] = self._part(Piece(*parts[0][:3], places), array.shape)
+                entries[given] = self._part(Piece(*parts[0][:3], places), shape)
                 continue
-            self.assemble(name, array.size, parts, many=False)
-            entries[array.name] = ex.name(name)
-            if len(array.shape) != 1:
-                entries[array.name] = ex.method(ex.name(name), "reshape", ex.sizes(*array.shape))
+            self.assemble(name, len(numbers), parts, many=False)
+            entries[given] = ex.name(name)
+            if len(shape) != 1:
+                entries[given] = ex.method(ex.name(name), "reshape", ex.sizes(*shape))
         self.assign(
             "gradient", ast.Dict([*map(ast.Constant, entries)], [*entries.values()]), moves=True
         )

@@ -26,11 +26,11 @@ import numpy as np
 from ..ops import Op
 from .form import NOWHERE, Array, Bools, Floats, Indices, Lifted, Statement, Term, View
 from .grids import Grid, Layout, aligned, grid_of, without_ones
-from .names import InputArray, ResultNames
+from .names import ResultNames
 from .padding import Padding, completed, lines, may_lose, neutral
-from .ragged import evened
+from .ragged import Evened, evened
 from .tables import tabled
-from .tape import Call, Sum, Tape, operands
+from .tape import Call, InputArray, Sum, Tape, operands
 
 
 def lift(
@@ -38,34 +38,26 @@ def lift(
     inputs: Sequence[InputArray],
     derivative_of: Mapping[int, int] | None = None,
     padded: bool = True,
+    shared: int | None = None,
 ) -> Lifted:
     """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
 
     `derivative_of` has the input that each output of a gradient belongs to: those of different
     arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
-    Unless `padded`, no array is padded or has three axes.
+    Unless `padded`, no array is padded, has three axes, or is several inputs, which must be among
+    the first `shared` ones.
     """
-    order = list(range(tape.inputs, tape.inputs + len(tape.assignments)))
+    order = range(tape.inputs, tape.inputs + len(tape.assignments))
+    even = Evened(tape, [*order], inputs, {})
     if padded:
-        array_of_input = [0] * tape.inputs
-        for k, (_, _, numbers) in enumerate(inputs):
-            for number in numbers:
-                array_of_input[number] = k
-        tape, order = evened(tape, array_of_input)
-    return _Lifter(tape, order, inputs, derivative_of or {}, padded).lifted()
+        even = evened(tape, inputs, tape.inputs if shared is None else shared)
+    return _Lifter(even, derivative_of or {}, padded).lifted()
 
 
 class _Lifter:
-    def __init__(
-        self,
-        tape: Tape,
-        order: Sequence[int],
-        inputs: Sequence[InputArray],
-        derivative_of: Mapping[int, int],
-        padded: bool,
-    ) -> None:
-        self.tape = tape
-        self.order = order
+    def __init__(self, even: Evened, derivative_of: Mapping[int, int], padded: bool) -> None:
+        self.tape, self.order, inputs, self.parts = even
+        tape = self.tape
         self.is_padded = padded
         total = tape.inputs + len(tape.assignments)
         self.array_number = np.full(total, -1, dtype=np.intp)
@@ -83,7 +75,13 @@ class _Lifter:
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
         self.belongs_to = {number: self.array_of[i] for number, i in derivative_of.items()}
-        self.names = ResultNames((name for name, _, _ in inputs), tape.number_of, tape.adjoint_of)
+        given = [part for parts in self.parts.values() for part in parts]
+        self.names = ResultNames(
+            (name for name, _, _ in (*inputs, *given)),
+            tape.number_of,
+            tape.adjoint_of,
+            {number: name for name, _, numbers in given for number in numbers},
+        )
 
     def _new(
         self,
@@ -146,7 +144,7 @@ class _Lifter:
         statements = [
             replace(s, fill=fills[s.result]) if s.result in fills else s for s in self.statements
         ]
-        lifted = Lifted(self.tape, self.inputs, statements, array_of, self.place)
+        lifted = Lifted(self.tape, self.inputs, statements, array_of, self.place, self.parts)
         return replace(lifted, may_lose=lifted.is_padded and self.loses)
 
     @cached_property

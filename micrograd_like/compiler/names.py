@@ -15,13 +15,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ..engine import Value
-from .tape import word
+from .tape import InputArray, word
 
 if TYPE_CHECKING:
     from .form import Array, Statement
-
-# The name of an array of inputs, its shape, and the numbers of the inputs in it.
-InputArray = tuple[str, tuple[int, ...], Sequence[int]]
 
 
 def input_arrays(labels: Sequence[str], names: set[str] | None = None) -> list[InputArray]:
@@ -140,8 +137,10 @@ class ResultNames:
         inputs: Iterable[str],
         number_of: Mapping[Value, int],
         adjoint_of: Mapping[Value, int],
+        part_of: Mapping[int, str],
     ) -> None:
         self.names = set(inputs)
+        self.part_of = part_of  # what the user calls the inputs of a part of an array
         self.labels: dict[int, list[str]] = {}
         for node, number in number_of.items():
             if node.op is not None and node.label != "":
@@ -186,4 +185,7 @@ class ResultNames:
         if not pairs:
             return ""
         primal, count = Counter(array(number) for _, number in pairs).most_common(1)[0]
+        parts = {self.part_of.get(number, "") for _, number in pairs}
+        if len(parts) == 1 and (part := parts.pop()):
+            return f"d{part}"
         return f"d{primal.name}" if primal and primal.name and count == len(members) else ""

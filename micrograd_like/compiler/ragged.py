@@ -6,6 +6,9 @@ graph: x stands where its siblings have x + y + z, and what follows would look l
 arguments, the set of the roles of a sum's terms. Where an assignment would have the role of others,
 at least as many, if one of its operands were a sum of one term, it gets that sum: 1·x is x.
 
+So it is with a product that is used once, and so is no assignment, where the siblings of the sum
+that takes it up have theirs as terms.
+
 Of sums over neighbours some have their first terms in common. On the tape these are one partial
 sum, and what has it has other roles among its terms than its siblings. Where sums add a partial sum
 to what it is a sum of itself, its terms are written out.
@@ -15,20 +18,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .tape import Call, Sum, Tape, operands
+from .siblings import CONSTANT, OPERATION, SUM, Key, roles_in, siblings, stacked
+from .tape import Call, InputArray, Sum, Tape, operands
 
 _MOST_PASSES = 40  # each makes alike what follows from what the one before made alike
-_OPERATION, _SUM = 2, 3  # how many parts the key of a call's role has, and that of a sum's
-_CONSTANT = -1  # the role of a constant
 
-# Of a call the operation and its arguments' roles: a tuple, or of any number of arguments a set.
-# Of a sum whether it has no constant, and the sets of the roles of its terms, and of its products.
-_Key = tuple[Any, ...]
 _Term = int | tuple[int, int]  # what a sum adds up: an operand, or a product of two
 
 
@@ -42,33 +41,46 @@ class _Single(NamedTuple):
     side: int
 
 
-def evened(tape: Tape, array_of_input: Sequence[int]) -> tuple[Tape, list[int]]:
-    """The tape with such sums added at its end; and the order in which it can then be computed.
+class Evened(NamedTuple):
+    """The tape with such sums added at its end, and the order in which it can then be computed.
 
-    Partial sums that are written out wherever they are used are not in the order.
+    Partial sums that are written out wherever they are used are not in the order. Of `inputs` that
+    are several stacked ones `parts` has these, by the name of the whole.
     """
-    evener = _Evener(tape, array_of_input)
+
+    tape: Tape
+    order: list[int]
+    inputs: Sequence[InputArray]
+    parts: Mapping[str, Sequence[InputArray]]
+
+
+def evened(tape: Tape, inputs: Sequence[InputArray], shared: int) -> Evened:
+    """The tape with sums, partial sums and inputs made alike; of inputs the first `shared`."""
+    evener = _Evener(tape, inputs, shared)
     for _ in range(_MOST_PASSES):
         if not evener.passes():
             break
-    return replace(tape, assignments=evener.assignments), evener.order
+    tape = replace(tape, assignments=evener.assignments)
+    return Evened(tape, evener.order, evener.arrays, evener.parts)
 
 
 class _Evener:
-    def __init__(self, tape: Tape, array_of_input: Sequence[int]) -> None:
+    def __init__(self, tape: Tape, arrays: Sequence[InputArray], shared: int) -> None:
         self.inputs = tape.inputs
         self.outputs = tape.outputs
         self.assignments = list(tape.assignments)
         self.order = list(range(tape.inputs, tape.inputs + len(self.assignments)))
-        self.array_of_input = array_of_input
+        self.arrays = arrays
+        self.parts: dict[str, list[InputArray]] = {}
+        self.to_stack = _of_one_shape(arrays, shared)
         self.singles: dict[tuple[_Term, float], int] = {}  # the sums of one term that there are
-        self.known: dict[_Key, int] = {}  # roles
+        self.known: dict[Key, int] = {}  # roles
         self.roles: list[int] = []
 
     def passes(self) -> bool:
         """Change what makes something alike; whether there was anything."""
         self._find_roles()
-        if self._writes_out():
+        if self._stacks() or self._writes_out():
             return True
         changes = self._changes()
         order: list[int] = []
@@ -81,10 +93,10 @@ class _Evener:
         self.order = order
         return bool(changes)
 
-    def _key(self, assignment: Sum | Call) -> _Key:
+    def _key(self, assignment: Sum | Call) -> Key:
         of = self.roles
         if isinstance(assignment, Call):
-            args = [of[a] if a.__class__ is int else _CONSTANT for a in assignment.args]
+            args = [of[a] if a.__class__ is int else CONSTANT for a in assignment.args]
             op = assignment.op
             return (op, frozenset(args) if op.arity is None else tuple(args))
         linear, products = assignment.linear, assignment.products
@@ -95,17 +107,46 @@ class _Evener:
             frozenset([_pair(i, j) for i, j in {(of[a], of[b]) for a, b in products}]),
         )
 
+    def _operands(self, number: int) -> list[int]:
+        return operands(self.assignments[number - self.inputs])
+
     def _find_roles(self) -> None:
         known, key, inputs = self.known, self._key, self.inputs
         known.clear()
-        roles = self.roles = [_CONSTANT] * (inputs + len(self.assignments))
-        for number, array in enumerate(self.array_of_input):
-            roles[number] = known.setdefault((array,), len(known))
+        roles = self.roles = [CONSTANT] * (inputs + len(self.assignments))
+        for array, (_, _, numbers) in enumerate(self.arrays):
+            role = known[array,] = len(known)
+            for number in numbers:
+                roles[number] = role
         self.members: dict[int, list[int]] = {}
         for number in self.order:
             role = known.setdefault(key(self.assignments[number - inputs]), len(known))
             roles[number] = role
             self.members.setdefault(role, []).append(number)
+
+    def _stacks(self) -> bool:
+        """Make siblings one array; whether there are any."""
+        groups = self.to_stack and siblings([*self.known], self.to_stack)
+        self.to_stack = []
+        names = {name for name, _, _ in self.arrays}
+        stacks: dict[int, InputArray | None] = {}
+        for group in groups:
+            parts = [self.arrays[k] for k in group]
+            whole = stacked(parts, self._uses(*group[:2]), names)
+            self.parts[whole[0]] = parts
+            stacks |= dict.fromkeys(group) | {group[0]: whole}
+        arrays = [stacks.get(k, array) for k, array in enumerate(self.arrays)]
+        self.arrays = [array for array in arrays if array]
+        return bool(groups)
+
+    def _uses(self, array: int, sibling: int) -> Iterator[list[int]]:
+        """The places in an array that something is computed of, but not of its sibling."""
+        place = {number: i for i, number in enumerate(self.arrays[array][2])}
+        own, other = self.known[array,], self.known[sibling,]
+        for key, role in self.known.items():
+            if own in (roles := {*roles_in(key)}) and other not in roles:
+                for number in self.members[role]:
+                    yield [place[n] for n in self._operands(number) if n in place]
 
     def _writes_out(self) -> bool:
         """Write out partial sums that are added to what they are sums of; whether there are any."""
@@ -113,13 +154,13 @@ class _Evener:
         partial = {
             role
             for key in keys
-            if len(key) == _SUM
+            if len(key) == SUM
             for role in key[1]
-            if len(of := keys[role]) == _SUM and of[0] and not of[2] and of[1] <= key[1]
+            if len(of := keys[role]) == SUM and of[0] and not of[2] and of[1] <= key[1]
         }
         changed = False
         for role, key in enumerate(keys):
-            if len(key) == _SUM and not key[1].isdisjoint(partial):
+            if len(key) == SUM and not key[1].isdisjoint(partial):
                 for number in self.members[role]:
                     changed |= self._is_written_out(number - self.inputs, partial)
         if changed:
@@ -127,7 +168,7 @@ class _Evener:
             order, self.order = self.order, []
             for number in reversed(order):
                 if number in used or self.roles[number] not in partial:
-                    used.update(operands(self.assignments[number - self.inputs]))
+                    used.update(self._operands(number))
                     self.order.append(number)
             self.order.reverse()
         return changed
@@ -157,19 +198,19 @@ class _Evener:
         return sum(len(operands(assignment)) for assignment in self.assignments)
 
     def _sums(self) -> dict[Any, list[tuple[int, float]]]:
-        """By the role of their terms the sums of nothing else, of several lengths.
+        """By the role of their terms the sums of nothing else, of several lengths or of a product.
 
         Each with its role and the coefficient of its terms.
         """
         found: dict[Any, list[tuple[int, float]]] = {}
         for key, role in self.known.items():
-            if len(key) == _OPERATION or len(key) == 1 or not key[0]:
+            if len(key) == OPERATION or len(key) == 1 or not key[0]:
                 continue
             if len(key[1]) + len(key[2]) != 1:
                 continue
             sums: list[Any] = [self.assignments[n - self.inputs] for n in self.members[role]]
             lengths = {len(s.linear) + len(s.products) for s in sums}
-            if len(lengths) < 2:
+            if len(lengths) < 2 and not key[2]:
                 continue
             c, *others = {c for s in sums for c in (*s.linear.values(), *s.products.values())}
             if not others and c != 0.0 and math.isfinite(c):
@@ -206,17 +247,15 @@ class _Evener:
         return changes
 
     def _replacements(
-        self, key: _Key, sums: dict[Any, list[tuple[int, float]]]
+        self, key: Key, sums: dict[Any, list[tuple[int, float]]]
     ) -> Iterator[tuple[Any, int, float]]:
         """Roles in the key that may become roles of sums, with the sums' coefficients."""
         for old in _mentioned(key):
             for new, c in sums.get(old, ()):
-                if len(key) != _OPERATION or c == 1.0:
+                if self.known.get(key) != new and (len(key) != OPERATION or c == 1.0):
                     yield old, new, c
 
-    def _chosen(
-        self, assignment: Sum | Call, key: _Key, other: _Key, old: Any
-    ) -> Iterator[_Single]:
+    def _chosen(self, assignment: Sum | Call, key: Key, other: Key, old: Any) -> Iterator[_Single]:
         """The operands by which an assignment of one role comes to have the other."""
         of = self.roles
         if isinstance(assignment, Call):
@@ -276,20 +315,29 @@ class _Evener:
 _PRODUCT = 2
 
 
+def _of_one_shape(arrays: Sequence[InputArray], shared: int) -> list[list[int]]:
+    """The arrays that have axes, in groups of one shape; of those of the first `shared` inputs."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for k, (_, shape, numbers) in enumerate(arrays):
+        if shape and max(numbers) < shared:
+            groups.setdefault(shape, []).append(k)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _pair(a: int, b: int) -> tuple[int, int]:
     return (a, b) if a <= b else (b, a)
 
 
-def _mentioned(key: _Key) -> Iterable[Any]:
+def _mentioned(key: Key) -> Iterable[Any]:
     """The roles in a key, and of a sum those of its products."""
-    if len(key) == _OPERATION:
-        return sorted(set(key[1]) - {_CONSTANT})
+    if len(key) == OPERATION:
+        return sorted(set(key[1]) - {CONSTANT})
     return [*sorted({*key[1], *(role for pair in key[2] for role in pair)}), *sorted(key[2])]
 
 
-def _replaced(key: _Key, old: Any, new: int) -> Iterator[_Key]:
+def _replaced(key: Key, old: Any, new: int) -> Iterator[Key]:
     """The key with the old role replaced by the new one, in one place."""
-    if len(key) == _OPERATION:
+    if len(key) == OPERATION:
         op, args = key
         if isinstance(args, frozenset):
             yield (op, args - {old} | {new})

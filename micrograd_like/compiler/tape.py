@@ -24,6 +24,9 @@ from ..gradients import Arithmetic, Edges, partial_graphs, partials_of, sweep
 from ..modes import tracing
 from ..ops import BUILTIN, Op
 
+# The name of an array of inputs, its shape, and the numbers of the inputs in it.
+InputArray = tuple[str, tuple[int, ...], Sequence[int]]
+
 
 @dataclass(slots=True)
 class Sum:

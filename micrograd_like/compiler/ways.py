@@ -13,9 +13,9 @@ from ..modes import apart, paused
 from .execution import over_numpy, require_numpy, unless_nan
 from .javascript_source import Check, Indicator, JavaScriptPrinter, only_read
 from .lengths import weighted
-from .names import InputArray, identifier, input_arrays, single_names
+from .names import identifier, input_arrays, single_names
 from .plan import Plan
-from .tape import record
+from .tape import InputArray, record
 from .tracing import Trace
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Way:
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
         lifted = replace(
-            lift(tape, arrays, own, padded=not plan.is_native),
+            lift(tape, arrays, own, not plan.is_native, count),
             one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
         )
 

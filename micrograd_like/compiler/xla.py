@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InputError, MissingExtraError, OperandError, ProcessError
 from ..optim import Library
 from .expressions import Source
-from .names import InputArray
+from .tape import InputArray
 
 DTYPES = ("float64", "float32")
 
