@@ -176,7 +176,7 @@ def test_a_function_has_its_own_name_if_it_has_one():
 
 @pytest.mark.parametrize("activation", ["no_such_op", "add", "where", "affine", 3])
 def test_what_is_no_activation_is_refused(activation):
-    with pytest.raises(ValueError, match=r"activation|no row"):
+    with pytest.raises(ValueError, match=r"activation|no operation"):
         nn.MLP(1, [1, 1], activation=activation)
 
 

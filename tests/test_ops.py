@@ -905,7 +905,7 @@ def test_unpickling_a_row_that_is_not_there_is_refused(made_up: type[Op]) -> Non
     made_up("fleeting", lambda x: x, lambda x, out: 1.0)
     pickled = pickle.dumps(ops.TABLE["fleeting"])
     del ops.TABLE["fleeting"]
-    with pytest.raises(InputError, match="no row 'fleeting'"):
+    with pytest.raises(InputError, match="no operation 'fleeting'"):
         pickle.loads(pickled)
 
 
