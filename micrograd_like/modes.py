@@ -146,7 +146,9 @@ def made(node: Any) -> Any:
     """Tell what is in force here of a new node; a watch may give another one for it."""
     if watches.get() and (watch := innermost(watches)):
         node = watch.made(node)
-    if traces.get() and (trace := innermost(traces)):
+    if (blocks := traces.get()) and (last := blocks[-1]).is_open:  # as nearly always: in short
+        last.entry.made(node)
+    elif blocks and (trace := innermost(traces)):
         trace.made(node)
     return node
 
