@@ -689,10 +689,16 @@ static int
 construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     PyObject *data = count > 0 ? args[0] : NULL, *label = count > 1 ? args[1] : NULL;
+    int is_micrograds = count > 2;
     double x;
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
         int is_data = PyUnicode_CompareWithASCIIString(name, "data") == 0;
+        if (PyUnicode_CompareWithASCIIString(name, "_children") == 0
+            || PyUnicode_CompareWithASCIIString(name, "_op") == 0) {
+            is_micrograds = 1;
+            continue;
+        }
         if (!is_data && PyUnicode_CompareWithASCIIString(name, "label") != 0) {
             PyErr_Format(PyExc_TypeError,
                          "Value.__init__() got an unexpected keyword argument '%U'", name);
@@ -714,12 +720,9 @@ construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
         PyErr_SetString(PyExc_RuntimeError, "a node cannot be made anew while graphs are swept");
         return -1;
     }
-    if (count > 2 || (label != NULL && !PyUnicode_CheckExact(label))) {
-        PyObject *children_and_op = tuple_of(args + 2, count > 2 ? count - 2 : 0);
-        label = children_and_op == NULL ? NULL
-                                        : PyObject_CallFunctionObjArgs(check_constructor, label,
-                                                                       children_and_op, NULL);
-        Py_XDECREF(children_and_op);
+    if (is_micrograds || (label != NULL && !PyUnicode_CheckExact(label))) {
+        label = PyObject_CallFunctionObjArgs(check_constructor, label == NULL ? Py_None : label,
+                                             is_micrograds ? Py_True : Py_False, NULL);
         if (check_text(label) < 0) {
             return -1;
         }

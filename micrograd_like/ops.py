@@ -268,8 +268,8 @@ class Op:
     def _samples(self) -> list[float]:
         """The value and the partials at a few points: what tells operations of one name apart."""
         samples: list[float] = []
-        for shift in range(3):
-            points = (0.3, -1.7, 2.2, 0.9, -0.4)
+        points = (0.3, -1.7, 2.2, 0.9, -0.4, 13.7, -123.4, 5e3, 1e-3)
+        for shift in range(len(points)):
             xs = [points[(shift + i) % len(points)] for i in range(self.arity or 3)]
             try:
                 out = self.evaluate(xs)
