@@ -429,6 +429,7 @@ def printed_on_a_terminal(command, folder):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_no_file_or_argument_sends_a_terminal_escape_sequences(tmp_path):
+    pytest.importorskip("pandas", reason="needs the extra data")
     escape, path = "\x1b]0;owned\x07\x9b31m", tmp_path / "d\x1b[31m.csv"
     path.write_text(f"x,{escape}\n" + f'1,"a{escape}"\n2,"b{escape}"\n' * 10, encoding="utf-8")
     bad = tmp_path / "bad.csv"

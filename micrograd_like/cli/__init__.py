@@ -3,9 +3,8 @@
 Read `commands.py` first: the parser, and how every refusal ends in one line. Then
 `inspection.py` (eval, draw, step, derive) with `expressions.py`, which makes graphs of text and
 executes nothing, and `learning.py` (train, predict, and the show without a command) with
-`classifier.py`, the network and its labels, and `writing.py`, a GPT of lines of text (train and
-sample). `running.py` is the loop of both, `folder.py` where it writes. `terminal.py` prints,
-`processes.py` trains in several.
+`writing.py`, a GPT of lines of text (train and sample). `running.py` is the loop of both,
+`folder.py` where it writes. `terminal.py` prints, `processes.py` trains in several.
 """
 
 from .commands import main

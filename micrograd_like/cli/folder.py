@@ -21,7 +21,10 @@ from ..training.history import History, Saved
 from .terminal import csv_text
 
 MODEL, HISTORY = "model.json", "history.csv"
-BESIDE = (HISTORY, "loss.png", "confusion.png", "boundary.png")
+BESIDE = (
+    HISTORY,
+    *(f"{name}.png" for name in ("loss", "confusion", "boundary", "predicted", "curve")),
+)
 # Pictures are known again by it: it is in the file, where matplotlib's own name would be.
 METADATA = {"Software": "micrograd-like train"}
 

@@ -8,6 +8,8 @@ A model of two moons, say, is in `runs/moons`: `model.json`, `history.csv` and p
 from __future__ import annotations
 
 import argparse
+import csv
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +17,17 @@ from typing import Any
 
 from .. import training
 from ..errors import InputError, MissingExtraError
-from ..training import datasets, plots
+from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
+from ..training.predictor import Predictor
 from ..words import printable
 from . import processes, running, writing
-from .classifier import Classifier
 from .folder import HISTORY, MODEL, Folder, history_table
 from .terminal import complain, csv_text, say
 
-TABLES = ("label", "hidden", "activation")  # the options of `train` for tables alone
+# The options of `train` for tables alone, and those of them for files.
+FILES = ("label", "features", "drop", "missing", "regression", "encoding", "header")
+TABLES = (*FILES, "hidden", "activation")
 BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
 
 
@@ -36,6 +40,12 @@ def add_commands(commands: Any) -> None:
     train.add_argument("data", metavar="DATA", help=what)
     table = train.add_argument_group("tables", "a network of neurons learns to label their rows")
     table.add_argument("--label", help="the label column (default: the last), of a .txt table too")
+    names = {"type": _names, "metavar": "A,B"}
+    table.add_argument("--features", help="the columns to learn from (default: all)", **names)
+    table.add_argument("--drop", help="columns not to learn from", **names)
+    _add_reading(table)
+    number = "whether the label is a number to come near to (default: if it looks like one)"
+    table.add_argument("--regression", action=argparse.BooleanOptionalAction, help=number)
     table.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
     table.add_argument("--activation", help="an op of the table of operations (default: tanh)")
     writing.add_options(train)
@@ -56,10 +66,25 @@ def add_commands(commands: Any) -> None:
     again.add_argument("--force", action="store_true", help=force)
 
     writing.add_command(commands)
-    predict = commands.add_parser("predict", help="label the rows of a CSV file")
+    predict = commands.add_parser("predict", help="label the rows of a table")
     predict.set_defaults(run=_predict)
     predict.add_argument("model", metavar="MODEL", help="a model.json that train wrote")
     predict.add_argument("data", metavar="FILE.csv", help="a table with the same feature columns")
+    _add_reading(predict)
+
+
+def _add_reading(parser: Any) -> None:
+    """Add the options that say how a file is to be read."""
+    gaps = "what to do where cells are missing: leave the row out, or take the column's mean"
+    parser.add_argument("--missing", choices=("drop", "mean"), help=gaps)
+    parser.add_argument("--encoding", help="such as cp1252 (default: it is found out)")
+    first = "whether the first row has the names of the columns (default: it is found out)"
+    parser.add_argument("--header", action=argparse.BooleanOptionalAction, help=first)
+
+
+def _names(text: str) -> list[str]:
+    """Names between commas, with quotes around one that has a comma."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
 
 
 def widths(text: str) -> list[int]:
@@ -77,96 +102,142 @@ def _train(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             kind = "tables" if lines else "lines of text"
             raise InputError(f"--{name} is for {kind}, not for {arguments.data}")
-    (writing.train if lines else _train_classifier)(arguments)
+    (writing.train if lines else _train_table)(arguments)
 
 
-def _train_classifier(arguments: argparse.Namespace) -> None:
+def _train_table(arguments: argparse.Namespace) -> None:
     hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
     running.complete(arguments, hidden=hidden, activation="tanh", epochs=epochs, engine="eager")
     data = _dataset(arguments)
-    train, test = datasets.split(data.y, arguments.test_fraction, arguments.seed)
+    strata = data.y if data.classes else [0] * len(data.y)
+    train, test = datasets.split(strata, arguments.test_fraction, arguments.seed)
     if arguments.data not in BUILT_IN:
-        shift, deviation = datasets.standardise([data.X[i] for i in train])
+        shift, deviation = datasets.standardise(_rows(data.X, train))
         data = replace(data, shift=shift, scale=deviation)
-    classifier = Classifier.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
+    predictor = Predictor.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
+    X, y = _rows(data.scaled(), train), _rows(data.y, train)
+    if not data.classes:
+        predictor.target = [x for (x,) in datasets.standardise([[t] for t in y])]
+        y = [t for (t,) in datasets.scale([[t] for t in y], *([x] for x in predictor.target))]
     folder = Folder(arguments, data.name)
-    layers = "-".join(map(str, classifier.model.widths))
+    for note in data.notes:
+        say(note)
+    layers = "-".join(map(str, predictor.model.widths))
     say(
-        f"{data.name}: {len(data.features)} features, {len(data.classes)} classes, "
+        f"{data.name}: {len(data.features)} features, "
+        f"{f'{len(data.classes)} classes' if data.classes else f'the number {data.label!r}'}, "
         f"{len(train)} examples to train on and {len(test)} to test on; "
-        f"MLP {layers}, {len(classifier.model.parameters())} parameters"
+        f"MLP {layers}, {len(predictor.model.parameters())} parameters"
     )
-    inputs = data.scaled()
-    X, y = [inputs[i] for i in train], [data.y[i] for i in train]
-    history = running.fit(arguments, classifier.model, classifier.about(), folder, X, y)
-    truth = [data.y[i] for i in test]
-    predicted = classifier.classify([data.X[i] for i in test])
+    loss = "cross_entropy" if data.classes else "mse"
+    history = running.fit(arguments, predictor.model, predictor.about(), folder, X, y, loss=loss)
+    truth, predicted = _rows(data.y, test), predictor.classify(_rows(data.X, test))
     if not arguments.process_id:  # alone, or the first of several processes
         files: dict[str, str | bytes] = {HISTORY: history_table(history)}
         try:
-            figures = {
-                "loss.png": plots.loss_curve(history),
-                "confusion.png": plots.confusion_matrix(truth, predicted, data.classes),
-            }
-            if len(data.features) == 2:
-                figures["boundary.png"] = plots.decision_boundary(
-                    classifier.classify, data.X, data.y, data.features, data.classes
-                )
+            figures = _pictures(predictor, data, truth, predicted)
+            figures["loss.png"] = plots.loss_curve(history)
             files |= {name: running.png(figure) for name, figure in figures.items()}
         except MissingExtraError as error:
             say(f"no pictures: {error}")
         folder.finish(files)
         say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
-    right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-    say(f"test accuracy {100.0 * right / len(truth):.1f} %")
+    say(f"test {_measured(truth, predicted, bool(data.classes))}")
     if history.interrupted:
         processes.leave(0)
 
 
+def _rows(rows: Any, places: list[int]) -> Any:
+    """The rows at these places: of a list a list, of an array an array."""
+    return [rows[i] for i in places] if isinstance(rows, list) else rows[places]
+
+
+def _pictures(
+    predictor: Predictor, data: Dataset, truth: list[Any], predicted: list[Any]
+) -> dict[str, Any]:
+    """What was learned, as figures by the names of their files. Raises MissingExtraError."""
+    inputs = [] if data.texts else data.features
+    if not data.classes:
+        figures = {"predicted.png": plots.predicted_numbers(truth, predicted, data.label)}
+        if len(inputs) == 1:
+            figures["curve.png"] = plots.fitted_curve(
+                predictor.classify, data.X, data.y, inputs[0], data.label
+            )
+        return figures
+    figures = {"confusion.png": plots.confusion_matrix(truth, predicted, data.classes)}
+    if len(inputs) == 2:
+        figures["boundary.png"] = plots.decision_boundary(
+            predictor.classify, data.X, data.y, data.features, data.classes
+        )
+    return figures
+
+
+def _measured(truth: list[Any], predicted: list[Any], labels: bool) -> str:
+    """How good predictions are, in words; those that are None are wrong labels, but no numbers."""
+    if labels:
+        right = sum(a == b for a, b in zip(truth, predicted, strict=True))
+        return f"accuracy {100.0 * right / len(truth):.1f} %"
+    pairs = [(t, x) for t, x in zip(truth, predicted, strict=True) if x is not None]
+    if not pairs:
+        return "error nan"
+    n, mean = len(pairs), math.fsum(t for t, _ in pairs) / len(pairs)
+    mse = math.fsum((t - x) ** 2 for t, x in pairs) / n
+    variance = math.fsum((t - mean) ** 2 for t, _ in pairs) / n
+    absolute = math.fsum(abs(t - x) for t, x in pairs) / n
+    share = 1.0 - mse / variance if variance else math.nan
+    return f"error {mse:.4g} (mse), R² {share:.3f}, mean absolute error {absolute:.4g}"
+
+
 def _dataset(arguments: argparse.Namespace) -> Dataset:
+    options = {name: getattr(arguments, name) for name in FILES}
     if arguments.data in BUILT_IN:
-        if arguments.label is not None:
-            raise InputError(f"--label is for CSV files, not for {arguments.data}")
+        for name, value in options.items():
+            if value is not None:
+                raise InputError(f"--{name} is for CSV files, not for {arguments.data}")
         return BUILT_IN[arguments.data]()
     if not arguments.data.lower().endswith(".csv") and not Path(arguments.data).exists():
         raise InputError(
             f"{arguments.data!r} is neither moons, circles, digits or names, nor a CSV or .txt file"
         )
-    return datasets.from_csv(arguments.data, arguments.label)
+    return tables.from_csv(arguments.data, **options | {"drop": options["drop"] or ()})
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    classifier = Classifier.load(arguments.model)
-    table = datasets.read_table(arguments.data)
-    rows = table.numbers(classifier.features)
-    labels = classifier.classify(rows)
-    names = ["" if label is None else classifier.classes[label] for label in labels]
-    lines = [line for line, _ in table.rows]
-    text = csv_text(("row", "prediction"), *zip(lines, names, strict=True))
+    predictor, notes = Predictor.load(arguments.model), list[str]()
+    table = predictor.read(
+        arguments.data, encoding=arguments.encoding, header=arguments.header, notes=notes
+    )
+    found = predictor.predict(table, arguments.missing)
+    names = ["" if x is None else x for x in found]
+    text = csv_text(("row", "prediction"), *zip(table.index, names, strict=True))
     if sys.stdout.isatty():
         text = "\n".join(map(printable, text.split("\n")))
     print(text, end="", flush=True)
-    if None in labels:
-        first = f"the first in row {lines[labels.index(None)]}"
-        complain(f"no label for {labels.count(None)} rows, {first}: the network's outputs are NaN")
-    if classifier.label in table.columns:
-        place = table.column(classifier.label)
-        truth = [cells[place].strip() for _, cells in table.rows]
-        right = [t == name for t, name in zip(truth, names, strict=True) if t]
-        if right:
-            accuracy = f"{100.0 * sum(right) / len(right):.1f} %"
-            complain(f"accuracy {accuracy} of {len(right)} labelled rows")
+    for note in notes:
+        complain(note)
+    if None in found:
+        first = f"the first in row {table.index[found.index(None)]}"
+        gap = "cells are missing, or " if "drop" in (arguments.missing, predictor.missing) else ""
+        complain(
+            f"no label for {found.count(None)} rows, {first}: {gap}the network's outputs are NaN"
+        )
+    if predictor.label in table:
+        truth = tables.labels(table[predictor.label], bool(predictor.classes))
+        known = [i for i, t in enumerate(truth) if t is not None]
+        if known:
+            measured = _measured(_rows(truth, known), _rows(found, known), bool(predictor.classes))
+            complain(f"{measured} of {len(known)} labelled rows")
 
 
 def show(_: argparse.Namespace) -> None:
     """Learn the moons, draw what was learned in characters, and say what to try next."""
     data = datasets.moons(200)
-    classifier = Classifier.untrained(data, [8, 8], activation="relu", seed=1)
-    model = classifier.model
+    predictor = Predictor.untrained(data, [8, 8], activation="relu", seed=1)
+    model = predictor.model
     print(f"A network of {len(model.parameters())} scalar Values learns to tell two moons apart:\n")
     training.fit(model, data.X, data.y, epochs=40, batch_size=10, callbacks=[running.report])
     print(
-        f"\n{_plane(classifier, data)}\n\n"
+        f"\n{_plane(predictor, data)}\n\n"
         "o and x are the data, the shaded side is where the network says x.\n\n"
         "Try next:\n"
         "  micrograd-like train digits        real handwritten digits, in about twenty seconds\n"
@@ -179,7 +250,7 @@ def show(_: argparse.Namespace) -> None:
     )
 
 
-def _plane(classifier: Classifier, data: Dataset) -> str:
+def _plane(predictor: Predictor, data: Dataset) -> str:
     """What the network says in each cell of the plane, and the data, as lines of characters."""
     # A cell is 1/16 wide and 1/8 high, about as a terminal's are.
     points = zip(data.X, data.y, strict=True)
@@ -187,7 +258,7 @@ def _plane(classifier: Classifier, data: Dataset) -> str:
     columns, rows = [range(min(places), max(places) + 1) for places in zip(*marks, strict=True)]
     lines = []
     for row in rows:
-        sides = classifier.classify([[column / 16, row / -8] for column in columns])
+        sides = predictor.classify([[column / 16, row / -8] for column in columns])
         cells = zip(columns, sides, strict=True)
         lines.append("".join(marks.get((x, row), "░" if side else " ") for x, side in cells))
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def leave(status: int) -> None:
 def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
     """Run the command in a child, and say in one line what went wrong there; the exit status."""
     joined, start = False, time.monotonic()
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = subprocess.Popen(
             # Neither -m nor a bare -c: they import what lies in the current folder first.
             [sys.executable, "-P", "-c", f"import sys; sys.path = {sys.path}; {_START}", *argv],
@@ -110,7 +110,7 @@ def supervise(argv: Sequence[str], arguments: argparse.Namespace) -> int:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,  # Ctrl-C comes from here, once
         )

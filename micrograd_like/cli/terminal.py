@@ -16,12 +16,16 @@ INTERRUPTED = 130  # as shells have it: 128 and SIGINT's 2
 
 
 def open_streams() -> None:
-    """Make stdout and stderr take any text, also where whoever started this closed them (`>&-`)."""
+    """Make stdout and stderr take any text, also where whoever started this closed them (`>&-`).
+
+    Files and pipes are in UTF-8; a terminal shows ? for what it can't.
+    """
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # it may be unable to show a label
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="replace")
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures: loss curve, confusion matrix, decision boundary, U-curve. Needs matplotlib.
+"""Pictures: losses, confusions, decision boundary, fitted curve, U-curve. Needs matplotlib.
 
 They are matplotlib's figures, outside of pyplot's state: nothing pops up, `savefig` writes them.
 A notebook shows them once `matplotlib.pyplot` is imported there.
@@ -96,7 +96,7 @@ def decision_boundary(
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    low, high = np.min(X, 0), np.max(X, 0)
+    low, high = np.nanmin(X, 0), np.nanmax(X, 0)
     margin = 0.1 * np.where(high > low, high - low, 1.0)
     box = np.transpose([low - margin, high + margin])
     grid = np.meshgrid(*np.linspace(box[:, 0], box[:, 1], 80).T)
@@ -111,6 +111,34 @@ def decision_boundary(
     handles, _ = dots.legend_elements(num=None)
     names = [_shown(classes[k]) for k in sorted(set(y))]
     axes.legend(handles, names, title="class", framealpha=0.9)
+    return figure
+
+
+def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label: str) -> Any:
+    """A Figure of the predicted number over the true one of each example, beside where they agree.
+
+    Examples for which None was predicted are left out.
+    """
+    name = _shown(label)
+    figure, axes = _figure(5, 5, xlabel=name, ylabel=f"predicted {name}", title="Predictions")
+    pairs = [(t, x) for t, x in zip(numbers, predicted, strict=True) if x is not None]
+    axes.axline((numbers[0], numbers[0]), slope=1.0, color="#999999", lw=1.0)
+    axes.scatter(*zip(*pairs, strict=True), s=18, color=BLUE, edgecolors="white", linewidths=0.5)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def fitted_curve(
+    predict: Callable[[Any], Sequence[Any]], X: Any, y: Sequence[float], feature: str, label: str
+) -> Any:
+    """A Figure of the numbers y over a single feature, and of what `predict` gives for it."""
+    figure, axes = _figure(6, 4, xlabel=_shown(feature), ylabel=_shown(label), title="Fit")
+    import numpy as np
+
+    line = np.linspace(np.nanmin(X), np.nanmax(X), 300)
+    axes.scatter(np.ravel(X), y, s=12, color=BLUE, alpha=0.5)
+    axes.plot(line, np.array(predict(line[:, None]), float), color=VERMILION, lw=2.0)
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -9,9 +9,9 @@ import pytest
 from commandline import CSV, assert_refused, files, read, write
 
 from micrograd_like import nn, training
-from micrograd_like.cli.classifier import Classifier
 from micrograd_like.cli.folder import BESIDE, Folder
 from micrograd_like.datasets import moons
+from micrograd_like.training import Predictor
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_runs_that_begin_at_once_write_to_folders_of_their_own(folder, exists):
     arguments = argparse.Namespace(data="moons", out=None, resume=False, force=False, epochs=1)
     folders = [Folder(arguments, "moons") for _ in range(3)]
     for place in folders:
-        classifier = Classifier.untrained(data, [2], "tanh", seed=0)
+        classifier = Predictor.untrained(data, [2], "tanh", seed=0)
         about = classifier.about()
         training.fit(
             classifier.model, data.X, data.y, epochs=2,

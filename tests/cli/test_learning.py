@@ -5,14 +5,14 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
 from commandline import CSV, ROWS, assert_refused, files, read, write
 
 from micrograd_like import no_grad, optim
-from micrograd_like.cli.classifier import Classifier
-from micrograd_like.training import datasets
+from micrograd_like.training import Predictor, datasets
 
 
 def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
@@ -65,7 +65,7 @@ def test_where_an_output_is_nan_predict_gives_no_label_and_says_so(run):
     run("train", "data.csv", "--epochs", "2", "--hidden", "4")
     far = [(s * 1e307, t * 1e307) for s in (-1, 1) for t in (-1, 1)]  # scaled, they overflow
     write("other.csv", "x,y,kind\n0,0,in\n" + "".join(f"{x},{y},in\n" for x, y in far))
-    model = Classifier.load("runs/data/model.json")
+    model = Predictor.load("runs/data/model.json")
     with no_grad():
         outs = [model.model(row) for row in datasets.scale(far, model.shift, model.scale)]
     unknown = ["nan" in str([v.data for v in out]) for out in outs]
@@ -124,7 +124,7 @@ def test_without_a_command_it_trains_the_moons_and_says_what_to_try_next(run):
         ("a,b\n1,x\nfoo,y\n", "row 3, column 'a'"),
         ("a,b\n,x\n1,y\n", "row 2, column 'a'"),
         ("a,b\n1,x\n2,x\n", "column 'b'"),
-        ('a,b\n1,"x\ny"\nz,w\n', "row 4, column 'a'"),
+        ('a,b\n1,"x\ny"\nz,w\n', "row 3, column 'a'"),
     ],
 )
 def test_a_wrong_csv_is_one_line_naming_row_and_column(run, content, says):
@@ -183,6 +183,139 @@ def test_a_picture_of_an_earlier_run_does_not_stay(run):
         write("data.csv", header + "\n" + "".join(f"{x},{y},{extra}{k}\n" for x, y, k in ROWS))
         assert run("train", "data.csv", "--epochs", "1", "--out", "here", "--force")[0] == 0
         assert os.path.exists("here/boundary.png") == (not extra)
+
+
+# --- tables as people have them -------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables():
+    """The extra that reads them."""
+    pytest.importorskip("pandas", reason="needs the extra data")
+
+
+PRICES = "area;rooms;price\n" + "".join(
+    f"{i % 17 + i / 8};{i % 5};{3 * (i % 17) - i % 5 + i / 8:.3f}\n" for i in range(60)
+)
+
+
+def test_numbers_are_learned_with_their_errors_and_pictures(run, tables):
+    pytest.importorskip("matplotlib")
+    write("prices.csv", PRICES.replace(".", ","))
+    status, out, err = run("train", "prices.csv", "--epochs", "90", "--lr", "0.03", "--out", "here")
+    assert (status, err) == (0, "")
+    assert (
+        "prices: 2 features, the number 'price', 48 examples to train on and 12 to test on" in out
+    )
+    number = r"(\d+(?:\.\d+)?)"
+    last = rf"test error {number} \(mse\), R² {number}, mean absolute error {number}"
+    found = re.fullmatch(last, out.splitlines()[-1])
+    assert float(found[2]) > 0.8
+    names = ["history.csv", "loss.png", "model.json", "predicted.png"]
+    assert files() == sorted([*(os.path.join("here", name) for name in names), "prices.csv"])
+    status, out, err = run("predict", "here/model.json", "prices.csv")
+    predicted = [float(row["prediction"]) for row in csv.DictReader(out.splitlines())]
+    truth = [float(line.split(";")[2]) for line in PRICES.splitlines()[1:]]
+    mse = sum((x - t) ** 2 for x, t in zip(predicted, truth, strict=True)) / 60
+    said = re.fullmatch(rf"{last[5:]} of 60 labelled rows\n", err)
+    assert float(said[1]) == pytest.approx(mse, rel=1e-3)
+    mean = sum(truth) / 60
+    share = 1 - mse * 60 / sum((t - mean) ** 2 for t in truth)
+    assert float(said[2]) == pytest.approx(share, abs=1e-3)
+
+
+def test_one_feature_is_drawn_with_what_was_learned_of_it(run, tables):
+    pytest.importorskip("matplotlib")
+    write("curve.csv", "x,y\n" + "".join(f"{i / 9},{i * i / 81}\n" for i in range(-20, 20)))
+    assert run("train", "curve.csv", "--epochs", "1", "--out", "here")[0] == 0
+    assert os.path.join("here", "curve.png") in files()
+    assert run("train", "curve.csv", "--epochs", "1", "--out", "here", "--force")[0] == 0
+
+
+ADULT = "id, age, work, wage\n" + "".join(
+    f"{i}, {20 + i % 30}, {['private', 'state', '?'][i % 3]}, {'<=50K' if i % 3 else '>50K'}\n"
+    for i in range(60)
+)
+
+
+def test_what_is_missing_is_counted_and_what_is_an_id_is_said(run, tables):
+    write("adult.csv", ADULT)
+    refused = run("train", "adult.csv")
+    assert_refused(
+        refused, "row 4, column 'work': .* 'work' 20; --missing drop .* 20 of 60", ["adult.csv"]
+    )
+    for missing, rows in (("mean", 48), ("drop", 32)):
+        status, out, _ = run(
+            "train", "adult.csv", "--missing", missing, "--epochs", "9", "--out", missing
+        )
+        assert status == 0
+        assert "left out: 'id' (different in each row" in out
+        assert f"adult: 2 features, 2 classes, {rows} examples to train on" in out
+    status, out, err = run("predict", "drop/model.json", "adult.csv")
+    assert [row["prediction"] == "" for row in csv.DictReader(out.splitlines())] == [
+        False,
+        False,
+        True,
+    ] * 20
+    assert err.startswith("no label for 20 rows, the first in row 4: cells are missing, or ")
+    status, out, err = run("predict", "mean/model.json", "adult.csv")
+    assert ("no label" in err, float(err.split()[1]) > 90) == (False, True)
+    assert run("predict", "drop/model.json", "adult.csv", "--missing", "mean")[2].startswith(
+        "accuracy"
+    )
+    content = json.loads(read("mean/model.json"))["classifier"]
+    assert content["texts"] == {"work": ["private", "state"]}
+    assert (content["features"], content["missing"]) == (["age", "work"], "mean")
+
+
+def test_columns_are_chosen_by_their_names(run, tables):
+    write("adult.csv", ADULT.replace(" age", ' "age, now"'))
+    options = ["--epochs", "1", "--missing", "mean"]
+    for chosen in (["--features", 'id, "age, now"'], ["--drop", "work"]):
+        out = run("train", "adult.csv", *options, *chosen)[1]
+        assert f"adult: {1 + (chosen[0] == '--features')} features" in out
+    refused = run("train", "adult.csv", "--drop", "wok")
+    assert "no column 'wok'; there are 'id', 'age, now', 'work', 'wage'" in refused[2]
+
+
+def test_a_table_without_a_header_is_noticed_by_both_commands(run, tables):
+    write("iris.data", CSV.partition("\n")[2])
+    status, out, _ = run("train", "iris.data", "--epochs", "1", "--out", "here")
+    assert status == 0
+    assert "iris.data has no header" in out
+    assert f"{len(ROWS) - len(ROWS) // 5 - 1} examples" in out or "examples to train" in out
+    write("new.data", "1,2\n")
+    status, out, err = run("predict", "here/model.json", "new.data")
+    assert (status, out.splitlines()[0], out.splitlines()[1][:2]) == (0, "row,prediction", "1,")
+    assert "new.data has no header" in err
+    assert run("predict", "here/model.json", "new.data", "--no-header")[2] == ""
+
+
+def test_labels_of_any_script_are_whole_in_files_and_pipes(run, folder, tables):
+    table = "x,y\n" + "".join(f"{i % 2},{'größer' if i % 2 else '日本'}\n" for i in range(40))
+    (folder / "u.csv").write_text(table, encoding="utf-16")
+    assert run("train", "u.csv", "--epochs", "30", "--lr", "0.1")[0] == 0
+    with open("out.csv", "wb") as file:
+        path = os.pathsep.join(sys.path)
+        subprocess.run(
+            [sys.executable, "-m", "micrograd_like", "predict", "runs/u/model.json", "u.csv"],
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": path},
+            check=True, stdout=file, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    rows = csv.DictReader(read("out.csv").splitlines())
+    assert {row["prediction"] for row in rows} == {"größer", "日本"}
+
+
+OPTIONS = ["label x", "drop x", "features x", "missing drop", "regression", "no-regression",
+           "encoding x", "header", "no-header"]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_for_files_are_refused_for_what_is_built_in(run, option):
+    for data in ("moons", "names"):
+        status, _, err = run("train", data, f"--{option.split()[0]}", *option.split()[1:])
+        assert status == 2
+        assert f"--{option.split()[0].removeprefix('no-')} is for" in err
 
 
 # --- train --resume -------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
+    pytest.importorskip("pandas", reason="needs the extra data")
     rng = random.Random(0)
     path = tmp_path_factory.mktemp("data") / "points.csv"
     rows = [(rng.uniform(-1, 1), rng.uniform(-1, 1)) for _ in range(37)]

@@ -1,0 +1,145 @@
+"""What `train` leaves of a table: a network, and what makes inputs of rows and labels of outputs.
+
+Its file, `model.json`, has both as JSON to be read; nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import Any
+
+from .. import nn, state
+from ..errors import InputError, MissingExtraError, StateError, TraceError
+from ..modes import no_grad
+from ..numerics import plain
+from . import datasets, tables
+from .datasets import Dataset
+
+_MANY = 1000  # rows for which it is worth while to compile the network
+
+
+@dataclass
+class Predictor:
+    """A network for the columns `features` of a table, that knows what is in the column `label`.
+
+    It has an output for each of the `classes`, the largest of which is its answer; without classes
+    one output, whose number is (label - target[0]) / target[1]. Its inputs are those of a `Dataset`
+    with these `features` and `texts`.
+    """
+
+    model: nn.MLP
+    activation: str
+    label: str
+    features: list[str]
+    classes: list[str]
+    shift: list[float]
+    scale: list[float]
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    missing: str | None = None
+    target: list[float] = field(default_factory=lambda: [0.0, 1.0])
+
+    @classmethod
+    def untrained(cls, data: Dataset, hidden: list[int], activation: str, seed: int) -> Predictor:
+        """One for the data, with hidden layers of these widths. Raises InputError."""
+        outputs = len(data.classes) or 1
+        model = nn.MLP(len(data.shift), [*hidden, outputs], activation, seed=seed)
+        of_rows = (data.shift, data.scale, data.texts, data.missing)
+        return cls(model, activation, data.label, data.features, data.classes, *of_rows)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Predictor:
+        """The one in a file that `train` wrote. Raises StateError if it does not add up."""
+        content = state.read_file(path)
+        needs = "predict needs a model.json that train wrote for a table"
+        if "classifier" not in content:
+            what = "the parameters of a network alone, which model.load reads"
+            if "gpt" in content:
+                what = "a GPT, which invents lines: micrograd-like sample"
+            raise StateError(f"{path} holds no classifier: it has {what}; {needs}")
+        try:
+            parameters, about = content["parameters"], content["classifier"]
+            widths, activation = content["model"]["widths"], content["model"]["activation"]
+            features, classes = about["features"], about["classes"]
+            texts = dict(about.get("texts", {}))
+            target, missing = about.get("target", [0.0, 1.0]), about.get("missing")
+            (row,) = datasets.scale([about["shift"]], about["shift"], about["scale"])
+            datasets.scale([target[:1]], target[:1], target[1:])
+            # The counts must agree before a model of that size is built.
+            if (
+                min(widths) < 1
+                or (widths[0], widths[-1]) != (len(row), len(classes) or 1)
+                or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
+                or len(row) != sum(len(texts.get(name, "1")) for name in features)
+                or not all(isinstance(x, str) for x in [about["label"], *features, *classes])
+                or not all(isinstance(x, str) for x in chain(*texts.values()))
+                or missing not in (None, "drop", "mean")
+            ):
+                raise InputError("its parts do not fit together")
+            model = nn.MLP(widths[0], widths[1:], activation, seed=0)
+            model.load_state_dict(parameters)
+            of_rows = (about["shift"], about["scale"], texts, missing, target)
+            return cls(model, activation, about["label"], features, classes, *of_rows)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            raise StateError(
+                f"{path} holds no classifier whose parts fit together: {needs}"
+            ) from None
+
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What `load` finds in the file, besides the parameters."""
+        about = vars(self).copy()
+        model, activation = about.pop("model"), about.pop("activation")
+        return {"model": {"widths": model.widths, "activation": activation}, "classifier": about}
+
+    def read(self, path: str | os.PathLike[str], **how: Any) -> Any:
+        """The table in a file as a DataFrame, as `predict` takes it; see `tables.read_table`."""
+        texts = [*self.texts, *[self.label][: len(self.classes)]]
+        return tables.read_table(path, known=self.features, texts=lambda layout: texts, **how)
+
+    def predict(self, table: Any, missing: str | None = None) -> list[Any]:
+        """The label, or the number, of each row: of a file, a DataFrame, or rows of the features.
+
+        None where an output is NaN, or where a cell is missing if it learned, or `missing` says, to
+        "drop" such rows. Raises InputError for what is unlike the table that it learned from.
+        """
+        if isinstance(table, (str, os.PathLike)):
+            table = self.read(table)
+        elif not hasattr(table, "columns"):
+            table = tables.of_rows(table, self.features)
+        where = table.attrs.get("path", "the table")
+        tables.check_columns(where, table, self.features)
+        missing = missing or self.missing
+        X, gaps = tables.numbers(where, table, self.features, self.texts, missing)
+        found = self.classify(X)
+        lost = gaps.any(axis=1).tolist() if missing == "drop" else [False] * len(X)
+        names = self.classes
+        return [
+            None if x is None or gone else names[x] if names else x
+            for x, gone in zip(found, lost, strict=True)
+        ]
+
+    def classify(self, rows: Any) -> list[Any]:
+        """The place in `classes`, or the number, for each row of inputs, before they are scaled.
+
+        None where an output is NaN, as it may be for numbers far from those that were learned from.
+        """
+        shift, scale = self.target
+        outputs = self._outputs(datasets.scale(rows, self.shift, self.scale))
+        if not self.classes:
+            return [None if math.isnan(x) else shift + scale * x for (x,) in outputs]
+        return [None if any(map(math.isnan, out)) else out.index(max(out)) for out in outputs]
+
+    def _outputs(self, rows: Any) -> list[list[float]]:
+        rows = plain(rows)
+        if len(rows) > _MANY:
+            from ..compiler.forward import compile_forward
+
+            with suppress(TraceError, MissingExtraError):
+                outputs = compile_forward(self.model, self.model.parameters(), rows[0]).batch(rows)
+                return [x if isinstance(x, list) else [x] for x in outputs]
+        with no_grad():
+            outputs = [self.model(row) for row in rows]
+        return [[v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs]

@@ -1,0 +1,559 @@
+"""Tables as people have them: how a file of separated values is written, and numbers made of it.
+
+pandas reads, once it is known with which encoding, separator, decimal point and header. A column of
+texts becomes columns of 0 and 1, one for each text. What cannot be learned from is refused, or left
+out and said, by its name. (What becomes of the numbers is what scikit-learn's OneHotEncoder,
+SimpleImputer and StandardScaler compute, and the tests compare it with them; to import them takes
+three times as long as to read a million rows, and a model file has plain numbers in any case.)
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ..errors import InputError, MissingExtraError
+from ..words import several
+from .datasets import Dataset, standardise
+
+_SAMPLE = 2**16  # bytes at the beginning of a file, which show how it is written
+_MOST_TEXTS = 50  # in a column
+_MOST_CLASSES = 20  # that are numbers: more of them are a quantity
+_FEW = 10  # rows that are too few to tell an id from numbers that happen to differ
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_MISSING = [
+    "",
+    "?",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "<NA>",
+    "nan",
+    "NaN",
+    "NAN",
+    "-nan",
+    "null",
+    "NULL",
+]
+_ABSENT = [
+    "None",
+    "none",
+    "-",
+    "--",
+    ".",
+    "#DIV/0!",
+    "#VALUE!",
+    "#REF!",
+]  # where all else is numbers
+_BLANKS = r"\s+"
+_UNNAMED = "Unnamed: "  # and the place, as pandas says
+
+# 1.234,5 as in most of Europe; 1.5; and 1,234.5 or 1.234,5 whose thousands are set apart.
+_COMMA = re.compile(r"[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
+_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_GROUPED = {
+    ",": re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    ".": re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
+}
+_DATE = re.compile(
+    r"(\d{1,4}([-/.])(\d{1,2}|[A-Za-z]{3,9})\2\d{1,4}|\d{1,2}\.? [A-Za-z]{3,9}\.?,? \d{4}"
+    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+)
+_ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
+_PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")  # a number that reads the same when it is printed
+
+_FRACTION = re.compile(r"[+-]?\d+\.\d*")
+
+
+class Layout(NamedTuple):
+    """How a file is written; `rows` are the cells of the first rows, without the header."""
+
+    encoding: str
+    separator: str
+    decimal: str
+    thousands: str | None
+    header: bool
+    names: list[str]
+    rows: list[list[str]]
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    encoding: str | None = None,
+    header: bool | None = None,
+    known: Sequence[str] = (),
+    texts: Callable[[Layout], Sequence[str]] = lambda layout: (),
+    notes: list[str] | None = None,
+) -> Any:
+    """A file of separated values as a pandas DataFrame; cells that are missing are NaN.
+
+    Its index has the numbers of the rows, counted as a spreadsheet does, from 1, but for blank
+    rows. `encoding` and `header` (whether there is one) are found out where they are not given; a
+    first row with all the names `known` is a header. Without one, columns are called "1", "2", ...
+    `texts` tells which columns are kept as texts. What was noticed is added to `notes`. Raises
+    InputError for what is no table, OSError if the file can't be opened.
+    """
+    encodings = [encoding] if encoding else []
+    with Path(path).open("rb") as opened:
+        # A pipe is read once.
+        file: IO[bytes] = opened if opened.seekable() else io.BytesIO(opened.read())
+        start = file.read(_SAMPLE)
+        if start.startswith(b"PK\3\4"):
+            raise InputError(f"{path} is a workbook or another archive: save the table as CSV")
+        for tried in encodings or dict.fromkeys([_encoding(start), "cp1252"]):
+            try:
+                codecs.lookup(tried)
+                layout = _layout(path, start, tried, header, known)
+                frame = _frame(path, file, layout, texts(layout))
+                break
+            except UnicodeError:
+                continue
+            except LookupError:
+                if tried != encoding:
+                    raise
+                raise InputError(f"there is no encoding {encoding!r:.60}") from None
+        else:
+            tried = encoding or "UTF-8, UTF-16 or cp1252"
+            raise InputError(f"{path} is not in {tried}: --encoding says what it is in")
+    if notes is not None and tried == "cp1252" != encoding:
+        notes.append(f"{path} is read as cp1252, for it is not UTF-8 (--encoding says otherwise)")
+    if notes is not None and not layout.header and header is None:
+        notes.append(
+            f"{path} has no header: its first row is like the others, and its columns are called "
+            f"1 ... {len(layout.names)} (--header says otherwise)"
+        )
+    frame.attrs["path"] = os.fspath(path)
+    return frame
+
+
+def _encoding(start: bytes) -> str:
+    """That of the mark at the beginning; without one, UTF-16 has zeros beside Latin letters."""
+    for mark, name in _MARKS.items():
+        if start.startswith(mark):
+            return name
+    return "utf-16-be" if start[:1] == b"\0" else "utf-16-le" if start[1:2] == b"\0" else "utf-8"
+
+
+def _layout(
+    path: Any, start: bytes, encoding: str, header: bool | None, known: Sequence[str]
+) -> Layout:
+    """How the file is written. Raises UnicodeError where the encoding is another one."""
+    whole = len(start) < _SAMPLE
+    text = codecs.getincrementaldecoder(encoding)().decode(start, whole)
+    if "\0" in text:
+        raise InputError(f"{path} is no text: there is a NUL in its first rows")
+
+    def cells(separator: str) -> list[list[str]]:
+        if separator == _BLANKS:
+            found = [line.split() for line in text.splitlines()]
+        else:
+            lines = io.StringIO(text, newline="")
+            found = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+        found = [[cell.strip() for cell in row] for row in found]
+        return [row for row in found if any(row)][: None if whole else -1]
+
+    try:
+        found = {separator: cells(separator) for separator in (",", ";", "\t", "|", _BLANKS)}
+    except csv.Error as error:
+        raise InputError(f"{path}: {error}") from None
+    blanks = _agreement(found.pop(_BLANKS))  # which may be in any text
+    separator = max(found, key=lambda separator: _agreement(found[separator]))
+    if not _agreement(found[separator])[0]:
+        separator = _BLANKS if blanks[0] else ","
+    first, *rows = cells(separator) or [[]]
+    decimal, thousands = _points([cell for row in rows for cell in row], separator)
+    ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
+    if header is None:
+        named = not all(map(str.isdigit, known))
+        header = (named and {*known} <= {*first}) or not _is_data(first, rows)
+    names = first
+    if not header:
+        names, rows = [str(i) for i in range(1, width + 1)], [first, *rows]
+    elif width == len(first) + 1 and not any(row[-1] for row in rows if len(row) == width):
+        names = [*first, ""]  # there is a separator at the end of each row
+    elif width == len(first) + 1 and 1 < len(rows) == len({row[0] for row in rows}):
+        names = ["", *first]  # R writes names of rows, and none for their column
+    names = [name or f"{_UNNAMED}{i}" for i, name in enumerate(names)]
+    if twice := [f"{name!r:.80}" for name, times in Counter(names).items() if times > 1]:
+        raise InputError(
+            f"{path}: the header needs a name for each column, and none of them twice: "
+            f"{several(twice)}"
+        )
+    for i, row in enumerate(rows, 1 + header):
+        if len(row) > len(names):
+            others = "the header" if header else "most others"
+            raise InputError(f"{path}: row {i} has {len(row)} cells, {others} {len(names)}")
+    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows)
+
+
+def _agreement(rows: list[list[str]]) -> tuple[float, float]:
+    """The share of rows that have as many cells as most have, if these are several; of numbers."""
+    ((width, count),) = Counter(map(len, rows)).most_common(1) or [(0, 0)]
+    some = [_is_number(cell) for row in rows[:50] for cell in row]
+    return (count / len(rows), sum(some) / len(some)) if width > 1 else (0.0, 0.0)
+
+
+def _points(cells: list[str], separator: str) -> tuple[str, str | None]:
+    """The decimal point, and what sets thousands apart, if anything does.
+
+    1,234 is a decimal where commas do not separate cells, and no other cell tells.
+    """
+    decimals = {cell for cell in cells if _COMMA.fullmatch(cell)}
+    groups = {cell for cell in cells if _GROUPED[","].fullmatch(cell)}
+    points = {cell for cell in cells if _POINT.fullmatch(cell)}
+    told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
+    if decimals - groups or (decimals and not told and separator != ","):
+        if told:  # both are there, in texts perhaps
+            return ".", None
+        return ",", "." if any(map(_GROUPED["."].fullmatch, cells)) else None
+    return ".", "," if groups else None
+
+
+def _is_data(first: list[str], rows: list[list[str]]) -> bool:
+    """Whether the first row is like the others: it has numbers where all of them have.
+
+    Where none have, it is if all of its texts come again. Integers may be a header: 0, 1, 2, ...
+    others beside a text that never comes again in a column where others do.
+    """
+    numbers, again, fresh = [], bool(rows), False
+    for i, cell in enumerate(first):
+        column = {row[i] for row in rows if i < len(row)} - {*_MISSING}
+        again = again and cell in column
+        if not all(map(_is_number, column)):
+            fresh = fresh or (cell not in column and 2 * len(column) <= len(rows))
+        elif _is_number(cell):
+            numbers.append(cell)
+        elif column and cell not in _MISSING:
+            return False
+    for cells in (first, numbers):
+        fresh |= len(cells) > 2 and cells in (
+            [str(i + k) for i in range(len(cells))] for k in (0, 1)
+        )
+    return (bool(numbers) and not (fresh and all(map(str.isdigit, numbers)))) or again
+
+
+def _is_number(cell: str) -> bool:
+    """Whether it is one to somebody: with a point or a comma."""
+    with suppress(ValueError):
+        return math.isfinite(float(cell.replace(",", "."))) and cell.isascii() and "_" not in cell
+    return any(grouped.fullmatch(cell) for grouped in _GROUPED.values())
+
+
+def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> Any:
+    """The table, read by pandas. Raises UnicodeError where the encoding is another one."""
+    pandas = _pandas()
+
+    def read(dtype: Any, missing: Sequence[str] = (), columns: Any = None) -> Any:
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            return pandas.read_csv(
+                file,
+                sep=layout.separator,
+                header=0 if layout.header else None,
+                names=layout.names,
+                usecols=columns,
+                index_col=False,
+                dtype=dtype,
+                skipinitialspace=True,
+                na_values=[*_MISSING, *missing],
+                keep_default_na=False,
+                decimal=layout.decimal,
+                thousands=layout.thousands,
+                encoding=layout.encoding,
+            )
+
+    try:
+        frame = read(dict.fromkeys(texts, str))
+        objects = frame[[name for name in frame if frame[name].dtype == object]]
+        kinds = {name: pandas.api.types.infer_dtype(objects[name]) for name in objects}
+        for name in [name for name, kind in kinds.items() if kind == "boolean"]:
+            frame[name] = frame[name].astype(float)  # and NaN
+        if mixed := [name for name, kind in kinds.items() if kind not in ("boolean", "string")]:
+            frame[mixed] = read(str, (), mixed)[mixed]
+        others = [name for name in frame if not is_numeric(frame[name]) and name not in texts]
+        if others := [name for name in others if frame[name].isin(_ABSENT).any()]:
+            again = read(None, _ABSENT, others)
+            numeric = [name for name in others if is_numeric(again[name])]
+            frame[numeric] = again[numeric]
+    except pandas.errors.EmptyDataError:
+        frame = pandas.DataFrame()
+    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
+        said = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        text = str(error).rpartition("C error: ")[2].strip()
+        if said:
+            text = "row {1} has {2} cells, the others {0}".format(*said.groups())
+        raise InputError(f"{path}: {text}") from None
+    frame.index = pandas.RangeIndex(1 + layout.header, 1 + layout.header + len(frame))
+    empty = frame.isna().all(axis=1)
+    if empty.any():  # there are separators in it
+        frame = frame[~empty]
+    if not len(frame):
+        raise InputError(f"{path} is empty: there are no rows below a header")
+    unnamed = [name for name in frame if name.startswith(_UNNAMED)]
+    return frame.drop(columns=[name for name in unnamed if frame[name].isna().all()])
+
+
+def from_csv(
+    path: str | os.PathLike[str],
+    label: str | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    missing: str | None = None,
+    regression: bool | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+) -> Dataset:
+    """The examples in a file of separated values, with what its column `label` (the last) says.
+
+    The other columns are `features`, or all but those to `drop`: numbers, or texts, each of which
+    is an input that is 1 or 0. What is left out, such as an id, and what else was noticed is in the
+    dataset's `notes`. Where cells are missing or infinite, `missing="drop"` leaves their rows out,
+    and `missing="mean"` keeps NaN in `X`, where `scaled()` has the mean. The label is a number to
+    come near to (`regression`) where numbers have fractions, or are more than 20, else a class.
+    Raises InputError (a ValueError) naming column, row and cell.
+    """
+    notes: list[str] = []
+
+    def inexact(layout: Layout) -> list[str]:
+        """The label's column where pandas would not give back the texts that are in it."""
+        named = [name for name in layout.names if not name.startswith(_UNNAMED)]
+        found = [i for i, name in enumerate(layout.names) if name == (label or named[-1])]
+        cells = [row[i] for row in layout.rows for i in found if i < len(row)]
+        return [] if all(map(_PLAIN.fullmatch, cells)) else [layout.names[i] for i in found]
+
+    frame = read_table(path, encoding=encoding, header=header, texts=inexact, notes=notes)
+    label = label or list(frame)[-1]
+    chosen = [name for name in frame if name != label] if features is None else [*features]
+    check_columns(path, frame, [label, *chosen, *drop])
+    chosen = [name for name in chosen if name not in drop]
+    if label in chosen:
+        raise InputError(f"{path}: {label!r:.80} is the label, and no feature")
+    if features is None:
+        chosen = _without_ids(frame, chosen, notes)
+    texts = _texts(path, frame, chosen)
+    if texts:
+        counts = [f"{name!r:.80} {len(found)}" for name, found in texts.items()]
+        notes.append(f"columns of texts, each with an input for each: {several(counts, 6)}")
+    X, gaps = numbers(path, frame, chosen, texts, missing, label)
+    left = (gaps if missing == "drop" else gaps[[label]]).any(axis=1).to_numpy()
+    if left.any():
+        notes.append(f"left out: {left.sum()} of {len(left)} rows, in which cells are missing")
+        X, frame = X[~left], frame[~left]
+    y, classes = _targets(path, frame[label], regression)
+    if not chosen or not len(y):
+        raise InputError(f"{path}: there is no feature, or no row, beside the label {label!r:.80}")
+    file = Path(path)
+    name = file.stem if file.stem.strip(".") else file.name  # "...csv" is no way up
+    shift, scale = [0.0] * X.shape[1], [1.0] * X.shape[1]
+    if missing == "mean":
+        shift, scale = standardise(X)
+    return Dataset(name, X, y, chosen, label, classes, shift, scale, texts, missing, notes)
+
+
+def of_rows(rows: Any, names: Sequence[str]) -> Any:
+    """Rows of cells as a DataFrame with these columns. Raises InputError for others."""
+    try:
+        return _pandas().DataFrame(rows, columns=[*names])
+    except (TypeError, ValueError):
+        known = several([*map(repr, names)], 6)
+        raise InputError(f"rows have a cell for each of {known}") from None
+
+
+def check_columns(path: Any, frame: Any, names: Sequence[str]) -> None:
+    """Raises InputError, with the columns that there are, where some are not among them."""
+    if absent := [f"{name!r:.80}" for name in dict.fromkeys(names) if name not in frame]:
+        known = several([f"{name!r:.80}" for name in frame], 6)
+        raise InputError(f"{path}: there is no column {several(absent)}; there are {known}")
+
+
+def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:
+    """The names of columns to learn from, without empty ones and those that number the rows.
+
+    Those have a different integer in each row, and a name that says so, or so few integers between
+    the first and the last that measurements would meet (of n out of m, some n²/2m pairs).
+    """
+    empty, ids, doubtful = [], [], []
+    for name in names:
+        column = frame[name].dropna()
+        if not len(column):
+            empty.append(name)
+        elif is_numeric(column) and column.dtype != bool:
+            if (column.iloc[:_FEW] % 1 == 0).all() and (column % 1 == 0).all() and column.is_unique:
+                span = float(column.max()) - float(column.min()) + 1.0
+                many = len(column) >= _FEW
+                if _ID.fullmatch(name) or (many and len(column) ** 2 > 6.0 * span):
+                    ids.append(name)
+                elif many:
+                    doubtful.append(name)
+        elif column.is_unique and (
+            name.startswith(_UNNAMED) or _FEW <= len(column) == len(frame) <= _MOST_TEXTS
+        ):
+            ids.append(name)
+    if len(empty) + len(ids) == len(names):
+        ids = []
+    for found, what in (
+        (empty, "left out: {} (nothing is in it)"),
+        (ids, "left out: {} (different in each row, as an id is; --features names what to use)"),
+        (doubtful, "{} has a different integer in each row: if it is an id, --drop it"),
+    ):
+        if found:
+            notes.append(what.format(several([f"{name!r:.80}" for name in found], 6)))
+    return [name for name in names if name not in {*empty, *ids}]
+
+
+def _texts(path: Any, frame: Any, names: list[str]) -> dict[str, list[str]]:
+    """The texts of each column that is not of numbers. Raises InputError for dates, and for many.
+
+    One in which at least half of the cells are numbers is one of numbers, with faults.
+    """
+    texts, refused = {}, {}
+    for name in names:
+        if is_numeric(frame[name]):
+            continue
+        column = frame[name].dropna().astype(str)
+        values = [*column.unique()]
+        if 2 * column.isin([x for x in values if _is_number(x)]).sum() >= len(column):
+            continue
+        found = sorted({canonical(x) for x in values})
+        if 2 * sum(bool(_DATE.fullmatch(x)) for x in found) > len(found):
+            refused[name] = f"dates, such as {found[0]!r:.60}"
+        elif len(found) > _MOST_TEXTS:
+            refused[name] = f"{len(found)} different texts (at most {_MOST_TEXTS} become inputs)"
+        texts[name] = found
+    if refused:
+        what = several([f"column {name!r:.80} has {why}" for name, why in refused.items()])
+        raise InputError(f"{path}: {what}: leave out with --drop {','.join(refused):.500}")
+    return texts
+
+
+def labels(column: Any, classes: bool) -> list[Any]:
+    """The texts of the classes in the column, or its numbers; None where there is none."""
+    if classes:
+        return [None if x != x else canonical(str(x)) for x in column.tolist()]
+    found = _pandas().to_numeric(column, errors="coerce")
+    return [x if math.isfinite(x) else None for x in found.astype(float).tolist()]
+
+
+def canonical(text: str) -> str:
+    """The text by which it is known: that of 1.0 is 1."""
+    text = text.strip()
+    return text.rstrip("0").rstrip(".") if _FRACTION.fullmatch(text) else text
+
+
+def numbers(
+    path: Any,
+    frame: Any,
+    features: Sequence[str],
+    texts: Mapping[str, list[str]],
+    missing: str | None,
+    label: str | None = None,
+) -> tuple[Any, Any]:
+    """The columns as an array of inputs, NaN where cells are missing, and a table of where that is.
+
+    A column of `texts` becomes an input for each, which is 1 or 0. Raises InputError for cells that
+    are neither, and for missing ones, the label's too, unless `missing` says what to do with them.
+    """
+    import numpy as np
+
+    parts = {}
+    for name in features:
+        column = frame[name]
+        if name in texts:
+            found = column.map(lambda x: canonical(str(x)), na_action="ignore")
+            codes = _pandas().Index(texts[name]).get_indexer(found)
+            bad = (codes < 0) & column.notna()
+            parts[name] = np.vstack([np.eye(len(texts[name])), np.full(len(texts[name]), np.nan)])
+            parts[name] = parts[name][codes]  # of -1, the last
+            problem = f"none of {several([*map(repr, texts[name])], 6)}, which were learned"
+        else:
+            found = _pandas().to_numeric(column, errors="coerce")
+            bad = found.isna() & column.notna()
+            parts[name] = found.to_numpy(float, na_value=np.nan)[:, None]
+            problem = "not a finite number"
+        if bad.any():
+            row = bad.idxmax()
+            cell = f"{str(column[row])!r:.60}"
+            raise InputError(f"{path}: row {row}, column {name!r:.80}: {cell} is {problem}")
+    X = np.hstack([*parts.values()]) if parts else np.empty((len(frame), 0))
+    X[~np.isfinite(X)] = np.nan
+    gaps = {name: np.isnan(part[:, 0]) | np.isinf(part[:, 0]) for name, part in parts.items()}
+    if label is not None:
+        gaps[label] = frame[label].isin([math.inf, -math.inf]) | frame[label].isna()
+    gaps = _pandas().DataFrame(gaps, frame.index)
+    counts = gaps.sum()
+    if missing is None and counts.any():
+        said = [f"{name!r:.80} {n}" for name, n in counts.items() if n]
+        rows = gaps.any(axis=1)
+        row, name = rows.idxmax(), gaps.loc[rows.idxmax()].idxmax()
+        raise InputError(
+            f"{path}: row {row}, column {name!r:.80}: the cell is missing or infinite, as are in "
+            f"each column {several(said, 6)}; --missing drop leaves "
+            f"{rows.sum()} of {len(gaps)} rows out, --missing mean puts their columns' "
+            "means there"
+        )
+    return X, gaps
+
+
+def _targets(path: Any, column: Any, regression: bool | None) -> tuple[list[Any], list[str]]:
+    """What to learn for each row: a number, or the place of its class in the classes."""
+    of_numbers = is_numeric(column) and column.dtype != bool
+    numbers = column if of_numbers else _pandas().to_numeric(column, errors="coerce")
+    if regression is None:
+        regression = (of_numbers or bool(numbers.notna().all())) and bool(
+            (numbers % 1 != 0).any() or numbers.nunique() > _MOST_CLASSES
+        )
+    if regression:
+        if numbers.isna().any():
+            row = numbers.isna().idxmax()
+            cell = f"{str(column[row])!r:.60} is not a finite number"
+            raise InputError(f"{path}: row {row}, column {column.name!r:.80}: {cell}")
+        return numbers.tolist(), []
+    names = {x: canonical(str(x)) for x in column.unique()}
+    classes = sorted({*names.values()}, key=_natural)
+    if not 2 <= len(classes) <= max(2, len(column) // 2):
+        raise InputError(
+            f"{path}: column {column.name!r:.80} has {len(classes)} classes in {len(column)} rows: "
+            "that looks like no label (--label names the column, --regression takes its numbers)"
+        )
+    places = {x: classes.index(name) for x, name in names.items()}
+    return [places[x] for x in column.tolist()], classes
+
+
+def _natural(text: str) -> tuple[float, str]:
+    """Numbers by size, before other texts by the alphabet."""
+    x = math.inf
+    with suppress(ValueError):
+        x = float(text)
+    return (math.inf if math.isnan(x) else x, text)
+
+
+def is_numeric(column: Any) -> bool:
+    """Whether pandas has numbers, or true and false, in the column."""
+    return bool(_pandas().api.types.is_numeric_dtype(column))
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtraError("pandas", "data") from None
+    return pandas
