@@ -3,6 +3,7 @@
     python tests/soak.py programs 100000     random programs, built, swept, copied and freed
     python tests/soak.py leaks 1000000       as many graphs: nothing is left of them
     python tests/soak.py memory              every allocation fails once: MemoryError, graphs whole
+    python tests/soak.py ends                what ends with a graph makes, sweeps and frees others
 
 Needs the package to be installed, with the engine in C.
 """
@@ -12,11 +13,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import os
 import pickle
 import random
 import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from both import run
 from programs import decode
@@ -154,6 +159,78 @@ def memory() -> None:
     print(f"{len(acts)} acts met {failures:,} failures of memory")
 
 
+class Ends(Value):
+    """Makes and sweeps graphs at its end, and sometimes does not end."""
+
+    __slots__ = ("__weakref__", "last")
+    saved: ClassVar[list[Any]] = []
+
+    def __del__(self) -> None:
+        _grown(self).backward()
+        if self.data == 3.0:
+            self.saved.append(self)
+
+
+class Cell:
+    """Stands for a row: it keeps a Value, whose end comes with that of a node."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __del__(self) -> None:
+        if isinstance(self.value, Ends):
+            _grown(self.value)
+
+
+def _grown(x: Value, n: int = 30) -> Value:
+    for i in range(n):
+        x = x * 1.0 if i % 3 else affine([x, x], [1.0, 0.5], x)
+    return x.tanh()
+
+
+def ends(count: int) -> None:
+    before = _native.count_alive()
+
+    def graphs(k: int) -> None:
+        for i in range(count):
+            x = Ends(float(i % 5))
+            gone = weakref.ref(x, lambda _: _grown(Value(1.0)).backward())
+            x.last = _grown(x) if i % 2 else None
+            cell = Cell(Ends(float(i % 5)))
+            y = Value.__assemble__(1.0, cell, [_grown(x * k)], [1.0])
+            y = _grown(Own(1.0) * y)
+            y.backward()
+            del x, y, cell
+            Ends.saved.clear()
+            assert i % 2 or i % 5 == 3 or gone() is None
+
+    def deep() -> None:
+        y: Any = Value(1.0)
+        for _ in range(10_000):
+            own = Own(1.0)
+            own.last = Value.__assemble__(1.0, Cell(y), [y], [1.0])
+            y = own * 2.0
+
+    sys.setswitchinterval(1e-5)
+    threads = [threading.Thread(target=graphs, args=(k,)) for k in range(4)]
+    threading.stack_size(256 << 10 if "asan" not in os.environ.get("LD_PRELOAD", "") else 4 << 20)
+    threads.append(threading.Thread(target=deep))
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):  # a process that forks frees its own
+        if not (child := os.fork()):
+            alive = _native.count_alive()
+            _grown(Value(1.0), 1_000).backward()
+            os._exit(_native.count_alive() - alive)
+        assert os.waitpid(child, 0)[1] == 0
+        time.sleep(0.05)
+    while Ends.saved or gc.collect():
+        Ends.saved.clear()
+    left = _native.count_alive() - before
+    assert left == 0, f"{left} nodes are left"
+    print(f"{4 * count:,} graphs that end in others: {left} nodes are left")
+
+
 def _outcome(act: Callable[[], Any]) -> type | None:
     """The kind of exception that the act ends with."""
     try:
@@ -165,4 +242,5 @@ def _outcome(act: Callable[[], Any]) -> type | None:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    {"programs": programs, "leaks": leaks, "memory": memory}[name](*map(int, arguments))
+    acts = {"programs": programs, "leaks": leaks, "memory": memory, "ends": ends}
+    acts[name](*map(int, arguments))

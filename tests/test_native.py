@@ -340,7 +340,7 @@ def test_a_constructor_that_does_not_call_values_is_named() -> None:
     for act in (
         lambda: blank.data, lambda: blank + 1.0, lambda: x * blank, lambda: -blank,
         lambda: blank.tanh(), lambda: blank < x, lambda: affine([x], [x], blank),
-        lambda: ops.maximum(x, blank),
+        lambda: ops.maximum(x, blank), lambda: blank.backward(), lambda: grad(blank, x),
     ):  # fmt: skip
         with pytest.raises(AttributeError, match="'Careless' object has no attribute '_data'"):
             act()
@@ -434,6 +434,33 @@ def test_a_label_is_a_plain_text_which_cannot_close_a_cycle() -> None:
         for label in (None, (x,), x):
             with pytest.raises(TypeError, match="a label is a text"):
                 x.label = label
+
+
+SECOND = """
+from micrograd_like import Value, engine, errors, ops
+y = (Value(2.0) * 3.0).tanh()
+assert not engine.NATIVE and y.op is ops.tanh
+try:
+    Value(-1.0).log()
+except errors.DomainError:
+    print("as it should")
+"""
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "import sys; [sys.modules.pop(name) for name in [*sys.modules] if 'micrograd_' in name]\n"
+        f"exec({SECOND!r})",
+        "try:\n import _interpreters as i\nexcept ImportError:\n import _xxsubinterpreters as i\n"
+        f"assert not i.run_string(i.create(), {SECOND!r})",
+    ],
+    ids=["imported again", "in another interpreter"],
+)
+def test_a_second_package_has_the_engine_in_python_which_knows_its_own_rows(again: str) -> None:
+    program = f"from micrograd_like import engine; assert engine.NATIVE\n{again}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("as it should\n", "")
 
 
 @settings(max_examples=30)

@@ -17,7 +17,6 @@ from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..modes import no_grad
 from ..numerics import number, plain
 from ..optim import Optimizer
-from ..words import meant
 from .batches import Batch, Check
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ LOSSES = {
 def check_name(kind: str, name: str, names: Collection[str]) -> None:
     """Raises InputError, with the names that there are."""
     if name not in names:
-        known = f"there are {', '.join(names)}{meant(name, names)}"
-        raise InputError(f"there is no {kind} {name!r:.60}; {known}")
+        raise InputError(f"there is no {kind} {name!r:.60}; there are {', '.join(names)}")
 
 
 def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:
