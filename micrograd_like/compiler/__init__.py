@@ -13,8 +13,9 @@ Three steps, each alone in its files and testable alone. Read them in this order
    LaTeX; the others write sums with `terms.py`. `arrays.py` and `rows.py` are the functions that
    the sources call, on arrays and on floats; `javascript.py` translates the latter.
 
-The loops are planned before they are printed: `nests.py` says which statements share a loop nest
-and what is stored, and `strides.py` how views move along the loops.
+The loops are planned before they are printed: `products.py` gives products of matrices statements
+of their own, for which the loops call the kernels of `kernels.py`; `nests.py` says which of the
+others share a loop nest and what is stored, and `strides.py` how views move along the loops.
 
 What users hold is in `program.py`, in `step.py` for training steps (one example traced, batches
 computed), and in `forward.py` for what a model gives without a gradient. `examples.py` makes rows

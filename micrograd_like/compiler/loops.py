@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..ops import Op
 from . import rows
 from .form import Array, Floats, Indices, Lifted, Piece, Statement, Term, View
 from .nests import SHORT, Blocks, Buffer, Nest, Plan
+from .products import call, separated
 from .strides import SUMMED, affine, at, layout, operands, order, whole
 from .terms import joined, scaled, signed
 
@@ -45,8 +47,9 @@ from math import inf as INF, nan as NAN  # as `numerics.py` has them
 
 import numpy as np
 from llvmlite import ir
-from numba import float64, njit
+from numba import float64, int64, njit
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 
 @intrinsic
@@ -58,12 +61,27 @@ def add(context, a, b):
 
     return float64(float64, float64), code
 
+
+@intrinsic
+def part(context, array, start, size):
+    """A part of an array, as an array that does not keep the other alive."""
+
+    def code(context, builder, signature, args):
+        whole, size = make_array(array)(context, builder, args[0]), args[2]
+        new = make_array(array)(context, builder)
+        start = builder.gep(whole.data, [args[1]])
+        populate_array(new, start, [size], [whole.itemsize], whole.itemsize, None)
+        return new._getvalue()
+
+    return array(array, int64, int64), code
+
 '''
 
 # What a program mentions, beside variables of its own.
 _RESERVED: Final = (
     "values", "gradient", "outputs", "data", "places", "math", "np", "inf", "nan", "add", "abs",
-    "range", "i0", "i1", "k", "INF", "NAN", *rows.FUNCTIONS,
+    "part", "work", "across", "along", "range", "i0", "i1", "i2", "k", "INF", "NAN",
+    *rows.FUNCTIONS,
 )  # fmt: skip
 
 
@@ -73,11 +91,16 @@ class UnsuitableError(Exception):
 
 @dataclass(frozen=True)
 class Loops:
-    """The source of `program(values, ...)`, its arguments in order, and the arrays among them."""
+    """The source of `program(values, ...)`, its arguments in order, and the arrays among them.
+
+    If "work" is one of those, it is an array of so many numbers, for what the program stores. With
+    padding, a NaN among the arrays that it fills makes the first of them one.
+    """
 
     source: str
     signature: Sequence[str]
     arrays: dict[str, Any]
+    work: int
 
 
 def emit_loops(lifted: Lifted, blocks: Blocks) -> Loops:
@@ -111,6 +134,8 @@ class _Part(NamedTuple):
 
 class _Printer:
     def __init__(self, lifted: Lifted, blocks: Blocks) -> None:
+        self.is_padded = lifted.is_padded
+        lifted = separated(lifted)
         self.blocks = blocks
         self.names = Counter(_RESERVED)  # how often each was asked for, or is in use
         self.name = {s.result.number: self._named(s.result.name) for s in lifted.statements}
@@ -120,6 +145,7 @@ class _Printer:
         self.data: list[Floats] = []
         self.places: list[Indices] = []
         self.ops: set[Op] = set()
+        self.kernels: set[str] = set()
         self.operations = 0
         self.count = 0  # of local variables
         # Arrays whose element at hand is in a local variable: of one element, or of this nest.
@@ -135,7 +161,11 @@ class _Printer:
             if self.operations > MOST_OPERATIONS:
                 raise UnsuitableError("too much is written out for a compiler")
         for piece in self.plan.pieces:
+            if piece.block == "" and self.is_padded:
+                self._look_for_nan()
             self._put_out(piece)
+        if self.is_padded and self.blocks[0][1]:
+            self._look_for_nan()
         arrays: dict[str, Any] = {}
         if self.data:
             arrays["data"] = np.concatenate(self.data)
@@ -143,18 +173,27 @@ class _Printer:
             # Unsigned, for which Numba has no check for indices from the end.
             arrays["places"] = np.concatenate(self.places).astype(np.uint64)
         sizes = {**{name: size for size, name in self.stacks.items()}, **self.plan.sizes}
+        ends = accumulate(sizes.values(), initial=int(self.is_padded))
+        parts = [
+            f"{name} = part(work, {start}, {size})"
+            for (name, size), start in zip(sizes.items(), ends, strict=False)
+        ]
+        work = sum(sizes.values()) + self.is_padded
         single = self.blocks[0][1] == 0
-        signature = ["values", *(name for name, size in self.blocks if size), *arrays]
+        filled = [name for name, size in self.blocks if size]
+        given = [*["work"] * bool(work), *arrays]
+        signature = ["values", *filled, *given]
         kinds = ", ".join("uint64[::1]" if s == "places" else "float64[::1]" for s in signature)
         options = "cache=True, nogil=True, error_model='numpy'"
         results = ["outputs"] * single
-        each = [name if name in arrays else f"{name}[i]" for name in signature]
+        each = [name if name in given else f"{name}[i]" for name in signature]
         lines = [
             _HEADER,
+            *(f"from micrograd_like.compiler.kernels import {k}" for k in sorted(self.kernels)),
             *(f"@njit(error_model='numpy')\n{text}\n" for text in rows.sources(self.ops)),
             f"@njit('({kinds},)', {options})",
             f"def program({', '.join(signature)}):",
-            *(f"    {name} = np.empty({size})" for name, size in sizes.items()),
+            *(f"    {part}" for part in parts),
             *_indented(self.open[0], 1),
             "",
             "",
@@ -164,7 +203,7 @@ class _Printer:
             f"        {'outputs[i] = ' * single}program({', '.join(each)})",
             "",
         ]
-        return Loops("\n".join(lines), signature, arrays)
+        return Loops("\n".join(lines), signature, arrays, work)
 
     # --- names, lines and loops ---
 
@@ -208,6 +247,8 @@ class _Printer:
         shape = nest.statements[0].result.shape
         if nest.strategy == "dot":
             self._dot(nest.statements[0])
+        elif nest.strategy == "product":
+            self._product_of_matrices(nest.statements[0])
         elif nest.strategy == "rows":
             self._add_rows(nest.statements[0])
         else:
@@ -240,8 +281,9 @@ class _Printer:
     def _dot(self, statement: Statement) -> None:
         """Each element is added up in a register; a few at a time, which share operands."""
         shape = statement.result.shape
-        most = (2, 4)[2 - len(shape) :]
-        tile = [_divisor(size, m) for size, m in zip(shape, most, strict=True)]
+        most = (1, 2, 4)[3 - len(shape) :]
+        shares = any(term.kind == "matmul" for term in statement.terms)
+        tile = [_divisor(size, m) if shares else 1 for size, m in zip(shape, most, strict=True)]
         corners: list[Axes] = [()]
         for axis, count in enumerate(tile):
             self._loop(f"i{axis}", 0, shape[axis], count)
@@ -263,6 +305,46 @@ class _Printer:
         for axes, parts in zip(corners, sums, strict=True):
             self._store(statement.result, axes, self._value(statement, axes, parts).text)
         self._close(len(shape))
+
+    def _product_of_matrices(self, statement: Statement) -> None:
+        """A call of a kernel, after operands are laid out anew where it needs that."""
+        (term,) = statement.terms
+        out = self.buffers[statement.result.number]
+        buffers = [self._buffer(view.array) for view in term.views]
+        positions = [b.positions[v.places] for b, v in zip(buffers, term.views, strict=True)]
+        found = call(out.positions.reshape(statement.result.shape), *positions)
+        assert found is not None
+        operands = list(zip(buffers, positions, strict=True))[:: -1 if found.swapped else 1]
+        names = []
+        for (buffer, old), new in zip(operands, found.layouts, strict=True):
+            names.append(buffer.name if new is None else self._laid_out(buffer.name, old, new))
+        where = self._placed(np.array(found.table))
+        arguments = (out.name, *names, "places", str(where), repr(term.coefficient))
+        self.kernels.add(found.kernel)
+        self._line(f"{found.kernel}({', '.join(arguments)})")
+
+    def _laid_out(self, source: str, old: Indices, new: Indices) -> str:
+        """The name of an array that has what is at the old positions of another at the new ones."""
+        name = self._named(f"{source}_laid")
+        self.plan.sizes[name] = old.size
+        order = np.empty(old.size, np.intp)
+        order[new.reshape(-1)] = old.reshape(-1)
+        self._loop("k", 0, old.size)
+        index, _ = self._index(order, (("k", 0),))
+        self._line(f"{name}[k] = {source}[{index}]")
+        self._close()
+        return name
+
+    def _placed(self, numbers: Indices) -> int:
+        """Where these are among the places."""
+        start = sum(map(len, self.places))
+        self.places.append(numbers)
+        return start
+
+    def _buffer(self, array: Array) -> Buffer:
+        if array.number not in self.buffers:
+            self.buffers[array.number] = self._constant(array)
+        return self.buffers[array.number]
 
     def _add_rows(self, statement: Statement) -> None:
         """Row after row of the operands is added to the stored result."""
@@ -391,9 +473,7 @@ class _Printer:
         if number in self.plan.cheap:
             value = self._value(at(places, self.plan.cheap[number]), axes)
             return self._kept(value, alone=False)
-        if number not in self.buffers:
-            self.buffers[number] = self._constant(view.array)
-        buffer = self.buffers[number]
+        buffer = self._buffer(view.array)
         index, level = self._index(buffer.positions[places], axes)
         return self._kept(_Part("", f"{buffer.name}[{index}]", level), alone=True)
 
@@ -431,8 +511,7 @@ class _Printer:
         """The index of these positions at the loop variables, and its level."""
         fit = affine(positions)
         if fit is None:
-            start = sum(map(len, self.places))
-            self.places.append(positions.reshape(-1))
+            start = self._placed(positions.reshape(-1))
             numbers = start + np.arange(positions.size).reshape(positions.shape)
             index, level = self._index(numbers, axes)
             return f"places[{index}]", level
@@ -467,6 +546,17 @@ class _Printer:
         target = f"{piece.block}[{index}] =" if piece.block else "return"
         self._line(f"{target} {value.sign}{value.text}")
         self._close(len(axes))
+
+    def _look_for_nan(self) -> None:
+        """Put a sum of squares in front: of infinities it is no NaN."""
+        total = self._variable()
+        self._line(f"{total} = 0.0")
+        for name, size in self.blocks:
+            if size:
+                self._loop("k", 0, size)
+                self._line(f"{total} = add({total}, {name}[k] * {name}[k])")
+                self._close()
+        self._line(f"work[0] = {total}")
 
 
 def _indented(body: Body, depth: int) -> Iterable[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -12,9 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from .execution import over_numpy
 from .form import Lifted
 from .loops import UnsuitableError, emit_loops
 from .nests import Blocks
+from .numpy_source import NumpyPrinter
 
 _COMPILED: Final[dict[str, dict[str, Any]]] = {}  # what each source defines, by its module's name
 _COMPILING: Final = Lock()
@@ -31,8 +35,8 @@ def native(lifted: Lifted, blocks: Blocks, jacobian: tuple[int, int] | None) -> 
 class Native:
     """The program as machine code: `single` takes values in one axis, `batch` in two.
 
-    `jacobian` is the shape of the last result, if it has two axes. Raises UnsuitableError, as
-    `emit_loops` does.
+    `jacobian` is the shape of the last result, if it has two axes. Where a program with padding
+    gives NaN, NumPy computes the same without it. Raises UnsuitableError, as `emit_loops` does.
     """
 
     def __init__(self, lifted: Lifted, blocks: Blocks, jacobian: tuple[int, int] | None) -> None:
@@ -44,6 +48,12 @@ class Native:
         self._blocks = [(name, size) for name, size in blocks if size]
         self._has_number = blocks[0][1] == 0  # the first result, which `program` returns
         self._jacobian = jacobian
+        self._is_padded = lifted.is_padded
+        # Of Python's interpreter, and printed when it is first needed.
+        exact = cache(
+            lambda: over_numpy(NumpyPrinter(lifted, exactly=True).program(blocks, jacobian))
+        )
+        self._exactly: Callable[[Any], Any] = lambda values: exact()(values)
         compiled = functions_of(self.source)
         self._batch = compiled["batch"]
         self.single: Final = self._caller(compiled["program"])
@@ -60,17 +70,19 @@ class Native:
             f"    if len(values) != {self._inputs}:",
             "        raise TypeError('another number of values')",
         ]
-        lines += [f"    {name} = empty({size})" for name, size in self._blocks]
-        results = [name for name, _ in self._blocks]
+        new = [*self._blocks, ("work", self._loops.work)]
+        lines += [f"    {name} = empty({size})" for name, size in new if size]
+        names = [name for name, _ in self._blocks]
         call = f"run({', '.join(self._loops.signature)})"
-        if self._has_number:
-            results.insert(0, call)
-        else:
-            lines.append(f"    {call}")
+        lines.append(f"    number = {call}" if self._has_number else f"    {call}")
+        if self._is_padded:
+            is_lost = ["number != number"] * self._has_number + ["work[0] != work[0]"] * bool(names)
+            lines += [f"    if {' or '.join(is_lost)}:", "        return exactly(values)"]
+        results = ["number"] * self._has_number + names
         if self._jacobian is not None:
             results[-1] += f".reshape({self._jacobian})"
         lines.append(f"    return {', '.join(results)}")
-        space = {"run": run, "empty": np.empty, **self._loops.arrays}
+        space = {"run": run, "empty": np.empty, "exactly": self._exactly, **self._loops.arrays}
         exec("\n".join(lines), space)
         return space.pop("program")  # which holds the space: no cycle
 
@@ -79,10 +91,21 @@ class Native:
         count = len(values)
         shapes = [(count,)] * self._has_number + [(count, size) for _, size in self._blocks]
         results = [np.empty(shape) for shape in shapes]
-        self._batch(values, *results, *self._loops.arrays.values())
+        work = [np.empty(self._loops.work)] * bool(self._loops.work)
+        self._batch(values, *results, *work, *self._loops.arrays.values())
         if self._jacobian is not None:
             results[-1] = results[-1].reshape(count, *self._jacobian)
+        if self._is_padded:
+            lost = [np.isnan(result).any(tuple(range(1, result.ndim))) for result in results]
+            for i in np.flatnonzero(np.any(lost, 0)):
+                exact = self._exactly(values[i])
+                for result, row in zip(results, _listed(exact), strict=True):
+                    result[i] = row
         return tuple(results) if len(results) > 1 else results[0]
+
+
+def _listed(results: Any) -> list[Any]:
+    return [*results] if isinstance(results, tuple) else [results]
 
 
 def functions_of(source: str) -> dict[str, Any]:
@@ -90,7 +113,8 @@ def functions_of(source: str) -> dict[str, Any]:
     import numba
 
     versions = f"{numba.__version__} {np.__version__} {sys.version}"
-    digest = hashlib.sha256(f"{versions}\n{source}".encode()).hexdigest()[:32]
+    kernels = Path(__file__).with_name("kernels.py").read_text(encoding="utf-8")
+    digest = hashlib.sha256(f"{versions}\n{kernels}\n{source}".encode()).hexdigest()[:32]
     # Names of symbols begin with the module's name, and must differ from one program to another.
     name = f"micrograd_like_program_{digest}"
     with _COMPILING:

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
+from .products import is_product
 from .strides import SUMMED, affine, layout, operands, order, through
 
 SHORT: Final = 32  # a sum of so many products is written out
@@ -28,7 +29,8 @@ _MOST_WAITING: Final = 200  # after so many statements that cannot join a nest, 
 Blocks = Sequence[tuple[str, int]]  # names and sizes of what the program fills; 0 for one number
 # How a statement's sums over an axis are taken: written out term by term; each element added up in
 # a register by a loop of its own; or row after row of the operands added to the stored result.
-Strategy = Literal["inline", "dot", "rows"]
+# Products of matrices are calls of kernels.
+Strategy = Literal["inline", "dot", "rows", "product"]
 
 
 class Buffer(NamedTuple):
@@ -182,6 +184,8 @@ class Plan:
         shape = statement.result.shape
         sums = [term for term in statement.terms if term.kind != "each"]
         lengths = [term.left.places.shape[-1] for term in sums]
+        if is_product(statement):
+            return "product"
         if sum(lengths) <= 4:
             return "inline"
         if shape == ():
@@ -218,7 +222,11 @@ class Plan:
         for piece in self.pieces_of[array.number]:
             distinct, first = np.unique(piece.places, return_index=True)
             positions = piece.positions[first]
-            if len(distinct) == array.size and affine(positions.reshape(array.shape)) is not None:
+            if len(distinct) < array.size:
+                continue
+            fit = affine(positions.reshape(array.shape))
+            # A kernel writes vectors.
+            if fit is not None and (nest.strategy != "product" or 1 in fit[1][-2:]):
                 self.buffers[array.number] = Buffer(piece.block, positions)
                 return
         inside = {s.result.number for s in nest.statements}

@@ -155,12 +155,13 @@ class Program:
         from .lift import lift
 
         self._np = require_numpy()
-        padded = backend != "numba"
-        self._lifted = lift(tape, arrays, derivative_of, padded)
+        self._lifted = lift(tape, arrays, derivative_of)
         if backend == "numba":
             from .native import native
 
-            self._native = native(self._lifted, blocks, jacobian)
+            loses = self._lifted.may_lose
+            looped = lift(tape, arrays, derivative_of, padded=False) if loses else self._lifted
+            self._native = native(looped, blocks, jacobian)
             if self._native is not None:
                 self.source, self.function = self._native.source, self._native.single
                 self._constants = {}

@@ -19,9 +19,12 @@ SUMMED: Final = -1  # the axis that a sum runs over, among those of its operands
 def operands(term: Term, axes: int) -> list[tuple[View, tuple[int, ...]]]:
     """The views of a term, and which of the result's axes each of theirs is, or SUMMED."""
     if term.kind == "matmul":
-        axis_of = (0, 1) if all(view.places.ndim == 2 for view in term.views) else (0, 0)
-        pairs = zip(term.views, axis_of, strict=True)
-        return [(v, (axis, SUMMED) if v.places.ndim == 2 else (SUMMED,)) for v, axis in pairs]
+        two = all(view.places.ndim > 1 for view in term.views)
+        shared = tuple(range(axes - 2))  # a product of matrices for each of these
+        pairs = zip(term.views, (axes - 2, axes - 1) if two else (0, 0), strict=True)
+        return [
+            (v, (*shared, axis, SUMMED) if v.places.ndim > 1 else (SUMMED,)) for v, axis in pairs
+        ]
     own = (*range(axes), SUMMED) if term.kind == "total" else tuple(range(axes))
     return [(view, own) for view in term.views]
 

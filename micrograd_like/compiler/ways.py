@@ -99,10 +99,8 @@ class Way:
         arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
-        lifted = replace(
-            lift(tape, arrays, own, not plan.is_native, count),
-            one_hot={a.name: count + np.array(a.choosing) for a in self._one_hot},
-        )
+        hot = {a.name: count + np.array(a.choosing) for a in self._one_hot}
+        lifted = replace(lift(tape, arrays, own, shared=count), one_hot=hot)
 
         def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
             """What prints the program without its padding, if it has any."""
@@ -118,7 +116,8 @@ class Way:
 
             sizes = [("shown_", len(self._shown)), ("gradient", len(wrt))]
             blocks = [("outputs", 0), *[(name, size) for name, size in sizes if size]]
-            if loops := native(lifted, blocks, None):
+            looped = lift(tape, arrays, own, False, count) if lifted.may_lose else lifted
+            if loops := native(looped, blocks, None):
                 one_by_one = self._one_by_one(loops)
                 return Compiled(loops.source, len(lifted.statements), None, one_by_one, one_by_one)
         if plan.jax:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import Value, compile, exp, grad, nn, ops, tanh
+from micrograd_like import Value, compile, compile_step, exp, grad, nn, ops, tanh
 from micrograd_like.errors import DomainError, InputError, MissingExtraError, OperandError
 
 np = pytest.importorskip("numpy")
@@ -24,6 +24,7 @@ from test_loops import emitted, largest, leaves, random_root, same  # noqa: E402
 from test_rows import SPECIAL, everything  # noqa: E402
 
 from micrograd_like.compiler import loops, native  # noqa: E402
+from micrograd_like.training.gpt import GPT  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -157,6 +158,41 @@ def test_a_large_irregular_graph_runs_over_numpy():
     assert program.backend == "numpy"
     assert "numpy" in str(program.report())
     assert same(program([0.5] * 10), nodes[-1].data, 1.0)
+
+
+# --- padding --------------------------------------------------------------------------------------
+
+
+def test_padding_is_not_seen_in_any_way_to_call_a_program():
+    """Infinite numbers make NaN of padding, 0·inf, and then the same is computed without it."""
+    model = GPT("abc", embed=4, heads=2, context=5)
+    tokens, parameters = [3, 0, 1, 2, 0, 3], model.parameters()
+    program = compile(model.loss(tokens), parameters, parameters, backend="numba")
+    assert program.backend == "numba"
+    assert program._lifted.is_padded
+    step = compile_step(model.loss, model.weights, tokens, backend="numba")
+    rng = random.Random(0)
+    here = [p.data for p in parameters]
+    rows_ = [here]
+    for x in (math.inf, -math.inf, math.nan, 1e200):
+        places = rng.sample(range(len(here)), 4)
+        rows_ += [[*here[:place], x, *here[place + 1 :]] for place in places]
+    losses, gradients = program(np.array(rows_))
+    for row, of_batch, slopes in zip(rows_, losses, gradients, strict=True):
+        for p, x in zip(parameters, row, strict=True):
+            p.data = x
+        root = model.loss(tokens)
+        expected = grad(root, parameters)
+        scale = largest(expected)
+        for value, gradient in (
+            (of_batch, slopes),
+            program(np.array(row)),
+            program.function(np.array(row)),
+            step.value_and_grad([tokens]),
+            step.value_and_grad([tokens, tokens]),
+        ):
+            assert same(value, root.data, 1.0)
+            assert same(gradient, expected, scale)
 
 
 # --- Rosenbrock's function, batches and shapes ----------------------------------------------------

@@ -7,21 +7,22 @@ from itertools import pairwise
 
 import pytest
 
-from micrograd_like import Value, tanh
+from micrograd_like import Value, compile, tanh
 
 np = pytest.importorskip("numpy")
 
-from samples import unpadded  # noqa: E402
 from test_loops import leaves, numbered  # noqa: E402
 
 from micrograd_like.compiler.nests import Plan  # noqa: E402
+from micrograd_like.compiler.products import separated  # noqa: E402
 from micrograd_like.compiler.strides import affine, layout, order  # noqa: E402
 
 
 def planned(outputs, inputs, wrt=None):
-    program = unpadded(outputs, inputs, wrt)
-    names = {s.result.number: s.result.name for s in program._lifted.statements}
-    return Plan(program._lifted, program._blocks, names)
+    program = compile(outputs, inputs, wrt)
+    lifted = separated(program._lifted)
+    names = {s.result.number: s.result.name for s in lifted.statements}
+    return Plan(lifted, program._blocks, names)
 
 
 def test_regular_positions_are_a_base_and_strides():
@@ -64,13 +65,12 @@ def test_rosenbrocks_function_is_a_nest_for_the_value_and_one_for_the_gradient()
 @pytest.mark.parametrize(
     ("rows", "length", "columns", "strategy"),
     [
-        (3, 4, 5, "inline"),  # so short that it is written out anywhere
-        (2, 20, 9, "inline"),  # written out, a column after the other
-        (2, 40, 9, "rows"),  # too long for that: row after row
-        (9, 40, 2, "dot"),  # no neighbours along the longer axis
+        (3, 4, 5, "inline"),  # so short that it is written out
+        (2, 20, 9, "product"),
+        (9, 40, 2, "product"),
     ],
 )
-def test_a_product_of_matrices_is_taken_as_its_operands_lie(rows, length, columns, strategy):
+def test_a_product_of_matrices_is_for_a_kernel_if_it_is_long(rows, length, columns, strategy):
     a, b = numbered("a", rows, length), numbered("b", length, columns)
     products = [
         tanh(sum(x * b[k][j] for k, x in enumerate(row))) for row in a for j in range(columns)
@@ -79,6 +79,22 @@ def test_a_product_of_matrices_is_taken_as_its_operands_lie(rows, length, column
     nests = planned(products, inputs).nests
     assert nests[0].strategy == strategy
     assert math.prod(nests[0].statements[0].result.shape) == rows * columns
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "strategy"),
+    [
+        (20, 9, "inline"),  # written out, an element of each sum after the other
+        (40, 9, "rows"),  # too long for that: row after row
+        (40, 2, "rows"),
+        (20, 2, "rows"),
+    ],
+)
+def test_sums_over_an_axis_are_taken_as_their_operands_lie(length, count, strategy):
+    a = numbered("a", length, count)
+    sums = [tanh(sum(x * x for x in column)) for column in zip(*a, strict=True)]
+    nests = planned(sums, [x for row in a for x in row]).nests
+    assert nests[0].strategy == strategy
 
 
 def test_outputs_are_computed_in_their_places_where_these_are_regular():
