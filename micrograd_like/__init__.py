@@ -52,7 +52,9 @@ __getattr__ = found_later(__name__, _LATER | _MODULES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_MODULES})
+    """The public names, which completion shows."""
+    modules = ("datasets", "engine", "errors", "ops", "plots")
+    return sorted({*__all__, *modules, "abs", "pow", "__version__"})
 
 
 __version__ = "0.1.0"

@@ -104,10 +104,11 @@ is_tracked(PyObject *operand)
 
 /* --- what is Python --------------------------------------------------------------------------- */
 
-static PyObject *modes, *open_blocks; /* the module, and its list */
+static PyObject *modes, *open_blocks, *silences, *watches, *traces; /* the module, and what it has */
 static PyObject *number, *number_in, *check_constructor, *text, *methods_of_values;
 static PyObject *OperandError, *DomainError;
 static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *row_affine;
+static PyObject *str_is_open, *str_entry, *str_keys, *str_kept;
 static PyObject *str_data, *str_grad, *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
 
 static inline int
@@ -125,15 +126,32 @@ touched(Node *self)
     return result == NULL ? -1 : 0;
 }
 
+/* Whether a mode has blocks here, the last of which goes to `*last`; -1 with an exception. */
+static int
+has_blocks(PyObject *mode, PyObject **last)
+{
+    PyObject *blocks;
+    if (PyContextVar_Get(mode, NULL, &blocks) < 0) {
+        return -1;
+    }
+    Py_ssize_t count = PyTuple_CheckExact(blocks) ? PyTuple_GET_SIZE(blocks) : 0;
+    if (count && last != NULL) {
+        *last = Py_NewRef(PyTuple_GET_ITEM(blocks, count - 1));
+    }
+    Py_DECREF(blocks);
+    return count > 0;
+}
+
 /* Whether `no_grad` is in force here; -1 with an exception. */
 static int
 is_silent(void)
 {
-    PyObject *silences = PyObject_GetAttrString(modes, "silences");
-    PyObject *entry =
-        silences == NULL ? NULL : PyObject_CallMethod(modes, "innermost", "O", silences);
+    int silenced = has_blocks(silences, NULL);
+    if (silenced <= 0) {
+        return silenced;
+    }
+    PyObject *entry = PyObject_CallMethod(modes, "innermost", "O", silences);
     int silent = entry == NULL ? -1 : PyObject_IsTrue(entry);
-    Py_XDECREF(silences);
     Py_XDECREF(entry);
     return silent;
 }
@@ -372,10 +390,99 @@ tracked_clear(PyObject *self)
 
 /* --- making nodes ----------------------------------------------------------------------------- */
 
+/* What a trace has for an operand: a new reference; NULL, with or without an exception, where it
+   is not told here. `is_plain` is set where the operand is a Value and no more. */
+static PyObject *
+key_of(PyObject *operand, PyObject *keys, int *is_plain)
+{
+    if (PyFloat_CheckExact(operand)) {
+        double x = PyFloat_AS_DOUBLE(operand);
+        return x != 0.0 && x == x ? Py_NewRef(operand) : NULL;
+    }
+    *is_plain |= Py_IS_TYPE(operand, Value) || Py_IS_TYPE(operand, Tracked);
+    PyObject *id = PyLong_FromVoidPtr(operand);
+    PyObject *key = id == NULL ? NULL : PyDict_GetItemWithError(keys, id);
+    Py_XDECREF(id);
+    return Py_XNewRef(key);
+}
+
+/* The key of a node, from those of its operands; NULL as above. */
+static PyObject *
+key_of_node(Node *node, PyObject *keys)
+{
+    int is_many = node->shape & MANY, is_plain = 0;
+    Py_ssize_t count = is_many ? node->many->operands : (node->a != NULL) + (node->b != NULL);
+    PyObject *found = node->op == NULL ? NULL : PyTuple_New(count);
+    for (Py_ssize_t i = 0; found != NULL && i < count; i++) {
+        PyObject *operand = is_many ? node->many->operand[i] : i ? node->b : node->a;
+        PyObject *key = key_of(operand, keys, &is_plain);
+        if (key == NULL) {
+            Py_CLEAR(found);
+        } else {
+            PyTuple_SET_ITEM(found, i, key);
+        }
+    }
+    if (found != NULL && !is_plain) {
+        Py_CLEAR(found);
+    }
+    PyObject *whole = found == NULL ? NULL : PyTuple_Pack(2, node->op, found);
+    Py_XDECREF(found);
+    Py_hash_t hash = whole == NULL ? -1 : PyObject_Hash(whole);
+    Py_XDECREF(whole);
+    return hash == -1 ? NULL : PyLong_FromSsize_t(hash);
+}
+
+/* Do for a node what `Trace.made` does, if that is the usual: its operands have keys, and a trace
+   is the only mode in force here. 1 if it was done, -1 with an exception. */
+static int
+traced(Node *node)
+{
+    PyObject *block;
+    int watched = has_blocks(watches, NULL);
+    int silenced = watched ? watched : has_blocks(silences, NULL);
+    if (silenced) {
+        return silenced < 0 ? -1 : 0;
+    }
+    int is_traced = has_blocks(traces, &block);
+    if (is_traced <= 0) {
+        return is_traced;
+    }
+    PyObject *is_open = PyObject_GetAttr(block, str_is_open);
+    PyObject *trace = is_open == Py_True ? PyObject_GetAttr(block, str_entry) : NULL;
+    PyObject *keys = trace == NULL ? NULL : PyObject_GetAttr(trace, str_keys);
+    PyObject *kept = keys == NULL ? NULL : PyObject_GetAttr(trace, str_kept);
+    PyObject *key = NULL, *id = NULL;
+    int done = 0;
+    if (kept == NULL) { /* it is another kind of trace */
+        if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+        }
+    } else if (PyDict_CheckExact(keys) && PyList_CheckExact(kept)
+               && (key = key_of_node(node, keys)) != NULL
+               && (id = PyLong_FromVoidPtr(node)) != NULL) {
+        done = PyList_Append(kept, (PyObject *)node) == 0 && PyDict_SetItem(keys, id, key) == 0;
+    }
+    Py_XDECREF(id);
+    Py_XDECREF(key);
+    Py_XDECREF(kept);
+    Py_XDECREF(keys);
+    Py_XDECREF(trace);
+    Py_XDECREF(is_open);
+    Py_DECREF(block);
+    return PyErr_Occurred() ? -1 : done;
+}
+
 /* What the modes that are in force here make of a new node, whose reference is taken over. */
 static PyObject *
 under_modes(Node *node)
 {
+    int done = traced(node);
+    if (done) {
+        if (done < 0) {
+            Py_CLEAR(node);
+        }
+        return (PyObject *)node;
+    }
     PyObject *made = PyObject_CallMethod(modes, "made", "O", node);
     Py_DECREF(node);
     if (made == NULL) {
@@ -582,10 +689,16 @@ static int
 construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     PyObject *data = count > 0 ? args[0] : NULL, *label = count > 1 ? args[1] : NULL;
+    int is_micrograds = count > 2;
     double x;
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
         int is_data = PyUnicode_CompareWithASCIIString(name, "data") == 0;
+        if (PyUnicode_CompareWithASCIIString(name, "_children") == 0
+            || PyUnicode_CompareWithASCIIString(name, "_op") == 0) {
+            is_micrograds = 1;
+            continue;
+        }
         if (!is_data && PyUnicode_CompareWithASCIIString(name, "label") != 0) {
             PyErr_Format(PyExc_TypeError,
                          "Value.__init__() got an unexpected keyword argument '%U'", name);
@@ -607,12 +720,9 @@ construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
         PyErr_SetString(PyExc_RuntimeError, "a node cannot be made anew while graphs are swept");
         return -1;
     }
-    if (count > 2 || (label != NULL && !PyUnicode_CheckExact(label))) {
-        PyObject *children_and_op = tuple_of(args + 2, count > 2 ? count - 2 : 0);
-        label = children_and_op == NULL ? NULL
-                                        : PyObject_CallFunctionObjArgs(check_constructor, label,
-                                                                       children_and_op, NULL);
-        Py_XDECREF(children_and_op);
+    if (is_micrograds || (label != NULL && !PyUnicode_CheckExact(label))) {
+        label = PyObject_CallFunctionObjArgs(check_constructor, label == NULL ? Py_None : label,
+                                             is_micrograds ? Py_True : Py_False, NULL);
         if (check_text(label) < 0) {
             return -1;
         }
@@ -1984,7 +2094,11 @@ take_names(const char *module, const char *const *names, PyObject **const *place
 static int
 take_strings(void)
 {
-    return (str_data = PyUnicode_InternFromString("data")) == NULL
+    return (str_is_open = PyUnicode_InternFromString("is_open")) == NULL
+                   || (str_entry = PyUnicode_InternFromString("entry")) == NULL
+                   || (str_keys = PyUnicode_InternFromString("keys")) == NULL
+                   || (str_kept = PyUnicode_InternFromString("kept")) == NULL
+                   || (str_data = PyUnicode_InternFromString("data")) == NULL
                    || (str_grad = PyUnicode_InternFromString("grad")) == NULL
                    || (str_compute = PyUnicode_InternFromString("compute")) == NULL
                    || (str_partials = PyUnicode_InternFromString("partials")) == NULL
@@ -2006,7 +2120,8 @@ execute(PyObject *module)
         return -1;
     }
     if (take_strings() < 0 || (modes = PyImport_ImportModule("micrograd_like.modes")) == NULL
-        || TAKE_NAMES("micrograd_like.modes", ("open_blocks"), &open_blocks) < 0
+        || TAKE_NAMES("micrograd_like.modes", ("open_blocks", "silences", "watches", "traces"),
+                      &open_blocks, &silences, &watches, &traces) < 0
         || TAKE_NAMES("micrograd_like.numerics", ("number", "number_in"), &number, &number_in) < 0
         || TAKE_NAMES("micrograd_like.methods", ("check_constructor", "text", "Methods"),
                       &check_constructor, &text, &methods_of_values) < 0

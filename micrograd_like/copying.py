@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
+from types import MemberDescriptorType
 from typing import Any, Generic, TypeVar
 
 from .modes import innermost, open_blocks, traces
@@ -21,7 +23,9 @@ class Copies(Generic[ValueT]):
         raise NotImplementedError
 
     def __copy__(self) -> ValueT:
-        return _twin(self)  # type: ignore[no-any-return]
+        out = _twin(self)
+        _give(out, _attributes(self))
+        return out  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> ValueT:
         # One dict of copies lies in the memo, so that roots in one container keep what they share.
@@ -29,6 +33,10 @@ class Copies(Generic[ValueT]):
         copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
         for node in self.__order__(seen):
             copies[node] = _twin(node, copies)
+            if attributes := _attributes(node):
+                from copy import deepcopy
+
+                _give(copies[node], deepcopy(attributes, memo))
         return copies[self]
 
     def detach(self: Any) -> ValueT:
@@ -39,14 +47,19 @@ class Copies(Generic[ValueT]):
         leaf.label = self.label
         return leaf  # type: ignore[no-any-return]
 
-    def __reduce__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def __reduce__(self: Any) -> tuple[Any, ...]:
         """One flat list, parents first: pickle would recurse through the parents.
 
         Leaves are pickled as objects of their own, so that several roots (or a root and a list of
         parameters) pickled together still share them; each root has its own copy of the nodes in
-        between.
+        between. One of a subclass has its attributes with it.
         """
         assemble = self.__assemble__
+        if self.op is None and _is_of_subclass(self):
+            kind, state = self.__class__, (None, _attributes(self))  # to be set one by one
+            if kind.__getstate__ is not object.__getstate__:
+                state = self.__getstate__()
+            return _leaf, (kind, self.data, self.grad, self.label), state
         if self.op is None:
             return _restored, (assemble, [], [(self.data, self.grad, self.label, None, (), ())])
         order = self.__order__(set())
@@ -68,13 +81,52 @@ class Copies(Generic[ValueT]):
 
 
 def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
-    """A copy of the node, of the same operands or of their `copies`."""
+    """A copy of the node, of the same operands or of their `copies`. It has no attributes yet."""
+    if node.op is None and _is_of_subclass(node):
+        return _leaf(node.__class__, node.data, node.grad, node.label)
     operands = node.operands
     if copies is not None:
         operands = [a if a.__class__ is float else copies[a] for a in operands]
     out = node.__assemble__(node.data, node.op, operands, node.operand_grads)
     out.grad, out.label = node.grad, node.label
     return out
+
+
+def _is_of_subclass(node: Any) -> bool:
+    return node.__class__ is not _base(node.__class__)
+
+
+def _base(kind: Any) -> Any:
+    """`Value` itself, of which this is a subclass."""
+    return next(base for base in kind.__mro__ if "__assemble__" in vars(base))
+
+
+def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
+    """A leaf of a subclass, whose own constructor is not called: it takes what it likes."""
+    base = _base(kind)
+    leaf = base.__new__(kind)
+    base.__init__(leaf, data, label)
+    leaf.grad = grad
+    return leaf
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    """What a Value of a subclass has beside, in its `__dict__` and in slots."""
+    if not _is_of_subclass(node):
+        return {}
+    kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), node.__class__.__mro__)
+    slots = [name for kind in kinds for name, slot in vars(kind).items() if _is_slot(slot)]
+    found = {name: getattr(node, name) for name in slots if hasattr(node, name)}
+    return {**found, **getattr(node, "__dict__", {})}
+
+
+def _is_slot(x: Any) -> bool:
+    return isinstance(x, MemberDescriptorType)
+
+
+def _give(node: Any, attributes: dict[str, Any]) -> None:
+    for name, x in attributes.items():
+        setattr(node, name, x)
 
 
 def _restored(assemble: Callable[..., Any], leaves: list[Any], rows: list[Any]) -> Any:

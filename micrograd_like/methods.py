@@ -34,9 +34,9 @@ def text(label: object) -> str:
     return str.__str__(label)
 
 
-def check_constructor(label: object, children_and_op: tuple[Any, ...]) -> str:
+def check_constructor(label: object, is_micrograds: bool) -> str:
     """The label, but for who makes a Value as micrograd does, Value(x, (children,), "op")."""
-    if children_and_op or isinstance(label, (tuple, list, set)):
+    if is_micrograds or isinstance(label, (tuple, list, set)):
         raise OperandError(
             "a Value is made of data and a label; for an operation of your own, which Value(data, "
             "(children,), 'op') makes in micrograd, write a row, Op('name', compute, partial), and "

@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from threading import Lock, RLock, get_ident
 from typing import Any, Self, TypeVar
 
+from .errors import OperandError
+
 ValueT = TypeVar("ValueT")
 
 
@@ -49,11 +51,25 @@ def innermost(variable: ContextVar[tuple[Block, ...]]) -> Any:
     return None
 
 
+# The flags of code of generators, coroutines, and both (inspect.CO_...): a call only makes them.
+_LATER = 0x20 | 0x80 | 0x200
+
+
 class Mode(ContextDecorator):
     """A context, or decorator, within which a context variable has one block more."""
 
     _variable: ContextVar[tuple[Block, ...]]
     _entry: Any = True
+
+    def __call__(self, function: Any) -> Any:
+        """Decorate a function. Raises OperandError for one that runs later: see `_LATER`."""
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & _LATER:
+            raise OperandError(
+                f"{type(self).__name__}() decorates functions, and would be over before "
+                f"{function.__name__}, a coroutine or generator, begins: write `with "
+                f"{type(self).__name__}():` in it"
+            )
+        return super().__call__(function)
 
     @classmethod
     def open_here(cls) -> tuple[Block, ...]:
@@ -146,7 +162,9 @@ def made(node: Any) -> Any:
     """Tell what is in force here of a new node; a watch may give another one for it."""
     if watches.get() and (watch := innermost(watches)):
         node = watch.made(node)
-    if traces.get() and (trace := innermost(traces)):
+    if (blocks := traces.get()) and (last := blocks[-1]).is_open:  # as nearly always: in short
+        last.entry.made(node)
+    elif blocks and (trace := innermost(traces)):
         trace.made(node)
     return node
 

@@ -6,7 +6,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from numbers import Integral
 from random import Random
 from typing import Any
@@ -19,14 +19,14 @@ from .ops import Op
 from .sums import affine
 from .words import several
 
-Activation = str | Op | Callable[[Any], Any] | None
+Activation = str | Op | Callable[[Any], Any] | bool | None
 
 
 class Module:
     """Something with parameters: the Values in its attributes, and those of the Modules there.
 
-    Lists, tuples and dicts among the attributes are searched too. A parameter's name is its path,
-    such as `layers[0].neurons[3].w[1]`; one that is found twice is listed once.
+    Lists, tuples, dicts and arrays of Values among the attributes are searched too. A parameter's
+    name is its path, such as `layers[0].neurons[3].w[1]`; one that is found twice is listed once.
     """
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
@@ -114,14 +114,18 @@ def _walk(path: str, item: Any, seen: set[int], found: dict[Value, str]) -> None
         else:
             for i, x in enumerate(item):
                 _walk(f"{path}[{i}]", x, seen, found)
+    elif getattr(getattr(item, "dtype", None), "hasobject", False):  # an array of Values
+        for index in product(*map(range, item.shape)):
+            _walk(f"{path}{''.join(f'[{i}]' for i in index)}", item[index], seen, found)
 
 
 class Neuron(Module):
     """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
 
     `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
-    neuron; `nonlin=True` is relu and `nonlin=False` linear, as in micrograd. `fused=False` builds
-    the sum from single additions and multiplications.
+    neuron; `nonlin=True` is relu and `nonlin=False` linear, as in micrograd, and so are True and
+    False as the second argument. `fused=False` builds the sum from single additions and
+    multiplications.
     Weights are drawn from a generator, `seed` or one seeded with it (without a seed, from Python's
     global `random`), uniformly within
     ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
@@ -267,7 +271,9 @@ class MLP(Module):
 
 
 def _nonlinearity(activation: Activation, nonlin: bool | None) -> Activation:
-    """The activation; micrograd's `nonlin` says relu, or linear."""
+    """The activation; micrograd's `nonlin` says relu, or linear, in the place of it, too."""
+    if isinstance(activation, bool):
+        nonlin = activation
     return activation if nonlin is None else "relu" if nonlin else None
 
 

@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar, overload
 from . import analytic, numerics
 from .errors import DomainError, InputError, MicrogradError, OperandError
 from .numerics import INF, NAN, elementwise, has_axes, holds_objects, number
+from .words import meant
 
 
 class Operand(Protocol):
@@ -43,6 +44,17 @@ OperandT = TypeVar("OperandT", bound=Operand)
 
 TABLE: dict[str, Op] = {}  # every row by its name, which pickled nodes and model files refer to
 BUILTIN: frozenset[str] = frozenset()  # the names of this file's rows, once they are all made
+
+
+class _Documentation(str):
+    """The docstring of the class; an operation's own, for `help`, is made from its row."""
+
+    def __get__(self, row: Op | None, owner: type | None = None) -> str:
+        if row is None:
+            return str(self)
+        from .views.manual import manual
+
+        return manual(row)
 
 
 class Op:
@@ -79,6 +91,8 @@ class Op:
     `compiler/javascript.py`). `torch` makes a module of `torch.nn`, which it gets. `analytic` is
     the operation on complex numbers.
     """
+
+    __doc__ = _Documentation(__doc__)
 
     def __init__(
         self,
@@ -118,8 +132,7 @@ class Op:
             )
         self.name = name
         self.compute = compute
-        if doc:
-            self.__doc__ = doc
+        self.doc = doc
         self.arguments: tuple[str, ...] = ("xs",) if variadic else names[0][:-1]
         self.arity = None if variadic else len(self.partials)
         self.defaults = defaults
@@ -255,8 +268,8 @@ class Op:
     def _samples(self) -> list[float]:
         """The value and the partials at a few points: what tells operations of one name apart."""
         samples: list[float] = []
-        for shift in range(3):
-            points = (0.3, -1.7, 2.2, 0.9, -0.4)
+        points = (0.3, -1.7, 2.2, 0.9, -0.4, 13.7, -123.4, 5e3, 1e-3)
+        for shift in range(len(points)):
             xs = [points[(shift + i) % len(points)] for i in range(self.arity or 3)]
             try:
                 out = self.evaluate(xs)
@@ -275,7 +288,7 @@ def find(name: str) -> Op:
     try:
         return TABLE[name]
     except KeyError:
-        raise InputError(f"the table of operations has no row {name!r}") from None
+        raise InputError(f"there is no operation {name!r:.60}{meant(name, TABLE)}") from None
 
 
 def _find_same(name: str, samples: list[float]) -> Op:
@@ -411,14 +424,16 @@ logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(lead(
                                          lambda x, y, out: sigmoid(lead(y, x))),
                kink="(0, 0) at (-inf, -inf), (1, 1) at (inf, inf)",
                array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
-               analytic=analytic.logsumexp)
+               analytic=analytic.logsumexp, doc="log(exp(x) + exp(y)), without overflow.")
 logsumexp = Op("logsumexp", numerics.logsumexp,
                lambda *xs_out: [fraction(x, xs_out[-1]) for x in xs_out[:-1]],
                kink="0 by -inf, if all are -inf too; 1 by inf",
-               array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp)
+               array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp,
+               doc="log(exp(x) + exp(y) + ...), without overflow.")
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
-          array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt)
+          array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt,
+          doc="The square root of x.")
 
 # Activations. (Rectifiers are near x on one side of 0, and near 0 on the other.)
 tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)),
@@ -429,34 +444,40 @@ sigmoid: Op = Op("sigmoid", numerics.sigmoid, lambda x, out: _square(0.5 * sech(
                  text="σ(@x)", latex=r"\sigma\left(@x\right)", kind="activation",
                  array="sigmoid(@x)", jax="jax.nn.sigmoid(@x)", numba="sigmoid(@x)",
                  torch=lambda nn: nn.Sigmoid(), analytic=analytic.sigmoid,
-                 textbook=(lambda x, out: out * (1.0 - out),))
+                 textbook=(lambda x, out: out * (1.0 - out),),
+                 doc="1 / (1 + exp(-x)): between 0 and 1.")
 softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x), kind="rectifier",
               array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)", numba="softplus(@x)",
               torch=lambda nn: nn.Softplus(threshold=40.0),  # PyTorch's own 20 cuts digits off
-              analytic=analytic.softplus)
+              analytic=analytic.softplus, doc="log(1 + exp(x)): a smooth relu.")
 relu = Op("relu", numerics.relu, lambda x, out: step(x),
           kink="relu'(0) = 0", kind="rectifier",
           array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)", numba="relu(@x)",
-          torch=lambda nn: nn.ReLU(), analytic=analytic.relu)
+          torch=lambda nn: nn.ReLU(), analytic=analytic.relu,
+          doc="x where it is positive, else 0.")
 leaky_relu = Op("leaky_relu", numerics.leaky_relu,
                 (lambda x, slope, out: where(step(x), 1.0, slope),
                  lambda x, slope, out: -relu(-x)),
                 defaults=(0.01,), kink="leaky_relu'(0) = the negative slope", kind="rectifier",
                 array="leaky_relu(@x, @slope)", numba="leaky_relu(@x, @slope)",
-                torch=lambda nn: nn.LeakyReLU(0.01), analytic=analytic.leaky_relu)
+                torch=lambda nn: nn.LeakyReLU(0.01), analytic=analytic.leaky_relu,
+                doc="x where it is positive, else slope·x.")
 elu = Op("elu", numerics.elu,
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
          defaults=(1.0,), kink="elu'(0) = alpha", kind="rectifier",
          array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch=lambda nn: nn.ELU(1.0),
          analytic=analytic.elu, textbook=(lambda x, alpha, out: where(step(x), 1.0, out + alpha),
-                                          lambda x, alpha, out: where(step(x), 0.0, expm1(x))))
+                                          lambda x, alpha, out: where(step(x), 0.0, expm1(x))),
+         doc="x where it is positive, else alpha·(exp(x) - 1).")
 gelu = Op("gelu", numerics.gelu, lambda x, out: gelu_slope(x), kind="rectifier",
-          array="gelu(@x)", numba="gelu(@x)", torch=lambda nn: nn.GELU(), analytic=analytic.gelu)
+          array="gelu(@x)", numba="gelu(@x)", torch=lambda nn: nn.GELU(), analytic=analytic.gelu,
+          doc="x·Φ(x), where Φ is the normal distribution function.")
 silu = Op("silu", numerics.silu,
           lambda x, out: sigmoid(x) + _near(x) * _square(0.5 * sech(0.5 * x)), kind="rectifier",
           array="silu(@x)", numba="silu(@x)", torch=lambda nn: nn.SiLU(), analytic=analytic.silu,
-          textbook=(lambda x, out: sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),))
+          textbook=(lambda x, out: sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),),
+          doc="x·σ(x), also called swish.")
 erf = Op("erf", math.erf, lambda x, out: exp(-_square(_near(x))) * (2.0 / math.sqrt(math.pi)),
          array="erf(@x)", jax="jax.lax.erf(@x)", numba="math.erf(@x)", analytic=analytic.erf,
          textbook=(lambda x, out: exp(-(x**2)) * (2.0 / math.sqrt(math.pi)),))
@@ -487,7 +508,7 @@ hypot: Op = Op("hypot", math.hypot, (lambda x, y, out: cosine(x, y),
                latex=r"\sqrt{@x^2 + @y^2}", kink="hypot'(0, 0) = (0, 0)",
                array="xp.hypot(@x, @y)", numba="math.hypot(@x, @y)", analytic=analytic.hypot,
                textbook=(lambda x, y, out: x / out,
-                         lambda x, y, out: y / out))
+                         lambda x, y, out: y / out), doc="√(x² + y²), without overflow.")
 
 # Hyperbolic functions.
 sinh = Op("sinh", math.sinh, lambda x, out: cosh(x), latex=r"\sinh\left(@x\right)",
@@ -514,26 +535,29 @@ clip = Op("clip", numerics.clip,
            lambda x, low, high, out: (1.0 - within(x, low, high)) * (1.0 - within(low, x, high))),
           kink="at a bound, d/dx = 1 and the bound's is 0",
           array="xp.minimum(xp.maximum(@x, @low), @high)", jax="clip(@x, @low, @high)",
-          numba="clip(@x, @low, @high)", analytic=analytic.clip)
+          numba="clip(@x, @low, @high)", analytic=analytic.clip,
+          doc="x, but at least low and at most high.")
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0",
               array="xp.abs(@x)", numba="abs(@x)", analytic=analytic.absolute,
-              jax="@x * xp.sign(@x)")  # jax.numpy.abs has the derivative 1 at 0
+              jax="@x * xp.sign(@x)",  # jax.numpy.abs has the derivative 1 at 0
+              doc="The absolute value of x.")
 maximum = Op("max", numerics.maximum, (lambda x, y, out: exceeds(x, y),
                                lambda x, y, out: exceeds(y, x)),
              latex=r"\max\left(@x, @y\right)", kink="a tie of k splits 1/k each",
              array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum,
-             many=lambda *xs: largest(*xs))
+             many=lambda *xs: largest(*xs), doc="The largest argument.")
 minimum = Op("min", numerics.minimum, (lambda x, y, out: exceeds(y, x),
                                lambda x, y, out: exceeds(x, y)),
              latex=r"\min\left(@x, @y\right)", kink="a tie of k splits 1/k each",
              array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum,
-             many=lambda *xs: smallest(*xs))
+             many=lambda *xs: smallest(*xs), doc="The smallest argument.")
 greater = Op("greater", numerics.greater, (lambda x, y, out: 0.0,
                                    lambda x, y, out: 0.0),
              text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)",
              kink="0 at a tie, and its derivative is 0 everywhere",
-             array="greater(@x, @y)", numba="greater(@x, @y)", analytic=analytic.greater)
+             array="greater(@x, @y)", numba="greater(@x, @y)", analytic=analytic.greater,
+             doc="1 where x is greater than y, else 0.")
 # Nothing flows to the side that is not taken, and the condition has no derivative: their partials
 # are None, not 0, which times inf would be NaN. Gradients that are graphs have both sides.
 where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,

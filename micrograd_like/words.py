@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,6 +31,19 @@ def several(items: Sequence[str], most: int = 3) -> str:
     """
     rest = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + rest
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """A question that ends a refusal of the name, where one of the names is much like it.
+
+    >>> meant("tahn", ["sinh", "tanh"])
+    '; did you mean tanh?'
+    """
+    from difflib import get_close_matches  # late: it is needed where something is wrong
+
+    close = get_close_matches(name, names)
+    close.sort(key=lambda other: sorted(other) != sorted(name))  # tanh is nearer to tahn than tan
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def first_and_last(items: Sequence[T], gap: str, first: int = 3, last: int = 1) -> list[T | str]:

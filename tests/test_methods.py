@@ -210,6 +210,15 @@ def test_micrograds_constructor_is_refused_and_names_op(rest: tuple[Any, ...]) -
         Value(2.0, *rest)
 
 
+@pytest.mark.parametrize("named", [{"_children": (Value(1.0),)}, {"_op": "+"}, {"_children": ()}])
+def test_so_it_is_with_the_names_that_its_arguments_have(named: dict[str, Any]) -> None:
+    for label in ((), ("a",)):
+        with pytest.raises(OperandError, match="Op"):
+            Value(2.0, *label, **named)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lable'"):
+        Value(2.0, lable="a")  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("label", [None, 3, b"x", Value(1.0)])
 def test_a_label_that_is_no_text_is_refused(label: Any) -> None:
     with pytest.raises(TypeError, match="label"):
@@ -252,13 +261,65 @@ def test_a_subclass_has_attributes_and_a_constructor_of_its_own() -> None:
     assert (w.m, w.v) == (0.5, 0.0)
 
 
-def test_a_subclass_is_copied_and_pickled_within_graphs_as_a_value() -> None:
+class Slotted(Value):
+    """With attributes in slots, and one left empty."""
+
+    __slots__ = ("__hidden", "empty", "velocity")
+
+    def __init__(self, velocity: Any) -> None:
+        super().__init__(1.0, "slotted")
+        self.velocity = velocity
+        self.__hidden = 3.0
+
+    def hidden(self) -> float:
+        return self.__hidden
+
+
+class Choosy(Weight):
+    """It says itself what is pickled."""
+
+    def __getstate__(self) -> float:
+        return self.m
+
+    def __setstate__(self, m: float) -> None:
+        self.m = -m
+
+
+def copies(x: Any) -> list[Any]:
+    return [copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))]
+
+
+def test_a_subclass_is_copied_and_pickled_with_its_attributes() -> None:
     w = Weight(random.Random(0))
-    y = w * w
-    for twin in (copy.deepcopy(y), pickle.loads(pickle.dumps(y))):
+    w.label, w.grad, w.m, w.v = "w", 0.5, 3.0, [1.0]
+    for twin in copies(w):
+        assert (twin.__class__, twin.data, twin.grad, twin.label) == (Weight, w.data, 0.5, "w")
+        assert (twin.m, twin.v) == (3.0, [1.0])
+        twin.m += 1.0
+        assert (twin * 2.0).__class__ is Value
+        twin.backward()
+    assert (w.m, w.grad) == (3.0, 0.5)
+    assert [twin.v is w.v for twin in copies(w)] == [True, False, False]
+    for twin in copies(Slotted([2.0])):
+        assert (twin.label, twin.velocity, twin.hidden()) == ("slotted", [2.0], 3.0)
+        assert not hasattr(twin, "empty")
+    assert [twin.m for twin in copies(Choosy(random.Random(0)))][:2] == [0.0, 0.0]
+    choosy = Choosy(random.Random(0))
+    choosy.m = 2.0
+    assert pickle.loads(pickle.dumps(choosy)).m == -2.0
+
+
+def test_a_subclass_is_so_within_graphs_and_containers_too() -> None:
+    w = Weight(random.Random(0))
+    w.m = w  # a cycle
+    y = w * w + 1.0
+    for twin, same in (copy.deepcopy([y, w]), pickle.loads(pickle.dumps([y, w]))):
+        (square,) = twin.parents
         assert twin.data == y.data
-        assert twin.parents[0] is twin.parents[1]
-        assert grad(twin, twin.parents[0]) == 2.0 * w.data
+        assert square.parents == (same, same)
+        assert same.__class__ is Weight
+        assert same.m is same
+        assert grad(twin, same) == 2.0 * w.data
 
 
 def test_an_attribute_of_a_plain_value_is_refused() -> None:

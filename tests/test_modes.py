@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from micrograd_like import Value, affine, grad, jvp, modes, no_grad, ops
+from micrograd_like.errors import OperandError
 from micrograd_like.modes import apart, tracing
 
 
@@ -225,6 +226,19 @@ def test_a_trace_is_told_of_nodes_before_no_grad_makes_leaves_of_them() -> None:
         node = ops.maximum(X * X, Y)
     assert recorder.heard == ["mul", "max"]
     assert node.op is None
+
+
+def test_what_runs_later_is_not_decorated() -> None:
+    async def coroutine() -> None: ...
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def both() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (coroutine, generator, both):
+        with pytest.raises(OperandError, match=rf"over before {function.__name__}.*with no_grad"):
+            no_grad()(function)
 
 
 def test_apart_from_what_is_in_force_around_it() -> None:

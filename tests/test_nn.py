@@ -37,6 +37,20 @@ def test_parameters_are_labelled_with_their_path():
     assert nn.Layer(2, 2).parameters()[-1].label == "neurons[1].b"
 
 
+def test_the_values_in_an_array_are_parameters():
+    class Matrix(nn.Module):
+        def __init__(self):
+            self.W = np.array([[Value(1.0), Value(2.0)], [Value(3.0), nn.Neuron(1, seed=0)]])
+            self.b = np.array(Value(4.0), dtype=object)
+            self.X = np.ones((2, 2))
+            self.model = [self.W, np.array([], dtype=object)]
+
+    model = Matrix()
+    named = dict(model.named_parameters())
+    assert list(named) == ["W[0][0]", "W[0][1]", "W[1][0]", "W[1][1].w[0]", "W[1][1].b", "b"]
+    assert named["W[1][0]"] is model.W[1, 0]
+
+
 def test_parameters_is_a_list_without_repetition():
     class Tied(nn.Module):
         def __init__(self):
@@ -176,7 +190,7 @@ def test_a_function_has_its_own_name_if_it_has_one():
 
 @pytest.mark.parametrize("activation", ["no_such_op", "add", "where", "affine", 3])
 def test_what_is_no_activation_is_refused(activation):
-    with pytest.raises(ValueError, match=r"activation|no row"):
+    with pytest.raises(ValueError, match=r"activation|no operation"):
         nn.MLP(1, [1, 1], activation=activation)
 
 
@@ -295,6 +309,7 @@ def test_nonlin_is_relu_or_linear_as_in_micrograd():
             assert neuron.nonlin is nonlin
         layer = nn.Layer(2, 3, nonlin=nonlin, seed=0)
         assert all(neuron.nonlin is nonlin for neuron in layer.neurons)
+        assert nn.Neuron(2, nonlin).nonlin is nonlin  # where micrograd has it
     assert nn.Neuron(2).nonlin
     assert not nn.Neuron(2, None).nonlin
 

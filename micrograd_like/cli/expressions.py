@@ -23,7 +23,7 @@ from ..words import display_width, printable, several
 
 MAX_LENGTH: Final = 100_000  # characters; a sum of 5,000 products has half as many
 
-_SIGNS = {"+": ops.add, "-": ops.sub, "*": ops.mul, "/": ops.div, "**": ops.power}
+_SIGNS = {"+": ops.add, "-": ops.sub, "*": ops.mul, "/": ops.div, "%": ops.mod, "**": ops.power}
 _CONSTANTS = {"pi": math.pi, "e": math.e}  # unless they have values given to them
 _OTHER_NAMES = {"maximum": ops.maximum, "minimum": ops.minimum}  # as the package exports them
 
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
       (?P<number>   (?: D (?:\. D?)? | \. D ) (?: [eE] [+-]? D )?)
     | (?P<call>     N [ ]* \()
     | (?P<name>     N)
-    | (?P<operator> \*\* | (?!//) [-+*/])
+    | (?P<operator> \*\* | (?!//) [-+*/%])
     | (?P<open>     \()
     | (?P<close>    \))
     | (?P<comma>    ,)
@@ -150,7 +150,7 @@ def functions() -> dict[str, Op]:
 
 
 def parse(text: str) -> ParsedExpression:
-    """Parse an expression of numbers, names, + - * / **, parentheses and the table's functions.
+    """Parse an expression of numbers, names, + - * / % **, parentheses and the table's functions.
 
     Names are normalised as Python normalises them (NFKC): µ, the micro sign, is the letter μ.
     Raises ExpressionError, which points at the place: for whatever is not understood, for numbers
@@ -255,5 +255,5 @@ def _name(token: str, place: int, text: str) -> str:
 
 def _refuse_token(token: str, place: int, text: str) -> NoReturn:
     hints = (hint for characters, hint in _ADVICE.items() if not set(characters).isdisjoint(token))
-    advice = next(hints, "there are numbers, names, functions, + - * / ** ( and )")
+    advice = next(hints, "there are numbers, names, functions, + - * / % ** ( and )")
     raise ExpressionError(f"{token[:20]!r} is not part of an expression: {advice}", text, place)

@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
             name,
             help=what,
             usage='%(prog)s [options] "tanh(w*x + b)" w=-3 x=2 b=6.88',
-            description="The expression has numbers, names, + - * / **, parentheses, and the "
+            description="The expression has numbers, names, + - * / %% **, parentheses, and the "
             "table's functions. After it comes NAME=NUMBER for each name in it, other than pi and "
             "e. If it begins with the letter of an option, as -h*x does, write -- before it.",
             allow_abbrev=False,
@@ -125,6 +125,9 @@ def _step(arguments: argparse.Namespace) -> None:
 
     root, _ = parse(arguments.expression).build(_numbers(arguments.values))
     if arguments.out:
+        if arguments.out.suffix.lower() not in (".html", ".htm"):
+            name = printable(str(arguments.out))
+            raise InputError(f"{name} is no name for a page: let it end in .html")
         player(root).save(arguments.out)
         print(f"wrote {printable(str(arguments.out))}")
     else:

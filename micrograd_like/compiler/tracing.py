@@ -113,24 +113,26 @@ class Trace:
         self.guards: list[Guard] = []
         self.sources: dict[Value, Value] = {}
         # The keys of what depends on inputs or parameters, by ids: to hash what is given would be
-        # to use it. All is kept, or ids would be given again.
-        self._keys: dict[int, int] = {}
-        self._kept: list[Value] = []
+        # to use it. All is kept, or ids would be given again. (Where operands have keys, the engine
+        # in C does for a node what `made` does, in a tenth of the time.)
+        self.keys: dict[int, int] = {}
+        self.kept: list[Value] = []
         for i, parameter in enumerate(parameters):
             self._keep(parameter, hash(("parameter", i)))
+        self._stand_ins: list[Value] = []  # for numbers
         self._earlier: dict[int, Value] = {}  # what was computed, but not from these, by its id
         self._places: dict[int, int] = {}  # of what is given, by its id
         self._uses: dict[tuple[str, int], None] = {}
         self._indices: dict[tuple[str, int], None] = {}
 
     def _keep(self, value: Value, key: int) -> None:
-        self._keys[id(value)] = key
-        self._kept.append(value)
+        self.keys[id(value)] = key
+        self.kept.append(value)
 
     def _key_of(self, x: Any) -> Any:
         """The key of a Value; of a constant, what is equal for equal ones."""
         if x.__class__ is not float:
-            if (key := self._keys.get(id(x))) is not None:
+            if (key := self.keys.get(id(x))) is not None:
                 return key
             if x.op is not None:
                 self._earlier[id(x)] = x
@@ -140,6 +142,7 @@ class Trace:
     def leaf(self, x: Any, name: str) -> Value:
         """What stands for a number of the example. Names tell such apart."""
         leaf = _Given(x, name)
+        self._stand_ins.append(leaf)
         self._places[id(leaf)] = len(self.given)
         self.given.append(leaf)
         self.names.append(name)
@@ -158,6 +161,7 @@ class Trace:
         leaves = self.indicators.setdefault(place, [])
         for k in range(len(leaves), len(rows)):
             leaf = _Given(float(k == i))
+            self._stand_ins.append(leaf)
             self._keep(leaf, hash(("chosen", self.names[place], k)))
             leaves.append(leaf)
         self.choices[place] = min(len(rows), self.choices.get(place, len(rows)))
@@ -166,15 +170,15 @@ class Trace:
     # What the engine calls (see `modes.py`).
 
     def made(self, node: Value) -> None:
-        operands, keys = node.operands, self._keys
-        found: list[Any] = [keys.get(id(a)) for a in operands]
+        operands, keys = node.operands, self.keys
+        found: tuple[Any, ...] = tuple(map(keys.get, map(id, operands)))
         if None in found:
             if found.count(None) == len(found):
                 return
-            key_of = self._key_of
-            found = [key_of(a) if k is None else k for a, k in zip(operands, found, strict=True)]
-        keys[id(node)] = key = hash((node.op, *found))
-        self._kept.append(node)
+            key_of, pairs = self._key_of, zip(operands, found, strict=True)
+            found = tuple([key_of(a) if k is None else k for a, k in pairs])
+        keys[id(node)] = key = hash((node.op, found))
+        self.kept.append(node)
         if silences.get() and innermost(silences):
             slopes = [None if a.__class__ is float else 0.0 for a in operands]
             (data,) = numbers_of([node])
@@ -185,6 +189,7 @@ class Trace:
             if a.__class__ is not float and a.__class__ is not _Given:
                 return
         node.__class__ = _Given
+        self._stand_ins.append(node)
 
     def touched(self, value: Value) -> Value:
         return self._used(value, self._uses)
@@ -193,7 +198,7 @@ class Trace:
         return self._used(value, self._indices)
 
     def _used(self, value: Value, uses: dict[tuple[str, int], None]) -> Value:
-        if id(value) in self._keys:
+        if id(value) in self.keys:
             frame, _ = users_frame()
             uses[frame.f_code.co_filename, frame.f_lineno] = None
         return value
@@ -201,14 +206,14 @@ class Trace:
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
         y = y if isinstance(y, Value) else Value(y)
         outcome = bool(sign(*numbers_of([x, y])))
-        if id(x) in self._keys or id(y) in self._keys:
+        if id(x) in self.keys or id(y) in self.keys:
             self.guards.append(Guard(sign, x, y, outcome))
         return outcome
 
     def detached(self, value: Value) -> Value:
         (data,) = numbers_of([value])
         leaf = Value(data, value.label)
-        if (key := self._keys.get(id(value))) is not None:
+        if (key := self.keys.get(id(value))) is not None:
             self._keep(leaf, hash(("detached", key)))
             self.sources[leaf] = value
         return leaf
@@ -217,9 +222,9 @@ class Trace:
 
     def close(self) -> None:
         """Nothing is in place of a number any more."""
-        for value in self._kept:
-            if isinstance(value, _Given):
-                value.__class__ = Value  # type: ignore[assignment]
+        for value in self._stand_ins:
+            value.__class__ = Value
+        self._stand_ins.clear()
 
     @property
     def refusal(self) -> str:
@@ -247,7 +252,7 @@ class Trace:
         self.path = [(hash((g.sign, key(g.left), key(g.right))), g.outcome) for g in self.guards]
         self.path.append((hash(tuple(map(key, results))), True))
         self.keys_of_shown = [*map(key, self.shown)]
-        if self.root.op is None and id(self.root) not in self._keys:
+        if self.root.op is None and id(self.root) not in self.keys:
             self.terms, (self.constant,) = {}, numbers_of([self.root])
         else:
             terms, self.constant = _linear(self.root)
@@ -260,13 +265,13 @@ class Trace:
                 self.terms[key(x)] = (x, before + c)
         order = topological_order(*self._earlier.values(), untaken=True)
         for node, operands in zip(order, operands_of(order), strict=True):
-            if not self._keys.keys().isdisjoint(map(id, operands)):
+            if not self.keys.keys().isdisjoint(map(id, operands)):
                 raise TraceError(
                     f"{node!r:.60} was computed from the parameters before the example was "
                     "traced, and would not change with them: compute it anew for each example"
                 )
-        self._keys.clear()
-        self._kept.clear()
+        self.keys.clear()
+        self.kept.clear()
         self._earlier.clear()
         self._places.clear()
 

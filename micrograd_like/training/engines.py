@@ -17,6 +17,7 @@ from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..modes import no_grad
 from ..numerics import number, plain
 from ..optim import Optimizer
+from ..words import meant
 from .batches import Batch, Check
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ LOSSES = {
 def check_name(kind: str, name: str, names: Collection[str]) -> None:
     """Raises InputError, with the names that there are."""
     if name not in names:
-        raise InputError(f"there is no {kind} {name!r:.60}; there are {', '.join(names)}")
+        known = f"there are {', '.join(names)}{meant(name, names)}"
+        raise InputError(f"there is no {kind} {name!r:.60}; {known}")
 
 
 def find_loss(loss: str | Callable[[Any, Any], Value]) -> Loss:

@@ -64,6 +64,7 @@ def test_the_neuron_has_its_names_in_order_and_the_documented_gradients():
         ("10 - 4 - 3", 3.0),
         ("24/4/2", 3.0),
         ("2**3**2", 512.0),
+        ("-7 % 3 * 2 + 7 % -4", 3.0),
         ("-2**2", -4.0),
         ("2**-1", 0.5),
         ("--2", 2.0),
@@ -200,7 +201,7 @@ spaces = st.sampled_from(["", "", " ", "  "])
 texts = st.recursive(
     atoms,
     lambda inner: st.one_of(
-        st.tuples(inner, spaces, st.sampled_from(["+", "-", "*", "/", "**"]), spaces, inner),
+        st.tuples(inner, spaces, st.sampled_from(["+", "-", "*", "/", "%", "**"]), spaces, inner),
         st.tuples(st.sampled_from(["-", "+", "- "]), inner),
         st.tuples(st.just("("), spaces, inner, spaces, st.just(")")),
         st.tuples(st.just("abs("), inner, st.just(")")),
@@ -256,7 +257,6 @@ REFUSED = {
     'f"{x}"': (1, "not part"),
     "x @ y": (2, "'@'"),
     "x // y": (2, "'//'"),
-    "x % y": (2, "'%'"),
     "~x": (0, "'~'"),
     "x; y": (1, "';'"),
     "x # y": (2, "'#'"),

@@ -169,7 +169,9 @@ def test_step_prints_both_passes_or_writes_them_as_a_page(run):
     assert re.search(r"∂v1/∂x .*-3\.0", out)
     assert run("step", "x*y", "x=2", "y=-3", "-o", "steps.html")[:2] == (0, "wrote steps.html\n")
     assert read("steps.html").lower().startswith("<!doctype html>")
-    assert files() == ["steps.html"]
+    assert_refused(
+        run("step", "x*y", "x=2", "y=-3", "-o", "table.csv"), "end in .html", ["steps.html"]
+    )
 
 
 @pytest.mark.parametrize("command", ["eval", "draw", "step", "derive"])

@@ -16,6 +16,7 @@ from optional import np
 from micrograd_like import (
     Op,
     Value,
+    affine,
     compile_step,
     exp,
     grad,
@@ -24,9 +25,12 @@ from micrograd_like import (
     nn,
     no_grad,
     optim,
+    take,
     tanh,
     training,
 )
+from micrograd_like.compiler import tracing
+from micrograd_like.compiler.tracing import Trace, traced
 from micrograd_like.errors import DivergenceError, InputError, MicrogradWarning, TraceError
 
 pytest.importorskip("numpy")
@@ -476,3 +480,34 @@ def test_any_step_is_the_eager_engine_or_refused(seed):
 def test_any_loss_is_trained_so_by_jax(seed):
     pytest.importorskip("jax")
     assert_trained_alike(Linear.linear, random_loss(seed), engine="jax", X=X[:17], Y=Y[:17])
+
+
+def test_the_engine_in_c_tells_a_trace_what_made_does(monkeypatch):
+    """It leaves a dict of another kind alone, and `made` fills it."""
+    w = [Value(0.5), Value(-2.0)]
+    constant = exp(Value(0.25))
+
+    def run(trace):
+        x, t = trace.leaf(3.0, "x"), trace.leaf(1.0, "t")
+        z = w[0] * x + take([w[1], w[0] * w[1]], t) * constant
+        for c in (0.0, -0.0, 1e-300, math.inf, -1.5):
+            z = z * 1.0 + c * w[0].detach() if z > -9.0 else z - c
+        with no_grad():
+            kept = tanh(z * z)
+        y = affine(w, [x, kept], z) + affine(w, [1.0, 2.0]) - (-z) ** 2 + constant / 2.0
+        return y, [z, kept * x + 1.0 / x, x * 2.0 + t]
+
+    class Slow(Trace):
+        def __init__(self, parameters):
+            super().__init__(parameters)
+            self.keys = type("Keys", (dict,), {})(self.keys)
+
+    fast = traced(run, w, None, [])
+    monkeypatch.setattr(tracing, "Trace", Slow)
+    slow = traced(run, w, None, [])
+    assert len(fast.guards) == 5
+    for name in ("path", "keys_of_shown", "constant", "names", "choices"):
+        assert getattr(fast, name) == getattr(slow, name), name
+    assert [(key, c) for key, (_, c) in fast.terms.items()] == [
+        (key, c) for key, (_, c) in slow.terms.items()
+    ]
