@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import ops
-from .engine import Value
-from .errors import InputError, OperandError
+from .engine import Value, numbers_of
+from .errors import DomainError, InputError, OperandError
+from .modes import innermost, traces
 from .numerics import number, plain
 from .sums import affine, take
+
+_ROUNDING = 2.0**-40  # by which a sum of probabilities may be off
 
 
 def mean(values: Sequence[Value]) -> Value:
@@ -39,10 +42,11 @@ def binary_cross_entropy(probabilities: Any, targets: Any) -> Value:
 
     A term whose factor is the number 0 is left out, so that p may be 1 where t is. Where p comes
     from a sigmoid, `binary_cross_entropy_with_logits` of the sigmoid's argument is exact for all p.
-    Raises DomainError where the loss is infinite.
+    Raises DomainError where the loss is infinite, and for p outside [0, 1].
     """
 
     def loss(p: Any, t: Any) -> Any:
+        _check_probability(p)
         return _blend(t, lambda: -ops.log(p), lambda: -ops.log1p(-p))
 
     return _mean_of(loss, probabilities, targets)
@@ -183,6 +187,16 @@ def _mean_of(loss: Callable[[Any, Any], Value], outputs: Any, targets: Any) -> V
     if isinstance(outputs, list):
         return mean([_mean_of(loss, output, target) for output, target in _pairs(outputs, targets)])
     return loss(outputs, targets)
+
+
+def _check_probability(p: Any) -> None:
+    """Raises DomainError outside [0, 1]: of one term alone the loss would be a negative number."""
+    if traces.get() and innermost(traces):
+        return  # whose numbers are those of one example
+    (x,) = numbers_of([p]) if isinstance(p, Value) else (number(p),)
+    if not -_ROUNDING <= x <= 1.0 + _ROUNDING and x == x:
+        labels = [p.label] if isinstance(p, Value) else []
+        raise DomainError("binary_cross_entropy", "for probabilities from 0 to 1", [x], labels)
 
 
 def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optional import mp
 
-from micrograd_like import MicrogradError, Value, grad, gradcheck, losses, nn, sigmoid, softmax
+from micrograd_like import (
+    DomainError,
+    MicrogradError,
+    Value,
+    grad,
+    gradcheck,
+    losses,
+    nn,
+    sigmoid,
+    softmax,
+    training,
+)
+from micrograd_like.errors import DivergenceError
 
 mp.dps = 60
 logit = st.floats(-50.0, 50.0)
@@ -217,6 +229,21 @@ def test_a_value_as_target_is_part_of_the_graph():
     want = losses.binary_cross_entropy_with_logits(Value(0.3), 0.25)
     assert loss.data == pytest.approx(want.data, rel=1e-15)
     assert grad(loss, t) == pytest.approx(-0.3, rel=1e-13)
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0, -0.5, -1.0, math.inf])
+@pytest.mark.parametrize("target", [0.0, 0.3, 1.0])
+def test_what_is_no_probability_is_refused_whatever_the_target(p, target):
+    with pytest.raises(DomainError, match=rf"probabilities from 0 to 1, got {p} \(label 'p'\)"):
+        losses.binary_cross_entropy(Value(p, "p"), target)
+    model = nn.Neuron(1, None, seed=0)
+    model.w[0].data, model.b.data = 0.0, p
+    with pytest.raises(DivergenceError, match="from 0 to 1"):
+        training.fit(model, [[1.0]], [target], loss="binary_cross_entropy", epochs=1)
+
+
+def test_a_probability_may_be_off_by_rounding():
+    assert abs(losses.binary_cross_entropy(Value(1.0 + 2**-50), 1).data) < 2**-49
 
 
 def test_a_probability_of_exactly_one_is_right_or_refused():

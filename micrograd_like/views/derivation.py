@@ -133,8 +133,10 @@ def derive(
     engine computes them, with digits in the tails: tanh' is sech(z)², and not 1 - tanh².
 
     In the derivatives of `max` and `min`, H is the Heaviside step with H(0) = 1/2: a tie splits in
-    halves. 1(x > 0), in that of relu, is 0 at 0. Choices are derived as if their sides were finite:
-    the engine adds nothing for one that is not taken, though it be infinite.
+    halves. 1(x > 0), in that of relu, is 0 at 0. Of a choice both sides are derived, each times 1
+    where it is taken and 0 where it is not: where(c, f(x), g(x)) has the derivative
+    where(c, 1, 0) · f'(x) + where(c, 0, 1) · g'(x), where both are finite: the engine adds nothing
+    for a side that is not taken, though it be infinite.
 
     The result is symbols: what data the nodes hold does not matter to it. Raises OperandError (a
     TypeError) for what is not a Value; InputError (a ValueError) for an empty `wrt`, for a `form`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .. import ops
 from ..engine import Value, topological_order
@@ -46,7 +47,7 @@ class SymbolicGraph:
         self._slopes: dict[tuple[object, ...], Expression] = {}
         self._activations = _activations(activation, self.order)
         self._form = form
-        active = between(root, wrt)
+        active = _between(root, wrt)
         self.edges: dict[Value, list[tuple[Value, Expression]]] = {
             node: self._edges(node, active) for node in active
         }
@@ -87,17 +88,21 @@ class SymbolicGraph:
     def _edges(self, node: Value, active: Iterable[Value]) -> list[tuple[Value, Expression]]:
         if node.op is None:
             return []
-        pairs = zip(node.parents, self.partials(node), strict=True)
-        return [(parent, d) for parent, d in pairs if parent in active]
+        places: list[Any] = _flowing(node)
+        pairs = zip(places, self._partials(node, places), strict=True)
+        return [(a, d) for i, d in pairs if (a := node.operands[i]) in active]
 
     def partials(self, node: Value) -> list[Expression]:
         """The partial by each parent; a symbol for one that is not written in the table's ops."""
+        return self._partials(node, [i for i, d in enumerate(node.operand_grads) if d is not None])
+
+    def _partials(self, node: Value, places: Sequence[int]) -> list[Expression]:
+        """The partials by the operands at these places."""
         op, operands = node.op, list(map(self.operand, node.operands))
         assert op is not None
         written = algebra.partials(op, operands, self.symbols[node], self._form)
         if op in self._activations:
             written[0] = None
-        places = [i for i, d in enumerate(node.operand_grads) if d is not None]
         return [self._slope(node, i) if (d := written[i]) is None else d for i in places]
 
     def _slope(self, node: Value, place: int) -> Expression:
@@ -121,6 +126,22 @@ class SymbolicGraph:
         """The nodes whose names are in the expressions."""
         parts = algebra.parts_first(expressions)
         return {node for e in parts for node in self.about.get(e.name, ())}
+
+
+def _flowing(node: Value) -> list[int]:
+    """The places of the operands by which there are derivatives: of a choice both sides."""
+    first = 1 if node.op is not None and node.op.kind == "choice" else 0
+    return [i for i, a in enumerate(node.operands) if i >= first and isinstance(a, Value)]
+
+
+def _between(root: Value, wrt: Sequence[Value]) -> dict[Value, None]:
+    """The nodes between, parents first, on both sides of choices, without what only chooses."""
+    active = between(root, wrt, untaken=True)
+    reached = {root}
+    for node in reversed(active):
+        if node in reached:
+            reached.update([node.operands[i] for i in _flowing(node)])  # type: ignore[misc]
+    return dict.fromkeys(node for node in active if node in reached)
 
 
 def as_factor(name: Expression) -> tuple[str, str]:

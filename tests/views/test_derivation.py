@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import VALUE, Program, evaluated, labelled, programs
 
-from micrograd_like import Op, Value, affine, grad, nn, ops, topological_order
+from micrograd_like import Op, Value, affine, grad, greater, nn, ops, topological_order, where
 from micrograd_like.errors import InputError, OperandError
 from micrograd_like.views import algebra
 from micrograd_like.views.algebra import Expression
@@ -533,3 +533,41 @@ def test_a_page_of_derivations_compiles_with_pdflatex(tmp_path: Path) -> None:
     assert done.returncode == 0, log[-2000:]
     assert "Overfull" not in log
     assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+def test_both_sides_of_a_choice_are_derived_whichever_is_taken() -> None:
+    texts = set()
+    for at in (2.0, 0.5):
+        x, w = Value(at, "x"), Value(3.0, "w")
+        y = labelled(where(greater(x, 1.0), x**2, -x * w), "y")
+        texts.add(derive(y, [x, w]).text)
+    (text,) = texts
+    assert text.splitlines()[-2:] == [
+        "∂y/∂x = 2 · where(v1, 1, 0) · x - δ4 · w",
+        "∂y/∂w = δ4 · v3",
+    ]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(range(6)), max_size=6), st.floats(-2.0, 2.0), st.floats(-2.0, 2.0))
+@example([5, 5], 0.5, -0.5)
+def test_the_derivation_of_choices_has_the_numbers_of_the_gradient(
+    steps: list[int], at_x: float, at_w: float
+) -> None:
+    x, w = Value(at_x, "x"), Value(at_w, "w")
+    y = x * w
+    for step in steps:
+        y = [
+            lambda y: where(greater(x, 0.3), y, x),
+            lambda y: where(greater(y, w), x, y * w),
+            lambda y: where(x, y.tanh(), y * y),
+            lambda y: where(greater(w, x), 2.0, y),
+            lambda y: where(1.0, y, w),
+            lambda y: where(greater(y, x), y * w, y) * y,
+        ][step](y)
+    derived = derive(y, [x, w])
+    for got, want in zip(evaluated(derived, [x, w]) or (), grad(y, [x, w]), strict=False):
+        assert got == pytest.approx(want, rel=1e-9, abs=1e-9)
