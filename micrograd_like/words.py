@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 T = TypeVar("T")
+
+_ASCII = {
+    "∂": "d ", "·": "*", "⋅": "*", "×": "x", "÷": "/", "√(": "sqrt(", "√": "sqrt ", "±": "+-",
+    "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "→": "->", "←": "<-", "−": "-", "–": "-", "…": "...",
+    "′": "'", "‖": "||", "░": ":",
+}  # fmt: skip
+_SIGNS = re.compile("|".join(map(re.escape, _ASCII)))
+_SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁽⁾]+")
+_LETTERS = re.compile("[Α-Ωα-ω₀-₉µ]")
 
 
 def printable(text: str) -> str:
     """The text with what a terminal would obey rather than show replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def fitting(text: str, stream: TextIO | None = None) -> str:
+    """The text as the stream (default: stdout) can show it: its own signs in ASCII if need be.
+
+    >>> ascii_only = type("Terminal", (), {"encoding": "ascii"})
+    >>> fitting("∂y/∂w = σ(x)·x²", ascii_only)
+    'd y/d w = sigma(x)*x^2'
+    """
+    told, _, _ = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    encoding = told or getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return in_ascii(text).encode(encoding, "replace").decode(encoding)
+    except LookupError:  # a stream of somebody's own
+        pass
+    return text
+
+
+def in_ascii(text: str) -> str:
+    """The text with the signs of mathematics and Greek letters in ASCII; others are as they are."""
+    from unicodedata import name, normalize
+
+    def letter(match: re.Match[str]) -> str:
+        *_, word = name(match[0]).split()
+        plain = normalize("NFKD", match[0])
+        return plain if plain.isascii() else word.lower() if plain.islower() else word.title()
+
+    text = _SIGNS.sub(lambda match: _ASCII[match[0]], text)
+    text = _SUPERSCRIPTS.sub(lambda m: f"^{normalize('NFKD', m[0]).replace('−', '-')}", text)
+    return _LETTERS.sub(letter, text)
 
 
 def display_width(text: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..views.names import numeral
+from ..words import fitting
 from .function import Function
 from .measuring import Slope
 
@@ -124,7 +125,7 @@ class Report:
         if len(self.rows) > _MOST:
             lines.append(f"... {len(self.rows) - _MOST} inputs more")
         kinks = map(str, self.kinks[:_MOST])
-        return "\n".join([*lines, *kinks, self.problem or "nothing is wrong"])
+        return fitting("\n".join([*lines, *kinks, self.problem or "nothing is wrong"]))
 
     def curve(self, i: int = 0) -> Curve:
         """The U-curve of input `i`, from some forty calls of f. InputError if there is none."""

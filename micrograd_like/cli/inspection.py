@@ -17,7 +17,7 @@ from unicodedata import normalize
 from ..engine import topological_order
 from ..errors import InputError
 from ..state import finite
-from ..words import printable, several
+from ..words import fitting, printable, several
 from .expressions import parse
 
 
@@ -98,8 +98,12 @@ def _eval(arguments: argparse.Namespace) -> None:
     order = topological_order(root)
     name_of = names(order)
     if leaves:
+        formulas = fitting("\n".join(formula(x, name_of) for x in order)).split("\n")
         rows = [("node", "formula", "value", "gradient")]
-        rows += [(name_of[x], formula(x, name_of), str(x.data), str(x.grad)) for x in order]
+        rows += [
+            (name_of[x], how, str(x.data), str(x.grad))
+            for x, how in zip(order, formulas, strict=True)
+        ]
         wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for name, how, value, gradient in rows:
             print(f"{name:{wide[0]}}  {how:{wide[1]}}  {value:>{wide[2]}}  {gradient:>{wide[3]}}")
@@ -151,4 +155,4 @@ def _derive(arguments: argparse.Namespace) -> None:
             known = several([*leaves], 8)
             raise InputError(f"--wrt {name!r:.80} is not in the expression: it has {known}")
     derivation = derive(root, [leaves[name] for name in wrt])
-    print(derivation.latex if arguments.latex else derivation.text)
+    print(derivation.latex if arguments.latex else derivation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
-from ..words import printable
+from ..words import in_ascii, printable
 
 INTERRUPTED = 130  # as shells have it: 128 and SIGINT's 2
 
@@ -25,7 +26,18 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = stream.encoding if stream.isatty() else "utf-8"
-            stream.reconfigure(encoding=encoding, errors="replace")
+            stream.reconfigure(encoding=encoding, errors=_IN_ASCII)
+
+
+def _signs(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding does not have (a handler of codecs)."""
+    assert isinstance(error, UnicodeEncodeError)
+    known = in_ascii(error.object[error.start : error.end])
+    return known.encode("ascii", "replace").decode(), error.end
+
+
+_IN_ASCII = "micrograd_like.in_ascii"
+codecs.register_error(_IN_ASCII, _signs)
 
 
 def say(line: str) -> None:

@@ -29,7 +29,7 @@ from typing import Final, get_args
 from ..engine import Value
 from ..errors import InputError
 from ..gradients import values
-from ..words import first_and_last
+from ..words import first_and_last, fitting
 from .algebra import Expression, Form, Style
 from .paths import Equation, by_adjoints, counts, in_one_line, in_ratios, inlined
 from .symbols import MOST_TERMS, SymbolicGraph
@@ -80,7 +80,8 @@ class Derivation:
         return f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}"
 
     def __str__(self) -> str:
-        return self.text
+        """The text, in ASCII where stdout has nothing else."""
+        return fitting(self.text)
 
     def __repr__(self) -> str:
         symbols = [e.symbol.text for e in self.equations[-len(self._graph.targets) :]]

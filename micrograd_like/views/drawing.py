@@ -223,7 +223,7 @@ class _Picture:
         self.dot = dot = graphviz.Digraph(
             graph_attr={
                 "rankdir": direction, "fontname": _FONT, "fontsize": "11", "fontcolor": _GREY,
-                "nodesep": "0.2", "ranksep": "0.45", "bgcolor": "white", "ordering": "in",
+                "nodesep": "0.2", "ranksep": "0.45", "bgcolor": "white",
             },
             node_attr={"fontname": _FONT, "fontsize": "12", "fontcolor": INK, "color": _LINE,
                        "shape": "plain"},
@@ -237,6 +237,8 @@ class _Picture:
         if edges > _MANY_EDGES:
             # Else it would look for the best places, and for curves around all boxes, for minutes.
             dot.attr(nslimit="1", nslimit1="1", splines="line")
+        else:  # operands from top to bottom: weights and inputs in the model's order
+            dot.attr(ordering="in")
         if edges > max(_MANY_EDGES, 2 * len(self.boxes)):
             # Straight lines between layers keep clear of the boxes, and do not outshine them.
             dot.attr(ranksep="1.2")

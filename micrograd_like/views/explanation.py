@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from ..engine import Value, topological_order
 from ..gradients import grad, values
-from ..words import first_and_last
+from ..words import first_and_last, fitting
 from .algebra import Expression
 from .names import factor, numeral
 from .symbols import MOST_TERMS, SymbolicGraph
@@ -39,9 +39,9 @@ def explain(node: Value, root: Value) -> None:
     left = graph.ratio(root, node).text
     users = [user for user in topological_order(root) if node in user.parents]
     if node is root:
-        print(f"{left} = 1.0")
+        line = f"{left} = 1.0"
     elif not users:
-        print(f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}")
+        line = f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}"
     else:
         sides = _sides(graph, node, users)
         line = " = ".join([left, *map(_sum, sides)])
@@ -49,7 +49,7 @@ def explain(node: Value, root: Value) -> None:
             indent = len(left) + len(" = ")
             broken = f"\n{'= ':>{indent}}".join(_sum(side, indent, _WIDTH) for side in sides)
             line = f"{left} = {broken}"
-        print(line)
+    print(fitting(line))
 
 
 def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[str]]:

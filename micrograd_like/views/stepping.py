@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ..engine import Value, numbers_of, topological_order
 from ..gradients import is_stale
 from ..numerics import number
-from ..words import first_and_last, printable
+from ..words import first_and_last, fitting, printable
 from .algebra import Expression, formula, partials
 from .names import factor, looks_like_a_name, names, numeral, superscript
 
@@ -166,14 +166,14 @@ class Steps(list[Event]):
         self.backward = backward
 
     def __str__(self) -> str:
-        """A line for each formula."""
+        """A line for each formula, in ASCII where stdout has nothing else."""
         width = len(str(len(self)))
         indent = "\n" + " " * (width + 2)
         lines: list[str] = []
         for events in (self.forward, self.backward):
             lines.append(events[0].phase)
             lines += [f"{e.index + 1:{width}}  {e}".replace("\n", indent) for e in events]
-        return "\n".join(lines)
+        return fitting("\n".join(lines))
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps: print(steps) shows them>"
