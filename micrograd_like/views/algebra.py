@@ -23,6 +23,16 @@ from ..ops import Op
 from ..words import first_and_last, printable
 from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
 
+
+class Slot(str):
+    """A text that stands for a number in a formula, which may be negative.
+
+    Where a negative one needs parentheses, it stands between the characters of `IF_NEGATIVE`.
+    """
+
+
+IF_NEGATIVE = "\ue002", "\ue003"  # which no template has
+
 Style = Literal["text", "latex"]
 Form = Literal["textbook", "exact"]  # of partials
 _Written = tuple[str, float]  # how something is written, and how tightly it binds (`Op.binding`)
@@ -197,10 +207,10 @@ def formula(
 ) -> str:
     """The node's operation on its operands, as text: a·b, tanh(v1), w·x + b. "" for a leaf.
 
-    `names` has the name of each operand, or the number that stands in its place. Numbers have so
-    many `digits`, and where these are few a `point` as floats have it; `spaced` puts spaces around
-    the dot of a product. A sum of more than `most` products, or an operation with more arguments,
-    is written with the first three and the last.
+    `names` has the name of each operand, or the number that stands in its place, or a `Slot` for
+    one. Numbers have so many `digits`, and where these are few a `point` as floats have it;
+    `spaced` puts spaces around the dot of a product. A sum of more than `most` products, or an
+    operation with more arguments, is written with the first three and the last.
 
     >>> a, b = Value(2.0), Value(-3.0)
     >>> formula(a * b, {a: "a", b: "b"}), formula(a - 1.5, {a: a.data}, digits=4)
@@ -209,6 +219,8 @@ def formula(
 
     def spelled(operand: Value | float) -> _Written:
         what = names.get(operand, operand.data) if isinstance(operand, Value) else operand
+        if isinstance(what, Slot):
+            return what, 3
         if isinstance(what, str):
             return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits, point)
@@ -257,6 +269,8 @@ def write(
         after = _needed_after(template[: match.end(1)].rstrip())
         rest = template[match.end() :].lstrip()
         before = 0.0 if rest.startswith(r"\right") else _BEFORE.get(rest[:1], 2.0)
+        if isinstance(text, Slot) and (after > 0 or binding < before):
+            return caret + text.join(IF_NEGATIVE)
         if (text.startswith("-") and after > 0) or binding < max(after, before):
             text = f"({text})" if style == "text" else rf"\left({text}\right)"
         return caret + text

@@ -59,6 +59,7 @@ _LONGEST_FORMULA = 34
 _MANY_EDGES = 64
 _MANY_OPERANDS = 7
 _BLANK = "_____"
+_WIDEST = "-0.01234"  # of numbers with four digits, but for powers of ten
 
 
 def draw(
@@ -71,6 +72,7 @@ def draw(
     max_nodes: int = 200,
     parameters: Value | Iterable[Value] = (),
     hide: Blank | Collection[Blank] = (),
+    room: bool = False,
 ) -> Drawing:
     """The graph that the roots depend on, as a picture.
 
@@ -83,7 +85,8 @@ def draw(
     stays readable, and the caption counts nodes and boxes. At most `max_nodes` boxes are drawn,
     those nearest to the roots, and one that says how many nodes there are more.
     The boxes of the nodes in `highlight` get a heavy border. `hide="grad"` (or "data", or both in
-    a list) leaves blanks in place of these numbers, for a worksheet.
+    a list) leaves blanks in place of these numbers, for a worksheet. With `room` there is room for
+    any number in place of each.
 
     Raises InputError (a ValueError) for options it does not know and OperandError (a TypeError)
     for roots that are not Values. Rendering, and only that, needs Graphviz: see `Drawing`.
@@ -103,7 +106,7 @@ def draw(
     marked = set(values("highlight takes Values", highlight))
 
     def drawn(limit: int) -> tuple[str, dict[Value, str]]:
-        picture = _Picture(graph, planned(graph, groups, limit), marked, blank)
+        picture = _Picture(graph, planned(graph, groups, limit), marked, blank, room)
         ids = {node: box.id for node, box in picture.box_of.items()}
         return picture.source(direction, show_constants), ids
 
@@ -206,11 +209,17 @@ class _Picture:
     """Writes boxes in the DOT language."""
 
     def __init__(
-        self, graph: Graph, boxes: list[Box], highlight: set[Value], blank: Collection[str]
+        self,
+        graph: Graph,
+        boxes: list[Box],
+        highlight: set[Value],
+        blank: Collection[str],
+        room: bool,
     ) -> None:
         self.graph = graph
         self.boxes = boxes
         self.blank = blank
+        self.widest = _WIDEST if room else ""
         self.box_of = {node: box for box in boxes for node in box.nodes}
         self.highlight = highlight
         grads = [abs(node.grad) for node in graph.order if math.isfinite(node.grad)]
@@ -383,11 +392,14 @@ class _Picture:
         shown = numeral(x) if known else "–"
         if "grad" in self.blank:
             color, shown = "#ffffff", _BLANK
-        return f'<td bgcolor="{color}">{_row(_cell(head, small=True), _cell(shown))}</td>'
+        return f'<td bgcolor="{color}">{self._number(head, shown)}</td>'
 
     def _data(self, node: Value) -> str:
         shown = _BLANK if "data" in self.blank else numeral(node.data)
-        return f"<td>{_row(_cell('data', small=True), _cell(shown))}</td>"
+        return f"<td>{self._number('data', shown)}</td>"
+
+    def _number(self, head: str, shown: str) -> str:
+        return _row(_cell(head, small=True), _cell(shown, widest=self.widest))
 
     def _rounded(self, box: Box, rows: Sequence[str], color: str = "#ffffff") -> str:
         bold = not self.highlight.isdisjoint(box.nodes)
@@ -449,11 +461,14 @@ def _row(*cells: str) -> str:
     )
 
 
-def _cell(text: str, *, bold: bool = False, small: bool = False) -> str:
-    """A cell with room for `text` in any of the usual fonts."""
+def _cell(text: str, *, bold: bool = False, small: bool = False, widest: str = "") -> str:
+    """A cell with room for `text`, and for the `widest`, in any of the usual fonts."""
     size = 9 if small else 12
-    widths = (_WIDTHS.get(c) or (_CAPITAL if c.isupper() else _WIDTH) for c in text)
-    width = math.ceil(size * (_BOLD if bold else 1.0) * math.fsum(widths))
+    widths = [
+        math.fsum(_WIDTHS.get(c) or (_CAPITAL if c.isupper() else _WIDTH) for c in each)
+        for each in (text, widest)
+    ]
+    width = math.ceil(size * (_BOLD if bold else 1.0) * max(widths))
     # Graphviz replaces \\N and the like even here; a doubled backslash is one. A text of nothing
     # but closing brackets is a syntax error to it.
     text = html.escape(text, quote=True).replace("\\", "\\\\")

@@ -8,17 +8,21 @@ import json
 import os
 import re
 from copy import deepcopy
+from math import isfinite
 from typing import Any
 
 from ..engine import Value, topological_order
 from ..errors import InputError
 from ..gradients import listed
 from ..state import write_atomically
-from .drawing import draw
+from .algebra import Expression
+from .drawing import NEGATIVE, POSITIVE, UNDEFINED, draw
 from .names import numeral
-from .stepping import Event, Line, few, steps
+from .stepping import Event, Figure, Line, Numbers, Piece, Steps, Writer, few, figure, steps
 
 MOST_STEPS = 20_000  # browsers lay out tables of 10,000 rows, but not of 100,000
+_MOST_IN_TITLE = 40  # nodes, and names
+_EVERYWHERE = "on (-inf, inf)"  # the domain of operations that refuse nothing
 
 
 class Player:
@@ -39,18 +43,20 @@ class Player:
     def _repr_html_(self) -> str:
         """The page in a sandboxed frame that lies on the picture.
 
-        Where a notebook is not trusted its frames are taken out, and the picture is what remains;
-        where frames are kept but scripts don't run, the page shows the picture by itself. So the
-        picture is seen once in every case.
+        Where a notebook is not trusted its frames are taken out, and the picture is what remains,
+        with what to do; where frames are kept but scripts don't run, the page shows the picture by
+        itself. So the picture is seen once in every case.
         """
         picture = base64.b64encode(self._svg.encode("utf-8", "replace")).decode()
         return (
-            '<div class="micrograd-player" style="position:relative;width:100%;height:640px">'
+            '<div class="micrograd-player" style="display:grid;width:100%">'
+            '<div style="grid-area:1/1;min-width:0">'
             f'<img alt="{html.escape(self._alt)}" src="data:image/svg+xml;base64,{picture}" '
-            'style="max-width:100%;max-height:100%;background:#fff">'
+            'style="max-width:100%;max-height:560px;background:#fff">'
+            "<p>Run this cell to go through the steps.</p></div>"
             f'<iframe title="{html.escape(self._alt)}, step by step" sandbox="allow-scripts" '
-            f'srcdoc="{html.escape(self.html)}" style="position:absolute;left:0;top:0;width:100%;'
-            'height:100%;border:0;background:#fff"></iframe></div>'
+            f'srcdoc="{html.escape(self.html)}" style="grid-area:1/1;width:100%;height:640px;'
+            'border:0;background:#fff"></iframe></div>'
         )
 
     def __repr__(self) -> str:
@@ -59,6 +65,10 @@ class Player:
 
 def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     """A page that goes through `steps(root, seed)` one by one: picture, formula, values, gradients.
+
+    In it every leaf has a slider, and values, local derivatives and gradients follow, by a program
+    of the compiler's. It stays a replay for more than 3,000 nodes, where data was changed after the
+    forward pass, and where an operation has no spelling in JavaScript.
 
     `drawing` are options of `draw`. Raises InputError (a ValueError) for more than 20,000 steps.
     """
@@ -70,48 +80,121 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
             f"a page shows at most {MOST_STEPS:,} steps, this graph has {len(passes):,}: "
             "steps(root) gives them as data; or play a node nearer to the inputs"
         )
-    place = {event.node: i for i, event in enumerate(passes.forward)}
     # What is drawn is a copy with the gradients that the steps lead to: the page takes them away
-    # and gives them back one by one, in boxes that are wide enough for them.
-    twins = topological_order(deepcopy(root))
-    for twin, event in zip(twins[::-1], passes.backward, strict=True):
-        twin.grad = event.after
+    # and gives them back one by one.
+    twins = dict(
+        zip(*[topological_order(x, untaken=True) for x in (root, deepcopy(root))], strict=True)
+    )
+    for event in passes.backward:
+        twins[event.node].grad = event.after
     for option in ("highlight", "parameters"):
         nodes = listed(drawing.get(option, ()))
-        drawing[option] = [twins[place[node]] if node in place else node for node in nodes]
-    drawn = draw(twins[-1], **drawing)
+        drawing[option] = [twins.get(node, node) for node in nodes]
+    drawn = draw(twins[root], **{"room": True, **drawing})
     svg = drawn.svg  # before the boxes are asked for: drawing may have to merge some
-    name = passes.backward[0].name
+    name = _title(root, passes.backward[0].writer)
     alt = f"Graph of {name}: {len(twins)} nodes"
-    data = {
-        "nodes": [
-            (e.name, e.node.label or e.name, drawn.box(twin), [edge.operand for edge in e.edges])
-            for e, twin in zip(passes.forward, twins, strict=True)
-        ],
-        "events": [_row(event, place) for event in passes],
-    }
+    boxes = {node: drawn.box(twin) for node, twin in twins.items()}
+    # What only a condition depends on, and what `where` does not take, has no steps.
+    others = [node for node in twins if node not in {event.node for event in passes.forward}]
+    data, program = _data(passes, others, boxes), "null"
+    try:
+        program = f"(() => {{\n{_live(root, passes, others)}return program;\n}})()"
+    except InputError as error:
+        data["replay"] = str(error)
     parts = {
         "title": html.escape(f"{name}, step by step"),
         "alt": html.escape(alt),
         "svg": svg[max(0, svg.find("<svg")) :],  # without the XML declaration
         "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
+        "program": program,
     }
     template = files(__package__).joinpath("player.html").read_text(encoding="utf-8")
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
     return Player(page.encode("utf-8", "replace").decode(), svg, alt)
 
 
+def _live(root: Value, passes: Steps, others: list[Value]) -> str:
+    """The program of the page. Raises InputError where it is to be a replay."""
+    from .live import live_program  # the compiler, which to look at graphs nobody needs else
+
+    return live_program(root, passes.forward, others)
+
+
+def _title(root: Value, writer: Writer) -> str:
+    """The root's label, or what it is an expression of, in names, if that is short."""
+    if root.label or root.op is None:
+        return writer.text(root)
+    order = topological_order(root, untaken=True)
+    if len(order) <= _MOST_IN_TITLE:
+        written: dict[Value, Expression] = {}
+        for node in order:
+            if node.op is None or node.label:
+                written[node] = Expression(writer.text(node))
+                continue
+            operands = [written[a] if isinstance(a, Value) else a for a in node.operands]
+            written[node] = node.op(*operands)
+        if written[root].size <= _MOST_IN_TITLE:
+            return written[root].text
+    return writer.symbols(root).partition(" = ")[2]
+
+
+def _data(passes: Steps, others: list[Value], boxes: dict[Value, str]) -> dict[str, Any]:
+    """What the page's script has: the graph, its numbers, and the lines of each event."""
+    nodes = [event.node for event in passes.forward]
+    place = {node: i for i, node in enumerate([*nodes, *others])}
+    edges = [edge for event in passes.forward for edge in event.edges]
+    domains = {
+        str(place[node]): f"{node.op.name} is defined {node.op.domain}"
+        for node in nodes
+        if node.op and node.op.domain != _EVERYWHERE
+    }
+    return {
+        "nodes": [
+            (e.name, e.node.label or e.name, boxes[e.node], e.node.op is None)
+            for e in passes.forward
+        ],
+        "edges": [(place[e.child], e.operand, place[e.parent]) for e in edges],
+        "others": [boxes[node] for node in others],
+        "values": [_json(node.data) for node in (*nodes, *others)],
+        "locals": [_json(edge.local) for edge in edges],
+        "held": [_json(event.before) for event in reversed(passes.backward)],
+        "seed": _json(passes.backward[0].adjoint),
+        "choices": [place[node] for node in nodes if node.op and node.op.kind == "choice"],
+        "domains": domains,
+        "colors": [POSITIVE, NEGATIVE, UNDEFINED],
+        "events": [_row(event, place) for event in passes],
+    }
+
+
+def _json(x: float | None) -> float | str | None:
+    """The number for JSON, which has neither NaN nor infinities."""
+    return x if x is None or isfinite(x) else numeral(x)
+
+
 def _row(event: Event, place: dict[Value, int]) -> tuple[Any, ...]:
-    """The event for the page's script: phase, node, caption, lines, parents, changed cells."""
-    k = place[event.node]
-    parents = [place[edge.parent] for edge in event.edges]
-    cells = [(k, event.after)]
-    if event.adjoint is not None and event.edges:
-        cells = [(k, event.adjoint), *((place[e.parent], e.after) for e in event.edges)]
+    """The event for the page's script: phase, node, caption, lines."""
     column = int(event.phase == "backward")
-    lines = event.lines + (_chains(event) if column else [])
-    changes = [(node, column, (numeral(x), repr(x))) for node, x in cells]
-    return column, k, _caption(event), lines, parents, changes
+    lines = [
+        (kind, [part for piece in pieces for part in _parts(piece, event, place)])
+        for kind, pieces in event.lines + (_chains(event) if column else [])
+    ]
+    return column, place[event.node], _caption(event), lines
+
+
+def _parts(piece: Piece, event: Event, place: dict[Value, int]) -> list[tuple[Any, ...]]:
+    """The piece; instead of a number, which it is, of which node or edge, and if it is a factor."""
+    role, text = piece[:2]
+    if isinstance(text, Figure):
+        i = place[text.of] if isinstance(text.of, Value) else text.of.index
+        return [(role, (text.quantity, i, int(text.is_factor)))]
+    if isinstance(text, Numbers):
+        parts = event.writer.slots(event.node)
+        return [
+            (role, part if isinstance(part, str) else ("value", place[part[0]], int(part[1])))
+            for part in parts
+        ]
+    return [piece]
 
 
 def _caption(event: Event) -> str:
@@ -133,9 +216,12 @@ def _chains(event: Event) -> list[Line]:
             lines.append(("note", [("", edge)]))
             continue
         symbols = f"{'/'.join(edge.ratio)} = {edge.symbols}; " if edge.symbols else ""
-        adjoint = "/".join(event.writer.ratio(edge.parent))
-        note = f"{symbols}{adjoint}: {numeral(edge.before)} → {numeral(edge.after)}"
         # A number stays on the line of its sign of equality.
         pieces = [("", " =\xa0") if piece == ("", " = ") else piece for piece in edge.pieces]
-        lines.append(("chain", [*pieces, ("note", note)]))
+        adjoint = "/".join(event.writer.ratio(edge.parent))
+        pieces += [
+            ("note", f"{symbols}{adjoint}: "), ("note", figure(edge.before, "before", edge)),
+            ("note", " → "), ("note", figure(edge.after, "after", edge)),
+        ]  # fmt: skip
+        lines.append(("chain", pieces))
     return lines

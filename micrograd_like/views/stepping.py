@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 from ..engine import Value, numbers_of, topological_order
 from ..gradients import is_stale
 from ..numerics import number
 from ..words import first_and_last, fitting, printable
-from .algebra import Expression, formula, partials
+from .algebra import IF_NEGATIVE, Expression, Slot, formula, partials
 from .names import factor, looks_like_a_name, names, numeral, superscript
 
 Piece = tuple[str, str] | tuple[str, str, str]
-"""A piece of a line: its role, and a text, or what stands above and below the bar of a ratio.
+"""A piece of a line: its role, and a text (or `Figure`), or what a ratio has above and below.
 
 The roles are "adjoint", "local" (a local derivative), "result" and "note".
 """
@@ -31,17 +32,43 @@ T = TypeVar("T")
 
 _LONGEST_NAME = 40  # in a formula
 _MOST_TERMS = 5  # of a sum, of a call, and of the lines about one node
+_SLOT = "\ue004"
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufefc\U00010800-\U00010fff]")
+
+
+class Figure(str):
+    """A number in a line, which a live page writes anew: such a `quantity` of a node or an edge.
+
+    Of a node that is its "value", its "adjoint", the .grad that it "held" and the "total" after the
+    backward pass; of an edge what `Transfer` calls so. A negative factor is in parentheses.
+    """
+
+    quantity: str
+    of: Value | Transfer
+    is_factor: bool
+
+
+def figure(x: float, quantity: str, of: Value | Transfer, is_factor: bool = False) -> Figure:
+    """The number as a figure."""
+    made = Figure(factor(x) if is_factor else numeral(x))
+    made.quantity, made.of, made.is_factor = quantity, of, is_factor
+    return made
+
+
+class Numbers(str):
+    """An operation in numbers: see `Writer.slots`."""
 
 
 @dataclass(eq=False, repr=False, slots=True)
 class Transfer:
     """An edge, and what a node hands along it to a parent's adjoint: its own, times the local one.
 
-    `parent` is the operand of `child` at place `operand`, `local` the derivative recorded there,
-    and `contribution` the product. `adjoint` is the child's, `before` and `after` the parent's.
+    `index` is its number among all edges, in the order of the forward pass. `parent` is the operand
+    of `child` at place `operand`, `local` the derivative recorded there, and `contribution` the
+    product. `adjoint` is the child's, `before` and `after` the parent's.
     """
 
+    index: int
     child: Value
     operand: int
     parent: Value
@@ -83,8 +110,9 @@ class Transfer:
         return [
             ("", *ratio(self.parent)), ("", " += "),
             ("adjoint", *ratio(self.child)), ("", " · "), ("local", *self.ratio), ("", " = "),
-            ("adjoint", factor(self.adjoint)), ("", " · "), ("local", factor(self.local)),
-            ("", " = "), ("result", numeral(self.contribution)),
+            ("adjoint", figure(self.adjoint, "adjoint", self.child, True)), ("", " · "),
+            ("local", figure(self.local, "local", self, True)), ("", " = "),
+            ("result", figure(self.contribution, "contribution", self)),
         ]  # fmt: skip
 
     @property
@@ -129,21 +157,27 @@ class Event:
     def lines(self) -> list[Line]:
         """The formula about the node, without its edges: the operation, or the adjoint."""
         writer, node, is_leaf = self.writer, self.node, not self.node.op
-        result: Piece = ("result", numeral(self.after))
         if self.adjoint is not None:
             adjoint: Piece = ("adjoint", *writer.ratio(node))
-            role = "result" if is_leaf else "adjoint"
-            lines: list[Line] = [("", [adjoint, ("", " = "), (role, numeral(self.adjoint))])]
+            g = figure(self.adjoint, "adjoint", node)
+            lines: list[Line] = [
+                ("", [adjoint, ("", " = "), ("result" if is_leaf else "adjoint", g)])
+            ]
             if is_leaf and self.before:  # the leaf held a gradient
                 lines.append(("", [("", f"{writer.atom(node)}.grad += "), adjoint]))
-                numbers = f"= {factor(self.before)} + {factor(self.adjoint)} = "
-                lines.append(("more", [("", numbers), result]))
+                held = figure(self.before, "held", node, True)
+                g = figure(self.adjoint, "adjoint", node, True)
+                total = figure(self.after, "total", node)
+                terms: list[Piece] = [("", "= "), ("", held), ("", " + "), ("", g), ("", " = ")]
+                lines.append(("more", [*terms, ("result", total)]))
             return lines
+        result: Piece = ("result", figure(self.after, "value", node))
         if is_leaf:
             return [("", [("", f"{self.name} = "), result])]
         lines = [("", [("", writer.symbols(node))])]
         if numbers := writer.numbers(node):
-            return [*lines, ("more", [("", f"= {numbers}")]), ("more", [("", "= "), result])]
+            more: list[Piece] = [("", "= "), ("", Numbers(numbers))]
+            return [*lines, ("more", more), ("more", [("", "= "), result])]
         note = "(as recorded: data was changed since)"
         return [*lines, ("more", [("", "= "), result]), ("note", [("", note)])]
 
@@ -203,8 +237,8 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
     7  ∂L/∂b = 4.915e-05
     8  ∂L/∂a = -7.373e-05
     """
-    order = topological_order(root)
-    writer = Writer(root, order)
+    order = _turns(root)
+    writer = Writer(root, topological_order(root, untaken=True))  # with the names of a drawing
     # The sweep of `backward`, once more: here each sum is kept as it is before and after each term.
     adjoint = dict.fromkeys(order, 0.0)
     adjoint[root] = number(seed)
@@ -218,14 +252,26 @@ def steps(root: Value, seed: float = 1.0) -> Steps:
             if d is not None:
                 before = adjoint[parent]
                 adjoint[parent] = after = before + g * d
-                transfers.append(Transfer(node, i, parent, d, g, g * d, before, after, writer))
+                transfers.append(Transfer(0, node, i, parent, d, g, g * d, before, after, writer))
         before = 0.0 if node.op else number(node.grad) + 0.0  # which makes 0.0 of -0.0
         after = g if node.op else g + before
         backward.append(Event(index, node, before, after, g, transfers, writer))
+    for i, edge in enumerate(chain.from_iterable(edges[node] for node in order)):
+        edge.index = i
     forward = [
         Event(i, node, None, node.data, None, edges[node], writer) for i, node in enumerate(order)
     ]
     return Steps(forward, backward)
+
+
+def _turns(root: Value) -> list[Value]:
+    """The graph in topological order, in which a leaf comes right before what first uses it."""
+    turns: dict[Value, None] = {}
+    for node in topological_order(root):
+        if node.op is not None:
+            turns |= dict.fromkeys([p for p in node.parents if p.op is None])
+            turns[node] = None
+    return list(turns) or [root]
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -262,6 +308,21 @@ class Writer:
             return ""
         operands = {a: a.data for a in node.operands if isinstance(a, Value)}
         return formula(node, operands, digits=4, spaced=True, most=_MOST_TERMS)
+
+    def slots(self, node: Value) -> list[str | tuple[Value, bool]]:
+        """The operation in numbers, as texts and operands, each with whether it is a factor."""
+        operands = [a for a in dict.fromkeys(node.operands) if isinstance(a, Value)]
+        slots = {a: Slot(f"{_SLOT}{i}{_SLOT}") for i, a in enumerate(operands)}
+        written = formula(node, slots, digits=4, spaced=True, most=_MOST_TERMS)
+        opened, closed = IF_NEGATIVE
+        parts = re.split(f"({opened}?{_SLOT}[0-9]+{_SLOT}{closed}?)", written)
+        return [
+            (operands[int(part.strip(f"{_SLOT}{opened}{closed}"))], part[0] == opened)
+            if _SLOT in part
+            else part
+            for part in parts
+            if part
+        ]
 
     def partials(self, node: Value) -> Sequence[Expression | None]:
         """The local derivative by each operand in symbols; None where data has changed."""

@@ -7,15 +7,22 @@ Without a browser these tests are skipped, unless REQUIRE_BROWSER is set, as it 
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
+import shutil
+import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from copy import deepcopy
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from micrograd_like import Value, losses, nn, tanh, topological_order
+from micrograd_like import Value, affine, grad, losses, nn, ops, tanh, topological_order
+from micrograd_like.views.drawing import NEGATIVE, POSITIVE
+from micrograd_like.views.names import numeral
 from micrograd_like.views.pages import player
 from micrograd_like.views.stepping import steps
 
@@ -27,7 +34,8 @@ const ids = (name) => marked(name).map((element) => element.id).sort();
 return {
   where: text("where"), caption: text("caption"), lines: text("lines"), count: text("count"),
   rows: [...document.querySelectorAll("tbody tr")].map((row) => ({
-    name: row.cells[0].textContent, label: row.cells[0].title, value: row.cells[1].textContent,
+    name: row.cells[0].textContent, label: row.cells[0].title,
+    value: row.cells[1].querySelector("input")?.value ?? row.cells[1].textContent,
     gradient: row.cells[2].textContent, exact: [1, 2].map((i) => row.cells[i].title),
     current: row.getAttribute("aria-current"), open: row.cells[2].className.includes("open"),
   })),
@@ -143,6 +151,7 @@ def test_clicking_through_every_step_shows_the_numbers_of_the_engine(
     root = make()
     passes = steps(root)
     nodes = [event.node for event in passes.forward]
+    drawn = topological_order(root)
     page = open_page(player(root, collapse="none").html)
     start = page.seen()
     pages = page.walk("next", len(passes))
@@ -157,10 +166,10 @@ def test_clicking_through_every_step_shows_the_numbers_of_the_engine(
         assert [row["exact"] for row in seen["rows"]] == [[value[n], gradient[n]] for n in nodes]
         current = [row["label"] for row in seen["rows"] if row["current"] == "step"]
         assert current == [event.name]
-        k = nodes.index(event.node)
+        k = drawn.index(event.node)
         assert seen["now"] == [f"node-{k}"]
         assert seen["live"] == sorted(f"edge-{k}-{edge.operand}" for edge in event.edges)
-        assert seen["near"] == sorted({f"node-{nodes.index(e.parent)}" for e in event.edges})
+        assert seen["near"] == sorted({f"node-{drawn.index(e.parent)}" for e in event.edges})
         said = re.sub(r"\s", "", seen["lines"])
         written = event.edges[:3] if event.phase == "backward" else ()
         for line in [event.formula.splitlines()[0], *map(str, written)]:
@@ -186,7 +195,10 @@ def test_the_picture_says_what_the_table_says_and_gives_nothing_away(
           return [...Array(10).keys()].map((k) => [...document.querySelectorAll(
             `#node-${k} text`)].slice(-4).map((text) => text.textContent.trim()));
         """)
-        shown = [["data", row["value"], "grad", row["gradient"]] for row in seen["rows"]]
+        shown = [
+            ["data", row["value"] if row["exact"][0] else "–", "grad", row["gradient"]]
+            for row in seen["rows"]
+        ]
         assert drawn == shown
     picture = page.driver.execute_script("return document.getElementById('picture').innerHTML")
     assert "xlink:title" not in picture
@@ -234,6 +246,321 @@ def test_nan_and_infinities_are_shown(open_page: Callable[[str], Page]) -> None:
     page.click("last")
     assert [row["value"] for row in page.seen()["rows"]] == ["0.0", "0.0", "nan"]
     assert [row["gradient"] for row in page.seen()["rows"]] == ["inf", "inf", "1.0"]
+
+
+# --- the leaves move ------------------------------------------------------------------------------
+
+MOVE = """
+for (const [label, number] of arguments[0]) {
+  const row = [...document.querySelectorAll("tbody tr")].find((tr) => tr.cells[0].title === label);
+  const field = row.querySelector("td input");
+  field.value = number;
+  field.dispatchEvent(new Event("input"));
+}
+"""
+
+
+def move(page: Page, **leaves: float) -> None:
+    """Type these numbers into the fields of the leaves."""
+    page.driver.execute_script(MOVE, [[label, repr(x)] for label, x in leaves.items()])
+
+
+def operations(**changes: float) -> Value:
+    """A graph with negative numbers in every place of a formula."""
+    a, b, c, n = (
+        Value(changes.get(name, x), label=name)
+        for name, x in {"a": -2.0, "b": -0.5, "c": 1.5, "n": 3.0}.items()
+    )
+    powers = c**n - a**2 + (a * b) ** -1
+    sums = affine([a, -1.0, b], [b, a, c], a) + a - b
+    root = powers + sums + (-a).exp() / b + ops.logsumexp(a, b, c) + ops.maximum(b, -1.0)
+    root.label = "y"
+    return root
+
+
+def several(**changes: float) -> Value:
+    x1, x2, w1, w2 = (
+        Value(changes.get(name, x), label=name)
+        for name, x in {"x1": 2.0, "x2": 0.0, "w1": -3.0, "w2": 1.0}.items()
+    )
+    y = tanh(w1 * x1 + w2 * x2 + 6.8813735870195432) * x1
+    y.label = "y"
+    return y
+
+
+def agrees(page: Page, root: Value) -> None:
+    """Fail where the numbers, formulas or colours differ from the engine's, at any step."""
+    passes = steps(root)
+    page.click("first")
+    pages = page.walk("next", len(passes))
+    value: dict[Value, float] = {}
+    gradient: dict[Value, float] = {}
+    nodes = [event.node for event in passes.forward]
+    for event, seen in zip(passes, pages, strict=True):
+        if event.adjoint is None:
+            value[event.node] = event.after
+        else:
+            gradient[event.node] = event.adjoint if event.edges else event.after
+            gradient |= {edge.parent: edge.after for edge in event.edges}
+        for node, row in zip(nodes, seen["rows"], strict=True):
+            for known, text in zip((value, gradient), row["exact"], strict=True):
+                if node in known:
+                    assert float(text) == pytest.approx(known[node], rel=1e-12, abs=1e-15)
+                else:
+                    assert not text
+        said = re.sub(r"\s", "", seen["lines"])
+        for line in event.formula.splitlines():
+            assert re.sub(r"\s", "", line) in said, (line, seen["lines"])
+    twins = topological_order(deepcopy(root))
+    for twin, node in zip(twins, topological_order(root), strict=True):
+        twin.grad = gradient[node]
+    drawn = page.driver.execute_script("""
+      return [...document.querySelectorAll("#picture [id^='node-']")].map((box) => {
+        const texts = [...box.querySelectorAll("text")].slice(-4);
+        return [box.id, texts.map((text) => text.textContent.trim()),
+                texts[2].previousElementSibling.style.fill];
+      });
+    """)
+    boxes = {box: (texts, color) for box, texts, color in drawn}
+    assert len(boxes) == len(twins)
+    largest = max(abs(x) for x in gradient.values())
+    for k, node in enumerate(twins):
+        texts, color = boxes[f"node-{k}"]
+        assert texts == ["data", numeral(node.data), "grad", numeral(node.grad)]
+        palette = POSITIVE if node.grad > 0.0 else NEGATIVE
+        share = int(min(1.0, math.sqrt(abs(node.grad) / largest)) * len(palette))
+        rgb = re.findall("..", palette[min(share, 3)][1:])
+        want = f"rgb({', '.join(str(int(c, 16)) for c in rgb)})" if node.grad else "none"
+        assert color == want
+
+
+@pytest.mark.parametrize("make", [several, operations])
+def test_every_number_formula_and_colour_follows_the_leaves_as_in_the_engine(
+    make: Callable[..., Value], open_page: Callable[[str], Page]
+) -> None:
+    page = open_page(player(make()).html)
+    agrees(page, make())
+    changes: dict[str, float] = {}
+    for change in (
+        [{"w1": -2.5}, {"x1": -0.125, "x2": 1e-7}, {"w2": 123456.0}]
+        if make is several
+        else [{"a": 1.25, "b": 0.3}, {"b": -0.3, "n": 2.5}, {"c": 0.01, "n": -3.0, "a": 1e-6}]
+    ):
+        changes |= change
+        move(page, **change)
+        agrees(page, make(**changes))
+    page.click("reset")
+    agrees(page, make())
+    rows = page.seen()["rows"]
+    root = make()
+    root.backward()
+    order = [event.node for event in steps(root).forward]
+    assert [row["exact"][0] for row in rows] == [repr(node.data) for node in order]
+
+
+def test_local_derivatives_on_the_edges_follow(open_page: Callable[[str], Page]) -> None:
+    page = open_page(player(several()).html)
+    move(page, x1=0.5)
+    root = several(x1=0.5)
+    order = topological_order(root)
+    texts = page.driver.execute_script("""
+      return Object.fromEntries([...document.querySelectorAll("#picture .edge")].map((edge) =>
+        [edge.id, edge.textContent.trim()]));
+    """)
+    for k, node in enumerate(order):
+        for i, d in enumerate(node.operand_grads):
+            if d is not None:
+                assert texts[f"edge-{k}-{i}"] == numeral(d)
+
+
+def test_what_if_says_how_far_the_output_moved_against_gradient_times_change(
+    open_page: Callable[[str], Page],
+) -> None:
+    page = open_page(player(several()).html)
+    said = lambda: [page.find(name).text.replace("\xa0", " ") for name in ("moved", "outcome")]  # noqa: E731
+    assert said() == ["What if a leaf were another number? Move it.", ""]
+    assert page.find("reset").get_attribute("aria-disabled") == "true"
+    page.click("next", "next")
+    move(page, w1=-2.5)
+    assert page.seen()["count"] == "2 / 20"  # where it was
+    slope = grad(root := several(), root_leaf(root, "w1"))
+    moved = several(w1=-2.5).data - root.data
+    assert said() == [
+        f"w1 moved by 0.5: gradient · change = {numeral(slope)} · 0.5 = {numeral(slope / 2)}",
+        f"y moved by {numeral(moved)} ({numeral(root.data)} → {numeral(root.data + moved)})",
+    ]
+    move(page, x2=0.25)
+    total = 0.5 * slope + 0.25 * grad(root, root_leaf(root, "x2"))
+    assert said()[0] == f"2 leaves moved: the sum of gradient · change is {numeral(total)}"
+    page.click("reset")
+    assert said()[0].startswith("What if")
+
+
+def root_leaf(root: Value, label: str) -> Value:
+    return next(node for node in topological_order(root) if node.label == label)
+
+
+def test_a_first_move_shows_all_that_follows(open_page: Callable[[str], Page]) -> None:
+    page = open_page(player(several()).html)
+    move(page, w1=-2.9)
+    assert page.seen()["count"] == "20 / 20"
+
+
+def test_sliders_and_fields_move_by_keys_and_know_their_leaf(
+    open_page: Callable[[str], Page],
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = open_page(player(several()).html)
+    slider, field = page.driver.find_elements("css selector", "tbody tr:first-child input")
+    assert (slider.accessible_name, field.accessible_name) == ("w1", "w1, as a number")
+    assert slider.get_attribute("aria-valuetext") == "-3.0"
+    before = float(page.seen()["rows"][0]["value"])
+    slider.send_keys(Keys.ARROW_RIGHT)
+    after = float(page.seen()["rows"][0]["value"])
+    assert 0.05 <= after - before <= 0.5
+    assert slider.get_attribute("aria-valuetext") == numeral(after)
+    field.send_keys(Keys.CONTROL + "a")
+    field.send_keys("4.125 ")
+    assert page.seen()["rows"][0]["exact"][0] == "4.125"
+    assert page.find("play").accessible_name == "Play", "a space in a field is no command"
+    field.send_keys(Keys.CONTROL + "a")
+    field.send_keys(Keys.DELETE)
+    assert page.seen()["rows"][0]["exact"][0] == "4.125", "what is no number changes nothing"
+    field.send_keys(Keys.TAB)
+    assert page.seen()["rows"][0]["value"] == "4.125"
+    move(page, w1=1000.0)
+    assert float(slider.get_attribute("max")) >= 1000.0
+
+
+def test_numbers_are_written_as_python_writes_them(open_page: Callable[[str], Page]) -> None:
+    rng = random.Random(0)
+    xs = [rng.choice([-1, 1]) * rng.random() * 10.0 ** rng.randint(-20, 20) for _ in range(150)]
+    xs += [float(rng.randint(-(10**6), 10**6)) for _ in range(50)]
+    xs += [
+        0.0,
+        -0.0,
+        0.5,
+        1234.5,
+        1235.5,
+        0.00012345,
+        99995.0,
+        9999.5,
+        1e16,
+        1e15,
+        123456789012345680.0,
+    ]
+    xs += [1e-4, 1e-5, 9.9995, 5e-324, 1.7976931348623157e308, 2.0**-20, 12.25, 12.35, 0.1 + 0.2]
+    page = open_page(player(Value(1.0, label="x") * 1.0).html)
+    page.click("last")
+    for x in xs:
+        move(page, x=x)
+    written = page.driver.execute_script(
+        "const all = []; for (const x of arguments[0]) { (function () {" + MOVE + '})([["x", x]]);'
+        "const row = document.querySelectorAll('tbody tr')[1];"
+        "all.push([row.cells[1].textContent, row.cells[1].title]); } return all;",
+        list(map(repr, xs)),
+    )
+    assert written == [[numeral(x), repr(x)] for x in xs]
+
+
+def test_outside_a_domain_the_page_says_which(open_page: Callable[[str], Page]) -> None:
+    x = Value(2.0, label="x")
+    y = x.log() * 2.0
+    y.label = "y"
+    page = open_page(player(y).html)
+    move(page, x=-1.0)
+    assert page.find("outcome").text == "v1 is nan: log is defined on (0, inf)."
+    assert [row["value"] for row in page.seen()["rows"]] == ["-1.0", "nan", "nan"]
+    move(page, x=1.0)
+    assert page.find("outcome").text.startswith("y moved by")
+
+
+def test_where_a_choice_goes_the_other_way_the_page_says_so(
+    open_page: Callable[[str], Page],
+) -> None:
+    x = Value(2.0, label="x")
+    y = ops.where(ops.greater(x, 1.0), x * x, -x)
+    y.label = "y"
+    page = open_page(player(y).html)
+    move(page, x=0.5)
+    assert page.find("outcome").text == "y takes its other side, which the steps do not show."
+    assert [row["value"] for row in page.seen()["rows"]] == ["0.5", "0.25", "-0.5"]
+    assert [row["gradient"] for row in page.seen()["rows"]] == ["0.0", "0.0", "1.0"]
+
+
+def test_a_click_on_a_node_or_a_row_leads_to_its_step(open_page: Callable[[str], Page]) -> None:
+    page = open_page(player(neuron()).html)
+    where = "return document.getElementById('where').textContent"
+    click = """
+      const click = new MouseEvent("click", { bubbles: true });
+      document.querySelector(arguments[0]).dispatchEvent(click);
+    """
+    passes = steps(neuron())
+    drawn = topological_order(neuron())
+    for k, name in enumerate(["w1", "x1", "v1"]):
+        for selector in (f"#node-{k} text", f"tbody tr:nth-child({k + 1}) .name"):
+            page.click("first")
+            page.driver.execute_script(click, selector)
+            assert page.driver.execute_script(where) == f"Forward, step {k + 1} of 20", name
+    page.driver.execute_script(click, "#node-2 text")
+    swept = next(e.index for e in passes.backward if e.name == "v1") + 1
+    assert page.driver.execute_script(where) == f"Backward, step {swept} of 20"
+    assert len(drawn) == 10
+
+
+def test_a_large_graph_is_a_replay_and_says_so(
+    open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("micrograd_like.views.live.MOST_NODES", 5)
+    page = open_page(player(neuron()).html)
+    assert page.find("moved").text == "A replay: it has more than 5 nodes."
+    assert not page.driver.find_elements("css selector", "tbody input")
+    assert not page.find("reset").is_displayed()
+    page.click("last")
+    assert page.seen()["count"] == "20 / 20"
+
+
+def test_what_is_folded_in_the_picture_is_said_to_be(open_page: Callable[[str], Page]) -> None:
+    page = open_page(player(network()).html)
+    (seen,) = page.walk("next", 1)
+    name = seen["caption"].removesuffix(" is given")
+    assert seen["lines"].endswith(f"In the picture: {name} in “layers[0]”.")
+    page.click("last")
+    for seen in page.walk("previous", 80):
+        named = set(
+            re.findall(r"\bv\d+\b|layers\[\d\][\w.\[\]]+", seen["lines"].partition("In the")[0])
+        )
+        drawn = page.driver.execute_script(
+            "return document.querySelector('#picture svg').textContent"
+        )
+        folded = seen["lines"].partition("In the picture: ")[2]
+        for each in named:
+            assert (
+                re.search(rf"{re.escape(each)}\b", drawn) or each in folded or "more" in folded
+            ), each
+
+
+@pytest.mark.parametrize(("root", "title"), [
+    (lambda a, b: (a * b + 1.0).tanh() * b, "tanh(a·b + 1)·b"),
+    (lambda a, b: affine([a, b], [2.0, 3.0], -1.0).relu(), "relu(2·a + 3·b - 1)"),
+    (lambda a, b: a, "a"),
+])  # fmt: skip
+def test_the_title_is_the_label_or_the_expression(
+    root: Callable[[Value, Value], Value], title: str
+) -> None:
+    made = root(Value(2.0, label="a"), Value(3.0, label="b"))
+    assert f"<title>{title}, step by step</title>" in player(made).html
+    if made.op is not None:
+        made.label = "loss"
+        assert "<title>loss, step by step</title>" in player(made).html
+
+
+def test_a_long_expression_has_that_of_its_last_operation_as_title() -> None:
+    x = y = Value(0.5, label="x")
+    for _ in range(60):
+        y = (y + x).sin()
+    assert "<title>sin(v" in player(y).html
 
 
 # --- the controls ---------------------------------------------------------------------------------
@@ -323,7 +650,7 @@ def test_the_focus_is_seen_and_the_tab_key_goes_through_the_controls(
 
     page = open_page(player(neuron()).html)
     met = []
-    for _ in range(14):
+    for _ in range(16):
         page.press(Keys.TAB)
         focused = page.driver.switch_to.active_element
         met.append(focused.get_attribute("id"))
@@ -331,7 +658,7 @@ def test_the_focus_is_seen_and_the_tab_key_goes_through_the_controls(
             assert focused.value_of_css_property("outline-style") == "solid"
     order = ["first", "previous", "play", "next", "last", "slider", "speed"]
     assert [name for name in met if name in order] == order
-    assert {"theme", "picture", "now", "values"} <= set(met)
+    assert {"theme", "picture", "now", "reset", "table"} <= set(met)
 
 
 # --- how it looks ---------------------------------------------------------------------------------
@@ -362,7 +689,8 @@ def test_light_and_dark_follow_the_system_and_the_button(
         assert page.find("theme").get_attribute("aria-pressed") == str(pressed).lower()
         for selector in ["#caption", "#where", ".adjoint", ".local", ".note", "td.new", "thead th"]:
             assert contrast(page.style(selector, "color"), ground) >= 4.5, selector
-        assert _luminance(page.style("#picture", "backgroundColor")) > 0.9
+        assert page.style("#picture", "backgroundColor") == ground
+        assert ("invert" in page.style("#picture svg", "filter")) == pressed
         page.click("theme")
 
 
@@ -390,6 +718,87 @@ def test_the_current_node_is_in_sight_and_a_narrow_page_does_not_scroll_sideways
         assert driver.execute_script(
             "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         )
+
+
+@pytest.mark.parametrize("size", [(390, 844), (844, 390), (1280, 800), (320, 256)])
+def test_on_every_screen_nothing_lies_on_anything_else(
+    size: tuple[int, int], open_page: Callable[[str], Page], driver: Any
+) -> None:
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 1000}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page = open_page(player(network()).html)
+        for times in (0, 30, 30):
+            page.walk("next", times)
+            seen = driver.execute_script("""
+              const rect = (element) => {
+                const { left, right, top, bottom } = element.getBoundingClientRect();
+                return [left, right, top, bottom];
+              };
+              const parts = ["header", "#stage", "#now", "#values", "footer"];
+              const row = document.querySelector("tr[aria-current]");
+              return {
+                parts: parts.map((part) => rect(document.querySelector(part))),
+                row: row && rect(row), table: rect(document.getElementById("table")),
+                formula: rect(document.getElementById("caption")),
+                now: rect(document.getElementById("now")),
+                wide: document.documentElement.scrollWidth,
+              };
+            """)
+            assert seen["wide"] <= width
+            for (l1, r1, t1, b1), (l2, r2, t2, b2) in combinations(seen["parts"], 2):
+                assert r1 <= l2 + 1 or r2 <= l1 + 1 or b1 <= t2 + 1 or b2 <= t1 + 1
+            if height > 300:  # else the page is scrolled
+                assert all(b <= height + 1 for _, _, _, b in seen["parts"])
+            assert seen["formula"][3] <= seen["now"][3]
+            if seen["row"]:
+                assert seen["table"][2] - 1 <= seen["row"][2]
+                assert seen["row"][3] <= seen["table"][3] + 1
+        page.driver.execute_script("document.getElementById('fit').click()")
+        assert driver.execute_script("""
+          const frame = document.getElementById("picture").getBoundingClientRect();
+          const drawn = document.querySelector("#picture svg").getBoundingClientRect();
+          return drawn.left >= frame.left && drawn.right <= frame.right
+            && drawn.top >= frame.top && drawn.bottom <= frame.bottom;
+        """)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_hints_for_the_keyboard_are_for_those_who_have_one(
+    open_page: Callable[[str], Page], driver: Any
+) -> None:
+    page = open_page(player(neuron()).html)
+    assert page.driver.find_element("css selector", ".keys").is_displayed()
+    driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        assert not page.driver.find_element("css selector", ".keys").is_displayed()
+    finally:
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+@pytest.mark.parametrize("renderer", ["dot", "graphviz-pure"])
+def test_boxes_have_one_frame_and_cells_have_none_with_every_renderer(
+    renderer: str, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = shutil.which(renderer) or shutil.which(
+        renderer, path=str(Path(sys.executable).parent)
+    )
+    if program is None:
+        pytest.skip(f"there is no {renderer}")
+    monkeypatch.setattr("micrograd_like.views.drawing.renderer", lambda: program)
+    page = open_page(player(neuron()).html)
+    strokes = """
+      return [...document.querySelectorAll(
+        "#picture :is([stroke='none'], [stroke='transparent'])")].map(
+          (shape) => getComputedStyle(shape).stroke);
+    """
+    for times in (0, 4, 9):
+        page.walk("next", times)
+        found = set(page.driver.execute_script(strokes))
+        assert found <= {"none", "rgba(0, 0, 0, 0)"}
+        assert found
 
 
 def test_the_picture_alone_is_shown_where_scripts_do_not_run(
@@ -459,7 +868,7 @@ def test_saving_writes_the_page_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["steps.html"]
     with pytest.raises(OSError, match="nowhere"):
         shown.save(tmp_path / "nowhere" / "steps.html")
-    assert repr(shown).startswith("<Player: Graph of v1")
+    assert repr(shown).startswith("<Player: Graph of (é 😀)²: 2 nodes")
 
 
 def test_a_page_takes_the_options_of_a_picture_one_value_or_several() -> None:
@@ -487,6 +896,8 @@ def test_a_notebook_shows_the_page_in_a_sandbox(open_page: Callable[[str], Page]
     assert [row["exact"][1] for row in page.seen()["rows"]] == want
     page.click("theme", "first", "next")
     assert page.seen()["count"] == "1 / 20"
+    move(page, w1=-2.5)
+    assert page.find("moved").text.startswith("w1 moved by 0.5")
 
 
 def test_a_notebook_that_is_not_trusted_shows_the_picture(
@@ -498,6 +909,12 @@ def test_a_notebook_that_is_not_trusted_shows_the_picture(
     assert image.is_displayed()
     assert image.get_attribute("alt") == "Graph of y: 10 nodes"
     assert page.driver.execute_script("return arguments[0].naturalWidth", image) > 100
+    height = page.driver.execute_script(
+        "return document.querySelector('.micrograd-player').offsetHeight - arguments[0].height",
+        image,
+    )
+    assert height < 80, "there is nothing below the picture but what to do"
+    assert "Run this cell" in page.driver.find_element("tag name", "body").text
 
 
 def test_a_large_graph_is_drawn_in_boxes_and_played_all_the_same(
@@ -511,7 +928,8 @@ def test_a_large_graph_is_drawn_in_boxes_and_played_all_the_same(
     page.click("last")
     loss.backward()
     rows = page.seen()["rows"]
-    assert [row["exact"][1] for row in rows] == [repr(v.grad) for v in topological_order(loss)]
+    order = [event.node for event in steps(loss).forward]
+    assert [row["exact"][1] for row in rows] == [repr(node.grad) for node in order]
     norms = "return [...document.querySelectorAll('#picture .node text')].map((t) => t.textContent)"
     texts = [text.strip() for text in page.driver.execute_script(norms)]
     assert "–" not in texts

@@ -1,0 +1,68 @@
+"""A graph as a program for a page: what each node and each local derivative is, from the leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..compiler.javascript_source import JavaScriptPrinter, inlined
+from ..compiler.tape import Call, Sum, Tape
+from ..engine import Value, topological_order
+from ..errors import InputError
+from ..gradients import partial_graphs
+from .stepping import Event
+
+MOST_NODES = 3_000
+"""More of them a page does not compute anew while a slider moves."""
+
+
+def live_program(root: Value, forward: Sequence[Event], others: Sequence[Value] = ()) -> str:
+    """A function in JavaScript, `program(leaves)`, to `[values, locals]`: of nodes, of edges.
+
+    Leaves, nodes and edges are in the order of the events; after those nodes come the `others`. One
+    line is one operation, as the engine computes it: nothing is simplified. Raises InputError, with
+    the reason, where a page could not do what the engine does.
+    """
+    nodes = [event.node for event in forward]
+    leaves = [node for node in nodes if node.op is None]
+    if len(nodes) > MOST_NODES:
+        raise InputError(f"it has more than {MOST_NODES:,} nodes")
+    try:
+        locals_ = _locals(root, forward, leaves)
+    except Exception as error:  # a row of the user's may do anything with its arguments
+        raise InputError(str(error)) from None
+    if not locals_:
+        raise InputError("nothing is computed")
+    number: dict[Value, int | float] = {leaf: i for i, leaf in enumerate(leaves)}
+    assignments: list[Sum | Call] = []
+    graphs = [d for d in locals_ if isinstance(d, Value)]
+    for node in topological_order(root, *graphs, untaken=True):
+        if node in number:
+            continue
+        if node.op is None:  # which the graph does not depend on, as it is
+            number[node] = node.data
+            continue
+        args = [number[a] if isinstance(a, Value) else a for a in node.operands]
+        number[node] = len(leaves) + len(assignments)
+        assignments.append(Call(node.op, tuple(args)))
+    outputs = [number[x] if isinstance(x, Value) else x for x in (*nodes, *others, *locals_)]
+    tape = Tape(len(leaves), assignments, outputs, {}, {}, len(nodes))
+    names = [f"x{i + 1}" for i in range(len(leaves))]  # labels are no part of the page's scripts
+    blocks = [("values", len(nodes) + len(others)), ("locals", len(locals_))]
+    return inlined(JavaScriptPrinter(tape, names).program(blocks, None))
+
+
+def _locals(root: Value, forward: Sequence[Event], leaves: Sequence[Value]) -> list[Value | float]:
+    """The local derivative along each edge, as a graph or a number."""
+    partials = partial_graphs(root, leaves)
+    found: list[Any] = []
+    for event in forward:
+        node, edges = event.node, event.edges
+        if not edges:
+            continue
+        assert node.op is not None
+        if node.op.kind == "choice":  # 1 on the side that is taken, which may be the other one
+            found += [node.op.textbook[edge.operand](*node.operands, node) for edge in edges]
+        else:
+            found += partials[node][1] or []
+    return found
