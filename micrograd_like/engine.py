@@ -51,12 +51,9 @@ class Value(Methods["Value"], Copies["Value"]):
     # _da, both tuples, and in _b its operands if others are among them.
     __slots__: tuple[str, ...] = ("_a", "_b", "_da", "_data", "_db", "_grad", "_label", "_row")
 
-    def __init__(
-        self, data: Any, label: str = "", *rest: Any, _children: Any = ..., _op: Any = ...
-    ) -> None:
-        if label.__class__ is not str or rest or _children is not ... or _op is not ...:
-            is_micrograds = bool(rest) or _children is not ... or _op is not ...
-            label = check_constructor(label, is_micrograds)
+    def __init__(self, data: Any, label: str = "", *rest: Any, **named: Any) -> None:
+        if label.__class__ is not str or rest or named:
+            label = check_constructor(label, rest, named)
         self._data: float = data if data.__class__ is float else number(data)
         self._grad = 0.0
         self._label = label

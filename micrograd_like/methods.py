@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -34,9 +34,16 @@ def text(label: object) -> str:
     return str.__str__(label)
 
 
-def check_constructor(label: object, is_micrograds: bool) -> str:
-    """The label, but for who makes a Value as micrograd does, Value(x, (children,), "op")."""
-    if is_micrograds or isinstance(label, (tuple, list, set)):
+def check_constructor(label: object, rest: object, named: Collection[str] = ()) -> str:
+    """The label, but for who makes a Value as micrograd does, Value(x, (children,), "op").
+
+    `rest` and the keywords in `named` are the other arguments. Raises OperandError, and TypeError
+    for keywords that are not micrograd's.
+    """
+    for name in named:
+        if name not in ("_children", "_op"):
+            raise TypeError(f"Value.__init__() got an unexpected keyword argument '{name}'")
+    if rest or named or isinstance(label, (tuple, list, set)):
         raise OperandError(
             "a Value is made of data and a label; for an operation of your own, which Value(data, "
             "(children,), 'op') makes in micrograd, write a row, Op('name', compute, partial), and "
