@@ -6,6 +6,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise, product
 from numbers import Integral
 from random import Random
@@ -13,11 +14,14 @@ from typing import Any
 
 from . import ops, state
 from .engine import Value
-from .errors import InputError, warn
+from .errors import InputError, MissingExtraError, TraceError, warn
+from .modes import no_grad
 from .numerics import number, plain, whole
 from .ops import Op
 from .sums import affine
 from .words import several
+
+_MANY = 1000  # rows for which it is worth while to compile a network
 
 Activation = str | Op | Callable[[Any], Any] | bool | None
 
@@ -255,6 +259,23 @@ class MLP(Module):
             out = layer._respond(out)
         return out[0] if len(out) == 1 else out
 
+    def predict(self, X: Any) -> list[Any]:
+        """For each row of X the place of the largest output, or of a single output its number.
+
+        None where an output is NaN. Many rows are computed by a compiled program where NumPy is.
+        """
+        rows = plain(X)
+        rows = rows if isinstance(rows, list) else [*rows]
+        if len(rows) > _MANY:
+            from .compiler.forward import compile_forward
+
+            with suppress(TraceError, MissingExtraError):
+                outputs = compile_forward(self, self.parameters(), rows[0]).batch(rows)
+                return [_answer(out if isinstance(out, list) else [out]) for out in outputs]
+        with no_grad():
+            outputs = [self(row) for row in rows]
+        return [_answer([v.data for v in (x if isinstance(x, list) else [x])]) for x in outputs]
+
     def to_torch(self) -> Any:
         """The same network as a `torch.nn.Sequential` in float64, with copies of the parameters.
 
@@ -268,6 +289,13 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+def _answer(outputs: list[float]) -> float | int | None:
+    """The place of the largest output, or the number of a single one; None where one is NaN."""
+    if any(map(math.isnan, outputs)):
+        return None
+    return outputs.index(max(outputs)) if len(outputs) > 1 else outputs[0]
 
 
 def _nonlinearity(activation: Activation, nonlin: bool | None) -> Activation:

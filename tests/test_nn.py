@@ -396,3 +396,23 @@ def test_modules_may_keep_computed_values() -> None:
         model.parameters()
 
     assert warned(run) == []
+
+
+def test_predictions_are_the_largest_outputs_place_or_a_single_ones_number():
+    many = nn.MLP(2, [3, 3], seed=0)
+    one = nn.MLP(2, [3, 1], seed=0)
+    X = [[i / 10, -i / 7] for i in range(20)]
+    outputs = [[v.data for v in many(x)] for x in X]
+    assert many.predict(X) == [out.index(max(out)) for out in outputs]
+    assert one.predict(X) == [one(x).data for x in X]
+    assert one.predict([]) == []
+    many.layers[-1].neurons[1].b.data = math.nan
+    assert many.predict(X) == [None] * 20
+
+
+def test_predictions_of_many_rows_are_those_of_few():
+    pytest.importorskip("numpy")
+    for model in (nn.MLP(2, [5, 3], seed=0), nn.MLP(1, [4, 1], "tanh", seed=0)):
+        X = [[i / 100, 1 - i / 70][: model.widths[0]] for i in range(1200)]
+        few = [x for i in range(0, 1200, 400) for x in model.predict(X[i : i + 400])]
+        assert model.predict(X) == pytest.approx(few, rel=1e-12)

@@ -34,7 +34,7 @@ FLOORS = [
     {"__main__"},
 ]
 # What is imported late, within a function, from a floor further up.
-LATE = {("nn", "training.conversion"), ("ops", "views.manual")}
+LATE = {("nn", "compiler.forward"), ("nn", "training.conversion"), ("ops", "views.manual")}
 
 
 def imports(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -117,8 +117,10 @@ def _train_table(arguments: argparse.Namespace) -> None:
     predictor = Predictor.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
     X, y = _rows(data.scaled(), train), _rows(data.y, train)
     if not data.classes:
-        predictor.target = [x for (x,) in datasets.standardise([[t] for t in y])]
-        y = [t for (t,) in datasets.scale([[t] for t in y], *([x] for x in predictor.target))]
+        column = [[t] for t in y]
+        shift, deviation = datasets.standardise(column)
+        y = [t for (t,) in datasets.scale(column, shift, deviation)]
+        predictor.target = [*shift, *deviation]
     folder = Folder(arguments, data.name)
     for note in data.notes:
         say(note)
@@ -181,8 +183,8 @@ def _measured(truth: list[Any], predicted: list[Any], labels: bool) -> str:
     if not pairs:
         return "error nan"
     n, mean = len(pairs), math.fsum(t for t, _ in pairs) / len(pairs)
-    mse = math.fsum((t - x) ** 2 for t, x in pairs) / n
-    variance = math.fsum((t - mean) ** 2 for t, _ in pairs) / n
+    mse = math.fsum((t - x) * (t - x) for t, x in pairs) / n
+    variance = math.fsum((t - mean) * (t - mean) for t, _ in pairs) / n
     absolute = math.fsum(abs(t - x) for t, x in pairs) / n
     share = 1.0 - mse / variance if variance else math.nan
     return f"error {mse:.4g} (mse), R² {share:.3f}, mean absolute error {absolute:.4g}"

@@ -6,6 +6,7 @@ A notebook shows them once `matplotlib.pyplot` is imported there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +122,9 @@ def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label:
     """
     name = _shown(label)
     figure, axes = _figure(5, 5, xlabel=name, ylabel=f"predicted {name}", title="Predictions")
-    pairs = [(t, x) for t, x in zip(numbers, predicted, strict=True) if x is not None]
+    known = [math.nan if x is None else x for x in predicted]
     axes.axline((numbers[0], numbers[0]), slope=1.0, color="#999999", lw=1.0)
-    axes.scatter(*zip(*pairs, strict=True), s=18, color=BLUE, edgecolors="white", linewidths=0.5)
+    axes.scatter(numbers, known, s=18, color=BLUE, edgecolors="white", linewidths=0.5)
     axes.grid(alpha=0.3)
     return figure
 

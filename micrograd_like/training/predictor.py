@@ -5,21 +5,15 @@ Its file, `model.json`, has both as JSON to be read; nothing in it is executed.
 
 from __future__ import annotations
 
-import math
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
 
 from .. import nn, state
-from ..errors import InputError, MissingExtraError, StateError, TraceError
-from ..modes import no_grad
-from ..numerics import plain
+from ..errors import InputError, StateError
 from . import datasets, tables
 from .datasets import Dataset
-
-_MANY = 1000  # rows for which it is worth while to compile the network
 
 
 @dataclass
@@ -71,6 +65,7 @@ class Predictor:
             # The counts must agree before a model of that size is built.
             if (
                 min(widths) < 1
+                or len(classes) == 1
                 or (widths[0], widths[-1]) != (len(row), len(classes) or 1)
                 or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
                 or len(row) != sum(len(texts.get(name, "1")) for name in features)
@@ -126,20 +121,8 @@ class Predictor:
 
         None where an output is NaN, as it may be for numbers far from those that were learned from.
         """
+        found = self.model.predict(datasets.scale(rows, self.shift, self.scale))
         shift, scale = self.target
-        outputs = self._outputs(datasets.scale(rows, self.shift, self.scale))
-        if not self.classes:
-            return [None if math.isnan(x) else shift + scale * x for (x,) in outputs]
-        return [None if any(map(math.isnan, out)) else out.index(max(out)) for out in outputs]
-
-    def _outputs(self, rows: Any) -> list[list[float]]:
-        rows = plain(rows)
-        if len(rows) > _MANY:
-            from ..compiler.forward import compile_forward
-
-            with suppress(TraceError, MissingExtraError):
-                outputs = compile_forward(self.model, self.model.parameters(), rows[0]).batch(rows)
-                return [x if isinstance(x, list) else [x] for x in outputs]
-        with no_grad():
-            outputs = [self.model(row) for row in rows]
-        return [[v.data for v in out] if isinstance(out, list) else [out.data] for out in outputs]
+        if self.classes:
+            return found
+        return [None if x is None else shift + scale * x for x in found]

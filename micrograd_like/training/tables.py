@@ -30,36 +30,14 @@ _SAMPLE = 2**16  # bytes at the beginning of a file, which show how it is writte
 _MOST_TEXTS = 50  # in a column
 _MOST_CLASSES = 20  # that are numbers: more of them are a quantity
 _FEW = 10  # rows that are too few to tell an id from numbers that happen to differ
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_MISSING = [
-    "",
-    "?",
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "<NA>",
-    "nan",
-    "NaN",
-    "NAN",
-    "-nan",
-    "null",
-    "NULL",
-]
-_ABSENT = [
-    "None",
-    "none",
-    "-",
-    "--",
-    ".",
-    "#DIV/0!",
-    "#VALUE!",
-    "#REF!",
-]  # where all else is numbers
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig"} | dict.fromkeys(
+    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"
+)
+# fmt: off
+_MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "-nan", "null",
+            "NULL"]
+# fmt: on
+_ABSENT = ["None", "none", "-", "--", ".", "#DIV/0!", "#VALUE!", "#REF!"]  # beside numbers alone
 _BLANKS = r"\s+"
 _UNNAMED = "Unnamed: "  # and the place, as pandas says
 
@@ -72,11 +50,10 @@ _GROUPED = {
 }
 _DATE = re.compile(
     r"(\d{1,4}([-/.])(\d{1,2}|[A-Za-z]{3,9})\2\d{1,4}|\d{1,2}\.? [A-Za-z]{3,9}\.?,? \d{4}"
-    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+    r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{4}[-/]\d{1,2}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")  # a number that reads the same when it is printed
-
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
@@ -109,25 +86,25 @@ def read_table(
     `texts` tells which columns are kept as texts. What was noticed is added to `notes`. Raises
     InputError for what is no table, OSError if the file can't be opened.
     """
-    encodings = [encoding] if encoding else []
+    try:
+        "a".encode(encoding or "utf-8")
+    except LookupError:
+        raise InputError(f"there is no encoding {encoding!r:.60}") from None
     with Path(path).open("rb") as opened:
         # A pipe is read once.
         file: IO[bytes] = opened if opened.seekable() else io.BytesIO(opened.read())
         start = file.read(_SAMPLE)
+        while len(start.splitlines()) < 3 and (more := file.read(len(start))):
+            start += more
         if start.startswith(b"PK\3\4"):
             raise InputError(f"{path} is a workbook or another archive: save the table as CSV")
-        for tried in encodings or dict.fromkeys([_encoding(start), "cp1252"]):
-            try:
-                codecs.lookup(tried)
-                layout = _layout(path, start, tried, header, known)
+        whole = not file.read(1)
+        for tried in [encoding] if encoding else dict.fromkeys([_encoding(start), "cp1252"]):
+            with suppress(UnicodeError):
+                text = codecs.getincrementaldecoder(tried)().decode(start, whole)
+                layout = _layout(path, text, whole, tried, header, known)
                 frame = _frame(path, file, layout, texts(layout))
                 break
-            except UnicodeError:
-                continue
-            except LookupError:
-                if tried != encoding:
-                    raise
-                raise InputError(f"there is no encoding {encoding!r:.60}") from None
         else:
             tried = encoding or "UTF-8, UTF-16 or cp1252"
             raise InputError(f"{path} is not in {tried}: --encoding says what it is in")
@@ -151,11 +128,9 @@ def _encoding(start: bytes) -> str:
 
 
 def _layout(
-    path: Any, start: bytes, encoding: str, header: bool | None, known: Sequence[str]
+    path: Any, text: str, whole: bool, encoding: str, header: bool | None, known: Sequence[str]
 ) -> Layout:
-    """How the file is written. Raises UnicodeError where the encoding is another one."""
-    whole = len(start) < _SAMPLE
-    text = codecs.getincrementaldecoder(encoding)().decode(start, whole)
+    """How the file is written that begins with the text, or is it, as a whole."""
     if "\0" in text:
         raise InputError(f"{path} is no text: there is a NUL in its first rows")
 
@@ -168,15 +143,18 @@ def _layout(
         found = [[cell.strip() for cell in row] for row in found]
         return [row for row in found if any(row)][: None if whole else -1]
 
+    limit = csv.field_size_limit(max(len(text), 2**17))
     try:
         found = {separator: cells(separator) for separator in (",", ";", "\t", "|", _BLANKS)}
     except csv.Error as error:
         raise InputError(f"{path}: {error}") from None
-    blanks = _agreement(found.pop(_BLANKS))  # which may be in any text
+    finally:
+        csv.field_size_limit(limit)
+    spaced = found.pop(_BLANKS)  # which may be in any text
     separator = max(found, key=lambda separator: _agreement(found[separator]))
     if not _agreement(found[separator])[0]:
-        separator = _BLANKS if blanks[0] else ","
-    first, *rows = cells(separator) or [[]]
+        separator = _BLANKS if _agreement(spaced)[0] else ","
+    first, *rows = found.get(separator, spaced) or [[]]
     decimal, thousands = _points([cell for row in rows for cell in row], separator)
     ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
     if header is None:
@@ -229,7 +207,7 @@ def _is_data(first: list[str], rows: list[list[str]]) -> bool:
     """Whether the first row is like the others: it has numbers where all of them have.
 
     Where none have, it is if all of its texts come again. Integers may be a header: 0, 1, 2, ...
-    others beside a text that never comes again in a column where others do.
+    are one, as are others beside a text that never comes again in a column where others do.
     """
     numbers, again, fresh = [], bool(rows), False
     for i, cell in enumerate(first):
@@ -333,15 +311,18 @@ def from_csv(
     """
     notes: list[str] = []
 
-    def inexact(layout: Layout) -> list[str]:
-        """The label's column where pandas would not give back the texts that are in it."""
-        named = [name for name in layout.names if not name.startswith(_UNNAMED)]
-        found = [i for i, name in enumerate(layout.names) if name == (label or named[-1])]
-        cells = [row[i] for row in layout.rows for i in found if i < len(row)]
-        return [] if all(map(_PLAIN.fullmatch, cells)) else [layout.names[i] for i in found]
+    def labels(names: Sequence[str]) -> Sequence[str]:
+        """The label's column, in a list."""
+        return [label] if label else [x for x in names if x not in drop and x[:9] != _UNNAMED][-1:]
+
+    def inexact(layout: Layout) -> Sequence[str]:
+        """The same, if pandas would not give back the texts that are in it."""
+        places = [i for i, name in enumerate(layout.names) if name in labels(layout.names)]
+        cells = [row[i] for row in layout.rows for i in places if i < len(row)]
+        return () if all(map(_PLAIN.fullmatch, cells)) else labels(layout.names)
 
     frame = read_table(path, encoding=encoding, header=header, texts=inexact, notes=notes)
-    label = label or list(frame)[-1]
+    (label,) = labels([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
     check_columns(path, frame, [label, *chosen, *drop])
     chosen = [name for name in chosen if name not in drop]
@@ -490,9 +471,9 @@ def numbers(
             parts[name] = found.to_numpy(float, na_value=np.nan)[:, None]
             problem = "not a finite number"
         if bad.any():
-            row = bad.idxmax()
-            cell = f"{str(column[row])!r:.60}"
-            raise InputError(f"{path}: row {row}, column {name!r:.80}: {cell} is {problem}")
+            place = bad.to_numpy().argmax()
+            cell = f"row {frame.index[place]}, column {name!r:.80}: {str(column.iloc[place])!r:.60}"
+            raise InputError(f"{path}: {cell} is {problem}")
     X = np.hstack([*parts.values()]) if parts else np.empty((len(frame), 0))
     X[~np.isfinite(X)] = np.nan
     gaps = {name: np.isnan(part[:, 0]) | np.isinf(part[:, 0]) for name, part in parts.items()}
@@ -503,9 +484,10 @@ def numbers(
     if missing is None and counts.any():
         said = [f"{name!r:.80} {n}" for name, n in counts.items() if n]
         rows = gaps.any(axis=1)
-        row, name = rows.idxmax(), gaps.loc[rows.idxmax()].idxmax()
+        first = rows.to_numpy().argmax()
+        place = f"row {frame.index[first]}, column {gaps.iloc[first].idxmax()!r:.80}"
         raise InputError(
-            f"{path}: row {row}, column {name!r:.80}: the cell is missing or infinite, as are in "
+            f"{path}: {place}: the cell is missing or infinite, as are in "
             f"each column {several(said, 6)}; --missing drop leaves "
             f"{rows.sum()} of {len(gaps)} rows out, --missing mean puts their columns' "
             "means there"

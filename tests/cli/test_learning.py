@@ -106,6 +106,15 @@ def test_without_matplotlib_training_says_which_extra_brings_the_pictures(run, m
     assert files() == [os.path.join("here", "history.csv"), os.path.join("here", "model.json")]
 
 
+def test_only_files_need_pandas(run, monkeypatch):
+    for name in ("pandas", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run("train", "moons", "--epochs", "1", "--out", "here")[0] == 0
+    write("data.csv", CSV)
+    with pytest.raises(pytest.skip.Exception):
+        run("train", "data.csv")
+
+
 def test_without_a_command_it_trains_the_moons_and_says_what_to_try_next(run):
     status, out, err = run()
     assert (status, err) == (0, "")

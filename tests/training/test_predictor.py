@@ -105,19 +105,6 @@ def test_a_file_without_what_newer_ones_have_is_still_read(tmp_path):
     assert Predictor.load(path).about() == saved.about()
 
 
-def test_many_rows_are_classified_as_few_are():
-    pytest.importorskip("numpy")
-    data = datasets.moons(1200)
-    predictor = Predictor.untrained(data, [5], "relu", seed=0)
-    several = predictor.classify(data.X)
-    assert several == [
-        x for i in range(0, 1200, 400) for x in predictor.classify(data.X[i : i + 400])
-    ]
-    predictor.model.layers[-1].neurons[0].b.data = 1e308
-    far = [[1e308, 1e308]] * 1200
-    assert predictor.classify(far)[0] == predictor.classify(far[:1])[0]
-
-
 # --- tables ---------------------------------------------------------------------------------------
 
 MIXED = "n,c,f,y\n" + "".join(
