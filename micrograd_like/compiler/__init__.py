@@ -7,7 +7,8 @@ Three steps, each alone in its files and testable alone. Read them in this order
    assignments that compute alike become one operation on arrays. `grids.py` lays out its elements,
    `ragged.py`, `padding.py` and `tables.py` see to sums of different lengths, `siblings.py` to
    weights that are one array, and `names.py` says what arrays are called.
-3. One printer for each target walks the form: `numpy_source.py`, `jax_source.py` and `loops.py`
+3. One printer for each target walks the form: `numpy_source.py` (after `layouts.py` has put axes
+   in the order in which they are read), `jax_source.py` and `loops.py`
    (loops that Numba compiles); `straight.py` prints the tape, as Python, and `javascript_source.py`
    as JavaScript. The first two build the trees of `expressions.py`, which `equations.py` writes as
    LaTeX; the others write sums with `terms.py`. `arrays.py` and `rows.py` are the functions that

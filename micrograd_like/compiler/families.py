@@ -21,6 +21,7 @@ from .tracing import Trace
 from .ways import Compiled, Way
 
 MOST_WAYS = 8  # through the branches of a model and its loss, each with a program of its own
+_MOST_PADDING = 2  # times as many numbers as there are, for the sake of one program for a batch
 MOST_STRUCTURES = 32  # of examples, each with a program of its own
 
 
@@ -89,17 +90,27 @@ class Family:
         row = require_numpy().array([*numbers, *weights])
         return Layout(self, slice(len(numbers)), row, [*range(len(way.trace.shown))])
 
+    @property
+    def _groups(self) -> Sequence[Sequence[int]] | None:
+        """The keys of the terms that share a coefficient; None if the loss can have none."""
+        if self.ways[0].groups or not self._traces[0].terms:
+            return self.ways[0].groups
+        weights = weighted(self._traces[0])
+        return weights and weights.groups
+
+    def may_serve(self, other: Family) -> bool:
+        """Whether the terms of the other one's loss are among those of this one's."""
+        groups = self._groups
+        longer, shorter = self._traces[0], other._traces[0]
+        return groups is not None and coefficients(groups, longer, shorter) is not None
+
     def layout_of(self, trace: Trace, values: Any) -> Layout | None:
         """Where the numbers of another example are, if the program gives its results, too.
 
         `values` are those of the parameters when it was traced.
         """
-        longer, groups = self._traces[0], self.ways[0].groups
-        if not groups and longer.terms:
-            if not (weights := weighted(longer)):
-                return None
-            groups = weights.groups
-        if (found := coefficients(groups, longer, trace)) is None:
+        longer, groups = self._traces[0], self._groups
+        if groups is None or (found := coefficients(groups, longer, trace)) is None:
             return None
         if groups and not self.ways[0].groups:
             self.ways = [self._way(longer, is_weighted=True)]
@@ -246,13 +257,14 @@ class Families:
         # None for those that are left to the eager engine: there are too many.
         self.layouts: dict[Hashable, Layout | None] = {structure: self.first.layout}
         self.shapes = {structure: self.first.shape}  # of the outputs
+        # Where examples are in the program of longer ones of a batch, though they have their own.
+        self._joined: dict[tuple[Hashable, Family], Layout | None] = {}
 
     def results(self, values: Any, batch: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
-        structures, every = self._read(batch)
+        found, every = self._read(batch)
         by_family: dict[Family | None, list[int]] = {}
-        for i, structure in enumerate(structures):
-            layout = self.layouts[structure]
+        for i, layout in enumerate(found):
             by_family.setdefault(layout and layout.family, []).append(i)
         parts: list[tuple[int, list[Any]]] = []
         outputs: list[Any] = [()] * len(batch)
@@ -261,7 +273,7 @@ class Families:
             if family is None:
                 loss, shown, *gradient = self.first.eagerly(examples, forward)
             else:
-                layouts: list[Any] = [self.layouts[structures[i]] for i in places]
+                layouts: list[Any] = [found[i] for i in places]
                 rows = rows_of(layouts, [every[i] for i in places])
                 loss, shown, *gradient = family.results(values, rows, examples, forward)
                 if shown.size:
@@ -278,8 +290,7 @@ class Families:
 
     def sole(self, batch: Sequence[Any]) -> tuple[Family, Any] | None:
         """The family of all examples, and their rows; None if they are of several, or of none."""
-        structures, every = self._read(batch)
-        layouts = [self.layouts[structure] for structure in structures]
+        layouts, every = self._read(batch)
         known = [layout for layout in layouts if layout]
         if len(known) < len(layouts) or len({layout.family for layout in known}) > 1:
             return None
@@ -289,8 +300,8 @@ class Families:
         """The shape of the outputs of an example that has been computed."""
         return self.shapes[self._problem.structure(example, [])]
 
-    def _read(self, batch: Sequence[Any]) -> tuple[list[Hashable], list[list[Any]]]:
-        """The structure of each example, of which there is a layout, and its numbers."""
+    def _read(self, batch: Sequence[Any]) -> tuple[list[Layout | None], list[list[Any]]]:
+        """Where the numbers of each example are, and the numbers."""
         every: list[list[Any]] = [[] for _ in batch]
         read = self._problem.structure
         structures = [read(*each) for each in zip(batch, every, strict=True)]
@@ -302,7 +313,30 @@ class Families:
             for i in sorted(range(len(batch)), key=lambda i: -len(every[i])):
                 if structures[i] not in self.layouts:
                     self._lay_out(structures[i], batch[i])
-        return structures, every
+        layouts = [self.layouts[structure] for structure in structures]
+        if len({layout and layout.family for layout in layouts}) > 1:
+            self._join(layouts, structures, batch)
+        return layouts, every
+
+    def _join(
+        self, layouts: list[Layout | None], structures: list[Hashable], batch: Sequence[Any]
+    ) -> None:
+        """Leave all to the program of the longest example, where that has not too much to do."""
+        known = [layout for layout in layouts if layout]
+        longest = max(known, key=lambda layout: len(layout.row))
+        needed = sum(len(layout.row) for layout in known)
+        if len(longest.row) * len(known) > _MOST_PADDING * needed:
+            return
+        for i, (structure, layout) in enumerate(zip(structures, layouts, strict=True)):
+            if layout is None or layout.family is longest.family:
+                continue
+            key = structure, longest.family
+            if key not in self._joined:
+                self._joined[key] = None
+                if longest.family.may_serve(layout.family):
+                    trace, values = self.first.traced(batch[i]), self._values()
+                    self._joined[key] = self._layout_in(longest.family, trace, values)
+            layouts[i] = self._joined[key] or layout
 
     def _lay_out(self, structure: Hashable, example: Any) -> None:
         """Find where the numbers of an example of a new structure are, if not in a new program."""
@@ -311,13 +345,9 @@ class Families:
         self.layouts[structure] = self._layout_of(trace, example)
 
     def _layout_of(self, trace: Trace, example: Any) -> Layout | None:
-        values = require_numpy().array(numbers_of(self._plan.parameters))
+        values = self._values()
         for family in self.every:
-            found, now = family.layout_of(trace, values), family.layout
-            for structure, known in self.layouts.items():
-                if known and known.family is family and len(known.row) != len(now.row):
-                    self.layouts[structure] = now  # it has weights since, found or not
-            if found:
+            if found := self._layout_in(family, trace, values):
                 return found
         if len(self.every) == MOST_STRUCTURES:
             if None not in self.layouts.values():
@@ -329,10 +359,20 @@ class Families:
         self.every.append(Family(self._problem, self._plan, example, trace))
         return self.every[-1].layout
 
+    def _layout_in(self, family: Family, trace: Trace, values: Any) -> Layout | None:
+        found, now = family.layout_of(trace, values), family.layout
+        for structure, known in self.layouts.items():
+            if known and known.family is family and len(known.row) != len(now.row):
+                self.layouts[structure] = now  # it has weights since, found or not
+        return found
+
+    def _values(self) -> Any:
+        """The numbers that the parameters were traced with last."""
+        return require_numpy().array(numbers_of(self._plan.parameters))
+
     def rows(self, batch: Sequence[Any]) -> Any:
         """The rows of examples for the first program. Raises InputError for others."""
-        structures, every = self._read(batch)
-        layouts = [self.layouts[structure] for structure in structures]
+        layouts, every = self._read(batch)
         known = [layout for layout in layouts if layout and layout.family is self.first]
         if len(known) < len(layouts):
             raise InputError(

@@ -252,7 +252,8 @@ class Term:
 class Statement:
     """result = op(args), or result = constant + the terms. Arguments are views or numbers.
 
-    Elements that are not real become `fill`; with None they may be anything.
+    Elements that are not real become `fill`; with None they may be anything. Where the result is
+    laid out otherwise than it is computed, it is what is `taken` from an array that is.
     """
 
     result: Array
@@ -261,6 +262,12 @@ class Statement:
     constant: float | Array = 0.0
     terms: Sequence[Term] = ()
     fill: float | None = None
+    taken: View | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In which it is computed."""
+        return (self.taken.array if self.taken else self.result).shape
 
     @property
     def views(self) -> list[View]:

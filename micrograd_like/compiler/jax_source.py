@@ -29,6 +29,7 @@ class JaxPrinter(NumpyPrinter):
     """
 
     library: ClassVar[str] = "jnp"
+    stacks: ClassVar[bool] = False  # XLA finds that out, and in which order axes are best
     takes_rows: ClassVar[bool] = False  # XLA is faster with the products
 
     def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:

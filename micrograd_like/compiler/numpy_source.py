@@ -50,6 +50,7 @@ class NumpyPrinter:
     """
 
     library: ClassVar[str] = "np"
+    stacks: ClassVar[bool] = True  # the rows of all examples, where that makes larger products
     takes_rows: ClassVar[bool] = True  # by the numbers that choose; or products choose them
 
     def __init__(self, lifted: Lifted, shared: int | None = None, exactly: bool = False) -> None:
@@ -73,6 +74,10 @@ class NumpyPrinter:
         self.said_once: set[Term] = set()  # terms of statements that are written elsewhere
         self.decay = 0.0  # how much of the values is in the gradient
         self.ends: set[Array] = set()  # arrays of which only the sums over the examples are made
+        # Arrays whose rows are one below another, those of all examples, and what is computed so.
+        self.stacked: set[Array] = set()
+        self.by_rows: set[Statement] = set()
+        self.varied: set[Array] = set()  # what is batched, but not while such a one is written
         # What only chooses, as whole numbers; and what terms are whose products choose.
         self.choosing = {a for a, _ in lifted.inputs if self.takes_rows and self._chooses(a)}
         self.chosen: dict[Term, Expression] = {}
@@ -131,6 +136,8 @@ class NumpyPrinter:
             and not self.used[source]
             and len(places) == source.size
         }
+        if self.stacks:
+            self._stack()
         self._take_inputs()
         for statement in self.lifted.statements:
             result = statement.result
@@ -240,15 +247,94 @@ class NumpyPrinter:
                 return ex.method(self.exact(of), "take", choosing, ex.number(0))
         return None
 
+    # --- rows of all examples, one below another ---
+
+    def _stack(self) -> None:
+        """Find what is to be computed so: products of two matrices then are, not one for each."""
+        wanted: set[Array] = set()
+        able: set[Statement] = set()
+        for statement in reversed(self.lifted.statements):
+            views = [view for view in statement.views if view.array in self.batched]
+            if statement.result in self.ends & self.batched:
+                products = [t for t in statement.terms if t.kind == "matmul"]
+                factors = [view for t in products for view in t.views]
+                wanted.update(v.array for v in factors if View(v.array, v.places.T).is_whole)
+            elif self._can_be_by_rows(statement):
+                able.add(statement)
+                products = [t for t in statement.terms if t.kind == "matmul"]
+                if statement.result in wanted or any(
+                    view.places.ndim == 2 for t in products for view in t.views[1:]
+                ):
+                    wanted.update(view.array for view in views)
+        for statement in self.lifted.statements:
+            result, is_able = statement.result, statement in able
+            follows = is_able and any(view.array in self.stacked for view in statement.views)
+            has_rows = result in self.batched and 0 < len(result.shape) < 3
+            if has_rows and result.real is None and (result in wanted or follows):
+                self.stacked.add(result)
+            if is_able and (follows or result in self.stacked):
+                self.by_rows.add(statement)
+
+    def _can_be_by_rows(self, statement: Statement) -> bool:
+        """Whether each row of the result depends on the same row of what is batched alone."""
+        axes = len(statement.shape)
+        numbers = [*statement.args, statement.constant, *(t.coefficient for t in statement.terms)]
+        if (
+            statement.result not in self.batched
+            or not 0 < axes < 3
+            or any(isinstance(x, Array) for x in numbers)
+            or any(view.real is not None for view in [*statement.views])
+            or statement.result.real is not None
+            or _is_narrow(statement)
+        ):
+            return False
+        args = [x for x in statement.args if isinstance(x, View)]
+        if not all(self._has_rows(x, x.places.ndim == axes) for x in args):
+            return False
+        for term in statement.terms:
+            if term in self.chosen:
+                return False
+            if term.kind == "matmul":
+                left, right = term.views
+                if right.array in self.batched and left.places.ndim == 1:
+                    left, right = right, left
+                if left.places.ndim != 2 or right.array in self.batched:
+                    return False
+                if not self._has_rows(left, False):
+                    return False
+            elif not all(self._has_rows(view, term.kind == "each") for view in term.views):
+                return False
+        return True
+
+    def _has_rows(self, view: View, repeated: bool) -> bool:
+        """Whether the rows of a view, which may be repeated along an axis, are those of an array.
+
+        Of what is the same for all examples, it may be the same row for all.
+        """
+        places, array = view.places, view.array
+        if array not in self.batched:
+            return repeated and bool((places == places[:1]).all())
+        if repeated and places.ndim == 2 and (column := view.column):
+            return column.is_whole
+        if view.is_whole:
+            return True
+        index = view.index() if places.ndim == len(array.shape) == 2 else None
+        return index is not None and index[0] == slice(None)
+
+    def _by_rows(self, value: Expression, array: Array) -> Expression:
+        """What has an axis for the examples, with the rows of all one below another."""
+        return self._reshaped(value, True, array.shape[1:])
+
     # --- sums over the examples ---
 
     def _summed(self, statement: Statement) -> Expression:
         """The sum of a statement's result over the examples."""
-        shape = statement.result.shape
+        shape = statement.shape
         parts = [self._summed_term(term, shape) for term in statement.terms]
         if statement.constant != 0.0 or not parts:
             parts.append(ex.product(self.count(), self.number(statement.constant)))
-        return ex.total(parts)
+        whole = ex.total(parts)
+        return self._viewed(whole, statement.taken, False) if statement.taken else whole
 
     def _summed_term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         batched = {view.array for view in term.views} & self.batched
@@ -280,6 +366,8 @@ class NumpyPrinter:
     def _stacked_rows(self, view: View) -> Expression:
         """The columns of a matrix that each example has, as rows, one example below another."""
         turned = View(view.array, view.places.T)
+        if view.array in self.stacked and turned.is_whole:
+            return ex.name(view.array.name)
         if (route := turned.route()) is not None and not turned.is_whole and turned.index() is None:
             taken = self._along(route, self._array(view.array), True)
         else:
@@ -414,9 +502,12 @@ class NumpyPrinter:
     # --- statements ---
 
     def statement(self, statement: Statement) -> None:
-        name, shape = statement.result.name, statement.result.shape
+        name, shape = statement.result.name, statement.shape
         narrow = shape != () and _is_narrow(statement)
         inner = () if narrow else shape
+        is_by_rows = statement in self.by_rows
+        if is_by_rows:
+            self.batched, self.varied = set(), self.batched
         if statement.op is not None:
             values = [self._call(statement, statement.op, inner)]
         else:
@@ -426,6 +517,16 @@ class NumpyPrinter:
                 values.append(ex.total([ex.name(name), *parts[first : first + _MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
+        is_stacked = statement.result in self.stacked
+        if is_by_rows:
+            self.batched, self.varied = self.varied, set()
+            if statement.taken or not is_stacked:
+                values[-1] = self._reshaped(values[-1], True, shape)
+        if statement.taken:
+            batched = statement.result in self.batched
+            values[-1] = self._viewed(values[-1], statement.taken, batched)
+        if is_stacked and (statement.taken or not is_by_rows):
+            values[-1] = self._by_rows(values[-1], statement.result)
         is_step = statement.op is not None and self.template(statement.op) == _STEP
         if is_step and self.used[statement.result] == 1:
             self.inlined[statement.result] = values[0]
@@ -455,7 +556,7 @@ class NumpyPrinter:
         """The terms of a sum, in an order in which the first is subtracted only if all are."""
         parts: list[Expression] = []
         terms = [term for term in statement.terms if term not in self.said_once]
-        if statement.result.shape == () and self.shared is None and (c := self._norm(terms)):
+        if statement.shape == () and self.shared is None and (c := self._norm(terms)):
             parts.append(self.scaled(c, ex.matmul(ex.name("values"), ex.name("values"))))
         parts += [self.term(term, shape) for term in terms]
         if statement.constant != 0.0 or not parts:
@@ -478,7 +579,7 @@ class NumpyPrinter:
                 self.rectified[first.array] = statement.result
             elif template == _STEP and first.array in self.rectified:
                 # The step, NaN included: NumPy's own takes twice as long.
-                return ex.call("np.sign", ex.name(self.rectified[first.array].name))
+                return ex.call("np.sign", self._array(self.rectified[first.array]))
         given: list[Any] = args if op.arity is not None else [args]
         by_name = dict(zip(op.arguments, given, strict=True))
         return ex.filled(template, by_name, lambda name: self._named(op, name))
@@ -617,7 +718,10 @@ class NumpyPrinter:
 
     def _array(self, array: Array) -> Expression:
         if array.data is None:
-            return self.inlined.get(array) or ex.name(array.name)
+            name = self.inlined.get(array) or ex.name(array.name)
+            if array in self.stacked:
+                return name if array in self.varied else self._reshaped(name, True, array.shape)
+            return self._by_rows(name, array) if array in self.varied else name
         if array not in self.constant_names:  # a matrix of numbers is the data, as a rule
             stem = "X" if array.data.ndim == 2 else "c"
             self.constant_names[array] = self.constant(stem, array.data)
@@ -637,6 +741,9 @@ class NumpyPrinter:
         return ex.item(array, *[slice(None)] * batched, *index)
 
     def _reshaped(self, array: Expression, batched: bool, shape: Sequence[int]) -> Expression:
+        match array:  # which may be reshaped itself
+            case ast.Call(ast.Attribute(value, "reshape")):
+                array = value
         if len(shape) == 1 and not batched:
             return ex.method(array, "ravel")
         axes = map(ex.number, [-1] * batched + [*shape])
@@ -681,8 +788,11 @@ class NumpyPrinter:
 
     def exact(self, view: View) -> Expression:
         """The view with the axes that its places have (after the batch's)."""
+        return self._viewed(self._array(view.array), view, view.array in self.batched)
+
+    def _viewed(self, name: Expression, view: View, batched: bool) -> Expression:
+        """The view of an array of which this is an expression."""
         array, places = view.array, view.places
-        name, batched = self._array(array), view.array in self.batched
         if view.is_whole:
             return name
         if array.shape == ():

@@ -152,6 +152,7 @@ class Program:
             self.source = JavaScriptPrinter(tape, names).program(blocks, jacobian)
             self.function, self._constants = only_read, {}
             return
+        from .layouts import laid_out
         from .lift import lift
 
         self._np = require_numpy()
@@ -167,6 +168,7 @@ class Program:
                 self._constants = {}
                 return
             self.backend = "numpy"
+        self._laid_out = self._lifted if backend == "jax" else laid_out(self._lifted)
         if backend == "jax":
             from . import xla
             from .jax_source import JaxPrinter
@@ -182,7 +184,7 @@ class Program:
         self.source, self._constants = self._printed.text, self._printed.constants
 
     def _source(self, printer: type[NumpyPrinter], **options: Any) -> Source:
-        return printer(self._lifted, **options).program(self._blocks, self._jacobian)
+        return printer(self._laid_out, **options).program(self._blocks, self._jacobian)
 
     def _exactly(self, printer: type[NumpyPrinter], **options: Any) -> Callable[[], Source] | None:
         """What prints the program without its padding, if it has any."""

@@ -133,8 +133,10 @@ class Way:
             function = xla.pure(source, dtype, exactly(JaxPrinter))
             either = unless_nan(run, source, exactly(JaxPrinter))
             return compiled(source, function, np.errstate(all="ignore")(either))
+        from .layouts import laid_out
         from .numpy_source import NumpyPrinter
 
+        lifted = laid_out(lifted)
         source = NumpyPrinter(lifted, count).step(len(self._shown))
         function = over_numpy(source, exactly(NumpyPrinter))
         return compiled(source, function, function)

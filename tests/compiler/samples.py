@@ -413,6 +413,13 @@ def step_of_a_function():
     return compile_step(model, losses.mse, ([1.0, 2.0, 3.0], 1.0), [*w, v])
 
 
+def step_of_attention():
+    from micrograd_like.training.gpt import GPT
+
+    model = GPT("abc", embed=4, heads=2, context=5)
+    return compile_step(model.loss, model.weights, model.tokens("abca"))
+
+
 def long_sums():
     a, v = matrix("A", 3, 40), vector("v", 40, 0.001)
     hidden = [tanh(sum(x * y for x, y in zip(row, v, strict=True))) for row in a]
@@ -442,6 +449,7 @@ STEPS = {
     "step, all kinds of terms": step_with_all_kinds_of_terms,
     "step, function": step_of_a_function,
     "step, tied weights": step_of_tied_weights,
+    "step, attention": step_of_attention,
     "step, binary cross-entropy": lambda: step_of(
         losses.binary_cross_entropy_with_logits, "sigmoid"
     ),
@@ -480,7 +488,7 @@ def written(name):
         native = emit_loops(program._lifted, program._blocks)
         arrays = [f"{array} = {numbers.tolist()}" for array, numbers in native.arrays.items()]
         return [*native.source.partition("def program")[2].splitlines(), *arrays]
-    batch = NumpyPrinter(program._lifted, shared=0).program(program._blocks, program._jacobian)
+    batch = NumpyPrinter(program._laid_out, shared=0).program(program._blocks, program._jacobian)
     straight = compile(root, inputs, wrt, backend="python")
     texts = [program.source, batch.text, program.equations()]
     if len(inputs) < 6:

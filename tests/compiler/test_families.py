@@ -132,6 +132,23 @@ def test_a_longer_example_has_a_new_program_which_serves_those_between():
     assert (step.report().programs, step.report().padded) == (2, 2)
 
 
+def test_a_batch_is_computed_by_the_program_of_its_longest_if_that_has_not_too_much_to_do():
+    m = model(11)
+
+    def loss(tokens):
+        return CAUSAL["mean"](m, tokens, "alone")
+
+    step, long = compile_step(loss, m, [0, 1, 2]), [1, 2, 0, 1, 2, 2, 0]
+    agrees(step, loss, m, [[1, 2, 0]])
+    agrees(step, loss, m, [long])
+    assert step.report().programs == 2
+    mixed, short = [[0, 1], [2, 1, 0], long], [[0, 1]] * 9 + [long]
+    for batch in (mixed, short):
+        agrees(step, loss, m, batch)
+    assert step.sole(mixed)
+    assert step.sole(short) is None
+
+
 def test_numbers_may_be_of_any_count_and_are_padded_once_a_shorter_list_comes():
     w = [Value(0.3), Value(-0.7)]
 

@@ -132,7 +132,7 @@ def test_what_padding_hides_is_computed_again_wherever_a_program_is_called():
     expected = compile(terms, leaves, backend="python")(point.tolist())
     assert list(map(math.isfinite, expected)) == [True, True, True, False]
     program = compile(terms, leaves)
-    printed = NumpyPrinter(program._lifted).program(program._blocks)
+    printed = NumpyPrinter(program._laid_out).program(program._blocks)
     bare = {**printed.constants, "np": np}
     exec(printed.text, bare)
     with np.errstate(all="ignore"):

@@ -203,7 +203,7 @@ def test_the_order_in_which_alike_elements_are_written_does_not_matter(term):
     for seed in range(5):
         order = random.Random(seed).sample(range(5), 5)
         program = compile(sum(tanh(term(x, y, z, k)) for k in order), [*x, *y, *z])
-        source = NumpyPrinter(program._lifted).program(program._blocks)
+        source = NumpyPrinter(program._laid_out).program(program._blocks)
         told.add(f"{source.text} {source.constants}")
     assert len(told) == 1
 
