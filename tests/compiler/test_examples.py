@@ -33,7 +33,7 @@ def flat(tree):
 
 def same(found, expected):
     return (math.isnan(found) and math.isnan(expected)) or found == pytest.approx(
-        expected, rel=1e-11, abs=1e-12
+        expected, rel=1e-12, abs=1e-12
     )
 
 

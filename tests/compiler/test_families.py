@@ -295,7 +295,7 @@ def test_a_term_that_is_made_twice_counts_twice(factor):
         p.grad = 0.0
     mean.backward()
     assert value == pytest.approx(mean.data, rel=1e-12)
-    assert found == pytest.approx([p.grad for p in b], rel=1e-11, abs=1e-13)
+    assert found == pytest.approx([p.grad for p in b], rel=1e-12)
 
 
 def test_too_many_structures_go_to_the_eager_engine_with_one_warning(monkeypatch):
@@ -395,6 +395,9 @@ def test_any_ragged_batch_is_the_eager_engines(seed):
         warnings.simplefilter("error", RuntimeWarning)
         agrees(step, loss, m, batch)
         rng = random.Random(seed)
+        # Not -1e160, say: what cancels there swallows what it is added to, and a softmax hangs on
+        # its scores' last bits. Both depend on the order of a sum, and on whether a product is
+        # rounded before it is added, which BLAS does not do.
         for p in flat(m):
             p.data = rng.choice([rng.uniform(-2, 2)] * 12 + [INF, NAN, 0.0, -4.0])
         agrees(step, loss, m, batch[::-1])
