@@ -93,5 +93,5 @@ def compile_forward(
     Raises TraceError (a ValueError) where the function cannot be followed.
     """
     check_backend(backend, BACKENDS, dtype)
-    plan = planned(parameters, backend, (dtype, None))
+    plan = planned(parameters, backend, (dtype, None), function)
     return Forward(Outputs(function, static), example, plan)

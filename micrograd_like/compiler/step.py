@@ -253,11 +253,12 @@ def compile_step(
     `compile_step(loss, parameters, example)` is for any loss: `example` is a number, or a list of
     numbers and lists, and the loss is `loss(example)`; where it is a tuple, `loss(*example)`. The
     parameters are Values in lists or dicts, nested as you like, whose keys name the arrays of the
-    program. `step(batch)` takes a list of examples. They may be of other lengths: the program of a
-    longer example serves a shorter one where its loss has the terms of the shorter one's among its
-    own, as that of a causal model has (trace the longest that you have); other lengths have
-    programs of their own, made when the first such example comes. Arguments at the places `static`,
-    which are not numbers, are handed over as they are, and there is a program for each.
+    program; those in a list are named as the lists and dicts are that the loss has them in.
+    `step(batch)` takes a list of examples. They may be of other lengths: the program of a longer
+    example serves a shorter one where its loss has the terms of the shorter one's among its own, as
+    that of a causal model has (trace the longest that you have); other lengths have programs of
+    their own, made when the first such example comes. Arguments at the places `static`, which are
+    not numbers, are handed over as they are, and there is a program for each.
 
     `compile_step(model, loss, example, parameters=None)` is for an example (x, y), a row of numbers
     and a target, and `loss(model(x), y)`; `step(X, y)` takes rows and targets. The parameters are
@@ -296,7 +297,7 @@ def compile_step(
     given = _by_name(arguments, named)
     jax = dtype, devices
     if "model" not in given:
-        plan = planned(given["parameters"], backend, jax)
+        plan = planned(given["parameters"], backend, jax, given["loss"])
         return Step(Nested(given["loss"], static), given["example"], plan)
     if static:
         raise InputError("static arguments are for compile_step(loss, parameters, example)")

@@ -70,6 +70,34 @@ class Surroundings:
             part.bring_back()
 
 
+def containers(function: Any) -> Iterator[dict[str, Any]]:
+    """The lists and dicts that a function's code can name, by their names: of each place a dict.
+
+    Those in a dict, or in an object, that is named are there by its keys.
+    """
+    found: deque[Any] = deque([function])
+    seen: set[int] = set()
+    while found and len(seen) < _MOST:
+        x = found.popleft()
+        if isinstance(x, (Value, *_PLAIN)) or id(x) in seen:
+            continue
+        seen.add(id(x))
+        found += [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
+        named: dict[str, Any] = {}
+        if isinstance(x, FunctionType) and not _is_of_library(x):
+            cells = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
+            named = {name: _content(cell) for name, cell in cells}
+            variables = x.__globals__
+            named |= {n: variables[n] for n in _names_in(x.__code__) if n in variables}
+        elif not isinstance(x, (FunctionType, type, ModuleType)):
+            named = getattr(x, "__dict__", {})
+        for name, item in named.items():
+            if isinstance(item, dict):
+                yield item
+            elif isinstance(item, (list, tuple)):
+                yield {name: item}
+
+
 def _parts(callables: tuple[Any, ...]) -> Iterator[_Part]:
     found: deque[Any] = deque(callables)
     seen: set[int] = set()

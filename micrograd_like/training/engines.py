@@ -309,9 +309,14 @@ def _undone_where_refused(eager: Eager) -> Iterator[None]:
 
 
 def _named(eager: Eager) -> Any:
-    """The parameters to learn, by the names of the arrays: their labels, or else their paths."""
+    """The parameters to learn, by the names of the arrays: their labels, or else their paths.
+
+    Where there are neither, in a list, they are named as the loss names them.
+    """
     parameters = eager.optimizer.params
     if len({p.label for p in parameters}) == len(parameters):
         return parameters
     paths = {p: path for path, p in eager.model.named_parameters()}
+    if not any(p.label or paths[p][0] != "[" for p in parameters):
+        return parameters
     return {paths[p]: p for p in parameters}
