@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import MicrogradError
-from . import inspection, learning, processes
+from . import inspection, learning, playing, processes
 from .expressions import ExpressionError
 from .terminal import complain, drop, interrupted, open_streams, refuse
 
@@ -77,6 +77,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(run=learning.show)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     learning.add_commands(commands)
+    playing.add_command(commands)
     inspection.add_commands(commands)
     arguments, others = parser.parse_known_args(argv)
     if "expression" in arguments:

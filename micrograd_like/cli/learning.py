@@ -11,6 +11,7 @@ import argparse
 import csv
 import math
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..errors import InputError, MissingExtraError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
 from ..training.predictor import Predictor
-from ..words import printable
+from ..words import meant, printable
 from . import processes, running, writing
 from .folder import HISTORY, MODEL, Folder, history_table
 from .terminal import complain, csv_text, say
@@ -28,7 +29,9 @@ from .terminal import complain, csv_text, say
 # The options of `train` for tables alone, and those of them for files.
 FILES = ("label", "features", "drop", "missing", "regression", "encoding", "header")
 TABLES = (*FILES, "hidden", "activation")
-BUILT_IN = {"moons": datasets.moons, "circles": datasets.circles, "digits": datasets.digits}
+PLANES = {make.__name__: make for make in
+          (datasets.moons, datasets.circles, datasets.spiral, datasets.xor)}  # fmt: skip
+BUILT_IN = {**PLANES, "digits": datasets.digits}
 
 
 def add_commands(commands: Any) -> None:
@@ -36,14 +39,11 @@ def add_commands(commands: Any) -> None:
     about = "train a classifier of tables, or a GPT of lines of text, and save it, with pictures"
     train = commands.add_parser("train", help=about)
     train.set_defaults(run=_train)
-    what = "moons, circles, digits or a CSV file; names or a .txt file, of which it learns lines"
+    kinds = ", ".join(BUILT_IN)
+    what = f"{kinds} or a CSV file; names or a .txt file, of which it learns lines"
     train.add_argument("data", metavar="DATA", help=what)
     table = train.add_argument_group("tables", "a network of neurons learns to label their rows")
-    table.add_argument("--label", help="the label column (default: the last), of a .txt table too")
-    names = {"type": _names, "metavar": "A,B"}
-    table.add_argument("--features", help="the columns to learn from (default: all)", **names)
-    table.add_argument("--drop", help="columns not to learn from", **names)
-    _add_reading(table)
+    add_table_options(table)
     number = "whether the label is a number to come near to (default: if it looks like one)"
     table.add_argument("--regression", action=argparse.BooleanOptionalAction, help=number)
     table.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
@@ -71,6 +71,15 @@ def add_commands(commands: Any) -> None:
     predict.add_argument("model", metavar="MODEL", help="a model.json that train wrote")
     predict.add_argument("data", metavar="FILE.csv", help="a table with the same feature columns")
     _add_reading(predict)
+
+
+def add_table_options(parser: Any) -> None:
+    """Add the options that say what of a table is learned, and how its file is to be read."""
+    parser.add_argument("--label", help="the label column (default: the last), of a .txt table too")
+    names = {"type": _names, "metavar": "A,B"}
+    parser.add_argument("--features", help="the columns to learn from (default: all)", **names)
+    parser.add_argument("--drop", help="columns not to learn from", **names)
+    _add_reading(parser)
 
 
 def _add_reading(parser: Any) -> None:
@@ -108,7 +117,7 @@ def _train(arguments: argparse.Namespace) -> None:
 def _train_table(arguments: argparse.Namespace) -> None:
     hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
     running.complete(arguments, hidden=hidden, activation="tanh", epochs=epochs, engine="eager")
-    data = _dataset(arguments)
+    data = dataset(arguments, BUILT_IN)
     strata = data.y if data.classes else [0] * len(data.y)
     train, test = datasets.split(strata, arguments.test_fraction, arguments.seed)
     if arguments.data not in BUILT_IN:
@@ -190,16 +199,20 @@ def _measured(truth: list[Any], predicted: list[Any], labels: bool) -> str:
     return f"error {mse:.4g} (mse), R² {share:.3f}, mean absolute error {absolute:.4g}"
 
 
-def _dataset(arguments: argparse.Namespace) -> Dataset:
+def dataset(
+    arguments: argparse.Namespace, built_in: Mapping[str, Callable[[], Dataset]]
+) -> Dataset:
+    """The data that the arguments name, built in or of a file. Raises InputError."""
     options = {name: getattr(arguments, name) for name in FILES}
-    if arguments.data in BUILT_IN:
+    if arguments.data in built_in:
         for name, value in options.items():
             if value is not None:
                 raise InputError(f"--{name} is for CSV files, not for {arguments.data}")
-        return BUILT_IN[arguments.data]()
+        return built_in[arguments.data]()
     if not arguments.data.lower().endswith(".csv") and not Path(arguments.data).exists():
         raise InputError(
-            f"{arguments.data!r} is neither moons, circles, digits or names, nor a CSV or .txt file"
+            f"{arguments.data!r} is neither {', '.join(built_in)}, nor a CSV file"
+            f"{meant(arguments.data, built_in)}"
         )
     return tables.from_csv(arguments.data, **options | {"drop": options["drop"] or ()})
 

@@ -1,4 +1,4 @@
-"""Examples to learn from: two moons, two circles, handwritten digits, names, lines of text."""
+"""Examples to learn from: four shapes in a plane, handwritten digits, names, lines of text."""
 
 from __future__ import annotations
 
@@ -75,6 +75,27 @@ def circles(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
         return radius * math.cos(angle), radius * math.sin(angle)
 
     return _plane("circles", point, n, noise, seed)
+
+
+def spiral(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
+    """Two arms of a spiral around the origin, one and a half turns, n/2 points each, with noise."""
+
+    def point(turn: float, label: int) -> tuple[float, float]:
+        radius, angle = 3.0 * turn, 3.0 * math.pi * turn + math.pi * label
+        return radius * math.cos(angle), radius * math.sin(angle)
+
+    return _plane("spiral", point, n, noise, seed)
+
+
+def xor(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
+    """Points of a square, n/2 of each class: class 1 where one coordinate alone is positive."""
+    random = Random(seed)
+
+    def point(turn: float, label: int) -> tuple[float, float]:
+        x, y = 4.0 * turn - 2.0, random.uniform(0.2, 2.0)
+        return x, -y if (x > 0.0) == bool(label) else y
+
+    return _plane("xor", point, n, noise, seed)
 
 
 def _plane(name: str, point: Point, n: int, noise: float, seed: int) -> Dataset:

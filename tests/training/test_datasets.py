@@ -7,6 +7,20 @@ import pytest
 from micrograd_like import MicrogradError, datasets
 
 
+@pytest.mark.parametrize("make", [datasets.spiral, datasets.xor])
+def test_spirals_and_squares_are_what_they_are_called(make):
+    data = make(100, noise=0.0)
+    assert (len(data.X), data.y, data.name) == (100, [0, 1] * 50, make.__name__)
+    assert data == make(100, noise=0.0) != make(100, noise=0.0, seed=1)
+    for (x, y), label in zip(data.X, data.y, strict=True):
+        if make is datasets.xor:
+            assert (x * y < 0.0) is bool(label)
+        else:
+            radius = math.hypot(x, y)
+            angle = math.pi * (radius + label)
+            assert (x, y) == pytest.approx((radius * math.cos(angle), radius * math.sin(angle)))
+
+
 @pytest.mark.parametrize("make", [datasets.moons, datasets.circles])
 def test_generated_sets_are_balanced_reproducible_and_of_their_shape(make):
     data = make(100, seed=1)

@@ -1,0 +1,78 @@
+"""The command `play`: a page in which a network learns a table before one's eyes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import nn
+from ..errors import InputError
+from ..numerics import plain
+from ..optim import Adam
+from ..training import datasets
+from ..training.playing import play
+from ..words import printable
+from . import learning
+from .terminal import say
+
+
+def add_command(commands: Any) -> None:
+    """Add the parser of the command to the subparsers of the whole."""
+    about = "write a page in which a network learns: run it, change it, see what follows"
+    parser = commands.add_parser("play", help=about, description=f"{about.capitalize()}.")
+    parser.set_defaults(run=_play)
+    what = f"{', '.join(learning.PLANES)}, or a CSV file whose label is a class"
+    parser.add_argument("data", metavar="DATA", help=what)
+    learning.add_table_options(parser)
+    hidden = "widths of the hidden layers (default: 8,8)"
+    parser.add_argument(
+        "--hidden", type=learning.widths, default=[8, 8], metavar="N,N", help=hidden
+    )
+    parser.add_argument("--activation", default="tanh", help="such as relu (default: tanh)")
+    parser.add_argument("--lr", type=float, default=0.03, help="Adam's step size (default: 0.03)")
+    parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 (default: 0)")
+    parser.add_argument("--batch-size", type=int, default=10, help="(default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    held = "of each class, how much is not learned from (default: 0.2)"
+    parser.add_argument("--test-fraction", type=float, default=0.2, help=held)
+    page = "the page (default: play.html)"
+    parser.add_argument("-o", "--out", type=Path, default=Path("play.html"), help=page)
+
+
+def _play(arguments: argparse.Namespace) -> None:
+    if arguments.out.suffix.lower() not in (".html", ".htm"):
+        name = printable(str(arguments.out))
+        raise InputError(f"{name} is no name for a page: let it end in .html")
+    arguments.regression = None if arguments.data in learning.PLANES else False  # classes
+    data = learning.dataset(arguments, learning.PLANES)
+    for note in data.notes:
+        say(note)
+    if arguments.data not in learning.PLANES:
+        train, _ = datasets.split(data.y, arguments.test_fraction, arguments.seed)
+        shift, scale = datasets.standardise([data.X[i] for i in train])
+        data = replace(data, shift=shift, scale=scale)
+    inputs = [
+        f"{name} = {text}" if text else name
+        for name in data.features
+        for text in data.texts.get(name, [""])
+    ]
+    widths = [*arguments.hidden, len(data.classes)]
+    model = nn.MLP(len(inputs), widths, arguments.activation, seed=arguments.seed)
+    page = play(
+        model,
+        data.scaled(),
+        data.y,
+        optimizer=Adam(model.parameters(), arguments.lr, weight_decay=arguments.weight_decay),
+        batch_size=arguments.batch_size,
+        test_fraction=arguments.test_fraction,
+        seed=arguments.seed,
+        features=inputs,
+        classes=data.classes,
+        shift=plain(data.shift),
+        scale=plain(data.scale),
+        title=f"{data.name}: a network of {len(model.parameters())} Values learns",
+    )
+    page.save(arguments.out)
+    say(f"wrote {arguments.out}: open it in a browser")
