@@ -60,9 +60,6 @@ def _locals(root: Value, forward: Sequence[Event], leaves: Sequence[Value]) -> l
         node, edges = event.node, event.edges
         if not edges:
             continue
-        assert node.op is not None
-        if node.op.kind == "choice":  # 1 on the side that is taken, which may be the other one
-            found += [node.op.textbook[edge.operand](*node.operands, node) for edge in edges]
-        else:
-            found += partials[node][1] or []
+        # A choice hands all on to the side that is taken; the other one makes another graph.
+        found += partials[node][1] or [edge.local for edge in edges]
     return found

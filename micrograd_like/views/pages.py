@@ -160,7 +160,13 @@ def _data(passes: Steps, others: list[Value], boxes: dict[Value, str]) -> dict[s
         "locals": [_json(edge.local) for edge in edges],
         "held": [_json(event.before) for event in reversed(passes.backward)],
         "seed": _json(passes.backward[0].adjoint),
-        "choices": [place[node] for node in nodes if node.op and node.op.kind == "choice"],
+        "choices": [
+            (place[node], place[condition])
+            for node in nodes
+            if node.op and node.op.kind == "choice"
+            for condition in node.operands[:1]
+            if isinstance(condition, Value)
+        ],
         "domains": domains,
         "colors": [POSITIVE, NEGATIVE, UNDEFINED],
         "events": [_row(event, place) for event in passes],
@@ -203,6 +209,8 @@ def _caption(event: Event) -> str:
         return f"{name} is {'computed' if event.node.op else 'given'}"
     if not event.node.op:
         return f"The gradient of {name} is complete"
+    if not event.edges:
+        return f"{name} took a number, which needs no gradient"
     parents = dict.fromkeys(event.writer.text(edge.parent) for edge in event.edges)
     *others, last = few(list(parents))
     return f"{name} hands its gradient on to {', '.join(others)}{' and ' if others else ''}{last}"

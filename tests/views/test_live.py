@@ -80,15 +80,12 @@ def test_operations_of_every_form_follow(name: str) -> None:
     agrees(make(Value(0.5), Value(1.5)), make(Value(2.25), Value(-3.0 if name[2] != "p" else 0.5)))
 
 
-def test_a_choice_that_goes_the_other_way_hands_nothing_on_along_its_edges() -> None:
+def test_a_choice_hands_all_on_to_the_side_that_is_taken() -> None:
     def make(a: float, b: float) -> Value:
         x, y = Value(a, "x"), Value(b, "y")
         return ops.where(ops.greater(y, 1.0), x * y, x + y)
 
-    root = make(3.0, 2.0)
-    values, locals_ = found(root, [3.0, 0.5])
-    assert values == [3.0, 0.5, 1.5, 3.5]  # the last one is of the other side, x + y
-    assert locals_ == [0.5, 3.0, 0.0]
+    agrees(make(3.0, 2.0), make(4.0, 1.5))
 
 
 def test_conditions_come_after_the_nodes() -> None:
@@ -97,7 +94,10 @@ def test_conditions_come_after_the_nodes() -> None:
     root = ops.where(condition, x * 2.0, 0.0)
     forward = steps(root).forward
     source = live_program(root, forward, [condition]) + "export { program };"
-    assert computed(source, [[[0.5]]]) == [[0.5, 1.0, 0.0, 0.0, 2.0, 0.0]]
+    assert computed(source, [[[2.5]], [[0.5]]]) == [
+        [2.5, 5.0, 5.0, 1.0, 2.0, 1.0],
+        [0.5, 1.0, 0.0, 0.0, 2.0, 1.0],
+    ]
 
 
 def test_outside_the_domain_there_is_nan_and_at_poles_an_infinity() -> None:

@@ -476,17 +476,40 @@ def test_outside_a_domain_the_page_says_which(open_page: Callable[[str], Page]) 
     assert page.find("outcome").text.startswith("y moved by")
 
 
-def test_where_a_choice_goes_the_other_way_the_page_says_so(
+def test_a_leaf_stays_where_another_branch_would_be_taken(
     open_page: Callable[[str], Page],
 ) -> None:
-    x = Value(2.0, label="x")
-    y = ops.where(ops.greater(x, 1.0), x * x, -x)
-    y.label = "y"
+    def make(number: float) -> Value:
+        x = Value(number, label="x")
+        either = ops.where(ops.greater(x, 1.0), x * x, -x)
+        either.label = "either"
+        y = either + ops.where(ops.greater(0.5, x), x, 3.0)
+        y.label = "y"
+        return y
+
+    y = make(2.0)
     page = open_page(player(y).html)
-    move(page, x=0.5)
-    assert page.find("outcome").text == "y takes its other side, which the steps do not show."
-    assert [row["value"] for row in page.seen()["rows"]] == ["0.5", "0.25", "-0.5"]
-    assert [row["gradient"] for row in page.seen()["rows"]] == ["0.0", "0.0", "1.0"]
+    move(page, x=1.5)
+    page.click("last")
+    want = [repr(event.after) for event in steps(make(1.5)).forward]
+    for x in (0.75, 0.25):
+        assert [row["exact"][0] for row in page.seen()["rows"]] == want
+        move(page, x=x)
+        said = page.find("outcome").text
+        assert said == f"x = {x} would take the other side of either, which is another graph."
+    assert page.driver.find_element("css selector", "tbody input").get_attribute("value") == "1.5"
+    move(page, x=1.25)
+    assert page.find("outcome").text.startswith("y moved by")
+    order = topological_order(y, untaken=True)
+    drawn = page.driver.execute_script("""
+      return [...document.querySelectorAll("#picture [id^='node-']")].map((box) =>
+        [box.id, [...box.querySelectorAll("text")].at(-3).textContent.trim()]);
+    """)
+    data = {order[int(box.removeprefix("node-"))].op: text for box, text in drawn}
+    assert data[ops.neg] == "-1.25"
+    for edge in [f"edge-{k}" for k, n in enumerate(order) if n.op in (ops.neg, ops.greater)]:
+        selector = f"#picture [id^='{edge}-'] text"
+        assert not page.driver.find_elements("css selector", selector), "it would not follow"
 
 
 def test_a_click_on_a_node_or_a_row_leads_to_its_step(open_page: Callable[[str], Page]) -> None:
