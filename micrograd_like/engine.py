@@ -371,10 +371,8 @@ def adjoints(root: Value, seed: float = 1.0) -> dict[Value, float]:
 NATIVE = False
 if not (TYPE_CHECKING or os.environ.get("MICROGRAD_LIKE_PURE")):
     try:
-        from ._native import (
-            Value, adjoints, node_as, numbers_of, operands_of, packed, set_slot_of_grad,
-            slopes_of, topological_order,
-        )  # fmt: skip
+        from ._native import Value, adjoints, node_as, numbers_of, operands_of, packed
+        from ._native import set_slot_of_grad, slopes_of, topological_order
 
         NATIVE = True
     except ImportError:  # there was no compiler
