@@ -136,6 +136,7 @@ class NumpyPrinter:
             and not self.used[source]
             and len(places) == source.size
         }
+        self.ends &= {statement.result for statement in self.lifted.statements}  # and no inputs
         if self.stacks:
             self._stack()
         self._take_inputs()

@@ -240,6 +240,18 @@ def test_parameters_may_be_called_share_and_a_loss_may_be_constant():
     assert w.grad == 0.0
 
 
+def test_a_parameter_may_be_the_loss_itself():
+    W = [[Value(1.0), Value(2.0)], [Value(3.0), Value(4.0)]]
+    parameters = {"W": W, "b": Value(5.0)}
+    for loss, want in (
+        (lambda x: W[0][1], [0.0, 1.0, 0.0, 0.0, 0.0]),
+        (lambda x: parameters["b"], [0.0, 0.0, 0.0, 0.0, 1.0]),
+        (lambda x: W[1][0] if x > 0.0 else W[0][0] * x, [-0.25, 0.0, 0.75, 0.0, 0.0]),
+    ):
+        step = compile_step(loss, parameters, 1.0, backend="jax")
+        assert step.value_and_grad([1.0, 2.0, -1.0, 3.0])[1].tolist() == want
+
+
 def test_outputs_and_parameters_that_no_example_touches_are_filled_in():
     w, b, unused = Value(0.5, "w"), Value(-1.0, "b"), Value(2.0, "unused")
 
@@ -430,7 +442,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         compile(x, [x], backend="jax", dtype="float16")
     with pytest.raises(InputError, match="needs backend='jax'"):
         compile(x, [x], dtype="float32")
-    with pytest.raises(InputError, match="numpy, python, numba or jax"):
+    with pytest.raises(InputError, match="numpy, python, numba, jax or javascript"):
         compile(x, [x], backend="xla")
     program = compile(x, [x], backend="jax")
     with pytest.raises(InputError, match="takes 1 values"):
@@ -438,7 +450,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     with pytest.raises(OperandError):
         program(["1"])
     model, X, y = network()
-    with pytest.raises(InputError, match="numpy, numba or jax"):
+    with pytest.raises(InputError, match="numpy, numba, jax or javascript"):
         compile_step(model, losses.cross_entropy, (X[0], y[0]), backend="python")
     with pytest.raises(InputError, match="devices are for backend='jax'"):
         compile_step(model, losses.cross_entropy, (X[0], y[0]), devices=1)
