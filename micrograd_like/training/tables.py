@@ -26,7 +26,7 @@ from ..errors import InputError, MissingExtraError
 from ..words import several
 from .datasets import Dataset, standardise
 
-_SAMPLE = 2**16  # bytes at the beginning of a file, which show how it is written
+_SAMPLE = 2**15  # bytes at the beginning of a file, which show how it is written
 _MOST_TEXTS = 50  # in a column
 _MOST_CLASSES = 20  # that are numbers: more of them are a quantity
 _FEW = 10  # rows that are too few to tell an id from numbers that happen to differ
@@ -53,7 +53,7 @@ _DATE = re.compile(
     r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{4}[-/]\d{1,2}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
-_PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")  # a number that reads the same when it is printed
+_PLAIN = re.compile(r"-?((0|[1-9]\d*)([.,]\d+)?|inf)")  # a number, the same when it is printed
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
@@ -311,18 +311,19 @@ def from_csv(
     """
     notes: list[str] = []
 
-    def labels(names: Sequence[str]) -> Sequence[str]:
-        """The label's column, in a list."""
+    def the_label(names: Sequence[str]) -> Sequence[str]:
+        """Its name, in a list: the last that is neither dropped nor none."""
         return [label] if label else [x for x in names if x not in drop and x[:9] != _UNNAMED][-1:]
 
     def inexact(layout: Layout) -> Sequence[str]:
-        """The same, if pandas would not give back the texts that are in it."""
-        places = [i for i, name in enumerate(layout.names) if name in labels(layout.names)]
-        cells = [row[i] for row in layout.rows for i in places if i < len(row)]
-        return () if all(map(_PLAIN.fullmatch, cells)) else labels(layout.names)
+        """The same, if pandas would not give back the texts that are in its column."""
+        places = [i for i, name in enumerate(layout.names) if name in the_label(layout.names)]
+        cells = {row[i] for row in layout.rows for i in places if i < len(row)}
+        plain = all(map(_PLAIN.fullmatch, cells - {*_MISSING}))
+        return () if plain else the_label(layout.names)
 
     frame = read_table(path, encoding=encoding, header=header, texts=inexact, notes=notes)
-    (label,) = labels([*frame]) or [""]
+    (label,) = the_label([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
     check_columns(path, frame, [label, *chosen, *drop])
     chosen = [name for name in chosen if name not in drop]
@@ -378,7 +379,7 @@ def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:
         if not len(column):
             empty.append(name)
         elif is_numeric(column) and column.dtype != bool:
-            if (column.iloc[:_FEW] % 1 == 0).all() and (column % 1 == 0).all() and column.is_unique:
+            if _is_whole(column) and column.is_unique:
                 span = float(column.max()) - float(column.min()) + 1.0
                 many = len(column) >= _FEW
                 if _ID.fullmatch(name) or (many and len(column) ** 2 > 6.0 * span):
@@ -399,6 +400,11 @@ def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:
         if found:
             notes.append(what.format(several([f"{name!r:.80}" for name in found], 6)))
     return [name for name in names if name not in {*empty, *ids}]
+
+
+def _is_whole(column: Any) -> bool:
+    """Whether all numbers in it are integers; mostly the first ones tell."""
+    return all((part % 1 == 0).all() for part in (column.iloc[:_FEW], column))
 
 
 def _texts(path: Any, frame: Any, names: list[str]) -> dict[str, list[str]]:
@@ -457,26 +463,28 @@ def numbers(
 
     parts = {}
     for name in features:
-        column = frame[name]
+        column, bad, problem = frame[name], np.False_, "not a finite number"
         if name in texts:
             found = column.map(lambda x: canonical(str(x)), na_action="ignore")
-            codes = _pandas().Index(texts[name]).get_indexer(found)
-            bad = (codes < 0) & column.notna()
-            parts[name] = np.vstack([np.eye(len(texts[name])), np.full(len(texts[name]), np.nan)])
-            parts[name] = parts[name][codes]  # of -1, the last
+            places = _pandas().Index(texts[name]).get_indexer(found)
+            bad = (places < 0) & column.notna().to_numpy()
             problem = f"none of {several([*map(repr, texts[name])], 6)}, which were learned"
+            size = len(texts[name])
+            parts[name] = np.vstack([np.eye(size), np.full(size, np.nan)])[places]  # -1: the last
+        elif is_numeric(column):
+            parts[name] = column.to_numpy(float, na_value=np.nan)[:, None]
         else:
-            found = _pandas().to_numeric(column, errors="coerce")
-            bad = found.isna() & column.notna()
-            parts[name] = found.to_numpy(float, na_value=np.nan)[:, None]
-            problem = "not a finite number"
+            found = _pandas().to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+            bad = np.isnan(found) & column.notna().to_numpy()
+            parts[name] = found[:, None]
         if bad.any():
-            place = bad.to_numpy().argmax()
-            cell = f"row {frame.index[place]}, column {name!r:.80}: {str(column.iloc[place])!r:.60}"
+            row = bad.argmax()
+            cell = f"row {frame.index[row]}, column {name!r:.80}: {str(column.iloc[row])!r:.60}"
             raise InputError(f"{path}: {cell} is {problem}")
     X = np.hstack([*parts.values()]) if parts else np.empty((len(frame), 0))
-    X[~np.isfinite(X)] = np.nan
-    gaps = {name: np.isnan(part[:, 0]) | np.isinf(part[:, 0]) for name, part in parts.items()}
+    gaps = {name: ~np.isfinite(part[:, 0]) for name, part in parts.items()}
+    if any(gap.any() for gap in gaps.values()):
+        X[~np.isfinite(X)] = np.nan
     if label is not None:
         gaps[label] = frame[label].isin([math.inf, -math.inf]) | frame[label].isna()
     gaps = _pandas().DataFrame(gaps, frame.index)
@@ -500,8 +508,8 @@ def _targets(path: Any, column: Any, regression: bool | None) -> tuple[list[Any]
     of_numbers = is_numeric(column) and column.dtype != bool
     numbers = column if of_numbers else _pandas().to_numeric(column, errors="coerce")
     if regression is None:
-        regression = (of_numbers or bool(numbers.notna().all())) and bool(
-            (numbers % 1 != 0).any() or numbers.nunique() > _MOST_CLASSES
+        regression = (of_numbers or bool(numbers.notna().all())) and (
+            not _is_whole(numbers) or numbers.nunique() > _MOST_CLASSES
         )
     if regression:
         if numbers.isna().any():

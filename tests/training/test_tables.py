@@ -93,6 +93,7 @@ BAD = {
     "other digits": ("a,b\n1,x\n٣,y\n", "row 3, column 'a'"),
     "missing number": ("a,b\n1,x\n,y\n", "row 3, column 'a': .* 'a' 1; .* 1 of 2 rows"),
     "missing label": ("a,b\n1,x\n2,\n", "row 3, column 'b': the cell is missing"),
+    "infinite label": ("a,b\n1,1.5\n2,-inf\n3,2.5\n", "row 3, column 'b': .* infinite"),
     "missing thrice": ("a,c,b\n1,?,x\nNA,2,y\n1,,z\n", "'a' 1, 'c' 2; --missing drop .* 3 of 3"),
     "single class": ("a,b\n1,x\n2,x\n", "column 'b' has 1 classes in 2 rows"),
     "no classes": ("a,b\n1,1\n2,2\n3,3\n4,4\n", "4 classes in 4 rows.*--regression"),
