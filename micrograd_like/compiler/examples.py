@@ -76,6 +76,14 @@ class Rows(Sequence[Any]):
         return self._inputs[i].tolist(), self._targets[i]
 
 
+class Prepared(list[Any]):
+    """Rows of inputs as lists, and as the rows of a step, with their targets: `Step.rows_of`."""
+
+    def __init__(self, inputs: Sequence[Any], rows: Any) -> None:
+        super().__init__(inputs)
+        self.rows = rows
+
+
 class Nested:
     """Examples of numbers and lists of them, with the loss `loss(*example)` or `loss(example)`.
 

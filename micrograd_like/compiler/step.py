@@ -11,7 +11,7 @@ from ..errors import DomainError, InputError, OperandError
 from ..nn import Module
 from ..numerics import plain
 from .equations import equations
-from .examples import Nested, Outputs, Pairs, Rows
+from .examples import Nested, Outputs, Pairs, Prepared, Rows
 from .execution import as_floats, check_backend, require_numpy
 from .families import Families, Family, Report
 from .forward import Forward
@@ -110,7 +110,7 @@ class Step:
         if self._families:
             found = self._families.sole(self._examples(*batch))
         else:
-            found = self._first, self._rows_of_pairs(*batch)
+            found = self._first, self.rows_of(*batch)
         if found is None or found[0].ways[0].trace.guards:
             return None
         family, rows = found
@@ -141,7 +141,7 @@ class Step:
             loss, _, *gradient = self._families.results(values, self._examples(*batch), forward)
             return [loss, None, *gradient]
         assert self._pairs is not None
-        rows, n = self._rows_of_pairs(*batch), self._pairs.inputs
+        rows, n = self.rows_of(*batch), self._pairs.inputs
         examples = Rows(rows[:, :n], list(plain(batch[1])))
         results = self._first.results(values, rows, examples, forward)
         if self._first.may_spoil(results):
@@ -177,7 +177,7 @@ class Step:
         if self._families:
             rows = self._families.rows(self._examples(*batch))
         else:
-            rows = self._rows_of_pairs(*batch)
+            rows = self.rows_of(*batch)
         if not self._plan.jax:
             return values, rows
         from . import xla
@@ -185,8 +185,10 @@ class Step:
         of_examples = xla.named(rows, self._first.ways[0].examples)
         return xla.named(values, self._plan.weights), of_examples
 
-    def _rows_of_pairs(self, *batch: Any) -> Any:
-        """A row for each example, its inputs before its targets."""
+    def rows_of(self, *batch: Any) -> Any:
+        """A row for each example of a step of a model, its inputs before its targets."""
+        if isinstance(batch[0], Prepared):
+            return batch[0].rows
         assert self._pairs is not None
         if len(batch) != 2:
             raise InputError(f"a step of a model takes rows X and targets y, got {len(batch)}")

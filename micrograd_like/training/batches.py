@@ -56,6 +56,7 @@ class Examples:
                 raise InputError(_ALL_IGNORED)
             check([X[i] for i in self._places], [y[i] for i in self._places], self._places)
         self.width = len(_row(self._columns[0][0]))
+        self._prepared: Callable[[list[Any], Sequence[int]], list[Any]] | None = None
         # How many examples are held at a time where that is free.
         self._free = max(1, _MANY // max(1, self.width)) if self._late else self.count
 
@@ -76,6 +77,19 @@ class Examples:
         held = copy(self)
         held._places, self._places = self._places[:count], self._places[count:]
         return held
+
+    def prepare(self, rows_of: Callable[[Any, Any], Any], with_rows: Any) -> None:
+        """Let the inputs of batches have rows, by `with_rows`, which are made now, if they can be.
+
+        What is read late has none.
+        """
+        if not self._late:
+            places = sorted(self._places)
+            rows = rows_of(*[[column[i] for i in places] for column in self._columns])
+            where = {place: i for i, place in enumerate(places)}
+            self._prepared = lambda inputs, chosen: with_rows(
+                inputs, rows[[where[place] for place in chosen]]
+            )
 
     def shuffle(self, random: Random) -> None:
         """Put the examples in another order."""
@@ -103,6 +117,8 @@ class Examples:
                 kept = _kept(targets, range(len(targets)), self._ignored)
                 inputs, targets = [inputs[i] for i in kept], [targets[i] for i in kept]
                 self._check(inputs, targets, [places[i] for i in kept])
+            if self._prepared is not None:
+                inputs = self._prepared(inputs, places)
             if targets:
                 yield inputs, targets
 
@@ -148,6 +164,9 @@ class Documents(Examples):
         size = size or self.count
         for start in range(0, self.count, size):
             yield ([self._columns[0][i] for i in self._places[start : start + size]],)
+
+    def prepare(self, rows_of: Callable[[Any, Any], Any], with_rows: Any) -> None:
+        """Each batch is read: that takes a fraction of its program's time."""
 
     def digest(self) -> int:
         """A checksum by which to know the examples again."""

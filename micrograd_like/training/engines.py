@@ -18,7 +18,7 @@ from ..modes import no_grad
 from ..numerics import number, plain
 from ..optim import Optimizer
 from ..words import meant
-from .batches import Batch, Check
+from .batches import Batch, Check, Examples
 
 if TYPE_CHECKING:
     from ..compiler import Step
@@ -151,6 +151,9 @@ class Eager:
         with no_grad():
             return self.mean(*batch).data
 
+    def prepare(self, *sources: Any) -> None:
+        """Examples come as they are."""
+
     def check(self) -> None:
         """Nothing can have changed unnoticed: each batch has a graph of its own."""
 
@@ -220,6 +223,14 @@ class Compiled:
             return (self._step or self._eager).evaluate(*batch)
         except TraceError as error:
             return self._without(error).evaluate(*batch)
+
+    def prepare(self, *sources: Any) -> None:
+        """Let examples that are in memory have the rows of the step, made once."""
+        from ..compiler.examples import Prepared
+
+        for source in sources:
+            if isinstance(source, Examples) and self._step is not None:
+                source.prepare(self._step.rows_of, Prepared)
 
     def check(self) -> None:
         """Whether model and loss, and the parameters to learn, are those that were compiled."""

@@ -160,6 +160,7 @@ def fit(
             xla.agree({**run, "weights": weights, "epochs": epochs, "history": history.rows()})
         eager = Eager(model, rule, descent)
         way = engines.make(engine, eager, source.sample(), devices)
+        way.prepare(source, held)
         if saved is not None:
             saved.restore(model, descent, run)
             eager.before = descent.snapshot()

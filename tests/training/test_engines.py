@@ -277,3 +277,28 @@ def test_what_a_refused_trace_did_to_a_model_is_undone(kind):
             training.fit(model, DATA.X, DATA.y, loss="mse", optimizer=rule, epochs=2, engine=engine)
         weights.append([model.parts[0].calls, *(p.data for p in model.parameters())])
     assert weights[0] == weights[1]
+
+
+def test_rows_of_examples_in_memory_are_made_once():
+    pytest.importorskip("numpy")
+    from micrograd_like.compiler import Step
+
+    made, rows_of = [], Step.rows_of
+
+    def counted(step, X, y):
+        if not hasattr(X, "rows"):
+            made.append(len(y))
+        return rows_of(step, X, y)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Step, "rows_of", counted)
+        data, model = moons(40), nn.MLP(2, [3, 2], seed=0)
+        labels = [-100 if i % 5 == 0 else label for i, label in enumerate(data.y)]
+        history = training.fit(
+            model, data.X, labels, epochs=4, batch_size=5, engine="compiled", validation=0.25
+        )
+    assert made[1:] == [24, 8]  # and the sample's
+    other = nn.MLP(2, [3, 2], seed=0)
+    expected = training.fit(other, data.X, labels, epochs=4, batch_size=5, validation=0.25)
+    assert history.loss == pytest.approx(expected.loss, rel=1e-9)
+    assert history.validation_accuracy == expected.validation_accuracy
