@@ -9,7 +9,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,6 +106,9 @@ class RendererError(MicrogradError, RuntimeError):
     """Graphviz is missing, fails, or cannot write the format; the message says what to do."""
 
 
+_NAME = __name__.partition(".")[0]
+
+
 class MissingExtraError(MicrogradError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
@@ -113,9 +118,21 @@ class MissingExtraError(MicrogradError, ImportError):
         self.extra = extra
 
     def __str__(self) -> str:
-        return (
-            f"{self.package} is not installed: pip install 'micrograd_like[{self.extra}]' brings it"
-        )
+        return f"{self.package} is not installed: {how_to_install(self.extra)} brings it"
+
+
+def how_to_install(extra: str) -> str:
+    """The command that brings an extra of the package, from where the package itself comes from."""
+    sources = "in the folder of its sources"
+    if Path(__file__).parent.with_name("pyproject.toml").exists():
+        return f"pip install -e '.[{extra}]' ({sources})"
+    from importlib import metadata  # late: it takes as long as all of this package
+
+    with suppress(metadata.PackageNotFoundError):
+        # pip writes it where the package came from a folder, and not from an index.
+        if "dir_info" in (metadata.distribution(_NAME).read_text("direct_url.json") or ""):
+            return f"pip install '.[{extra}]' ({sources})"
+    return f"pip install '{_NAME}[{extra}]'"
 
 
 def found_later(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 
 from .. import ops
 from ..engine import Value
-from ..errors import InputError, RendererError
+from ..errors import InputError, RendererError, how_to_install
 from ..gradients import listed, values
 from ..numerics import whole
 from ..state import write_atomically
@@ -486,10 +486,12 @@ def _clipped(text: str, length: int = 44) -> str:
 
 # --- renderers ------------------------------------------------------------------------------------
 
-_INSTALL = (
-    "install it (apt install graphviz, brew install graphviz), or pip install "
-    "'micrograd_like[svg]', a port that writes SVG and PNG; .source works without"
-)
+
+def _install() -> str:
+    return (
+        "install it (apt install graphviz, brew install graphviz), or "
+        f"{how_to_install('svg')}, a port that writes SVG and PNG; .source works without"
+    )
 
 
 def renderer() -> str:
@@ -498,7 +500,7 @@ def renderer() -> str:
     port = "graphviz-pure"
     found = shutil.which("dot") or shutil.which(port) or shutil.which(port, path=beside)
     if found is None:
-        raise RendererError(f"drawing needs Graphviz: {_INSTALL}")
+        raise RendererError(f"drawing needs Graphviz: {_install()}")
     return found
 
 
@@ -521,5 +523,5 @@ def rendered(source: str, suffix: str) -> bytes:
     problem = " ".join(done.stderr.decode("utf-8", errors="replace").split())
     raise RendererError(
         f"{Path(program).stem} cannot write {suffix!r:.60}: status {done.returncode}, "
-        f"{problem[:500]} ({_INSTALL})"
+        f"{problem[:500]} ({_install()})"
     )

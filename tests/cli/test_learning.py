@@ -102,7 +102,7 @@ def test_without_matplotlib_training_says_which_extra_brings_the_pictures(run, m
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     status, out, err = run("train", "moons", "--epochs", "1", "--out", "here")
     assert (status, err) == (0, "")
-    assert "micrograd_like[plots]" in out
+    assert "[plots]'" in out
     assert files() == [os.path.join("here", "history.csv"), os.path.join("here", "model.json")]
 
 

@@ -318,7 +318,7 @@ def test_operations_of_the_user_that_are_written_for_numba_are_compiled(made_up)
 def test_without_numba_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     x = Value(2.0)
-    with pytest.raises(MissingExtraError, match=r"numba is not .*micrograd_like\[native\]"):
+    with pytest.raises(MissingExtraError, match=r"numba is not .*pip install .*\[native\]"):
         compile(x * x, [x], backend="numba")
 
 

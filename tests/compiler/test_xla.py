@@ -460,9 +460,9 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         with pytest.raises(error, match="devices"):
             training.fit(model, X, y, engine="jax", devices=wrong)
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(MissingExtraError, match=r"^jax is not .*micrograd_like\[jax\]"):
+    with pytest.raises(MissingExtraError, match=r"^jax is not .*pip install .*\[jax\]"):
         compile(x, [x], backend="jax")
-    with pytest.raises(MissingExtraError, match=r"^jax is not .*micrograd_like\[jax\]"):
+    with pytest.raises(MissingExtraError, match=r"^jax is not .*pip install .*\[jax\]"):
         training.fit(model, X, y, engine="jax")
 
 

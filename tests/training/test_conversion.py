@@ -122,6 +122,6 @@ def test_an_op_of_ones_own_may_make_its_module(made_up):
 
 def test_without_torch_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"micrograd_like\[torch\]") as caught:
+    with pytest.raises(ImportError, match=r"pip install .*\[torch\]") as caught:
         nn.MLP(1, [1]).to_torch()
     assert isinstance(caught.value, MicrogradError)

@@ -47,7 +47,7 @@ def test_digits_are_the_1797_of_scikit_learn():
 
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"micrograd_like\[data\]") as caught:
+    with pytest.raises(ImportError, match=r"pip install .*\[data\]") as caught:
         datasets.digits()
     assert isinstance(caught.value, MicrogradError)
 
@@ -74,7 +74,7 @@ def test_names_of_both_lists_come_once_and_nothing_is_executed(tmp_path, monkeyp
 
 def test_without_the_package_names_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", [str(tmp_path)])
-    with pytest.raises(ImportError, match=r"names is not installed.*micrograd_like\[data\]"):
+    with pytest.raises(ImportError, match=r"names is not installed.*pip install .*\[data\]"):
         datasets.names()
 
 

@@ -148,7 +148,7 @@ def test_the_last_column_is_the_label_unless_it_is_dropped_or_has_no_name(tmp_pa
 
 def test_without_pandas_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"pandas is not installed.*micrograd_like\[data\]"):
+    with pytest.raises(ImportError, match=r"pandas is not installed.*pip install .*\[data\]"):
         from_csv(write(tmp_path, GOOD))
 
 
