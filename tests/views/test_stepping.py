@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import VALUE, Program, programs
 
-from micrograd_like import Op, Value, affine, grad, logaddexp, ops, topological_order
+from micrograd_like import Op, Value, affine, grad, logaddexp, nn, ops, topological_order
 from micrograd_like.errors import InputError, OperandError
 from micrograd_like.views.pages import MOST_STEPS, player
 from micrograd_like.views.stepping import Transfer, steps
@@ -78,6 +79,27 @@ def test_there_is_one_event_a_node_and_pass_in_the_order_of_execution() -> None:
     assert passes[6:8] == [passes.forward[-1], passes.backward[0]]
     with pytest.raises(IndexError):
         passes[14]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_neurons_have_their_turns_in_order_and_leaves_right_before_they_are_used(
+    fused: bool,
+) -> None:
+    model = nn.MLP(2, [3, 2, 1], seed=0, fused=fused)
+    nodes = [event.node for event in steps(model([Value(1.0), Value(2.0)])).forward]
+    neurons = [match[1] for node in nodes if (match := re.match(r"(.*)\.w\[0\]", node.label))]
+    for layer in range(3):
+        inside = [name for name in neurons if name.startswith(f"layers[{layer}]")]
+        assert inside == sorted(inside)
+        assert len(inside) == [3, 2, 1][layer]
+    users = {}
+    for k, node in enumerate(nodes):
+        for parent in node.parents:
+            users.setdefault(parent, k)
+    for k, node in enumerate(nodes):
+        if node.op is None:
+            between = nodes[k + 1 : users[node]]
+            assert all(other.op is None for other in between)
 
 
 def test_the_edges_are_the_operands_that_are_nodes() -> None:
