@@ -6,7 +6,7 @@ Operations are spelled as their rows say, for JavaScript or for Numba: see `java
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..ops import Op
 from .javascript import OURS, number, scripts, template
 from .straight import StraightPrinter
-from .tape import Tape
+from .tape import Sum, Tape
 from .terms import Signed
 
 # What a name of a label may not be: words of the language, and what the sources use.
@@ -26,6 +26,9 @@ _TAKEN: Final = OURS | {
     "static", "super", "switch", "this", "throw", "true", "typeof", "undefined", "var", "void",
 }  # fmt: skip
 _IN_A_LINE = 4  # inputs
+# Engines do not optimize longer functions, and refuse far longer ones. What has more names and terms
+# is written over arrays, in parts of so many characters.
+_LONGEST, _PART = 3000, 20_000
 _SIGNS: Final = {eq: "===", ne: "!==", lt: "<", le: "<=", gt: ">", ge: ">="}
 
 
@@ -62,6 +65,11 @@ class JavaScriptPrinter(StraightPrinter):
 
     def __init__(self, tape: Tape, names: Sequence[str]) -> None:
         super().__init__(tape, [f"{name}_" if name in _TAKEN else name for name in names])
+        sums = [a for a in tape.assignments if isinstance(a, Sum)]
+        terms = sum(len(a.linear) + len(a.products) for a in sums)
+        self.is_long = len(self.names) + terms > _LONGEST
+        if self.is_long:  # the inputs get theirs when it is known where they come from
+            self.names = [f"t[{i}]" for i in range(len(self.names))]
 
     def program(self, blocks: Sequence[tuple[str, int]], jacobian: tuple[int, int] | None) -> str:
         """The source of `program(values)`; a Jacobian is an array of rows."""
@@ -110,6 +118,9 @@ class JavaScriptPrinter(StraightPrinter):
 
     def inputs(self, array: str, first: int, last: int) -> None:
         """Take the inputs from an array: by index, which is faster than all of them at once."""
+        if self.is_long:
+            self.names[first:last] = [f"{array}[{i}]" for i in range(last - first)]
+            return
         for i in range(first, last, _IN_A_LINE):
             some = self.names[i : min(i + _IN_A_LINE, last)]
             taken = [f"{name} = {array}[{i - first + k}]" for k, name in enumerate(some)]
@@ -117,6 +128,8 @@ class JavaScriptPrinter(StraightPrinter):
 
     def assign(self, name: str, *texts: str) -> None:
         super().assign(name, *texts)
+        if self.is_long:
+            return
         first = len(self.lines) - len(texts)
         self.lines[first] = f"{'let' if texts[1:] else 'const'} {self.lines[first]}"
 
@@ -140,9 +153,33 @@ class JavaScriptPrinter(StraightPrinter):
 
     def _module(self, arguments: str, results: Sequence[str]) -> str:
         result = results[0] if len(results) == 1 else f"[{', '.join(results)}]"
-        lines = [f"  {line};" for line in [*self.lines, f"return {result}"]]
-        program = "\n".join([f"export function program({arguments}) {{", *lines, "}"])
-        return "\n\n".join([*scripts([program]), program]) + "\n"
+        lines, parts = self.lines, []
+        if self.is_long:
+            heads = []
+            for i, part in enumerate(_portions(self.lines)):
+                heads.append(f"part{i + 1}({arguments}, t)")
+                parts.append(_function(heads[i], part))
+            lines = [f"const t = new Float64Array({len(self.names)})", *heads]
+        program = _function(f"program({arguments})", [*lines, f"return {result}"])
+        return "\n\n".join([*scripts([*parts, program]), *parts, f"export {program}"]) + "\n"
+
+
+def _portions(lines: Sequence[str]) -> Iterator[list[str]]:
+    """The lines in portions of about as many characters."""
+    portion: list[str] = []
+    size = 0
+    for line in lines:
+        portion.append(line)
+        size += len(line)
+        if size > _PART:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _function(head: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"function {head} {{", *[f"  {line};" for line in lines], "}"])
 
 
 def only_read(*_: Any) -> Any:

@@ -191,6 +191,43 @@ def test_long_sums_take_several_lines() -> None:
     assert close(found, [root.data])
 
 
+def test_long_programs_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from micrograd_like.compiler import javascript_source
+
+    monkeypatch.setattr(javascript_source, "_LONGEST", 30)
+    monkeypatch.setattr(javascript_source, "_PART", 60)
+    for name in ("softmax cross-entropy", "Black-Scholes"):
+        inputs, root = PROGRAMS[name]()
+        source = program(root, inputs, inputs)
+        assert "function part2(values, t)" in source
+        (found,) = computed(source, [[[x.data for x in inputs]]])
+        want = [root.data, *grad(root, inputs)]
+        assert close(found, want, largest(want))
+    rows = [Value(0.1 * i, f"rows[{i}]") for i in range(9)]
+
+    def loss(token: Any, x: Any) -> Value:
+        y = take(rows, token) * x
+        return sum(((y + w) ** 2 for w in rows), y) if y > -5.0 else y
+
+    step = compile_step(loss, rows, (1, 0.5), backend="javascript")
+    assert "part2(parameters, example, t)" in step.source
+    values = [x.data for x in rows]
+    (found,) = computed(step.source, [[values, [4, 0.7]]])
+    root = loss(4, 0.7)
+    assert close(found, [root.data, *grad(root, rows)])
+    for example, problem in (([9, 0.7], "from 0 to 8"), ([4, -70.0], "takes another way")):
+        with pytest.raises(RuntimeError, match=problem):
+            computed(step.source, [[values, example]])
+
+
+def test_a_program_of_any_length_is_taken() -> None:
+    x = y = Value(0.5, "x")
+    for _ in range(20_000):
+        y = y.sin() + x
+    (found,) = computed(program(y, [x], [x]), [[[0.5]]])
+    assert close(found, [y.data, grad(y, x)])
+
+
 def test_a_program_for_javascript_does_not_run_in_python() -> None:
     x = Value(2.0)
     compiled = compile(x * x, [x], [x], backend="javascript")
