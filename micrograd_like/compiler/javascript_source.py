@@ -26,8 +26,8 @@ _TAKEN: Final = OURS | {
     "static", "super", "switch", "this", "throw", "true", "typeof", "undefined", "var", "void",
 }  # fmt: skip
 _IN_A_LINE = 4  # inputs
-# Engines do not optimize longer functions, and refuse far longer ones. What has more names and terms
-# is written over arrays, in parts of so many characters.
+# Engines do not optimize longer functions, and refuse far longer ones. What has more names and
+# terms is written over arrays, in parts of so many characters.
 _LONGEST, _PART = 3000, 20_000
 _SIGNS: Final = {eq: "===", ne: "!==", lt: "<", le: "<=", gt: ">", ge: ">="}
 
