@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ _MOST_ROUNDS = 4  # through all arrays; two are enough, as a rule
 _RESHAPED, _TURNED, _COPIED, _GATHERED = 1.0, 2.0, 3.0, 12.0
 _TRANSPOSED = 0.25  # of a matrix that is a factor, which costs nothing but is to be read
 _COLUMNS = 3.0  # of a product W Xᵀ, which is not one for all examples together as X Wᵀ is
+
+
+_Efforts = list[tuple[int, float]]  # by the numbers of the arrays that are read, or taken from
 
 
 class _Layout(NamedTuple):
@@ -61,13 +65,20 @@ class _Layouts:
         self.arrays: dict[Array, Array] = {}  # what they are then
         self.places: dict[Array, Indices] = {}  # where each element is then
         self.turned: set[int] = set()  # the numbers of those that are transposed after that
-        self.efforts: dict[Statement, float] = {}  # what has been found
+        self.outputs = {array.number for array in self.given_out}
+        self.efforts: dict[Statement, _Efforts] = {}  # what has been found
         self.known: dict[Any, float] = {}
 
     def laid_out(self) -> Lifted:
-        for _ in range(_MOST_ROUNDS):
-            if not sum(map(self._improve, self.lifted.statements)):
-                break
+        pending = set(self.made)
+        for statement in [*self.lifted.statements] * _MOST_ROUNDS:
+            array = statement.result
+            if array in pending:
+                pending.discard(array)
+                if self._improve(statement):
+                    beside = (statement, *self.readers.get(array, ()))
+                    pending.update(view.array for s in beside for view in s.views)
+                    pending.update(s.result for s in beside)
         if not self.layouts:
             return self.lifted
         lifted, place_of = self.lifted, self.lifted.place_of.copy()
@@ -89,8 +100,9 @@ class _Layouts:
     def _improve(self, statement: Statement) -> bool:
         """Lay out the result of a statement anew, if that is less effort."""
         array = statement.result
-        if array.size < 2 or (least := self._effort_of(array)) == 0.0:
+        if array.size < 2 or self._is_as_wanted(array):
             return False
+        least = self._effort_of(array)
         before = self.layouts.get(array)
         best = None
         for layout in [*self._candidates(array)]:
@@ -118,15 +130,27 @@ class _Layouts:
 
     def _effort_of(self, array: Array) -> float:
         """That of all that the layout of an array matters to."""
-        effort = 0.0
-        for statement in (self.made[array], *self.readers.get(array, ())):
-            if statement not in self.efforts:
-                self.efforts[statement] = self._effort_of_statement(self._now(statement))
-            effort += self.efforts[statement]
-        if array in self.given_out:
-            given = self._view(View(array, np.array(self.given_out[array])))
-            effort += 0.0 if given.is_all else min(self._effort(given), _TURNED)
-        return effort
+        statements = (self.made[array], *self.readers.get(array, ()))
+        effort = sum(effort for s in statements for _, effort in self._efforts(s))
+        return effort + self._effort_of_output(array)
+
+    def _is_as_wanted(self, array: Array) -> bool:
+        """Whether there is no effort that its layout could save."""
+        readers = chain.from_iterable(map(self._efforts, self.readers.get(array, ())))
+        mine = [effort for number, effort in readers if number == array.number]
+        mine += [effort for _, effort in self._efforts(self.made[array])]
+        return not any(mine) and not self._effort_of_output(array)
+
+    def _efforts(self, statement: Statement) -> _Efforts:
+        if statement not in self.efforts:
+            self.efforts[statement] = [*self._efforts_of(self._now(statement))]
+        return self.efforts[statement]
+
+    def _effort_of_output(self, array: Array) -> float:
+        if array not in self.given_out:
+            return 0.0
+        given = self._view(View(array, np.array(self.given_out[array])))
+        return 0.0 if given.is_all else min(self._effort(given), _TURNED)
 
     def _candidates(self, array: Array) -> Iterator[_Layout]:
         """How it may be laid out: with its axes in another order, or as it is read somewhere."""
@@ -154,27 +178,29 @@ class _Layouts:
 
     # --- what it comes to ---
 
-    def _effort_of_statement(self, statement: Statement) -> float:
-        axes, effort = len(statement.shape), 0.0
+    def _efforts_of(self, statement: Statement) -> Iterator[tuple[int, float]]:
+        """What it takes to have its views, and to take its result, by the numbers of arrays."""
+        axes, result = len(statement.shape), statement.result
         if statement.taken is not None:
-            is_matrix = len(statement.result.shape) < _MOST_AXES
-            effort = self._effort(statement.taken, as_rows=is_matrix)
+            is_matrix = len(result.shape) < _MOST_AXES
+            yield result.number, self._effort(statement.taken, as_rows=is_matrix)
         for x in statement.args:
             if isinstance(x, View):
                 of = self._effort if x.places.ndim > axes else self._effort_each
-                effort += of(x)
+                yield x.array.number, of(x)
         for term in statement.terms:
-            if term.kind == "each":
-                effort += sum(map(self._effort_each, term.views))
-            elif term.kind == "matmul" and all(view.places.ndim > 1 for view in term.views):
-                effort += self._effort_of_product(term, statement.result in self.given_out)
+            if term.kind == "matmul" and all(view.places.ndim > 1 for view in term.views):
+                efforts = self._efforts_of_product(term, result.number in self.outputs)
+            elif term.kind == "each":
+                efforts = [*map(self._effort_each, term.views)]
             elif term.right is None and term.left.places.ndim == 2:  # along either axis
-                effort += min(self._effort(term.left), self._effort(_swapped(term.left)))
+                efforts = [min(self._effort(term.left), self._effort(_swapped(term.left)))]
             elif term.right is None and term.left.is_all:  # of all there is
                 continue
             else:
-                effort += sum(map(self._effort, term.views))
-        return effort
+                efforts = [*map(self._effort, term.views)]
+            for view, effort in zip(term.views, efforts, strict=True):
+                yield view.array.number, effort
 
     def _effort(self, view: View, as_rows: bool = False) -> float:
         array, places = view.array, view.places
@@ -190,23 +216,24 @@ class _Layouts:
         """That of an operand of what is computed element by element, which may be repeated."""
         return self._effort(View(view.array, _without_repeats(view.places)))
 
-    def _effort_of_product(self, term: Term, is_output: bool) -> float:
-        """That of a product of matrices.
+    def _efforts_of_product(self, term: Term, is_output: bool) -> list[float]:
+        """Those of the factors of a product of matrices.
 
         What is multiplied by an input, and by what for the derivative of one, has the examples'
         rows as its own: over a batch, and in textbooks.
         """
         left, right = term.views
         if is_output and left.places.ndim == 2:
-            return sum(self._effort(_swapped(view), as_rows=True) for view in term.views)
+            return [self._effort(_swapped(view), as_rows=True) for view in term.views]
         given = [view.array in self.inputs for view in term.views]
         if given == [False, True]:
-            return self._effort(left, as_rows=True)
+            return [self._effort(left, as_rows=True), 0.0]
         if given == [True, False]:
-            return _COLUMNS + self._effort(_swapped(right), as_rows=True)
-        return min(self._effort(left), self._effort(_swapped(left)) + _TRANSPOSED) + min(
-            self._effort(right) + _TRANSPOSED, self._effort(_swapped(right))
-        )
+            return [0.0, _COLUMNS + self._effort(_swapped(right), as_rows=True)]
+        return [
+            min(self._effort(left), self._effort(_swapped(left)) + _TRANSPOSED),
+            min(self._effort(right) + _TRANSPOSED, self._effort(_swapped(right))),
+        ]
 
     def _view(self, view: View) -> View:
         places = self.places.get(view.array)
@@ -215,7 +242,11 @@ class _Layouts:
     def _now(self, statement: Statement) -> Statement:
         """The statement as it is with the layouts that there are."""
         ways = [*map(self._with_views, self._ways(statement))]
-        return ways[0] if len(ways) == 1 else min(ways, key=self._effort_of_statement)
+        return (
+            ways[0]
+            if len(ways) == 1
+            else min(ways, key=lambda way: sum(effort for _, effort in self._efforts_of(way)))
+        )
 
     def _with_views(self, statement: Statement) -> Statement:
         result = self.arrays.get(statement.result, statement.result)
@@ -313,9 +344,9 @@ def _effort(view: View, is_turned: bool, as_rows: bool) -> float:
 def _without_repeats(places: Indices) -> Indices:
     """The places without the axes along which they are the same."""
     for axis in range(places.ndim - 1, -1, -1):
-        line = np.moveaxis(places, axis, 0)
-        if (line == line[0]).all():
-            places = line[0]
+        before = (slice(None),) * axis
+        if (places == places[(*before, slice(1))]).all():
+            places = places[(*before, 0)]
     return places
 
 
