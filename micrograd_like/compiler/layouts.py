@@ -344,9 +344,9 @@ def _effort(view: View, is_turned: bool, as_rows: bool) -> float:
 def _without_repeats(places: Indices) -> Indices:
     """The places without the axes along which they are the same."""
     for axis in range(places.ndim - 1, -1, -1):
-        before = (slice(None),) * axis
-        if (places == places[(*before, slice(1))]).all():
-            places = places[(*before, 0)]
+        first = places.take([0], axis)
+        if (places == first).all():
+            places = first.squeeze(axis)
     return places
 
 
