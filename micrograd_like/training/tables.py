@@ -495,10 +495,9 @@ def numbers(
         first = rows.to_numpy().argmax()
         place = f"row {frame.index[first]}, column {gaps.iloc[first].idxmax()!r:.80}"
         raise InputError(
-            f"{path}: {place}: the cell is missing or infinite, as are in "
-            f"each column {several(said, 6)}; --missing drop leaves "
-            f"{rows.sum()} of {len(gaps)} rows out, --missing mean puts their columns' "
-            "means there"
+            f"{path}: {place}: the cell is missing or infinite (in all: {several(said, 6)}); "
+            f"--missing drop leaves {rows.sum()} of {len(gaps)} rows out, --missing mean puts the "
+            "mean of its column in the place of each"
         )
     return X, gaps
 

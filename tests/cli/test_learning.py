@@ -251,7 +251,7 @@ def test_what_is_missing_is_counted_and_what_is_an_id_is_said(run, tables):
     write("adult.csv", ADULT)
     refused = run("train", "adult.csv")
     assert_refused(
-        refused, "row 4, column 'work': .* 'work' 20; --missing drop .* 20 of 60", ["adult.csv"]
+        refused, "row 4, column 'work': .* 'work' 20.; --missing drop .* 20 of 60", ["adult.csv"]
     )
     for missing, rows in (("mean", 48), ("drop", 32)):
         status, out, _ = run(
