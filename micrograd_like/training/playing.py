@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import Value, numbers_of
-from ..errors import InputError
+from ..errors import InputError, RendererError
 from ..losses import binary_cross_entropy_with_logits, cross_entropy, softmax
 from ..nn import MLP, initial_bound
 from ..numerics import plain, whole
-from ..ops import sigmoid
+from ..ops import logsumexp, sigmoid, softplus
 from ..optim import SGD, Adam, Optimizer
 from ..state import write_atomically
+from ..sums import affine
 from .datasets import split, standardise
+
+_MOST_STEPPED = 500
+"""Parameters: of a network with more of them, no example is gone through step by step."""
 
 
 class Playground:
@@ -125,8 +129,12 @@ def play(
         **_settings(optimizer),
     }  # fmt: skip
     loss, units = _programs(model, rows[0], labels[0])
+    steps = _steps(model, rows[0], names)
+    if steps:
+        data["names"] = [p.label for p in model.parameters()]
     parts = {
         "title": html.escape(title),
+        "steps": html.escape(steps),
         "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
         "loss": loss,
         "units": units,
@@ -159,6 +167,29 @@ def _programs(model: MLP, row: list[float], label: int) -> tuple[str, str]:
     step = compile_step(model, loss, (row, label), backend="javascript")
     forward = compile_forward(units, model.parameters(), row, backend="javascript")
     return inlined(step.source), inlined(forward.source)
+
+
+def _steps(model: MLP, row: list[float], features: Sequence[str]) -> str:
+    """The page that plays the loss of an example step by step, if it is small and can be drawn.
+
+    Its leaves are the parameters, the example's inputs and, for each output, a y of 1 or 0.
+    """
+    if len(model.parameters()) > _MOST_STEPPED:
+        return ""
+    from ..views import player
+
+    x = [Value(number, label=name) for number, name in zip(row, features, strict=True)]
+    scores = model(x)
+    scores = scores if isinstance(scores, list) else [scores]
+    y = [Value(float(not k), label=f"y[{k}]") for k in range(len(scores))]
+    # -Σ y log(softmax(scores)), and of one score y softplus(-z) + (1 - y) softplus(z).
+    normalizer = logsumexp(*scores) if len(scores) > 1 else softplus(scores[0])
+    loss = normalizer - affine(y, scores)
+    loss.label = "loss"
+    try:
+        return player(loss).html
+    except RendererError:
+        return ""
 
 
 def _spread(model: MLP) -> list[float]:

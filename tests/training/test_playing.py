@@ -16,6 +16,12 @@ from micrograd_like.errors import InputError
 Opener = Callable[[Any], Any]
 
 
+def wait(driver: Any, condition: Callable[[], Any]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(driver, 20).until(lambda _: condition())
+
+
 @pytest.fixture
 def opened(driver: Any, tmp_path: Path) -> Iterator[Opener]:
     """Opens a page of `play`; afterwards there must be no complaint on the console."""
@@ -78,8 +84,6 @@ def test_the_weights_that_it_reaches_are_the_engines(
 
 
 def test_run_step_pause_and_restart(opened: Opener) -> None:
-    from selenium.webdriver.support.wait import WebDriverWait
-
     points = moons(100)
     model = nn.MLP(2, [8, 2], "tanh", seed=0)
     page = play(model, points.X, points.y, title="Two <moons>")
@@ -98,7 +102,7 @@ def test_run_step_pause_and_restart(opened: Opener) -> None:
     click("once")
     assert status().startswith("Epoch 0, step 1.")
     click("run")
-    WebDriverWait(driver, 20).until(lambda _: int(status().split("step ")[1].split(".")[0]) > 30)
+    wait(driver, lambda: int(status().split("step ")[1].split(".")[0]) > 30)
     assert driver.find_element("id", "run").text == "Pause"
     click("run")
     paused = status()
@@ -135,6 +139,38 @@ def test_a_point_and_a_unit_can_be_looked_at(opened: Opener) -> None:
     driver.execute_script("document.querySelector('#axes select').selectedIndex = 3")
     driver.execute_script("document.querySelector('#axes select').onchange()")
     assert driver.execute_script("return axes[0]") == 3
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_an_example_is_gone_through_with_the_numbers_of_now(outputs: int, opened: Opener) -> None:
+    X, y = data(max(2, outputs))
+    page = play(nn.MLP(2, [4, outputs], "tanh", seed=1), X, y)
+    if "Go through it" not in page.html or '"names"' not in page.html:
+        pytest.skip("needs Graphviz")
+    driver = opened(page)
+    driver.execute_script(
+        "for (let i = 0; i < 20; i++) learn(nextBatch()); selected = 5; refresh()"
+    )
+    loss = driver.execute_script("return lossOf(parameters, example(5))[0]")
+    weight = driver.execute_script("return parameters[3]")
+    driver.find_element("css selector", "#example button").click()
+    driver.switch_to.frame(driver.find_element("css selector", "#player iframe"))
+    last = "return [...document.querySelectorAll('tbody tr')].at(-1).cells[1].textContent"
+    wait(driver, lambda: driver.find_elements("id", "last"))
+    for _ in range(50):  # until the numbers have come
+        driver.find_element("id", "last").click()
+        shown = float(driver.execute_script(last))
+        if shown == pytest.approx(loss, rel=1e-3):
+            break
+    assert shown == pytest.approx(loss, rel=1e-3)
+    name = "layers[0].neurons[1].w[0]"
+    fields = driver.execute_script(
+        "return [...document.querySelectorAll('tbody tr')].map((row) => "
+        "[row.cells[0].textContent.trim(), row.querySelector('input[type=number]')?.value])"
+    )
+    assert float(dict(fields)[name]) == pytest.approx(weight, rel=1e-3)
+    driver.switch_to.default_content()
+    driver.find_element("css selector", "#player button").click()
 
 
 @pytest.mark.parametrize("width", [360, 1280])
