@@ -978,7 +978,8 @@ set_slope(Node *self, PyObject *value, void *closure)
     return to_double(value, flag == A_IS_PARENT ? &self->da : &self->db);
 }
 
-/* Attributes of one's own are refused with a word on what to do instead. */
+/* Attributes of one's own are refused with a word on what to do instead, which engine.py has not:
+   a __setattr__ in Python would cost more than a node does. */
 static int
 value_setattro(PyObject *self, PyObject *name, PyObject *value)
 {

@@ -111,8 +111,8 @@ def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
 
 
 def _attributes(node: Any) -> dict[str, Any]:
-    """What a Value of a subclass has beside, in its `__dict__` and in slots."""
-    if not _is_of_subclass(node):
+    """What a leaf of a subclass has beside, in its `__dict__` and in slots."""
+    if node.op is not None or not _is_of_subclass(node):
         return {}
     kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), node.__class__.__mro__)
     slots = [name for kind in kinds for name, slot in vars(kind).items() if _is_slot(slot)]
