@@ -10,12 +10,14 @@ messages, and in tables on a terminal, � stands for them.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
 from ..errors import MicrogradError
+from ..words import meant
 from . import inspection, learning, playing, processes
 from .expressions import ExpressionError
 from .terminal import complain, drop, interrupted, open_streams, refuse
@@ -62,6 +64,8 @@ def _run(argv: Sequence[str]) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += meant(choice[1], re.findall(r"[\w-]+", choice[2]))
         sys.exit(refuse(f"{message} (micrograd-like --help tells more)"))
 
 

@@ -19,7 +19,7 @@ from .. import ops
 from ..engine import Value
 from ..errors import InputError, MicrogradError
 from ..ops import Op
-from ..words import display_width, printable, several
+from ..words import display_width, meant, printable, several
 
 MAX_LENGTH: Final = 100_000  # characters; a sum of 5,000 products has half as many
 
@@ -235,11 +235,8 @@ def parse(text: str) -> ParsedExpression:
 def _function(name: str, place: int, text: str, known: Mapping[str, Op]) -> Op:
     if name in known:
         return known[name]
-    from difflib import get_close_matches  # late: only who mistypes waits for it
-
-    close = get_close_matches(name, known, n=1)
     there_are = f" (products need their *); there are {', '.join(sorted(known))}"
-    advice = f"; did you mean {close[0]}?" if close else there_are
+    advice = meant(name, known) or there_are
     raise ExpressionError(f"there is no function {name}{advice}", text, place)
 
 

@@ -18,7 +18,7 @@ from ..engine import topological_order
 from ..errors import InputError
 from ..state import finite
 from ..words import fitting, printable, several
-from .expressions import parse
+from .expressions import functions, parse
 
 
 def add_commands(commands: Any) -> None:
@@ -34,9 +34,10 @@ def add_commands(commands: Any) -> None:
             name,
             help=what,
             usage='%(prog)s [options] "tanh(w*x + b)" w=-3 x=2 b=6.88',
-            description="The expression has numbers, names, + - * / %% **, parentheses, and the "
-            "table's functions. After it comes NAME=NUMBER for each name in it, other than pi and "
+            description="The expression has numbers, names, + - * / % **, parentheses, and the "
+            "functions below. After it comes NAME=NUMBER for each name in it, other than pi and "
             "e. If it begins with the letter of an option, as -h*x does, write -- before it.",
+            epilog=f"Functions: {', '.join(sorted(functions()))}.",
             allow_abbrev=False,
         )
         parser.set_defaults(run=run, expression=None)
@@ -44,7 +45,9 @@ def add_commands(commands: Any) -> None:
     _, draw, step, derive = parsers
     picture = "the picture to write, .svg, .png, .pdf or .dot (default: SVG on stdout)"
     draw.add_argument("-o", "--out", type=Path, metavar="FILE", help=picture)
-    draw.add_argument("--direction", default="LR", choices=("LR", "TB"), help="right or down")
+    draw.add_argument(
+        "--direction", default="LR", choices=("LR", "TB"), help="right (the default) or down"
+    )
     page = "the HTML page to write, which plays the steps (default: text on stdout)"
     step.add_argument("-o", "--out", type=Path, metavar="FILE", help=page)
     names = "what to derive by, as in w1,w2 (default: all its names)"

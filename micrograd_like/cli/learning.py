@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import training
+from .. import ops, training
 from ..errors import InputError, MissingExtraError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
@@ -46,14 +46,14 @@ def add_commands(commands: Any) -> None:
     add_table_options(table)
     number = "whether the label is a number to come near to (default: if it looks like one)"
     table.add_argument("--regression", action=argparse.BooleanOptionalAction, help=number)
-    table.add_argument("--hidden", type=widths, metavar="N,N", help="widths of the hidden layers")
-    table.add_argument("--activation", help="an op of the table of operations (default: tanh)")
+    hidden = "widths of the hidden layers (default: 16,16, and 32 for digits)"
+    table.add_argument("--hidden", type=widths, metavar="N,N", help=hidden)
+    add_activation(table)
     writing.add_options(train)
-    train.add_argument("--epochs", type=int)
+    times = "how often all is learned from (default: 60 for tables, 12 for digits, 10 for lines)"
+    train.add_argument("--epochs", type=int, metavar="N", help=times)
     train.add_argument("--lr", type=float, default=0.01, help="Adam's step size (default: 0.01)")
-    train.add_argument("--batch-size", type=int, default=32)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--test-fraction", type=float, default=0.2)
+    add_sizes(train, batch_size=32)
     how = "how to compute (default: eager for tables, and compiled for lines where NumPy is)"
     train.add_argument("--engine", choices=training.ENGINES, help=how)
     train.add_argument("--devices", type=int, help="with --engine jax: how many share each batch")
@@ -80,6 +80,24 @@ def add_table_options(parser: Any) -> None:
     parser.add_argument("--features", help="the columns to learn from (default: all)", **names)
     parser.add_argument("--drop", help="columns not to learn from", **names)
     _add_reading(parser)
+
+
+def add_activation(parser: Any) -> None:
+    """Add the option `--activation`."""
+    kinds = ("activation", "rectifier")
+    known = ", ".join(name for name, op in ops.TABLE.items() if op.kind in kinds)
+    what = f"of the hidden layers: {known}, or another operation (default: tanh)"
+    parser.add_argument("--activation", metavar="NAME", help=what)
+
+
+def add_sizes(parser: Any, batch_size: int) -> None:
+    """Add the options of batches, and of what is chosen at random."""
+    many = f"how many examples a step learns from (default: {batch_size})"
+    parser.add_argument("--batch-size", type=int, default=batch_size, metavar="N", help=many)
+    drawn = "of weights, of batches and of what is held out (default: 0)"
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=drawn)
+    held = "how much is not learned from, but held out (default: 0.2)"
+    parser.add_argument("--test-fraction", type=float, default=0.2, metavar="SHARE", help=held)
 
 
 def _add_reading(parser: Any) -> None:

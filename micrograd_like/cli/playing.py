@@ -30,13 +30,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--hidden", type=learning.widths, default=[8, 8], metavar="N,N", help=hidden
     )
-    parser.add_argument("--activation", default="tanh", help="such as relu (default: tanh)")
+    learning.add_activation(parser)
     parser.add_argument("--lr", type=float, default=0.03, help="Adam's step size (default: 0.03)")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=10, help="(default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
-    held = "of each class, how much is not learned from (default: 0.2)"
-    parser.add_argument("--test-fraction", type=float, default=0.2, help=held)
+    learning.add_sizes(parser, batch_size=10)
     page = "the page (default: play.html)"
     parser.add_argument("-o", "--out", type=Path, default=Path("play.html"), help=page)
 
@@ -59,7 +56,8 @@ def _play(arguments: argparse.Namespace) -> None:
         for text in data.texts.get(name, [""])
     ]
     widths = [*arguments.hidden, len(data.classes)]
-    model = nn.MLP(len(inputs), widths, arguments.activation, seed=arguments.seed)
+    activation = arguments.activation or "tanh"
+    model = nn.MLP(len(inputs), widths, activation, seed=arguments.seed)
     page = play(
         model,
         data.scaled(),

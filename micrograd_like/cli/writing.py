@@ -46,8 +46,10 @@ def add_command(commands: Any) -> None:
     sample.add_argument("model", metavar="MODEL", help="a model.json that train wrote for lines")
     warmth = "below 1 likely characters become likelier; 0 takes the likeliest (default: 0.5)"
     sample.add_argument("--temperature", type=float, default=0.5, metavar="T", help=warmth)
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--count", type=int, default=20, metavar="N", help="how many lines")
+    seed = "of what is drawn: the same seed invents the same lines (default: 0)"
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
+    count = "how many lines (default: 20)"
+    sample.add_argument("--count", type=int, default=20, metavar="N", help=count)
 
 
 def is_text(data: str) -> bool:

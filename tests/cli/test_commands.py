@@ -64,3 +64,36 @@ def test_a_stdout_that_cannot_show_or_take_it_all_is_no_failure(command, stdout,
         _, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert os.path.exists("here/model.json") == (command == "train")
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["trian", "moons"], "did you mean train?"),
+        (["train", "moons", "--engine", "compield"], "did you mean compiled?"),
+        (["eval", "tahn(x)", "x=1"], "did you mean tanh?"),
+        (["play", "spirla"], "did you mean spiral?"),
+        (["train", "moons", "--activation", "rleu"], "did you mean relu?"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest_right_one(argv, wanted, run):
+    status, out, err = run(*argv)
+    assert (status, out) == (2, "")
+    assert wanted in err
+
+
+@pytest.mark.parametrize("command", ["train", "play", "sample", "draw", "eval", "step", "derive"])
+def test_help_names_defaults_functions_and_activations(command, run):
+    status, out, err = run(command, "--help")
+    text = " ".join(out.split())
+    assert (status, err) == (0, "")
+    if command in ("train", "play"):
+        assert "tanh, sigmoid, softplus, relu" in text
+        assert text.count("(default:") >= 8
+        for option in ("--epochs", "--seed", "--batch-size", "--hidden"):
+            assert option in text or (command, option) == ("play", "--epochs")
+    elif command == "sample":
+        assert text.count("(default:") == 3
+    else:
+        assert "Functions: abs, acos," in text
+        assert "* / % **" in text
