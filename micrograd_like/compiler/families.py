@@ -258,7 +258,7 @@ class Families:
         self.layouts: dict[Hashable, Layout | None] = {structure: self.first.layout}
         self.shapes = {structure: self.first.shape}  # of the outputs
         # Where examples are in the program of longer ones of a batch, though they have their own.
-        self._joined: dict[tuple[Hashable, Family], Layout | None] = {}
+        self._beside: dict[tuple[Hashable, Family], Layout | None] = {}
 
     def results(self, values: Any, batch: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
@@ -315,28 +315,37 @@ class Families:
                     self._lay_out(structures[i], batch[i])
         layouts = [self.layouts[structure] for structure in structures]
         if len({layout and layout.family for layout in layouts}) > 1:
-            self._join(layouts, structures, batch)
+            layouts = self._joined(layouts, structures, batch)
         return layouts, every
 
-    def _join(
+    def _joined(
         self, layouts: list[Layout | None], structures: list[Hashable], batch: Sequence[Any]
-    ) -> None:
-        """Leave all to the program of the longest example, where that has not too much to do."""
-        known = [layout for layout in layouts if layout]
-        longest = max(known, key=lambda layout: len(layout.row))
-        needed = sum(len(layout.row) for layout in known)
-        if len(longest.row) * len(known) > _MOST_PADDING * needed:
-            return
-        for i, (structure, layout) in enumerate(zip(structures, layouts, strict=True)):
-            if layout is None or layout.family is longest.family:
-                continue
-            key = structure, longest.family
-            if key not in self._joined:
-                self._joined[key] = None
-                if longest.family.may_serve(layout.family):
-                    trace, values = self.first.traced(batch[i]), self._values()
-                    self._joined[key] = self._layout_in(longest.family, trace, values)
-            layouts[i] = self._joined[key] or layout
+    ) -> list[Layout | None]:
+        """All in the program of the longest example, where that has not too much to do."""
+        sizes = [len(layout.row) if layout else 0 for layout in layouts]
+        longest = layouts[sizes.index(most := max(sizes))]
+        if longest is None or most * (len(sizes) - sizes.count(0)) > _MOST_PADDING * sum(sizes):
+            return layouts
+        found = dict(zip(structures, zip(layouts, batch, strict=True), strict=True))
+        joined = {
+            structure: self._layout_beside(longest.family, structure, *one)
+            for structure, one in found.items()
+        }
+        return [joined[structure] for structure in structures]
+
+    def _layout_beside(
+        self, longer: Family, structure: Hashable, layout: Layout | None, example: Any
+    ) -> Layout | None:
+        """Where the numbers of an example are in a program of longer ones, or in their own."""
+        if layout is None or layout.family is longer:
+            return layout
+        key = structure, longer
+        if key not in self._beside:
+            self._beside[key] = None
+            if longer.may_serve(layout.family):
+                trace, values = self.first.traced(example), self._values()
+                self._beside[key] = self._layout_in(longer, trace, values)
+        return self._beside[key] or layout
 
     def _lay_out(self, structure: Hashable, example: Any) -> None:
         """Find where the numbers of an example of a new structure are, if not in a new program."""
