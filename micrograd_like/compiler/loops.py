@@ -5,7 +5,8 @@ the loop. Short sums are written out; a long one is a loop that adds up in a reg
 where its operands lie that way.
 
 Arrays lie in flat buffers: `values`, `gradient`, `data` for the numbers of the graph, `places` for
-irregular indices, and one for each array that has to be stored. An index is base + Σ stride · i.
+irregular indices, and parts of `work` for arrays that have to be stored. An index is base +
+Σ stride · i. Products of matrices are calls of the kernels of `kernels.py`.
 
 Only sums over an axis may be reordered (see `add`). Numba's `fastmath` is for whole functions: LLVM
 would factor out common operands, and fuse a product that overflows with the sum that it is in, and
@@ -81,7 +82,7 @@ def part(context, array, start, size):
 _RESERVED: Final = (
     "values", "gradient", "outputs", "data", "places", "math", "np", "inf", "nan", "add", "abs",
     "part", "work", "across", "along", "range", "i0", "i1", "i2", "k", "INF", "NAN",
-    *rows.FUNCTIONS,
+    "number", *rows.FUNCTIONS,
 )  # fmt: skip
 
 
@@ -93,14 +94,12 @@ class UnsuitableError(Exception):
 class Loops:
     """The source of `program(values, ...)`, its arguments in order, and the arrays among them.
 
-    If "work" is one of those, it is an array of so many numbers, for what the program stores. With
-    padding, a NaN among the arrays that it fills makes the first of them one.
+    With padding, the program returns NaN if there is one in what it fills, too.
     """
 
     source: str
     signature: Sequence[str]
     arrays: dict[str, Any]
-    work: int
 
 
 def emit_loops(lifted: Lifted, blocks: Blocks) -> Loops:
@@ -160,33 +159,33 @@ class _Printer:
             self._nest(nest)
             if self.operations > MOST_OPERATIONS:
                 raise UnsuitableError("too much is written out for a compiler")
+        sizes = {**{name: size for size, name in self.stacks.items()}, **self.plan.sizes}
+        single = self.blocks[0][1] == 0
         for piece in self.plan.pieces:
-            if piece.block == "" and self.is_padded:
-                self._look_for_nan()
             self._put_out(piece)
-        if self.is_padded and self.blocks[0][1]:
-            self._look_for_nan()
+        if self.is_padded:
+            self._look_for_nan(single)
+        if sizes:  # used once more, or it would be freed after its parts are taken
+            self._line(f"work[0] = {'number' if single else '0.0'}")
+        if single or self.is_padded:
+            self._line("return number")
         arrays: dict[str, Any] = {}
         if self.data:
             arrays["data"] = np.concatenate(self.data)
         if self.places:
             # Unsigned, for which Numba has no check for indices from the end.
             arrays["places"] = np.concatenate(self.places).astype(np.uint64)
-        sizes = {**{name: size for size, name in self.stacks.items()}, **self.plan.sizes}
-        ends = accumulate(sizes.values(), initial=int(self.is_padded))
+        ends = accumulate(sizes.values(), initial=0)
         parts = [
             f"{name} = part(work, {start}, {size})"
             for (name, size), start in zip(sizes.items(), ends, strict=False)
         ]
-        work = sum(sizes.values()) + self.is_padded
-        single = self.blocks[0][1] == 0
-        filled = [name for name, size in self.blocks if size]
-        given = [*["work"] * bool(work), *arrays]
-        signature = ["values", *filled, *given]
+        parts[:0] = [f"work = np.empty({sum(sizes.values())})"] * bool(sizes)
+        signature = ["values", *(name for name, size in self.blocks if size), *arrays]
         kinds = ", ".join("uint64[::1]" if s == "places" else "float64[::1]" for s in signature)
         options = "cache=True, nogil=True, error_model='numpy'"
         results = ["outputs"] * single
-        each = [name if name in given else f"{name}[i]" for name in signature]
+        each = [name if name in arrays else f"{name}[i]" for name in signature]
         lines = [
             _HEADER,
             *(f"from micrograd_like.compiler.kernels import {k}" for k in sorted(self.kernels)),
@@ -203,7 +202,7 @@ class _Printer:
             f"        {'outputs[i] = ' * single}program({', '.join(each)})",
             "",
         ]
-        return Loops("\n".join(lines), signature, arrays, work)
+        return Loops("\n".join(lines), signature, arrays)
 
     # --- names, lines and loops ---
 
@@ -543,20 +542,19 @@ class _Printer:
             self._loop(variable, 0, len(positions))
         value = self._read(View(source, places) if isinstance(source, Array) else source, axes)
         index, _ = self._index(positions, axes)
-        target = f"{piece.block}[{index}] =" if piece.block else "return"
+        target = f"{piece.block}[{index}] =" if piece.block else "number ="
         self._line(f"{target} {value.sign}{value.text}")
         self._close(len(axes))
 
-    def _look_for_nan(self) -> None:
-        """Put a sum of squares in front: of infinities it is no NaN."""
-        total = self._variable()
-        self._line(f"{total} = 0.0")
+    def _look_for_nan(self, single: bool) -> None:
+        """Make the number NaN if there is one in the blocks: a sum of squares tells."""
+        total = self._define("0.0").text
         for name, size in self.blocks:
             if size:
                 self._loop("k", 0, size)
                 self._line(f"{total} = add({total}, {name}[k] * {name}[k])")
                 self._close()
-        self._line(f"work[0] = {total}")
+        self._line(f"number = {f'number if {total} == {total} else nan' if single else total}")
 
 
 def _indented(body: Body, depth: int) -> Iterable[str]:

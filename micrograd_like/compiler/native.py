@@ -70,14 +70,11 @@ class Native:
             f"    if len(values) != {self._inputs}:",
             "        raise TypeError('another number of values')",
         ]
-        new = [*self._blocks, ("work", self._loops.work)]
-        lines += [f"    {name} = empty({size})" for name, size in new if size]
         names = [name for name, _ in self._blocks]
-        call = f"run({', '.join(self._loops.signature)})"
-        lines.append(f"    number = {call}" if self._has_number else f"    {call}")
+        lines += [f"    {name} = empty({size})" for name, size in self._blocks]
+        lines.append(f"    number = run({', '.join(self._loops.signature)})")
         if self._is_padded:
-            is_lost = ["number != number"] * self._has_number + ["work[0] != work[0]"] * bool(names)
-            lines += [f"    if {' or '.join(is_lost)}:", "        return exactly(values)"]
+            lines += ["    if number != number:", "        return exactly(values)"]
         results = ["number"] * self._has_number + names
         if self._jacobian is not None:
             results[-1] += f".reshape({self._jacobian})"
@@ -91,8 +88,7 @@ class Native:
         count = len(values)
         shapes = [(count,)] * self._has_number + [(count, size) for _, size in self._blocks]
         results = [np.empty(shape) for shape in shapes]
-        work = [np.empty(self._loops.work)] * bool(self._loops.work)
-        self._batch(values, *results, *work, *self._loops.arrays.values())
+        self._batch(values, *results, *self._loops.arrays.values())
         if self._jacobian is not None:
             results[-1] = results[-1].reshape(count, *self._jacobian)
         if self._is_padded:
