@@ -22,14 +22,15 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..ops import Op
 from .form import NOWHERE, Array, Bools, Floats, Indices, Lifted, Statement, Term, View
 from .grids import Grid, Layout, aligned, grid_of, without_ones
-from .names import ResultNames
+from .names import ResultNames, identifier
 from .padding import Padding, completed, lines, may_lose, neutral
 from .ragged import Evened, evened
-from .tables import tabled
+from .tables import in_lines, tabled
 from .tape import Call, InputArray, Sum, Tape, operands
 
 
@@ -66,7 +67,7 @@ class _Lifter:
         self.form_of: dict[int, object] = {}  # of the level that is being lifted
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
-        self.tables: dict[bytes, tuple[Array, Indices]] = {}  # of which not all is real
+        self.tables: dict[tuple[int, bytes], tuple[Array, Indices]] = {}
         self.inputs: list[tuple[Array, Indices]] = []
         self.statements: list[Statement] = []
         self.padding = Padding()
@@ -120,18 +121,41 @@ class _Lifter:
             return self._constant(transposed), places.reshape(transposed.shape).T
         return self._constant(np.ascontiguousarray(rows)), places.reshape(rows.shape)
 
-    def _sparse_table(self, rows: Floats, real: Bools) -> tuple[Array, Indices]:
-        """The same where not all numbers are real; rows in any order, or columns, serve, too."""
+    def _padded(
+        self, rows: NDArray[Any], real: Bools, source: Array | None = None
+    ) -> tuple[Array, Indices]:
+        """An array of these rows, of which not all is real, and their places in it.
+
+        They are numbers, or elements of a `source`, at their places. What has such rows in another
+        order, or as columns, serves, too.
+        """
+        number = source.number if source else -1
         order, key = _sorted(rows, real)
-        if key not in self.tables:
-            data = np.ascontiguousarray(rows)
-            array = self._new(rows.shape, (), data, real=real.reshape(-1))
+        if (number, key) not in self.tables:
+            array = (
+                self._copied(rows, real, source)
+                if source
+                else self._new(rows.shape, (), np.ascontiguousarray(rows), real=real.reshape(-1))
+            )
             places = np.arange(rows.size).reshape(rows.shape)
             columns, transposed = _sorted(rows.T, real.T)
-            self.tables[transposed] = array, places.T[columns]
-            self.tables[key] = array, places[order]
-        array, in_order = self.tables[key]
+            self.tables[number, transposed] = array, places.T[columns]
+            self.tables[number, key] = array, places[order]
+        array, in_order = self.tables[number, key]
         return array, in_order[np.argsort(order)]
+
+    def _copied(self, rows: Indices, real: Bools, source: Array) -> Array:
+        """An array of the elements of the source at these places, and 0 for what is not real."""
+        places = completed(np.where(real, rows, -1), source.size)
+        if source.real is not None:
+            places = np.where(source.real[places], places, np.flatnonzero(source.real)[0])
+        name = identifier(f"{source.name}_parts", self.names.names)
+        array = self._new(rows.shape, (), name=name, real=real.reshape(-1))
+        copy = Term("each", 1.0, View(source, places))
+        self.statements.append(Statement(array, terms=[copy]))
+        self.padding.add(self.statements[-1])
+        self.padding.known[array] = self.padding.fills[array] = 0.0
+        return array
 
     def lifted(self) -> Lifted:
         for level in self._levels():
@@ -219,7 +243,7 @@ class _Lifter:
         demands: list[tuple[Array, float]] = []
         classes, along = None, None
         if not isinstance(assignments[0], Call):
-            if (classes := self._classes(assignments, demands)) is None:
+            if (classes := self._classes(members, assignments, demands)) is None:
                 return None
         elif self.is_padded and (along := self._lines(assignments)) is not None:
             demands.append((along.array, neutral(assignments[0].op) or 0.0))
@@ -359,7 +383,9 @@ class _Lifter:
         constant = np.asarray([s.constant for s in sums])
         self._state(layout, members, constant=self._number(layout.spread(constant)), terms=terms)
 
-    def _classes(self, sums: Sequence[Sum], demands: list[tuple[Array, float]]) -> _Classes | None:
+    def _classes(
+        self, members: Indices, sums: Sequence[Sum], demands: list[tuple[Array, float]]
+    ) -> _Classes | None:
         """The terms of the sums by the arrays of their operands: places, and coefficients.
 
         Both have a row for each sum, sorted by places. Of products the later array is on the left.
@@ -368,6 +394,7 @@ class _Lifter:
         """
         count = len(sums)
         classes: _Classes = {}
+        late: list[_Completed] = []
         every: list[list[dict[Any, float]]]
         every = [[s.linear for s in sums], [s.products for s in sums]]
         for axes, terms in enumerate(every, 1):
@@ -396,11 +423,19 @@ class _Lifter:
                         classes[key] = along
                         continue
                     if (np.bincount(own, minlength=count) * count != len(own)).any():
-                        if axes == 2 or self.loses:
+                        if self.loses:
                             return None
+                        if axes == 2:
+                            factors = self._completed(key, places, coefficients[of], own, members)
+                            if factors is None:
+                                return None
+                            late.append(factors)
+                            continue
                         shape = self.arrays[key[0]].shape
                         found = tabled(shape, places[0], coefficients[of], own, count)
-                        if not found or not self._add_product(classes, key[0], *found):
+                        if not found or not self._add_product(
+                            classes, key[0], *found, self._rank(members)
+                        ):
                             return None
                         continue
                 order = np.lexsort((*places[::-1], own))
@@ -408,7 +443,33 @@ class _Lifter:
                     [column[order].reshape(count, -1) for column in places],
                     coefficients[of][order].reshape(count, -1),
                 )
+        for factors in late:  # now it is certain that they are needed
+            copy, of_copy = self._padded(factors.rows, factors.rows >= 0, factors.source)
+            sides = [(copy.number, of_copy[factors.row_of]), (factors.number, factors.lines)]
+            (left, right), both = zip(*sorted(sides, key=lambda side: -side[0]), strict=True)
+            classes[left, right] = both, np.full(factors.lines.shape, factors.c)
         return classes
+
+    def _completed(
+        self, key: _Key, places: Indices, c: Floats, owner: Indices, members: Indices
+    ) -> _Completed | None:
+        """Products of whole lines of one array with rows from the other, of which some is missing.
+
+        None if there is none that is a product of matrices.
+        """
+        if not np.all(c == c[0]):
+            return None
+        for side in (0, 1):
+            array, source = self.arrays[key[side]], self.arrays[key[1 - side]]
+            found = in_lines(array.shape, places[side], places[1 - side], owner, len(members))
+            if found is None:
+                continue
+            lines, copied = found
+            rows, row_of = _distinct(copied, self._rank(members))
+            of_rows = row_of[:, None] * rows.shape[1] + np.arange(rows.shape[1])
+            if grid_of(lines, of_rows, np.ones(lines.shape), True):
+                return _Completed(array.number, lines, source, rows, row_of, float(c[0]))
+        return None
 
     def _along_lines(
         self,
@@ -448,6 +509,7 @@ class _Lifter:
         lines: Indices,
         coefficients: Floats,
         real: Bools | None = None,
+        rank: Indices | None = None,
     ) -> bool:
         """Add sums of coefficients times lines of an array, as products with rows of a table.
 
@@ -459,8 +521,8 @@ class _Lifter:
             rows, row_of = _distinct(coefficients)
             table, of_table = self._table(rows)
         else:
-            both, row_of = _distinct(np.hstack([coefficients, real]))
-            table, of_table = self._sparse_table(both[:, :size], both[:, size:] > 0.0)
+            both, row_of = _distinct(np.hstack([coefficients, real]), rank)
+            table, of_table = self._padded(both[:, :size], both[:, size:] > 0.0)
             table_first = table_first or size > 1 < lines[0, 1] - lines[0, 0]
         factors = [(number, lines), (table.number, of_table[row_of])]
         if table_first:
@@ -471,6 +533,16 @@ class _Lifter:
             return False
         classes[left, right] = (places, ones)
         return True
+
+    def _rank(self, members: Indices) -> Indices | None:
+        """The places of what these are derivatives with respect to, if it is all in one array."""
+        pairs = [self.names.primals.get(member, ((0, -1),)) for member in members.tolist()]
+        primals = [pair[0][1] for pair in pairs]
+        arrays = {self.array_of[primal] if primal >= 0 else -1 for primal in primals}
+        if len(arrays) > 1 or -1 in arrays:
+            return None
+        places: Indices = self.place[primals]
+        return places
 
     def _product(self, key: _Key, grid: Grid, c: Floats) -> Term:
         """A product of matrices, or an outer one, by broadcasting."""
@@ -505,6 +577,17 @@ class _Plan(NamedTuple):
     along: View | None
 
 
+class _Completed(NamedTuple):
+    """Products of lines of one array with rows: places in a source, or -1 where they are 0."""
+
+    number: int
+    lines: Indices
+    source: Array
+    rows: Indices
+    row_of: Indices
+    c: float
+
+
 def _grouped(numbers: Sequence[int], key: Callable[[int], object]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     for number in numbers:
@@ -517,22 +600,27 @@ _Key = tuple[int, ...]
 _Classes = dict[_Key, tuple[Sequence[Indices], Floats]]
 
 
-def _key(data: Floats) -> bytes:
+def _key(data: NDArray[Any]) -> bytes:
     return repr(data.shape).encode() + data.tobytes()
 
 
-def _sorted(rows: Floats, real: Bools) -> tuple[Indices, bytes]:
+def _sorted(rows: NDArray[Any], real: Bools) -> tuple[Indices, bytes]:
     """An order of rows that depends on what is in them alone, and a key of the rows in it."""
     both = np.hstack([rows, real])
     order = np.lexsort(both.T)
     return order, _key(both[order])
 
 
-def _distinct(rows: Floats) -> tuple[Floats, Indices]:
-    """The distinct rows in order of appearance, and which of them each row is."""
+def _distinct(rows: NDArray[Any], rank: Indices | None = None) -> tuple[NDArray[Any], Indices]:
+    """The distinct rows by their lowest rank, and which of them each row is."""
     _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return rows[first[order]], np.argsort(order)[inverse.ravel()]
+    inverse = inverse.ravel()
+    lowest: Indices = first
+    if rank is not None:
+        lowest = np.full(len(first), rank.max())
+        np.minimum.at(lowest, inverse, rank)
+    order = np.argsort(lowest)
+    return rows[first[order]], np.argsort(order)[inverse]
 
 
 def _loses(assignment: Sum | Call) -> bool:

@@ -1,8 +1,9 @@
-"""Sums of some elements of an array, as products with a table that has 0 for all others.
+"""Sums of several lengths as products of matrices that have 0 for what is missing.
 
-So a hand writes the sums over a node's neighbours, with the adjacency matrix of the graph, and a
-convolution's sums at the borders of an image. What stands under a zero does not count; where it is
-infinite the product is NaN, and the sums are computed again of what is real: see `form.py`.
+So a hand writes the sums over a node's neighbours, with the adjacency matrix of the graph, a
+convolution's sums at the borders of an image, with an image that is padded, and sums with a
+triangle of a matrix. What stands under a zero does not count; where it is infinite the product is
+NaN, and the sums are computed again of what is real: see `form.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .form import Bools, Floats, Indices
 
 _MOST_CELLS = 1024  # of a table that may be empty for the most part
 _LEAST_FULL = 1 / 16  # of a larger one
+_LEAST_REAL = 0.4  # of the parts of an array that are copied
 
 
 class Tabled(NamedTuple):
@@ -38,6 +40,10 @@ class _Lines(NamedTuple):
     size: int
     stride: int
 
+    @property
+    def places(self) -> Indices:
+        return self.starts[:, None] + self.stride * np.arange(self.size)
+
 
 def tabled(
     shape: tuple[int, ...], places: Indices, c: Floats, owner: Indices, count: int
@@ -51,18 +57,40 @@ def tabled(
     cells = owner * found.size + found.slots
     if count * found.size > max(_MOST_CELLS, len(places) / _LEAST_FULL):
         return None
-    lengths = np.bincount(owner, minlength=count)
-    for length in np.unique(lengths):
-        of = lengths[owner] == length
-        if length > 1 and _lines(shape, places[of], owner[of], count).size > length:
-            break
-    else:
+    if _are_whole(shape, places, owner, count):
         return None
     rows, real = np.zeros((count, found.size)), np.zeros((count, found.size), dtype=bool)
     rows.reshape(-1)[cells] = c
     real.reshape(-1)[cells] = True
-    lines = found.starts[:, None] + found.stride * np.arange(found.size)
-    return Tabled(lines, rows, real)
+    return Tabled(found.places, rows, real)
+
+
+def in_lines(
+    shape: tuple[int, ...], places: Indices, others: Indices, owner: Indices, count: int
+) -> tuple[Indices, Indices] | None:
+    """So many sums, of several lengths, of products of elements of one array with those of another.
+
+    Lines of the first array, and places in the other, -1 for what is missing; both have a row for
+    each sum. None where much is missing, and where lines would be whole without that.
+    """
+    found = _lines(shape, places, owner, count)
+    if len(places) < _LEAST_REAL * count * found.size or _are_whole(shape, places, owner, count):
+        return None
+    rows = np.full((count, found.size), -1)
+    rows[owner, found.slots] = others
+    if np.count_nonzero(rows >= 0) < len(places):
+        return None
+    return found.places, rows
+
+
+def _are_whole(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) -> bool:
+    """Whether the sums of each length are over whole lines of an array, or are no sums."""
+    lengths = np.bincount(owner, minlength=count)
+    for length in np.unique(lengths):
+        of = lengths[owner] == length
+        if length > 1 and _lines(shape, places[of], owner[of], count).size > length:
+            return False
+    return True
 
 
 def _lines(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) -> _Lines:

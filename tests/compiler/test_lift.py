@@ -121,6 +121,73 @@ def test_partial_sums_that_cancel_others_are_not_written_out():
     ]
 
 
+def convolved(kernel, image):
+    """The sums of a kernel of 3 × 3 over an image, at its borders of what is there."""
+    size = len(image)
+    return [
+        [
+            sum(
+                kernel[a][b] * image[i + a - 1][j + b - 1]
+                for a in range(3)
+                for b in range(3)
+                if 0 <= i + a - 1 < size and 0 <= j + b - 1 < size
+            )
+            for j in range(size)
+        ]
+        for i in range(size)
+    ]
+
+
+def test_two_convolutions_copy_what_is_padded_once():
+    rng = random.Random(0)
+    image, first, second = (matrix(rng, name, n, n) for name, n in [("X", 6), ("K", 3), ("C", 3)])
+    hidden = [[tanh(v) for v in row] for row in convolved(first, image)]
+    loss = sum(tanh(v) ** 2 for row in convolved(second, hidden) for v in row)
+    leaves = [x for rows in (image, first, second) for row in rows for x in row]
+    program = compile(loss, leaves, leaves)
+    assert program.report().statements <= 26
+    assert program.report().gathers == 4
+    single = compile(loss, leaves, leaves, backend="python")
+    for x in points(0, leaves):
+        assert agree(program(x), single(x.tolist()))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_a_step_takes_images_with_borders(backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    rng = random.Random(0)
+    kernels = {f"K{c}": matrix(rng, f"K{c}", 3, 3) for c in range(2)}
+
+    def loss(image):
+        return sum(tanh(v) ** 2 for K in kernels.values() for r in convolved(K, image) for v in r)
+
+    batch = [[[rng.gauss(0, 1) for _ in range(5)] for _ in range(5)] for _ in range(3)]
+    step = compile_step(loss, kernels, batch[0], backend=backend)
+    assert len(step.source.splitlines()) <= 18
+    batch[2][0][0] = 1e200
+    parameters = [k for K in kernels.values() for row in K for k in row]
+    for _ in range(2):
+        mean = losses.mean([loss(image) for image in batch])
+        assert step(batch) == pytest.approx(mean.data, rel=1e-12)
+        gradient = np.array([k.grad for k in parameters])
+        assert np.allclose(gradient, grad(mean, parameters), 1e-9, 1e-12, equal_nan=True)
+        batch[2][0][0] = math.inf
+
+
+def test_a_triangle_of_a_matrix_is_a_product_with_zeros():
+    rng = random.Random(0)
+    L, x = matrix(rng, "L", 5, 5), matrix(rng, "x", 1, 5)[0]
+    y = [sum(L[i][j] * x[j] for j in range(i + 1)) for i in range(5)]
+    leaves = [*[L[i][j] for i in range(5) for j in range(5)], *x]
+    program = compile(sum(tanh(v) for v in y), leaves, leaves)
+    assert "    L_parts = L * mask1\n" in program.source
+    assert " = L_parts @ x\n" in program.source
+    single = compile(sum(tanh(v) for v in y), leaves, leaves, backend="python")
+    for point in points(0, leaves):
+        assert agree(program(point), single(point.tolist()))
+
+
 def alike(x, y):
     return np.allclose(x, y, 1e-11, 1e-13, equal_nan=True)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from micrograd_like.compiler.tables import tabled  # noqa: E402
+from micrograd_like.compiler.tables import in_lines, tabled  # noqa: E402
 
 
 def of_sums(shape, sums):
@@ -57,3 +57,22 @@ def test_sums_of_rows_and_columns_need_no_table():
 def test_a_large_table_is_not_nearly_empty():
     near = [[i, i + 1] if i % 2 else [i] for i in range(199)]
     assert of_sums((200,), [dict.fromkeys(js, 1.0) for js in near]) is None
+
+
+def of_products(shape, sums):
+    """What is found for sums of products, each a dict of places by place."""
+    places = np.array([place for terms in sums for place in terms])
+    others = np.array([other for terms in sums for other in terms.values()])
+    owner = np.repeat(np.arange(len(sums)), [len(terms) for terms in sums])
+    return in_lines(shape, places, others, owner, len(sums))
+
+
+def test_products_with_a_part_of_a_line_are_those_with_all_of_it_where_some_are_missing():
+    lines, rows = of_products((2, 3), [{0: 7, 1: 8, 2: 9}, {4: 5, 5: 6}])
+    assert lines.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert rows.tolist() == [[7, 8, 9], [-1, 5, 6]]
+
+
+def test_products_with_whole_lines_or_little_of_one_stay_as_they_are():
+    assert of_products((2, 3), [{0: 7, 1: 8, 2: 9}, {4: 5}]) is None
+    assert of_products((10,), [{0: 7, 1: 8, 2: 9}, {4: 5, 5: 6}]) is None
