@@ -6,7 +6,8 @@ once:
 - an `Array` has up to three axes: it is an input, a constant, or a result;
 - a `View` takes elements of an array: all of it, a row, a block, its transpose, or any others;
 - a `Term` is coefficient · left · right, element by element or summed along an axis;
-- a `Statement` computes one array: an operation applied to views, or a constant plus terms;
+- a `Statement` computes one array: an operation applied to views, a constant plus terms, or
+  arrays put together;
 - the `Lifted` program has the statements in order, and knows where the outputs are.
 
 Arrays may be *padded*: the rows of a causal attention are of different lengths, and an array of
@@ -41,9 +42,10 @@ Bools = NDArray[np.bool_]
 class Array:
     """An array of the program, of 0 to 3 axes: an input, a constant, or what is computed.
 
-    `members` are the assignments in it, in the order of its elements; `data` are the numbers of a
-    constant, which has no name: printers give it one. `real` says of a padded array which elements
-    are assignments (of a constant: which of its numbers count); the others have -1 in `members`.
+    `members` are the assignments in it, in the order of its elements; of what is copied from other
+    arrays they are -1. `data` are the numbers of a constant, which has no name: printers give it
+    one. `real` says of a padded array which elements are assignments (of a copy, or a constant:
+    which of its numbers count); the others have -1 in `members`.
     """
 
     number: int
@@ -252,8 +254,9 @@ class Term:
 class Statement:
     """result = op(args), or result = constant + the terms. Arguments are views or numbers.
 
-    Elements that are not real become `fill`; with None they may be anything. Where the result is
-    laid out otherwise than it is computed, it is what is `taken` from an array that is.
+    Or it is arrays, its `parts`, that are stacked along a new first axis. Elements that are not
+    real become `fill`; with None they may be anything. Where the result is laid out otherwise than
+    it is computed, it is what is `taken` from an array that is.
     """
 
     result: Array
@@ -262,6 +265,7 @@ class Statement:
     constant: float | Array = 0.0
     terms: Sequence[Term] = ()
     fill: float | None = None
+    parts: Sequence[View] = ()
     taken: View | None = None
 
     @property
@@ -273,7 +277,7 @@ class Statement:
     def views(self) -> list[View]:
         """The views that it reads."""
         views = [argument for argument in self.args if isinstance(argument, View)]
-        return views + [view for term in self.terms for view in term.views]
+        return [*views, *[view for term in self.terms for view in term.views], *self.parts]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -184,6 +184,8 @@ class _Layouts:
         if statement.taken is not None:
             is_matrix = len(result.shape) < _MOST_AXES
             yield result.number, self._effort(statement.taken, as_rows=is_matrix)
+        for part in statement.parts:
+            yield part.array.number, self._effort(part)
         for x in statement.args:
             if isinstance(x, View):
                 of = self._effort if x.places.ndim > axes else self._effort_each
@@ -259,13 +261,16 @@ class _Layouts:
             Term(t.kind, t.coefficient, self._view(t.left), t.right and self._view(t.right))
             for t in statement.terms
         ]
-        return replace(statement, result=result, args=args, terms=terms)
+        parts = [*map(self._view, statement.parts)]
+        return replace(statement, result=result, args=args, terms=terms, parts=parts)
 
     def _ways(self, statement: Statement) -> list[Statement]:
         """The statements that compute its result in the layout that it has; there may be none."""
         array = statement.result
         if (layout := self.layouts.get(array)) is None:
             return [statement]
+        if statement.parts:
+            return []
         if all(term.kind != "matmul" for term in statement.terms):
             return [_relaid(statement, layout)]
         places = np.arange(array.size).reshape(array.shape)
@@ -352,7 +357,7 @@ def _without_repeats(places: Indices) -> Indices:
 
 def _operands(statement: Statement) -> Iterator[tuple[View, bool]]:
     """The views that it reads, and whether they are matrices that may as well be transposed."""
-    for x in statement.args:
+    for x in (*statement.args, *statement.parts):
         if isinstance(x, View):
             yield x, False
     for term in statement.terms:

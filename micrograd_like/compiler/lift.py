@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,26 +41,39 @@ def lift(
     derivative_of: Mapping[int, int] | None = None,
     padded: bool = True,
     shared: int | None = None,
+    stacks: bool = True,
 ) -> Lifted:
     """The tape on arrays. `inputs` are the arrays of the inputs: name, shape, and their numbers.
 
     `derivative_of` has the input that each output of a gradient belongs to: those of different
     arrays stay apart, though they be of one form, as the derivatives of weights and biases are.
     Unless `padded`, no array is padded, has three axes, or is several inputs, which must be among
-    the first `shared` ones.
+    the first `shared` ones. Without `stacks` no results are stacked, which loops do not need.
     """
     order = range(tape.inputs, tape.inputs + len(tape.assignments))
     even = Evened(tape, [*order], inputs, {})
+    shared = tape.inputs if shared is None else shared
     if padded:
-        even = evened(tape, inputs, tape.inputs if shared is None else shared)
-    return _Lifter(even, derivative_of or {}, padded).lifted()
+        even = evened(tape, inputs, shared)
+    return _Lifter(even, derivative_of or {}, padded, shared, padded and stacks).lifted()
+
+
+_LEAST_STACKED = 5  # arrays: to stack four takes as long as their outer products do
 
 
 class _Lifter:
-    def __init__(self, even: Evened, derivative_of: Mapping[int, int], padded: bool) -> None:
+    def __init__(
+        self,
+        even: Evened,
+        derivative_of: Mapping[int, int],
+        padded: bool,
+        shared: int,
+        stacks: bool,
+    ) -> None:
         self.tape, self.order, inputs, self.parts = even
         tape = self.tape
         self.is_padded = padded
+        self.is_stacked = stacks
         total = tape.inputs + len(tape.assignments)
         self.array_number = np.full(total, -1, dtype=np.intp)
         self.array_of = [-1] * total  # the same, for looking at one at a time
@@ -75,6 +89,8 @@ class _Lifter:
             array = self._new(shape, numbers, name=name)
             self.inputs.append((array, np.asarray(numbers, dtype=np.intp)))
         self.of_inputs = set(range(len(self.arrays)))
+        self.varying = {a.number for a, numbers in self.inputs if numbers[0] >= shared}
+        self.stacks: dict[tuple[int, ...], Array] = {}  # by the numbers of what is stacked
         self.belongs_to = {number: self.array_of[i] for number, i in derivative_of.items()}
         given = [part for parts in self.parts.values() for part in parts]
         self.names = ResultNames(
@@ -97,12 +113,20 @@ class _Lifter:
         own = numbers[given]
         if len(own) < len(numbers):
             real = given
-        array = Array(len(self.arrays), shape, numbers.tolist(), data, name, real)
-        self.arrays.append(array)
+        array = self._added(shape, numbers.tolist(), data, name, real)
         self.array_number[own] = array.number
         for member in own.tolist():
             self.array_of[member] = array.number
         self.place[own] = np.flatnonzero(given)
+        return array
+
+    def _copy(self, shape: tuple[int, ...], name: str, real: Bools | None = None) -> Array:
+        """An array of what is in others, too."""
+        return self._added(shape, [-1] * prod(shape), None, name, real)
+
+    def _added(self, *described: Any) -> Array:
+        array = Array(len(self.arrays), *described)
+        self.arrays.append(array)
         return array
 
     def _constant(self, data: Floats) -> Array:
@@ -150,9 +174,11 @@ class _Lifter:
         if source.real is not None:
             places = np.where(source.real[places], places, np.flatnonzero(source.real)[0])
         name = identifier(f"{source.name}_parts", self.names.names)
-        array = self._new(rows.shape, (), name=name, real=real.reshape(-1))
+        array = self._copy(rows.shape, name, real.reshape(-1))
         copy = Term("each", 1.0, View(source, places))
         self.statements.append(Statement(array, terms=[copy]))
+        if source.number in self.varying:
+            self.varying.add(array.number)
         self.padding.add(self.statements[-1])
         self.padding.known[array] = self.padding.fills[array] = 0.0
         return array
@@ -269,6 +295,8 @@ class _Lifter:
         unnamed = Statement(Array(-1, layout.shape, numbers.tolist(), None, ""), **computed)
         name = self.names.of(unnamed, self._array_so_far)
         result = self._new(layout.shape, numbers, name=name)
+        if any(view.array.number in self.varying for view in unnamed.views):
+            self.varying.add(result.number)
         self.statements.append(Statement(result, **computed))
         self.padding.add(self.statements[-1])
 
@@ -340,6 +368,8 @@ class _Lifter:
     # --- sums ---
 
     def _lift_sums(self, members: Indices, sums: Sequence[Any], classes: _Classes) -> None:
+        if self.is_stacked:
+            self._stack(classes)
         # Terms with coefficients of their own, more than one an element, are products with rows
         # of numbers: x·w for data x.
         for key, (places, coefficients) in list(classes.items()):
@@ -382,6 +412,91 @@ class _Lifter:
                 terms.append(self._term(key, *classes[key], layout))
         constant = np.asarray([s.constant for s in sums])
         self._state(layout, members, constant=self._number(layout.spread(constant)), terms=terms)
+
+    def _stack(self, classes: _Classes) -> None:
+        """Make outer products of many arrays alike one product of two in which these are stacked.
+
+        So are the gradients of what is used at each step of time. On one side may be parts of one
+        array.
+        """
+        if sum(c.shape[1] == 1 for _, c in classes.values()) < _LEAST_STACKED:
+            return
+        for is_one in ((False, False), (False, True), (True, False), (False,)):
+            alike: dict[tuple[object, ...], list[_Key]] = {}
+            for key, (places, c) in classes.items():
+                if len(key) == len(is_one) and c.shape[1] == 1:
+                    sides = map(self._side, key, places, is_one)
+                    alike.setdefault((*sides, c.tobytes() if len(key) > 1 else None), []).append(
+                        key
+                    )
+            for kind, keys in alike.items():
+                if len(keys) >= _LEAST_STACKED and None not in kind[:-1]:
+                    self._stack_alike(classes, keys, is_one)
+
+    def _side(self, number: int, places: Indices, is_one: bool) -> object:
+        """What operands have in common that can be one: the array, or all but that."""
+        array = self.arrays[number]
+        if is_one:
+            return number
+        if array.data is not None or array.real is not None or not 0 < len(array.shape) < 3:
+            return None
+        return array.shape, number in self.varying, places.tobytes()
+
+    def _stack_alike(self, classes: _Classes, keys: list[_Key], is_one: Sequence[bool]) -> None:
+        """Make these classes one, if that is a product of matrices.
+
+        Adjoints come in the order of time so, the last of which was computed first.
+        """
+
+        def time(key: _Key) -> int:
+            at = [classes[key][0][k].flat[0] for k, one in enumerate(is_one) if one]
+            return int(at[0]) if at else key[1] if len(key) > 1 else -key[0]
+
+        keys.sort(key=time)
+        sides = [*zip(*keys, strict=True)]
+        steps = np.arange(len(keys))
+        if any(
+            len({*side}) < len(keys) for side, one in zip(sides, is_one, strict=True) if not one
+        ):
+            return
+        c = np.hstack([classes[key][1] for key in keys])
+        rows = [
+            np.hstack([classes[key][0][k] for key in keys])
+            + (0 if one else self.arrays[sides[k][0]].size * steps)
+            for k, one in enumerate(is_one)
+        ]
+        if len(rows) == 1:
+            is_sum = sides[0] in self.stacks and np.all(c == c[0, 0])
+            other = _distinct(c)[1][:, None] * len(keys) + steps
+        else:
+            is_sum, other = False, rows[1]
+        if not is_sum and not grid_of(rows[0], other, np.ones(c.shape), True):
+            return
+        whole, places = [], []
+        for side, row, one in zip(sides, rows, is_one, strict=True):
+            stack, start = (self.arrays[side[0]], 0) if one else self._stacked(side)
+            whole.append(stack.number)
+            places.append(row + start)
+        if (*whole,) in classes:  # of other parts of the same
+            return
+        for key in keys:
+            del classes[key]
+        classes[(*whole,)] = places, c
+
+    def _stacked(self, numbers: tuple[int, ...]) -> tuple[Array, int]:
+        """An array in which these are, one after the other, and the place at which they begin."""
+        arrays = [self.arrays[number] for number in numbers]
+        for known, stack in self.stacks.items():
+            start = known.index(numbers[0]) if numbers[0] in known else 0
+            if known[start : start + len(numbers)] == numbers:
+                return stack, start * arrays[0].size
+        parts = [View(a, np.arange(a.size).reshape(a.shape)) for a in arrays]
+        stack = self._copy((len(numbers), *arrays[0].shape), self.names.new())
+        self.stacks[numbers] = stack
+        self.statements.append(Statement(stack, parts=parts))
+        if numbers[0] in self.varying:
+            self.varying.add(stack.number)
+        return stack, 0
 
     def _classes(
         self, members: Indices, sums: Sequence[Sum], demands: list[tuple[Array, float]]

@@ -160,6 +160,10 @@ class ResultNames:
         name = self._labelled(members) or self._derivative(members, array)
         if name or (name := self._layers(statement)):
             return identifier(name, self.names)
+        return self.new()
+
+    def new(self) -> str:
+        """A name that says nothing."""
         name = f"t{len(self.names)}"
         self.names.add(name)
         return name

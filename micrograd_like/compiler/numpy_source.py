@@ -287,6 +287,7 @@ class NumpyPrinter:
             or any(view.real is not None for view in [*statement.views])
             or statement.result.real is not None
             or _is_narrow(statement)
+            or statement.parts
         ):
             return False
         args = [x for x in statement.args if isinstance(x, View)]
@@ -504,6 +505,9 @@ class NumpyPrinter:
 
     def statement(self, statement: Statement) -> None:
         name, shape = statement.result.name, statement.shape
+        if statement.parts:
+            self.assign(name, self._joined(statement))
+            return
         narrow = shape != () and _is_narrow(statement)
         inner = () if narrow else shape
         is_by_rows = statement in self.by_rows
@@ -536,6 +540,14 @@ class NumpyPrinter:
             values[-1] = self._filled(values[-1], statement.result, statement.fill)
         for value in values:
             self.assign(name, value)
+
+    def _joined(self, statement: Statement) -> Expression:
+        """The parts along a new first axis. One long array takes a third of NumPy's `stack`."""
+        batched = statement.result in self.batched
+        every = ast.List([self.exact(part) for part in statement.parts])
+        whole = ex.call(f"{self.library}.concatenate", every, *[ex.number(1)] * batched)
+        by_rows = statement.result in self.stacked
+        return self._reshaped(whole, batched, statement.shape[by_rows:])
 
     def _filled(self, value: Expression, array: Array, fill: float) -> Expression:
         """The value with what is not real in the array replaced."""

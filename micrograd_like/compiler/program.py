@@ -156,7 +156,7 @@ class Program:
         from .lift import lift
 
         self._np = require_numpy()
-        self._lifted = lift(tape, arrays, derivative_of)
+        self._lifted = lift(tape, arrays, derivative_of, stacks=backend != "numba")
         if backend == "numba":
             from .native import native
 

@@ -98,7 +98,7 @@ def _lines(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) 
 
     They run along one axis of the array, or along several neighbouring ones.
     """
-    axes = combinations(range(len(shape) + 1), 2)
+    axes = combinations(range(len(shape) + 1), 2) if shape else [(0, 0)]
     for first, last in sorted(axes, key=lambda ends: prod(shape[slice(*ends)])):
         size, stride = prod(shape[first:last]), prod(shape[last:])
         slots = places // stride % size

@@ -100,7 +100,7 @@ class Way:
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
         hot = {a.name: count + np.array(a.choosing) for a in self._one_hot}
-        lifted = replace(lift(tape, arrays, own, shared=count), one_hot=hot)
+        lifted = replace(lift(tape, arrays, own, True, count, not plan.is_native), one_hot=hot)
 
         def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
             """What prints the program without its padding, if it has any."""

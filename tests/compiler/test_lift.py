@@ -188,6 +188,71 @@ def test_a_triangle_of_a_matrix_is_a_product_with_zeros():
         assert agree(program(point), single(point.tolist()))
 
 
+def recurrent(W, U, xs):
+    """The sum of the squares of the states of a recurrent network."""
+    state, total = [0.0] * len(W), 0.0
+    for x in xs:
+        state = [tanh(a + b) for a, b in zip(linear(W, x), linear(U, state), strict=True)]
+        total = total + sum(v * v for v in state)
+    return total
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_gradients_of_what_is_used_at_each_step_of_time_are_products_of_matrices(given):
+    rng = random.Random(0)
+    W, U, X = (matrix(rng, name, m, n) for name, m, n in [("W", 3, 2), ("U", 3, 3), ("X", 6, 2)])
+    leaves = [x for rows in (W, U, X) for row in rows for x in row]
+    xs = X if given else [[x.data for x in row] for row in X]
+    loss = recurrent(W, U, xs)
+    program = compile(loss, leaves, leaves)
+    (stacked,) = re.findall(
+        r"(\w+) = np.concatenate\(\[dt\d+, .*\]\).reshape\(6, 3\)", program.source
+    )
+    assert re.search(rf"dW = {stacked}.T @ X", program.source)
+    assert re.search(rf"dU = {stacked}\[1:6\].T @ t\d+", program.source)
+    assert program.report().gathers == 0
+    assert r" &= \left[dt_{3}, dt_{6}, " in program.equations()
+    single = compile(loss, leaves, leaves, backend="python")
+    rows = list(points(0, leaves))
+    for x, *of_batch in zip(rows, *program(np.array(rows)), strict=True):
+        assert agree(program(x), single(x.tolist()))
+        assert agree(of_batch, single(x.tolist()))
+
+
+def test_parts_of_what_is_stacked_count_once_each():
+    rng = random.Random(0)
+    a, b = ([matrix(rng, f"{name}{t}_", 1, 3)[0] for t in range(10)] for name in "ab")
+    pairs = [(i, j) for i in range(3) for j in range(3)]
+    roots = [
+        tanh(sum((1.0 if all_alike or t < 5 else 2.0) * a[t][i] * b[t][j] for t in range(10)))
+        for all_alike in (True, False)
+        for i, j in pairs
+    ]
+    leaves = [x for row in (*a, *b) for x in row]
+    program = compile(sum(roots), leaves, leaves)
+    assert program.source.count("concatenate") >= 2
+    single = compile(sum(roots), leaves, leaves, backend="python")
+    for x in points(0, leaves):
+        assert agree(program(x), single(x.tolist()))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", "jax"])
+def test_a_step_through_time_gives_what_the_engine_gives(backend):
+    pytest.importorskip("numba" if backend == "numba" else "numpy")
+    if backend == "jax":
+        pytest.importorskip("jax")
+    rng = random.Random(0)
+    parameters = {"W": matrix(rng, "W", 3, 2), "U": matrix(rng, "U", 3, 3)}
+    batch = [[[rng.gauss(0, 1), rng.gauss(0, 1)] for _ in range(5)] for _ in range(3)]
+    step = compile_step(
+        lambda xs: recurrent(*parameters.values(), xs), parameters, batch[0], backend=backend
+    )
+    mean = losses.mean([recurrent(*parameters.values(), xs) for xs in batch])
+    assert step(batch) == pytest.approx(mean.data, rel=1e-12)
+    leaves = [x for rows in parameters.values() for row in rows for x in row]
+    assert [x.grad for x in leaves] == pytest.approx(grad(mean, leaves), rel=1e-10)
+
+
 def alike(x, y):
     return np.allclose(x, y, 1e-11, 1e-13, equal_nan=True)
 
