@@ -716,7 +716,7 @@ class NumpyPrinter:
             view = ordered if ordered.is_all else view
             return self.summed_along(self.exact(view), len(places), axis=-1 if batched else 0)
         turned = View(array, places.T)
-        if turned.is_whole:
+        if turned.is_whole and places.ndim == 2:
             return self.summed_along(self.exact(turned), len(turned.places), axis=-2)
         return self.summed_along(self.exact(view), places.shape[-1])
 
