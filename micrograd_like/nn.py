@@ -264,17 +264,21 @@ class MLP(Module):
 
         None where an output is NaN. Many rows are computed by a compiled program where NumPy is.
         """
+        return [_answer(outputs) for outputs in self.outputs(X)]
+
+    def outputs(self, X: Any) -> list[list[float]]:
+        """For each row of X the outputs as floats, computed as for `predict`."""
         rows = plain(X)
         rows = rows if isinstance(rows, list) else [*rows]
         if len(rows) > _MANY:
             from .compiler.forward import compile_forward
 
             with suppress(TraceError, MissingExtraError):
-                outputs = compile_forward(self, self.parameters(), rows[0]).batch(rows)
-                return [_answer(out if isinstance(out, list) else [out]) for out in outputs]
+                found = compile_forward(self, self.parameters(), rows[0]).batch(rows)
+                return [out if isinstance(out, list) else [out] for out in found]
         with no_grad():
-            outputs = [self(row) for row in rows]
-        return [_answer([v.data for v in (x if isinstance(x, list) else [x])]) for x in outputs]
+            found = [self(row) for row in rows]
+        return [[v.data for v in (x if isinstance(x, list) else [x])] for x in found]
 
     def to_torch(self) -> Any:
         """The same network as a `torch.nn.Sequential` in float64, with copies of the parameters.

@@ -142,11 +142,10 @@ def _train_table(arguments: argparse.Namespace) -> None:
         shift, deviation = datasets.standardise(_rows(data.X, train))
         data = replace(data, shift=shift, scale=deviation)
     predictor = Predictor.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
-    X, y = _rows(data.scaled(), train), _rows(data.y, train)
+    inputs, targets = data.scaled(), data.y
     if not data.classes:
-        column = [[t] for t in y]
-        shift, deviation = datasets.standardise(column)
-        y = [t for (t,) in datasets.scale(column, shift, deviation)]
+        shift, deviation = datasets.standardise([[data.y[i]] for i in train])
+        targets = [t for (t,) in datasets.scale([[t] for t in data.y], shift, deviation)]
         predictor.target = [*shift, *deviation]
     folder = Folder(arguments, data.name)
     for note in data.notes:
@@ -158,13 +157,21 @@ def _train_table(arguments: argparse.Namespace) -> None:
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(predictor.model.parameters())} parameters"
     )
-    loss = "cross_entropy" if data.classes else "mse"
-    history = running.fit(arguments, predictor.model, predictor.about(), folder, X, y, loss=loss)
+    history = running.fit(
+        arguments,
+        predictor.model,
+        predictor.about(),
+        folder,
+        _rows(inputs, train),
+        _rows(targets, train),
+        loss="cross_entropy" if data.classes else "mse",
+        validation=(_rows(inputs, test), _rows(targets, test)),
+    )
     truth, predicted = _rows(data.y, test), predictor.classify(_rows(data.X, test))
     if not arguments.process_id:  # alone, or the first of several processes
         files: dict[str, str | bytes] = {HISTORY: history_table(history)}
         try:
-            figures = _pictures(predictor, data, truth, predicted)
+            figures = _pictures(predictor, data, (train, test), predicted)
             figures["loss.png"] = plots.loss_curve(history)
             files |= {name: running.png(figure) for name, figure in figures.items()}
         except MissingExtraError as error:
@@ -182,21 +189,25 @@ def _rows(rows: Any, places: list[int]) -> Any:
 
 
 def _pictures(
-    predictor: Predictor, data: Dataset, truth: list[Any], predicted: list[Any]
+    predictor: Predictor, data: Dataset, places: tuple[list[int], list[int]], predicted: list[Any]
 ) -> dict[str, Any]:
-    """What was learned, as figures by the names of their files. Raises MissingExtraError."""
+    """What was learned, as figures by the names of their files. Raises MissingExtraError.
+
+    `places` are of the examples to train on and to test on; `predicted` is for the latter.
+    """
     inputs = [] if data.texts else data.features
+    (X, y), held = [(_rows(data.X, some), _rows(data.y, some)) for some in places]
     if not data.classes:
-        figures = {"predicted.png": plots.predicted_numbers(truth, predicted, data.label)}
+        figures = {"predicted.png": plots.predicted_numbers(held[1], predicted, data.label)}
         if len(inputs) == 1:
             figures["curve.png"] = plots.fitted_curve(
-                predictor.classify, data.X, data.y, inputs[0], data.label
+                predictor.classify, X, y, inputs[0], data.label, held_out=held
             )
         return figures
-    figures = {"confusion.png": plots.confusion_matrix(truth, predicted, data.classes)}
+    figures = {"confusion.png": plots.confusion_matrix(held[1], predicted, data.classes)}
     if len(inputs) == 2:
         figures["boundary.png"] = plots.decision_boundary(
-            predictor.classify, data.X, data.y, data.features, data.classes
+            predictor.probabilities, X, y, inputs, data.classes, held_out=held
         )
     return figures
 

@@ -5,6 +5,7 @@ Its file, `model.json`, has both as JSON to be read; nothing in it is executed.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
@@ -126,3 +127,19 @@ class Predictor:
         if self.classes:
             return found
         return [None if x is None else shift + scale * x for x in found]
+
+    def probabilities(self, rows: Any) -> list[list[float] | None]:
+        """The probability of each of the `classes`, for each row of inputs, before they are scaled.
+
+        None where an output is NaN.
+        """
+        outputs = self.model.outputs(datasets.scale(rows, self.shift, self.scale))
+        return [None if any(map(math.isnan, xs)) else _softmax(xs) for xs in outputs]
+
+
+def _softmax(xs: list[float]) -> list[float]:
+    """Softmax of floats; infinite ones too, of which the largest share 1."""
+    top = max(xs)
+    terms = [math.exp(x - top) if x < top else 1.0 for x in xs]
+    total = math.fsum(terms)
+    return [term / total for term in terms]

@@ -32,6 +32,7 @@ def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(r
         history = list(csv.DictReader(file))
     assert len(history) == 30
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    assert last == f"test accuracy {100.0 * float(history[-1]['validation_accuracy']):.1f} %"
 
 
 def test_a_trained_model_predicts(run):

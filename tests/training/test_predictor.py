@@ -41,6 +41,32 @@ def test_the_predictor_in_a_model_file_is_the_one_that_was_saved(tmp_path):
     assert loaded.classify(data.X) == saved.classify(data.X)
 
 
+@pytest.mark.parametrize("count", [3, 200])  # a few are computed otherwise than many
+def test_the_likeliest_class_is_the_answer(tmp_path, count):
+    predictor = trained(datasets.moons(40), tmp_path / "model.json", loss="cross_entropy")
+    rows = datasets.moons(2 * count, seed=1).X[::2]
+    found = predictor.probabilities(rows)
+    assert [p.index(max(p)) for p in found] == predictor.classify(rows)
+    for row, p in zip(rows[:3], found, strict=False):
+        outputs = [v.data for v in predictor.model(row)]
+        total = math.fsum(map(math.exp, outputs))
+        assert p == pytest.approx([math.exp(x) / total for x in outputs], rel=1e-12)
+
+
+def test_outputs_that_are_not_finite_have_probabilities_unless_they_are_nan(tmp_path):
+    predictor = trained(datasets.moons(40), tmp_path / "model.json")
+    for outputs, expected in {
+        (math.inf, 1.0): [1.0, 0.0],
+        (-math.inf, 1.0): [0.0, 1.0],
+        (1e308, -1e308): [1.0, 0.0],
+        (math.nan, 0.0): None,
+    }.items():
+        predictor.model.load_state_dict(dict.fromkeys(predictor.model.state_dict(), 0.0))
+        for neuron, x in zip(predictor.model.layers[-1].neurons, outputs, strict=True):
+            neuron.b.data = x
+        assert predictor.probabilities([[0.0, 0.0]]) == [expected]
+
+
 def test_a_model_file_that_does_not_add_up_is_refused(tmp_path):
     path = tmp_path / "model.json"
     trained(datasets.moons(20), path, epochs=1)
