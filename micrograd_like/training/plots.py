@@ -64,7 +64,8 @@ def _figure(width: float, height: float, *panels: dict[str, str]) -> tuple[Any, 
         axes.set_facecolor("white")
         note = panel.get("note", "")
         title = {"loc": "left", "fontsize": 12, "weight": "bold", "pad": 20 if note else 6}
-        axes.set_title(panel["title"], **title, **text)
+        # Not every font of a system has a bold face, and matplotlib says so on stderr.
+        axes.set_title(panel["title"], **title, **text | {"fontfamily": _FONTS[0]})
         below = {"xytext": (0, 6), "textcoords": "offset points", "xycoords": "axes fraction"}
         axes.annotate(note, (0.0, 1.0), fontsize=9, **text | {"color": GREY}, **below)
         axes.set_xlabel(panel["x"], fontsize=10, **text)
