@@ -289,9 +289,9 @@ def show(_: argparse.Namespace) -> None:
         f"\n{_plane(predictor, data)}\n\n"
         "o and x are the data, the shaded side is where the network says x.\n\n"
         "Try next:\n"
-        "  micrograd-like train digits        real handwritten digits, in about twenty seconds\n"
+        "  micrograd-like train digits        real handwritten digits, in some seconds\n"
         "  micrograd-like train moons         the same with pictures, in runs/moons\n"
-        "  micrograd-like train FILE.csv      your own data: columns of numbers, then a label\n"
+        "  micrograd-like train FILE.csv      your own table, as it is\n"
         "  micrograd-like train names         a GPT invents names; FILE.txt has your own lines\n"
         '  micrograd-like eval "tanh(w*x + b)" w=-3 x=2 b=6.88\n'
         "                                     an expression, node by node, with its gradients\n"
