@@ -112,8 +112,8 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
             os.chmod(temporary, target.stat().st_mode)
         os.replace(temporary, target)
     except OSError as error:
-        error.filename, error.filename2 = os.fspath(path), None  # the one that the user knows
-        raise
+        # The name that the user knows; a second one would be shown even if it were None.
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

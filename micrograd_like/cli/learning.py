@@ -291,7 +291,8 @@ def show(_: argparse.Namespace) -> None:
         "Try next:\n"
         "  micrograd-like train digits        real handwritten digits, in some seconds\n"
         "  micrograd-like train moons         the same with pictures, in runs/moons\n"
-        "  micrograd-like train FILE.csv      your own table, as it is\n"
+        "  micrograd-like play moons          a page in which you see it learn, and change it\n"
+        "  micrograd-like train FILE.csv      your own table\n"
         "  micrograd-like train names         a GPT invents names; FILE.txt has your own lines\n"
         '  micrograd-like eval "tanh(w*x + b)" w=-3 x=2 b=6.88\n'
         "                                     an expression, node by node, with its gradients\n"

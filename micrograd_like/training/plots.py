@@ -321,6 +321,8 @@ def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label:
         {"title": "Residuals", "note": small, "x": found, "y": "true - predicted"},
     )
     if pairs:
+        for x_axis in (axes.xaxis, beside.xaxis):  # large numbers would run into each other
+            x_axis.get_major_locator().set_params(nbins=5)
         truth, answers = zip(*pairs, strict=True)
         axes.axline((truth[0], truth[0]), slope=1.0, color=GREY, lw=1.0)
         beside.axhline(0.0, color=GREY, lw=1.0)

@@ -521,7 +521,7 @@ def _targets(path: Any, column: Any, regression: bool | None) -> tuple[list[Any]
     if not 2 <= len(classes) <= max(2, len(column) // 2):
         raise InputError(
             f"{path}: column {column.name!r:.80} has {len(classes)} classes in {len(column)} rows: "
-            "that looks like no label (--label names the column, --regression takes its numbers)"
+            "that looks like no label (--label names the column; train --regression learns numbers)"
         )
     places = {x: classes.index(name) for x, name in names.items()}
     return [places[x] for x in column.tolist()], classes

@@ -404,7 +404,7 @@ class _Picture:
     def _rounded(self, box: Box, rows: Sequence[str], color: str = "#ffffff") -> str:
         bold = not self.highlight.isdisjoint(box.nodes)
         border = f'border="3" color="{INK}"' if bold else f'border="1" color="{_LINE}"'
-        return _table(rows, f'{border} cellspacing="2" style="rounded" bgcolor="{color}"', "<hr/>")
+        return _table(rows, f'{border} cellspacing="4" style="rounded" bgcolor="{color}"', "<hr/>")
 
     def _formula(self, node: Value) -> str:
         """The operation, with the names of what it was applied to if there is room for them."""
@@ -487,9 +487,12 @@ def _clipped(text: str, length: int = 44) -> str:
 # --- renderers ------------------------------------------------------------------------------------
 
 
+_GRAPHVIZ = "apt install graphviz, brew install graphviz"
+
+
 def _install() -> str:
     return (
-        "install it (apt install graphviz, brew install graphviz), or "
+        f"install it ({_GRAPHVIZ}), or "
         f"{how_to_install('svg')}, a port that writes SVG and PNG; .source works without"
     )
 
@@ -521,7 +524,10 @@ def rendered(source: str, suffix: str) -> bytes:
     if done.returncode == 0 and done.stdout:
         return done.stdout
     problem = " ".join(done.stderr.decode("utf-8", errors="replace").split())
+    advice = ".source works without"
+    if Path(program).stem != "dot":
+        advice = f"Graphviz itself writes more formats: {_GRAPHVIZ}"
     raise RendererError(
         f"{Path(program).stem} cannot write {suffix!r:.60}: status {done.returncode}, "
-        f"{problem[:500]} ({_install()})"
+        f"{problem[:500]} ({advice})"
     )
