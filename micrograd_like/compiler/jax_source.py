@@ -143,7 +143,9 @@ class JaxPrinter(NumpyPrinter):
         if many and source not in self.batched:
             rows = ex.sizes(self.count(), *shape)
             return ex.call(f"{self.library}.broadcast_to", part, rows)
-        return self.totalled(part, source) if self.shared and not many else part
+        if many or not self.shared:
+            return part
+        return self.totalled(part, source, len(shape))
 
 
 # How the table writes what has a square without cosh.

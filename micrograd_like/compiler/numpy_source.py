@@ -291,6 +291,9 @@ class NumpyPrinter:
         ):
             return False
         args = [x for x in statement.args if isinstance(x, View)]
+        each = [*args, *(v for t in statement.terms if t.kind == "each" for v in t.views)]
+        if any(view.array in self.batched and view.places.ndim < axes for view in each):
+            return False  # one row of an example beside several
         if not all(self._has_rows(x, x.places.ndim == axes) for x in args):
             return False
         for term in statement.terms:
@@ -383,12 +386,12 @@ class NumpyPrinter:
         self.has_ones = True
         return ex.matmul(ex.name("ones"), summed)
 
-    def totalled(self, value: Expression, source: Array | float) -> Expression:
-        """The sum over the examples of a piece of this array, or of a number."""
+    def totalled(self, value: Expression, source: Array | float, axes: int) -> Expression:
+        """The sum over the examples of a piece, with so many axes, of this array or number."""
         if source in self.ends:
             return value
         if isinstance(source, Array) and source in self.batched:
-            return self.over_examples(value, len(source.shape))
+            return self.over_examples(value, axes)
         return ex.product(self.count(), value)
 
     # --- outputs ---
@@ -426,7 +429,7 @@ class NumpyPrinter:
                     view = View(flat, piece.positions.reshape(shape))
             value = self._argument(piece.operand(shape), len(shape))
             if self.shared and not many:
-                value = self.totalled(value, source)
+                value = self.totalled(value, source, len(shape))
             where = self.exact(view)
             if not isinstance(where, ast.Subscript):
                 where = ex.item(where, slice(None))

@@ -51,7 +51,7 @@ def separated(lifted: Lifted) -> Lifted:
 class _Separator:
     def __init__(self) -> None:
         self.numbers = count(-2, -1)  # of new arrays: no others are below -1
-        self.masks: dict[bytes, Array] = {}
+        self.masks: dict[tuple[tuple[int, ...], bytes], Array] = {}
 
     def parts(self, statement: Statement) -> Iterator[Statement]:
         result, fill, constant = statement.result, statement.fill, statement.constant
@@ -86,7 +86,7 @@ class _Separator:
         return Array(next(self.numbers), result.shape, (), None, result.name)
 
     def _mask(self, numbers: Floats) -> Array:
-        key = numbers.tobytes()
+        key = numbers.shape, numbers.tobytes()
         if key not in self.masks:
             self.masks[key] = Array(next(self.numbers), numbers.shape, (), numbers.reshape(-1), "")
         return self.masks[key]
