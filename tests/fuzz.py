@@ -21,7 +21,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -388,9 +387,10 @@ def check_derived(program: Program) -> str:
     sizes = run.sizes()
     derived = evaluated(derive(run.root, run.inputs, form="exact"), run.inputs)
     alone = [evaluated(derive(run.root, x, form="exact"), [x]) for x in run.inputs[:2]]
-    for how, found in (("derived", [derived]), ("derived alone", alone)):
-        for i, got in enumerate(chain.from_iterable(filter(None, found))):
-            close(f"d/dx{i} {how}", got, want[i], errors[i], sizes[i], len(program.steps))
+    pairs = [("derived", i, got) for i, got in enumerate(derived or ())]
+    pairs += [("derived alone", i, found[0]) for i, found in enumerate(alone) if found]
+    for how, i, got in pairs:
+        close(f"d/dx{i} {how}", got, want[i], errors[i], sizes[i], len(program.steps))
     return "decided" if math.isfinite(value_error + errors[0]) else "in part"
 
 
