@@ -294,6 +294,7 @@ def test_deep_chains_of_every_type_are_freed_on_a_small_stack(kind: Any, watched
             if kind is Plain and not watched and i % 3 == 0:
                 y.__class__ = Plain  # as a trace does
 
+    gc.collect()  # what earlier tests left in cycles
     before, size = _native.count_alive(), threading.stack_size(256 * 1024)
     try:
         if watched:
