@@ -46,7 +46,7 @@ def check_constructor(label: object, rest: object, named: Collection[str] = ()) 
     if rest or named or isinstance(label, (tuple, list, set)):
         raise OperandError(
             "a Value is made of data and a label; for an operation of your own, which Value(data, "
-            "(children,), 'op') makes in micrograd, write a row, Op('name', compute, partial), and "
+            "(children,), 'op') makes in micrograd, write Op('name', compute, partial), and "
             "call it: its derivatives, pictures and programs follow from that"
         )
     return text(label)

@@ -241,9 +241,7 @@ class Op:
             problem = f"a partial of {self.name} fails at {', '.join(map(repr, xs))}: {error}"
             raise InputError(problem) from error
         if len(found) != len(xs):
-            raise InputError(
-                f"{self.name} has {len(xs)} operands, its row gave {len(found)} partials"
-            )
+            raise InputError(f"{self.name} has {len(xs)} operands, and gave {len(found)} partials")
         if self.kind == "choice":
             return list(found)
         return [

@@ -1497,7 +1497,7 @@ def test_a_partial_of_the_users_that_fails_is_named(made_up: type[Op]) -> None:
 
 def test_a_row_of_the_users_with_too_few_partials_is_named(made_up: type[Op]) -> None:
     row = made_up("short", lambda *xs: math.fsum(xs), lambda *xs_out: [1.0])
-    with pytest.raises(InputError, match="short has 3 operands, its row gave 1 partials"):
+    with pytest.raises(InputError, match="short has 3 operands, and gave 1 partials"):
         row(Value(1.0), Value(2.0), 3.0)
 
 

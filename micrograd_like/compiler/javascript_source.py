@@ -55,7 +55,7 @@ def spelled(op: Op) -> str:
     if op.numba:
         return template(op.numba)
     raise InputError(
-        f"the row of {op.name} does not say how it is written in JavaScript: "
+        f"the operation {op.name} does not say how it is written in JavaScript: "
         "give it javascript=, an expression with @ before each argument"
     )
 

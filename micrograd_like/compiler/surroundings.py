@@ -75,14 +75,7 @@ def containers(function: Any) -> Iterator[dict[str, Any]]:
 
     Those in a dict, or in an object, that is named are there by its keys.
     """
-    found: deque[Any] = deque([function])
-    seen: set[int] = set()
-    while found and len(seen) < _MOST:
-        x = found.popleft()
-        if isinstance(x, (Value, *_PLAIN)) or id(x) in seen:
-            continue
-        seen.add(id(x))
-        found += [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
+    for x in _reached([function]):
         named: dict[str, Any] = {}
         if isinstance(x, FunctionType) and not _is_of_library(x):
             cells = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
@@ -98,16 +91,21 @@ def containers(function: Any) -> Iterator[dict[str, Any]]:
                 yield {name: item}
 
 
-def _parts(callables: tuple[Any, ...]) -> Iterator[_Part]:
-    found: deque[Any] = deque(callables)
+def _parts(callables: Iterable[Any]) -> Iterator[_Part]:
+    for x in _reached(callables):
+        yield from _parts_of(x)
+
+
+def _reached(roots: Iterable[Any]) -> Iterator[Any]:
+    """The roots and what is within them, at most so much, each thing once: no numbers or texts."""
+    found: deque[Any] = deque(roots)
     seen: set[int] = set()
     while found and len(seen) < _MOST:
         x = found.popleft()
-        if isinstance(x, (Value, *_PLAIN)) or id(x) in seen:
-            continue
-        seen.add(id(x))
-        yield from _parts_of(x)
-        found += _within(x)
+        if not isinstance(x, (Value, *_PLAIN)) and id(x) not in seen:
+            seen.add(id(x))
+            yield x
+            found += [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
 
 
 def _parts_of(x: Any) -> Iterator[_Part]:

@@ -117,7 +117,7 @@ def test_what_a_page_could_not_compute_is_a_replay(
     frozen = made_up("frozen", lambda x: x * x, lambda x, out: math.sqrt(x) * 2.0, numba="@x * @x")
     stale = x * x
     cases: list[tuple[Any, str]] = [
-        (silent(x), "the row of silent does not say how it is written in JavaScript"),
+        (silent(x), "the operation silent does not say how it is written in JavaScript"),
         (frozen(x), "math.sqrt|must be real number|frozen"),
         (x, "nothing is computed"),
     ]
