@@ -27,6 +27,11 @@ from .numerics import number, number_in
 from .ops import Op
 
 
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return ["NATIVE", "Value", "topological_order"]
+
+
 class Value(Methods["Value"], Copies["Value"]):
     """A scalar in a computation graph.
 

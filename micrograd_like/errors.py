@@ -143,7 +143,12 @@ def found_later(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
 
     def find(name: str) -> Any:
         if name not in where:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            text = f"module {module!r} has no attribute {name!r}"
+            if not name.startswith("_"):  # many a tool asks for those
+                words = import_module(".words", __package__)
+                text += words.meant(name, dir(sys.modules[module]))
+            # Without an object, Python's tracebacks add no guess of their own.
+            raise AttributeError(text, name=name, obj=None)
         found = import_module(f".{where[name]}", __package__)
         return found if where[name] == name else getattr(found, name)
 
@@ -157,3 +162,11 @@ _ELSEWHERE = {
     "GradientError": "checks.checking",
 }
 __getattr__ = found_later(__name__, _ELSEWHERE)
+
+
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return [
+        *_ELSEWHERE,
+        *(name for name in globals() if name.endswith(("Error", "Warning"))),
+    ]

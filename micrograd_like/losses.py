@@ -22,6 +22,12 @@ from .sums import affine, take
 _ROUNDING = 2.0**-40  # by which a sum of probabilities may be off
 
 
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    binary = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+    return ["cross_entropy", "hinge", "mean", "mse", "softmax", *binary]
+
+
 def mean(values: Sequence[Value]) -> Value:
     """The sum of the values, from left to right, divided by their number. One Value is itself."""
     if not len(values):

@@ -26,6 +26,11 @@ _MANY = 1000  # rows for which it is worth while to compile a network
 Activation = str | Op | Callable[[Any], Any] | bool | None
 
 
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return ["Layer", "MLP", "Module", "Neuron"]
+
+
 class Module:
     """Something with parameters: the Values in its attributes, and those of the Modules there.
 

@@ -732,3 +732,11 @@ pow_xy: Op = pow_partial(1, 1)
 pow_yy: Op = pow_partial(0, 2)
 
 BUILTIN = frozenset(TABLE)
+
+
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return [
+        *("Op", "TABLE", "find"),
+        *(x for x, op in globals().items() if isinstance(op, Op) and op.kind != "internal"),
+    ]

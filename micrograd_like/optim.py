@@ -23,6 +23,11 @@ Snapshot = tuple[list[float], Memory]  # the parameters' numbers, and the memory
 Rule = Callable[..., tuple[Any, ...]]
 
 
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
 class Library(NamedTuple):
     """What rules need beside arithmetic, for columns of one kind: lists, or arrays of a library.
 

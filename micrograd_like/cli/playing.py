@@ -17,6 +17,9 @@ from ..words import printable
 from . import learning
 from .terminal import say
 
+_PAGE = Path("play.html")
+_MARK = b'<meta name="generator" content="micrograd-like play">'  # of pages; see the template
+
 
 def add_command(commands: Any) -> None:
     """Add the parser of the command to the subparsers of the whole."""
@@ -34,11 +37,14 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--lr", type=float, default=0.03, help="Adam's step size (default: 0.03)")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 (default: 0)")
     learning.add_sizes(parser, batch_size=10)
-    page = "the page (default: play.html)"
-    parser.add_argument("-o", "--out", type=Path, default=Path("play.html"), help=page)
+    parser.add_argument("-o", "--out", type=Path, help=f"the page (default: {_PAGE})")
 
 
 def _play(arguments: argparse.Namespace) -> None:
+    if arguments.out is None:
+        arguments.out = _PAGE
+        if _PAGE.exists() and _MARK not in _PAGE.read_bytes()[:1000]:
+            raise InputError(f"{_PAGE} is there, and play did not write it: name the page with -o")
     if arguments.out.suffix.lower() not in (".html", ".htm"):
         name = printable(str(arguments.out))
         raise InputError(f"{name} is no name for a page: let it end in .html")

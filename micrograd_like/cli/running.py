@@ -7,6 +7,7 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from .. import nn, training
@@ -48,7 +49,7 @@ def fit(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         progress=bar,
-        callbacks=[save] if bar else [save, report],
+        callbacks=[save] if bar else [save, partial(report, epochs=arguments.epochs)],
         engine=arguments.engine,
         devices=arguments.devices,
         resume=folder.path / MODEL if arguments.resume else None,
@@ -66,10 +67,13 @@ def fit(
     return history
 
 
-def report(_: Any, history: training.History) -> None:
-    """A callback for `fit`: prints a line after epoch 1, 2, ..., 10, 20, ..., 100, 200, ..."""
+def report(_: Any, history: training.History, epochs: int = 0) -> None:
+    """A callback for `fit`: prints a line after epoch 1, 2, ..., 10, 20, ..., and after the last.
+
+    `epochs` says which the last one is.
+    """
     epoch = len(history)
-    if epoch % 10 ** (len(str(epoch)) - 1) == 0:
+    if epoch % 10 ** (len(str(epoch)) - 1) == 0 or epoch == epochs:
         more = ""
         if history.accuracy:
             more = f"  training accuracy {100.0 * history.accuracy[-1]:.1f} %"

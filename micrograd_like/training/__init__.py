@@ -16,3 +16,8 @@ from .history import History, checkpoint
 __all__ = ["ENGINES", "LOSSES", "OPTIMIZERS", "History", "Loss", "checkpoint", "fit"]
 
 __getattr__ = found_later(__name__, {"Predictor": "training.predictor"})
+
+
+def __dir__() -> list[str]:
+    """The public names, which completion shows."""
+    return [*__all__, "Predictor"]

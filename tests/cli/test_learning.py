@@ -17,9 +17,10 @@ from micrograd_like.training import Predictor, datasets
 
 def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(run):
     pytest.importorskip("matplotlib")
-    status, out, err = run("train", "moons", "--epochs", "30", "--out", "here")
+    status, out, err = run("train", "moons", "--epochs", "33", "--out", "here")
     assert (status, err) == (0, "")
     last = out.splitlines()[-1]
+    assert re.findall(r"^epoch +(\d+)", out, re.M) == [*map(str, [*range(1, 11), 20, 30, 33])]
     assert re.fullmatch(r"test accuracy \d+\.\d %", last)
     assert float(last.split()[2]) > 85
     names = ["boundary.png", "confusion.png", "history.csv", "loss.png", "model.json"]
@@ -30,7 +31,7 @@ def test_training_writes_model_history_and_pictures_and_ends_with_the_accuracy(r
                 assert file.read(8) == b"\x89PNG\r\n\x1a\n"
     with open("here/history.csv", newline="", encoding="utf-8") as file:
         history = list(csv.DictReader(file))
-    assert len(history) == 30
+    assert len(history) == 33
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
     assert last == f"test accuracy {100.0 * float(history[-1]['validation_accuracy']):.1f} %"
 

@@ -50,6 +50,18 @@ def test_a_table_of_ones_own(run, folder):
     assert back == pytest.approx([i / 2 for i in range(40)])
 
 
+def test_a_page_of_the_users_own_stays(run, folder):
+    page = folder / "play.html"
+    for _ in range(2):
+        assert run("play", "xor")[0] == 0  # over its own
+    page.write_text("mine", encoding="utf-8")
+    status, out, err = run("play", "xor")
+    assert (status, out) == (2, "")
+    assert "play.html is there, and play did not write it" in err
+    assert page.read_text(encoding="utf-8") == "mine"
+    assert run("play", "xor", "-o", "play.html")[0] == 0  # which names it
+
+
 def test_what_it_cannot_play_is_refused_in_a_line(run, folder):
     for argv, word in (
         (["moos"], "did you mean moons"),

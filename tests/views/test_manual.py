@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import pydoc
+import traceback
 
 import pytest
 
@@ -54,7 +55,35 @@ def test_completion_shows_public_names_and_nothing_else() -> None:
     assert {"TYPE_CHECKING", "words", "found_later"}.isdisjoint(shown)
 
 
+@pytest.mark.parametrize(
+    ("module", "some"),
+    [
+        ("nn", {"Layer", "MLP", "Module", "Neuron"}),
+        ("losses", {"mse", "cross_entropy", "binary_cross_entropy"}),
+        ("optim", {"SGD", "Adam", "AdamW"}),
+        ("training", {"fit", "checkpoint", "Predictor"}),
+        ("engine", {"Value", "topological_order"}),
+        ("ops", {"Op", "TABLE", "find", "tanh", "power", "where"}),
+        ("errors", {"MicrogradError", "DomainError", "MicrogradWarning", "AnomalyError"}),
+    ],
+)
+def test_modules_show_what_is_theirs_and_not_what_they_import(module: str, some: set[str]) -> None:
+    found = getattr(micrograd_like, module)
+    shown = {*dir(found)}
+    assert some <= shown
+    assert all(hasattr(found, name) for name in shown)
+    assert {"Any", "Sequence", "InputError", "math", "ops", "annotations"} & shown <= (
+        {"InputError"} if module == "errors" else set()
+    )
+    assert not [name for name in shown if name.startswith("_")]
+
+
 def test_a_wrong_name_is_answered_with_the_nearest_right_one() -> None:
+    with pytest.raises(AttributeError, match=r"'tahn'; did you mean tanh\?$") as caught:
+        _ = micrograd_like.tahn
+    assert "".join(traceback.format_exception(caught.value)).count("id you mean") == 1
+    with pytest.raises(AttributeError, match=r"'Predicter'; did you mean Predictor\?$"):
+        _ = micrograd_like.training.Predicter
     with pytest.raises(ValueError, match=r"no operation 'tahn'; did you mean tanh\?"):
         ops.find("tahn")
     with pytest.raises(ValueError, match=r"no operation 'qqqq'$"):
