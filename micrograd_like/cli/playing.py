@@ -12,7 +12,6 @@ from ..errors import InputError
 from ..numerics import plain
 from ..optim import Adam
 from ..training import datasets
-from ..training.playing import play
 from ..words import printable
 from . import learning
 from .terminal import say
@@ -41,6 +40,8 @@ def add_command(commands: Any) -> None:
 
 
 def _play(arguments: argparse.Namespace) -> None:
+    from ..training.playing import play  # with the views, which other commands do not load
+
     if arguments.out is None:
         arguments.out = _PAGE
         if _PAGE.exists() and _MARK not in _PAGE.read_bytes()[:1000]:

@@ -7,9 +7,6 @@ gradient, and what each unit gives, as JavaScript, and the page goes on from the
 from __future__ import annotations
 
 import html
-import json
-import os
-import re
 import tempfile
 import webbrowser
 from collections.abc import Sequence
@@ -23,27 +20,17 @@ from ..nn import MLP, initial_bound
 from ..numerics import plain, whole
 from ..ops import logsumexp, sigmoid, softplus
 from ..optim import SGD, Adam, Optimizer
-from ..state import write_atomically
 from ..sums import affine
+from ..views import player
+from ..views.page import Page, filled
 from .datasets import split, standardise
 
 _MOST_STEPPED = 500
 """Parameters: of a network with more of them, no example is gone through step by step."""
 
 
-class Playground:
-    """A page in which a network learns. In a notebook it shows itself; `save` writes it to a file.
-
-    `html` is the whole page, which needs nothing but itself.
-    """
-
-    def __init__(self, page: str, title: str) -> None:
-        self.html = page
-        self._title = title
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file (UTF-8), whole or not at all. Raises OSError."""
-        write_atomically(path, self.html)
+class Playground(Page):
+    """A page in which a network learns. In a notebook it shows itself; `save` writes it."""
 
     def show(self) -> Path:
         """Open the page in the browser; returns the path of the temporary file that has it."""
@@ -54,14 +41,10 @@ class Playground:
         return path
 
     def _repr_html_(self) -> str:
-        """The page in a sandboxed frame: scripts of a notebook's own pages don't run in all."""
-        return (
-            f'<iframe title="{html.escape(self._title)}" sandbox="allow-scripts" '
-            f'srcdoc="{html.escape(self.html)}" style="width:100%;height:860px;border:0"></iframe>'
-        )
+        return self.framed(self.title, "width:100%;height:860px")
 
     def __repr__(self) -> str:
-        return f"<Playground: {self._title}; save('play.html') writes the page>"
+        return f"<Playground: {self.title}; save('play.html') writes the page>"
 
 
 def play(
@@ -94,8 +77,6 @@ def play(
     Raises InputError (a ValueError) where examples, classes and outputs do not agree, and
     MissingExtraError (an ImportError) without NumPy.
     """
-    from importlib.resources import files
-
     rows = [[float(x) for x in plain(row)] for row in plain(X)]
     labels = [whole("a label + 1", label + 1) - 1 for label in plain(y)]
     widths, wide = _widths(model), len(rows[0]) if rows else 0
@@ -132,15 +113,10 @@ def play(
     steps = _steps(model, rows[0], names)
     if steps:
         data["names"] = [p.label for p in model.parameters()]
-    parts = {
-        "title": html.escape(title),
-        "steps": html.escape(steps),
-        "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
-        "loss": loss,
-        "units": units,
-    }
-    template = files(__package__).joinpath("play.html").read_text(encoding="utf-8")
-    return Playground(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template), title)
+    page = filled(
+        __package__, "play.html", title, data, steps=html.escape(steps), loss=loss, units=units
+    )
+    return Playground(page, title)
 
 
 def _widths(model: MLP) -> list[int]:
@@ -176,8 +152,6 @@ def _steps(model: MLP, row: list[float], features: Sequence[str]) -> str:
     """
     if len(model.parameters()) > _MOST_STEPPED:
         return ""
-    from ..views import player
-
     x = [Value(number, label=name) for number, name in zip(row, features, strict=True)]
     scores = model(x)
     scores = scores if isinstance(scores, list) else [scores]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
-import os
-import re
 from copy import deepcopy
 from math import isfinite
 from typing import Any
@@ -14,10 +11,10 @@ from typing import Any
 from ..engine import Value, topological_order
 from ..errors import InputError
 from ..gradients import listed
-from ..state import write_atomically
 from .algebra import Expression
 from .drawing import NEGATIVE, POSITIVE, UNDEFINED, draw
 from .names import numeral
+from .page import Page, filled
 from .stepping import Event, Figure, Line, Numbers, Piece, Steps, Writer, few, figure, steps
 
 MOST_STEPS = 20_000  # browsers lay out tables of 10,000 rows, but not of 100,000
@@ -25,20 +22,12 @@ _MOST_IN_TITLE = 40  # nodes, and names
 _EVERYWHERE = "on (-inf, inf)"  # the domain of operations that refuse nothing
 
 
-class Player:
-    """A page that plays the steps. In a notebook it shows itself; `save` writes it to a file.
+class Player(Page):
+    """A page that plays the steps. In a notebook it shows itself; `save` writes it to a file."""
 
-    `html` is the whole page, which needs nothing but itself.
-    """
-
-    def __init__(self, page: str, svg: str, alt: str) -> None:
-        self.html = page
+    def __init__(self, page: str, title: str, svg: str) -> None:
+        super().__init__(page, title)
         self._svg = svg
-        self._alt = alt
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file (UTF-8), whole or not at all. Raises OSError."""
-        write_atomically(path, self.html)
 
     def _repr_html_(self) -> str:
         """The page in a sandboxed frame that lies on the picture.
@@ -48,19 +37,18 @@ class Player:
         itself. So the picture is seen once in every case.
         """
         picture = base64.b64encode(self._svg.encode("utf-8", "replace")).decode()
+        style = "grid-area:1/1;width:100%;height:640px;background:#fff"
         return (
             '<div class="micrograd-player" style="display:grid;width:100%">'
             '<div style="grid-area:1/1;min-width:0">'
-            f'<img alt="{html.escape(self._alt)}" src="data:image/svg+xml;base64,{picture}" '
+            f'<img alt="{html.escape(self.title)}" src="data:image/svg+xml;base64,{picture}" '
             'style="max-width:100%;max-height:560px;background:#fff">'
             "<p>Run this cell to go through the steps.</p></div>"
-            f'<iframe title="{html.escape(self._alt)}, step by step" sandbox="allow-scripts" '
-            f'srcdoc="{html.escape(self.html)}" style="grid-area:1/1;width:100%;height:640px;'
-            'border:0;background:#fff"></iframe></div>'
+            f"{self.framed(f'{self.title}, step by step', style)}</div>"
         )
 
     def __repr__(self) -> str:
-        return f"<Player: {self._alt}; save('steps.html') writes the page>"
+        return f"<Player: {self.title}; save('steps.html') writes the page>"
 
 
 def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
@@ -72,8 +60,6 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
 
     `drawing` are options of `draw`. Raises InputError (a ValueError) for more than 20,000 steps.
     """
-    from importlib.resources import files  # takes a tenth of what importing the package does
-
     passes = steps(root, seed)
     if len(passes) > MOST_STEPS:
         raise InputError(
@@ -102,16 +88,16 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
         program = f"(() => {{\n{_live(root, passes, others)}return program;\n}})()"
     except InputError as error:
         data["replay"] = str(error)
-    parts = {
-        "title": html.escape(f"{name}, step by step"),
-        "alt": html.escape(alt),
-        "svg": svg[max(0, svg.find("<svg")) :],  # without the XML declaration
-        "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
-        "program": program,
-    }
-    template = files(__package__).joinpath("player.html").read_text(encoding="utf-8")
-    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-    return Player(page.encode("utf-8", "replace").decode(), svg, alt)
+    page = filled(
+        __package__,
+        "player.html",
+        f"{name}, step by step",
+        data,
+        alt=html.escape(alt),
+        svg=svg[max(0, svg.find("<svg")) :],  # without the XML declaration
+        program=program,
+    )
+    return Player(page.encode("utf-8", "replace").decode(), alt, svg)
 
 
 def _live(root: Value, passes: Steps, others: list[Value]) -> str:

@@ -865,7 +865,7 @@ def test_labels_are_text_whatever_they_look_like(open_page: Callable[[str], Page
     labels = [row["label"] for row in page.seen()["rows"]]
     assert set(HOSTILE) <= set(labels)
     assert page.driver.execute_script("return window.planted ?? null") is None
-    assert len(page.driver.find_elements("tag name", "script")) == 2
+    assert len(page.driver.find_elements("tag name", "script")) == 3
     assert not page.driver.find_elements("tag name", "img")
 
 

@@ -1,0 +1,52 @@
+"""Pages that need nothing but themselves, such as `player` makes: what they have in common.
+
+Their templates have `{{names}}` in the place of what changes; `page.html` is the head of all.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+from typing import Any
+
+from ..state import write_atomically
+
+
+class Page:
+    """A page. In a notebook it shows itself; `save` writes it to a file.
+
+    `html` is the whole page, `title` says what it is of.
+    """
+
+    def __init__(self, page: str, title: str) -> None:
+        self.html = page
+        self.title = title
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page to a file (UTF-8), whole or not at all. Raises OSError."""
+        write_atomically(path, self.html)
+
+    def framed(self, title: str, style: str) -> str:
+        """The page in a sandboxed frame, as HTML: scripts of a notebook's own do not run in all."""
+        return (
+            f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" '
+            f'srcdoc="{html.escape(self.html)}" style="{style};border:0"></iframe>'
+        )
+
+
+def filled(package: str, template: str, title: str, data: Any, **parts: str) -> str:
+    """The text of a page: a template of the package with its title, its data, and other parts."""
+    from importlib.resources import files  # takes a tenth of what importing the package does
+
+    parts |= {
+        "title": html.escape(title),
+        "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
+    }
+    head, text = (
+        files(room).joinpath(name).read_text(encoding="utf-8")
+        for room, name in ((__package__, "page.html"), (package, template))
+    )
+    text = text.replace("{{head}}", head.rstrip("\n"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
