@@ -105,10 +105,11 @@ is_tracked(PyObject *operand)
 /* --- what is Python --------------------------------------------------------------------------- */
 
 static PyObject *modes, *open_blocks, *silences, *watches, *traces; /* the module, and what it has */
-static PyObject *number, *number_in, *check_constructor, *text, *methods_of_values;
+static PyObject *number, *number_in, *text;
+static PyObject *in_python; /* what is called Value in engine.py, and does what is rare */
 static PyObject *OperandError, *DomainError;
 static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *row_affine;
-static PyObject *str_is_open, *str_entry, *str_keys, *str_kept;
+static PyObject *str_is_open, *str_entry, *str_keys, *str_kept, *str_label;
 static PyObject *str_data, *str_grad, *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
 
 static inline int
@@ -684,61 +685,45 @@ node_as(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 
 static int sweeps; /* how many are on their way, with borrowed references to the nodes of a graph */
 
-/* `Value.__init__`; the arguments are those of a vectorcall. */
+/* `Value.__init__`, of a label that is a text, or NULL. */
 static int
-construct(Node *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+construct(Node *self, PyObject *data, PyObject *label)
 {
-    PyObject *data = count > 0 ? args[0] : NULL, *label = count > 1 ? args[1] : NULL;
-    int is_micrograds = count > 2;
     double x;
-    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        int is_data = PyUnicode_CompareWithASCIIString(name, "data") == 0;
-        if (PyUnicode_CompareWithASCIIString(name, "_children") == 0
-            || PyUnicode_CompareWithASCIIString(name, "_op") == 0) {
-            is_micrograds = 1;
-            continue;
-        }
-        if (!is_data && PyUnicode_CompareWithASCIIString(name, "label") != 0) {
-            PyErr_Format(PyExc_TypeError,
-                         "Value.__init__() got an unexpected keyword argument '%U'", name);
-            return -1;
-        }
-        if ((is_data ? data : label) != NULL) {
-            PyErr_Format(PyExc_TypeError, "Value.__init__() got multiple values for argument '%U'",
-                         name);
-            return -1;
-        }
-        *(is_data ? &data : &label) = args[count + i];
-    }
-    if (data == NULL) {
-        PyErr_SetString(PyExc_TypeError,
-                        "Value.__init__() missing 1 required positional argument: 'data'");
-        return -1;
-    }
     if (self->op != NULL && sweeps > 0) {
         PyErr_SetString(PyExc_RuntimeError, "a node cannot be made anew while graphs are swept");
         return -1;
     }
-    if (is_micrograds || (label != NULL && !PyUnicode_CheckExact(label))) {
-        label = PyObject_CallFunctionObjArgs(check_constructor, label == NULL ? Py_None : label,
-                                             is_micrograds ? Py_True : Py_False, NULL);
-        if (check_text(label) < 0) {
-            return -1;
-        }
-    } else {
-        Py_XINCREF(label);
-    }
     if (to_double(data, &x) < 0) {
-        Py_XDECREF(label);
         return -1;
     }
     drop_operands(self);
     self->shape = 0;
     self->data = x;
     self->grad = 0.0;
-    Py_XSETREF(self->label, label);
+    Py_XSETREF(self->label, Py_XNewRef(label));
     return 0;
+}
+
+/* The same, of arguments that are more than data and a text: of the Value that engine.py makes of
+   them, whose reference is taken over, or where it refuses them, NULL. */
+static int
+construct_like(Node *self, PyObject *made)
+{
+    PyObject *data = made == NULL ? NULL : PyObject_GetAttrString(made, "_data");
+    PyObject *label = data == NULL ? NULL : PyObject_GetAttrString(made, "_label");
+    int result = label == NULL ? -1 : construct(self, data, label);
+    Py_XDECREF(made);
+    Py_XDECREF(data);
+    Py_XDECREF(label);
+    return result;
+}
+
+/* Whether these are data and, if there are two, a text. */
+static inline int
+are_usual(PyObject *const *args, Py_ssize_t count)
+{
+    return count == 1 || (count == 2 && PyUnicode_CheckExact(args[1]));
 }
 
 /* A subclass's own constructor may take what it likes. */
@@ -759,37 +744,29 @@ value_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(key
 static int
 value_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    if (keywords == NULL || PyDict_GET_SIZE(keywords) == 0) {
-        return construct((Node *)self, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args),
-                         NULL);
+    PyObject **items = ((PyTupleObject *)args)->ob_item;
+    Py_ssize_t count = PyTuple_GET_SIZE(args);
+    if ((keywords == NULL || PyDict_GET_SIZE(keywords) == 0) && are_usual(items, count)) {
+        return construct((Node *)self, items[0], count > 1 ? items[1] : NULL);
     }
-    Py_ssize_t count = PyTuple_GET_SIZE(args), position = 0, k = 0;
-    PyObject *names = PyTuple_New(PyDict_GET_SIZE(keywords)), *name, *argument;
-    PyObject **all = PyMem_Malloc((size_t)(count + PyDict_GET_SIZE(keywords)) * sizeof(PyObject *));
-    int result = -1;
-    if (all == NULL) {
-        PyErr_NoMemory();
-    } else if (names != NULL) {
-        for (Py_ssize_t i = 0; i < count; i++) {
-            all[i] = PyTuple_GET_ITEM(args, i);
-        }
-        while (PyDict_Next(keywords, &position, &name, &argument)) {
-            PyTuple_SET_ITEM(names, k, Py_NewRef(name));
-            all[count + k++] = argument;
-        }
-        result = construct((Node *)self, all, count, names);
-    }
-    PyMem_Free(all);
-    Py_XDECREF(names);
-    return result;
+    return construct_like((Node *)self, PyObject_Call(in_python, args, keywords));
 }
 
-/* Value(data, label), without a tuple of arguments. */
+/* Value(data, label) and Value(data, label=label), without a tuple of arguments. */
 static PyObject *
 value_vectorcall(PyObject *Py_UNUSED(type), PyObject *const *args, size_t count, PyObject *names)
 {
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    Py_ssize_t all = PyVectorcall_NARGS(count) + named;
+    int is_usual = named == 0 || (named == 1 && all == 2 && PyTuple_GET_ITEM(names, 0) == str_label);
     Node *node = node_alloc(0.0, 0);
-    if (node != NULL && construct(node, args, PyVectorcall_NARGS(count), names) < 0) {
+    if (node == NULL) {
+        return NULL;
+    }
+    int result = is_usual && are_usual(args, all)
+                     ? construct(node, args[0], all > 1 ? args[1] : NULL)
+                     : construct_like(node, PyObject_Vectorcall(in_python, args, count, names));
+    if (result < 0) {
         Py_CLEAR(node);
     }
     return (PyObject *)node;
@@ -1143,7 +1120,7 @@ value_negative(PyObject *p)
     return take(p, &a) <= 0 ? NULL : new_node(-a.x, row_neg, &a, -1.0, &NOTHING, 0.0);
 }
 
-/* Of two plain numbers; a trace, and what is no number, is left to Python. `==` is identity. */
+/* Of two plain numbers; a trace, and all else, is left to Python. `==` is identity. */
 static PyObject *
 value_richcompare(PyObject *p, PyObject *q, int sign)
 {
@@ -1151,68 +1128,17 @@ value_richcompare(PyObject *p, PyObject *q, int sign)
     if (sign == Py_EQ || sign == Py_NE) {
         return PyBaseObject_Type.tp_richcompare(p, q, sign);
     }
-    double x = ((Node *)p)->data, y;
-    int is_blank = ((Node *)p)->shape & BLANK;
-    if (Py_IS_TYPE(q, Value)) {
-        y = ((Node *)q)->data;
-    } else if (PyFloat_CheckExact(q)) {
-        y = PyFloat_AS_DOUBLE(q);
-    } else if (is_value(q)) {
-        y = ((Node *)q)->data;
-        is_blank |= ((Node *)q)->shape & BLANK;
-    } else {
-        is_blank = 1;
-        y = 0.0;
+    Operand a, b;
+    if (!Py_IS_TYPE(p, Value) || a_mode_is_open() || take_both(p, q, &a, &b) <= 0) {
+        PyErr_Clear();
+        return PyObject_CallMethod(in_python, names[sign], "OO", p, q);
     }
-    if (is_blank || a_mode_is_open()) {
-        return PyObject_CallMethod(methods_of_values, names[sign], "OO", p, q);
-    }
-    Py_RETURN_RICHCOMPARE(x, y, sign);
+    Py_DECREF(a.object);
+    Py_DECREF(b.object);
+    Py_RETURN_RICHCOMPARE(a.x, b.x, sign);
 }
 
 /* --- rows applied to it ----------------------------------------------------------------------- */
-
-/* The labels of the operands, for people. */
-static PyObject *
-labels_of(PyObject *operands)
-{
-    Py_ssize_t n = PyTuple_GET_SIZE(operands);
-    PyObject *labels = PyList_New(n);
-    for (Py_ssize_t i = 0; labels != NULL && i < n; i++) {
-        PyObject *operand = PyTuple_GET_ITEM(operands, i);
-        PyObject *label = is_value(operand) ? ((Node *)operand)->label : NULL;
-        PyList_SET_ITEM(labels, i, Py_NewRef(label == NULL ? str_empty : label));
-    }
-    return labels;
-}
-
-/* In place of a DomainError, one that has the labels: `raise ... from None`. */
-static void
-name_the_culprit(PyObject *op, PyObject *xs, PyObject *operands)
-{
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    PyObject *domain = error == NULL ? NULL : PyObject_GetAttrString(error, "domain");
-    PyObject *name = domain == NULL ? NULL : PyObject_GetAttrString(op, "name");
-    PyObject *labels = name == NULL ? NULL : labels_of(operands);
-    if (labels != NULL) {
-        PyObject *named =
-            PyObject_CallFunctionObjArgs(DomainError, name, domain, xs, labels, NULL);
-        if (named != NULL) {
-            PyException_SetCause(named, NULL);
-            PyException_SetContext(named, Py_XNewRef(error));
-            PyErr_SetObject(DomainError, named);
-            Py_DECREF(named);
-        }
-    }
-    Py_XDECREF(name);
-    Py_XDECREF(domain);
-    Py_XDECREF(labels);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-}
 
 /* The node of an op applied to operands at xs, where its value is `data`. */
 static PyObject *
@@ -1298,8 +1224,9 @@ apply_op(PyObject *Py_UNUSED(none), PyObject *const *args, Py_ssize_t count)
     PyObject *call[2] = {op, xs};
     data = PyObject_VectorcallMethod(str_evaluate, call, 2, NULL);
     if (data == NULL) {
-        if (PyErr_ExceptionMatches(DomainError)) {
-            name_the_culprit(op, xs, numbers);
+        if (PyErr_ExceptionMatches(DomainError)) { /* which Python says with the labels */
+            PyErr_Clear();
+            result = PyObject_CallMethod(in_python, "__apply_op__", "OO", op, operands);
         }
     } else if (!PyFloat_Check(data)) {
         PyErr_Format(PyExc_TypeError, "%R gave no float", op);
@@ -2099,6 +2026,7 @@ take_strings(void)
                    || (str_entry = PyUnicode_InternFromString("entry")) == NULL
                    || (str_keys = PyUnicode_InternFromString("keys")) == NULL
                    || (str_kept = PyUnicode_InternFromString("kept")) == NULL
+                   || (str_label = PyUnicode_InternFromString("label")) == NULL
                    || (str_data = PyUnicode_InternFromString("data")) == NULL
                    || (str_grad = PyUnicode_InternFromString("grad")) == NULL
                    || (str_compute = PyUnicode_InternFromString("compute")) == NULL
@@ -2115,7 +2043,6 @@ take_strings(void)
 static int
 execute(PyObject *module)
 {
-    PyObject *engine_value = NULL;
     if (Value != NULL) {
         PyErr_SetString(PyExc_ImportError, "the native engine serves one package at a time");
         return -1;
@@ -2124,14 +2051,13 @@ execute(PyObject *module)
         || TAKE_NAMES("micrograd_like.modes", ("open_blocks", "silences", "watches", "traces"),
                       &open_blocks, &silences, &watches, &traces) < 0
         || TAKE_NAMES("micrograd_like.numerics", ("number", "number_in"), &number, &number_in) < 0
-        || TAKE_NAMES("micrograd_like.methods", ("check_constructor", "text", "Methods"),
-                      &check_constructor, &text, &methods_of_values) < 0
+        || TAKE_NAMES("micrograd_like.methods", ("text"), &text) < 0
         || TAKE_NAMES("micrograd_like.errors", ("OperandError", "DomainError"), &OperandError,
                       &DomainError) < 0
         || TAKE_NAMES("micrograd_like.ops",
                       ("add", "sub", "mul", "div", "power", "neg", "affine_row"), &row_add,
                       &row_sub, &row_mul, &row_div, &row_power, &row_neg, &row_affine) < 0
-        || TAKE_NAMES("micrograd_like.engine", ("Value"), &engine_value) < 0) {
+        || TAKE_NAMES("micrograd_like.engine", ("Value"), &in_python) < 0) {
         return -1;
     }
     if (!PyList_CheckExact(open_blocks)) {
@@ -2139,21 +2065,20 @@ execute(PyObject *module)
         return -1;
     }
     for (PyMethodDef *method = value_methods; method->ml_name != NULL; method++) {
-        method->ml_doc = doc_of(engine_value, method->ml_name);
+        method->ml_doc = doc_of(in_python, method->ml_name);
     }
     for (PyGetSetDef *attribute = value_attributes; attribute->name != NULL; attribute++) {
-        attribute->doc = doc_of(engine_value, attribute->name);
+        attribute->doc = doc_of(in_python, attribute->name);
     }
     for (PyType_Slot *slot = value_slots; slot->slot != 0; slot++) {
         if (slot->slot == Py_tp_doc) {
-            slot->pfunc = (void *)((PyTypeObject *)engine_value)->tp_doc;
+            slot->pfunc = (void *)((PyTypeObject *)in_python)->tp_doc;
         } else if (slot->slot == Py_tp_hash) {
             slot->pfunc = (void *)PyBaseObject_Type.tp_hash;
         }
     }
     Value = (PyTypeObject *)PyType_FromSpecWithBases(&value_spec,
-                                                     ((PyTypeObject *)engine_value)->tp_bases);
-    Py_DECREF(engine_value);
+                                                     ((PyTypeObject *)in_python)->tp_bases);
     if (Value == NULL) {
         return -1;
     }
