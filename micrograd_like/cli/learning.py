@@ -148,6 +148,10 @@ def _train_table(arguments: argparse.Namespace) -> None:
         shift, deviation = datasets.standardise([[data.y[i]] for i in train])
         targets = [t for (t,) in datasets.scale([[t] for t in data.y], shift, deviation)]
         predictor.target = [*shift, *deviation]
+        far = max(targets, key=abs)
+        if math.isinf(far * far):
+            label = data.y[targets.index(far)]
+            raise InputError(f"{arguments.data}: {label!r} is too far from the other labels")
     folder = Folder(arguments, data.name)
     for note in data.notes:
         say(note)

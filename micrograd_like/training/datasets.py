@@ -196,7 +196,11 @@ def split(y: list[int], fraction: float, seed: int | None) -> tuple[list[int], l
         test += places[:count]
         train += places[count:]
     if not train or not test:
-        raise InputError(f"a test fraction of {fraction!r} leaves {len(y)} examples on one side")
+        none = "train" if test else "test"
+        raise InputError(
+            f"a test fraction of {fraction!r} leaves none of {len(y)} examples to "
+            f"{none} on: take another, or more examples"
+        )
     random.shuffle(train)
     random.shuffle(test)
     return train, test

@@ -106,9 +106,11 @@ class Predictor:
         elif not hasattr(table, "columns"):
             table = tables.of_rows(table, self.features)
         where = table.attrs.get("path", "the table")
-        tables.check_columns(where, table, self.features)
         missing = missing or self.missing
-        X, gaps = tables.numbers(where, table, self.features, self.texts, missing)
+        problems = tables.absent(table, self.features)
+        there = [name for name in self.features if name in table]
+        X, gaps = tables.numbers(table, there, self.texts, missing, problems)
+        tables.refuse(where, problems)
         found = self.classify(X)
         lost = gaps.any(axis=1).tolist() if missing == "drop" else [False] * len(X)
         names = self.classes

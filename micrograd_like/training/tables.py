@@ -54,6 +54,13 @@ _DATE = re.compile(
 )
 _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
 _PLAIN = re.compile(r"-?((0|[1-9]\d*)([.,]\d+)?|inf)")  # a number, the same when it is printed
+# 12 kg, 45%, €5 and EUR 5; and 1 200, in groups.
+_MEASURE = re.compile(
+    r"([$€£¥]|[A-Z]{3}\s)?\s?[+-]?(\d+|\d{1,3}([\s'’]\d{3})+)([.,]\d+)*"
+    r"(\s?[^\s\d.,:;/-][^\s\d]{0,9}(\s[^\s\d]{1,5})?)?"
+)
+_NUMBERS = "numbers, with faults"
+_MOST_UNITS = 3  # in a column; more of them are codes such as seats 12A ... 30F
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
@@ -325,22 +332,24 @@ def from_csv(
     frame = read_table(path, encoding=encoding, header=header, texts=inexact, notes=notes)
     (label,) = the_label([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
-    check_columns(path, frame, [label, *chosen, *drop])
+    refuse(path, absent(frame, [label, *chosen, *drop]))
     chosen = [name for name in chosen if name not in drop]
     if label in chosen:
         raise InputError(f"{path}: {label!r:.80} is the label, and no feature")
     if features is None:
         chosen = _without_ids(frame, chosen, notes)
-    texts = _texts(path, frame, chosen)
+    problems: list[str] = []
+    texts, fit = _texts(frame, chosen, problems)
     if texts:
         counts = [f"{name!r:.80} {len(found)}" for name, found in texts.items()]
         notes.append(f"columns of texts, each with an input for each: {several(counts, 6)}")
-    X, gaps = numbers(path, frame, chosen, texts, missing, label)
+    X, gaps = numbers(frame, fit, texts, missing, problems, label)
     left = (gaps if missing == "drop" else gaps[[label]]).any(axis=1).to_numpy()
     if left.any():
         notes.append(f"left out: {left.sum()} of {len(left)} rows, in which cells are missing")
         X, frame = X[~left], frame[~left]
-    y, classes = _targets(path, frame[label], regression)
+    y, classes = _targets(frame[label], regression, problems) if len(frame) else ([], [])
+    refuse(path, problems)
     if not chosen or not len(y):
         raise InputError(f"{path}: there is no feature, or no row, beside the label {label!r:.80}")
     file = Path(path)
@@ -360,11 +369,17 @@ def of_rows(rows: Any, names: Sequence[str]) -> Any:
         raise InputError(f"rows have a cell for each of {known}") from None
 
 
-def check_columns(path: Any, frame: Any, names: Sequence[str]) -> None:
-    """Raises InputError, with the columns that there are, where some are not among them."""
-    if absent := [f"{name!r:.80}" for name in dict.fromkeys(names) if name not in frame]:
-        known = several([f"{name!r:.80}" for name in frame], 6)
-        raise InputError(f"{path}: there is no column {several(absent)}; there are {known}")
+def refuse(path: Any, problems: Sequence[str]) -> None:
+    """Raises InputError with all that is wrong with the table, if anything is, in a line."""
+    if problems:
+        raise InputError(f"{path}: {'; '.join(problems)}")
+
+
+def absent(frame: Any, names: Sequence[str]) -> list[str]:
+    """The problem that some of these columns are not there, with those that are; or none."""
+    lost = [f"{name!r:.80}" for name in dict.fromkeys(names) if name not in frame]
+    known = several([f"{name!r:.80}" for name in frame], 6)
+    return [f"there is no column {several(lost)}; there are {known}"] if lost else []
 
 
 def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:
@@ -387,7 +402,8 @@ def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:
                 elif many:
                     doubtful.append(name)
         elif column.is_unique and (
-            name.startswith(_UNNAMED) or _FEW <= len(column) == len(frame) <= _MOST_TEXTS
+            name.startswith(_UNNAMED)
+            or (_FEW <= len(column) == len(frame) <= _MOST_TEXTS and not _quantities(column))
         ):
             ids.append(name)
     if len(empty) + len(ids) == len(names):
@@ -407,29 +423,57 @@ def _is_whole(column: Any) -> bool:
     return all((part % 1 == 0).all() for part in (column.iloc[:_FEW], column))
 
 
-def _texts(path: Any, frame: Any, names: list[str]) -> dict[str, list[str]]:
-    """The texts of each column that is not of numbers. Raises InputError for dates, and for many.
+def _texts(
+    frame: Any, names: list[str], problems: list[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The texts of each column that is not of numbers, and the columns that can become inputs.
 
-    One in which at least half of the cells are numbers is one of numbers, with faults.
+    The others, of dates or of many texts, are a problem. A column in which at least half of the
+    cells are numbers is one of numbers, with faults.
     """
     texts, refused = {}, {}
     for name in names:
         if is_numeric(frame[name]):
             continue
         column = frame[name].dropna().astype(str)
-        values = [*column.unique()]
-        if 2 * column.isin([x for x in values if _is_number(x)]).sum() >= len(column):
+        what = _quantities(column)
+        if what == _NUMBERS:
             continue
-        found = sorted({canonical(x) for x in values})
-        if 2 * sum(bool(_DATE.fullmatch(x)) for x in found) > len(found):
-            refused[name] = f"dates, such as {found[0]!r:.60}"
+        found = sorted({canonical(x) for x in column.unique()})
+        if what:
+            refused[name] = what
         elif len(found) > _MOST_TEXTS:
             refused[name] = f"{len(found)} different texts (at most {_MOST_TEXTS} become inputs)"
-        texts[name] = found
+        else:
+            texts[name] = found
     if refused:
         what = several([f"column {name!r:.80} has {why}" for name, why in refused.items()])
-        raise InputError(f"{path}: {what}: leave out with --drop {','.join(refused):.500}")
-    return texts
+        problems.append(
+            f"{what}: write bare numbers, or leave out with --drop {','.join(refused):.500}"
+        )
+    return texts, [name for name in names if name not in refused]
+
+
+def _quantities(column: Any) -> str:
+    """What the texts of the column are, if not just texts: dates, or numbers of some kind."""
+    column = column.astype(str)
+    values = [*column.unique()]
+    if 2 * column.isin([x for x in values if _is_number(x)]).sum() >= len(column):
+        return _NUMBERS
+    found = sorted({canonical(x) for x in values})
+    if 2 * sum(bool(_DATE.fullmatch(x)) for x in found) > len(found):
+        return f"dates, such as {found[0]!r:.60}"
+    if len(found) > min(_FEW, len(column) // 2) and (measure := _measure(found)):
+        return f"numbers with a unit or in groups, such as {measure}"
+    return ""
+
+
+def _measure(texts: Sequence[str]) -> str:
+    """One of the texts, if most of them are numbers with a unit, and there are few units."""
+    found = {x: match for x in texts if (match := _MEASURE.fullmatch(x))}
+    units = {match.group(1, 5) for match in found.values()}
+    some = [f"{x!r:.60}" for x in found if not _is_number(x)]
+    return some[0] if 2 * len(found) > len(texts) and len(units) <= _MOST_UNITS and some else ""
 
 
 def labels(column: Any, classes: bool) -> list[Any]:
@@ -447,21 +491,21 @@ def canonical(text: str) -> str:
 
 
 def numbers(
-    path: Any,
     frame: Any,
     features: Sequence[str],
     texts: Mapping[str, list[str]],
     missing: str | None,
+    problems: list[str],
     label: str | None = None,
 ) -> tuple[Any, Any]:
     """The columns as an array of inputs, NaN where cells are missing, and a table of where that is.
 
-    A column of `texts` becomes an input for each, which is 1 or 0. Raises InputError for cells that
-    are neither, and for missing ones, the label's too, unless `missing` says what to do with them.
+    A column of `texts` becomes an input for each, which is 1 or 0. Cells that are neither are a
+    problem, as are missing ones, the label's too, unless `missing` says what to do with them.
     """
     import numpy as np
 
-    parts = {}
+    parts, wrong, faults = {}, {}, []
     for name in features:
         column, bad, problem = frame[name], np.False_, "not a finite number"
         if name in texts:
@@ -477,12 +521,16 @@ def numbers(
             found = _pandas().to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
             bad = np.isnan(found) & column.notna().to_numpy()
             parts[name] = found[:, None]
+        wrong[name] = bad
         if bad.any():
             row = bad.argmax()
             cell = f"row {frame.index[row]}, column {name!r:.80}: {str(column.iloc[row])!r:.60}"
-            raise InputError(f"{path}: {cell} is {problem}")
+            more = f" (and {bad.sum() - 1} more cells there)" if bad.sum() > 1 else ""
+            faults.append(f"{cell} is {problem}{more}")
+    if faults:
+        problems.append(several(faults, 6))
     X = np.hstack([*parts.values()]) if parts else np.empty((len(frame), 0))
-    gaps = {name: ~np.isfinite(part[:, 0]) for name, part in parts.items()}
+    gaps = {name: ~np.isfinite(part[:, 0]) & ~wrong[name] for name, part in parts.items()}
     if any(gap.any() for gap in gaps.values()):
         X[~np.isfinite(X)] = np.nan
     if label is not None:
@@ -494,18 +542,21 @@ def numbers(
         rows = gaps.any(axis=1)
         first = rows.to_numpy().argmax()
         place = f"row {frame.index[first]}, column {gaps.iloc[first].idxmax()!r:.80}"
-        raise InputError(
-            f"{path}: {place}: the cell is missing or infinite (in all: {several(said, 6)}); "
+        problems.append(
+            f"{place}: the cell is missing or infinite (in all: {several(said, 6)}); "
             f"--missing drop leaves {rows.sum()} of {len(gaps)} rows out, --missing mean puts the "
             "mean of its column in the place of each"
         )
     return X, gaps
 
 
-def _targets(path: Any, column: Any, regression: bool | None) -> tuple[list[Any], list[str]]:
+def _targets(
+    column: Any, regression: bool | None, problems: list[str]
+) -> tuple[list[Any], list[str]]:
     """What to learn for each row: a number, or the place of its class in the classes."""
     of_numbers = is_numeric(column) and column.dtype != bool
     numbers = column if of_numbers else _pandas().to_numeric(column, errors="coerce")
+    told = regression is not None
     if regression is None:
         regression = (of_numbers or bool(numbers.notna().all())) and (
             not _is_whole(numbers) or numbers.nunique() > _MOST_CLASSES
@@ -514,14 +565,19 @@ def _targets(path: Any, column: Any, regression: bool | None) -> tuple[list[Any]
         if numbers.isna().any():
             row = numbers.isna().idxmax()
             cell = f"{str(column[row])!r:.60} is not a finite number"
-            raise InputError(f"{path}: row {row}, column {column.name!r:.80}: {cell}")
+            problems.append(f"row {row}, column {column.name!r:.80}: {cell}")
         return numbers.tolist(), []
     names = {x: canonical(str(x)) for x in column.unique()}
     classes = sorted({*names.values()}, key=_natural)
-    if not 2 <= len(classes) <= max(2, len(column) // 2):
-        raise InputError(
-            f"{path}: column {column.name!r:.80} has {len(classes)} classes in {len(column)} rows: "
-            "that looks like no label (--label names the column; train --regression learns numbers)"
+    few = 2 <= len(classes) <= max(2, len(column) // 2)
+    measure = "" if few and len(classes) <= _MOST_CLASSES else _measure(classes)
+    if not few or (measure and not told):
+        about = "train --regression learns numbers"
+        if measure:
+            about = f"{measure} is a number with a unit: write bare numbers"
+        problems.append(
+            f"column {column.name!r:.80} has {len(classes)} classes in {len(column)} rows: "
+            f"that looks like no label (--label names the column; {about})"
         )
     places = {x: classes.index(name) for x, name in names.items()}
     return [places[x] for x in column.tolist()], classes

@@ -210,6 +210,15 @@ PRICES = "area;rooms;price\n" + "".join(
 )
 
 
+def test_a_label_that_is_held_out_and_far_from_all_others_is_refused(run, tables):
+    rows = [f"{i / 3},{i + 0.5}" for i in range(28)]
+    write("far.csv", "\n".join(["x,y", *rows, "9,1e200"]))
+    status, out, err = run("train", "far.csv", "--seed", "4")
+    assert (status, out) == (2, "")
+    assert err == "micrograd-like: far.csv: 1e+200 is too far from the other labels\n"
+    assert not os.path.exists("runs")
+
+
 def test_numbers_are_learned_with_their_errors_and_pictures(run, tables):
     pytest.importorskip("matplotlib")
     write("prices.csv", PRICES.replace(".", ","))

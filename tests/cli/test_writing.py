@@ -185,7 +185,10 @@ def test_a_txt_file_is_lines_unless_label_says_that_it_is_a_table(run):
         (["moons", "--layers", "2"], "--layers is for lines of text, not for moons"),
         (["lines.txt", "--layers", "0"], "layers is a whole number, at least 1, got 0"),
         (["lines.txt", "--heads", "3"], "3 heads share embed=16"),
-        (["lines.txt", "--test-fraction", "0"], "test fraction of 0.0 leaves 18 examples"),
+        (
+            ["lines.txt", "--test-fraction", "0"],
+            "test fraction of 0.0 leaves none of 18 examples to test on",
+        ),
         (["nothing.txt"], "nothing.txt: No such file"),
         (["empty.txt"], "empty.txt is empty"),
         (["latin.txt"], "latin.txt: row 1 is not UTF-8"),

@@ -177,6 +177,7 @@ def test_what_is_asked_of_it_in_python_needs_no_label_and_no_order(mixed, file):
         ("n,c,f\n1,red,True\nfew,red,True\n", "row 3, column 'n': 'few' is not a finite number"),
         ("n,c,f\n1,red,\n", "row 2, column 'f': the cell is missing.*--missing drop"),
         ("n,c,f\ninf,red,True\n", "row 2, column 'n': the cell is missing or infinite"),
+        ("n,c\nx,red\n,pink\n", "no column 'f'.*; row 2, .*'x' .*, row 3, .*'pink' .*; row 3, col"),
     ],
 )
 def test_what_differs_from_the_table_that_was_learned_is_refused_by_name(mixed, file, text, says):
@@ -197,7 +198,7 @@ def test_missing_cells_are_treated_as_they_were_or_as_is_said(mixed, file):
     found = predictor.predict(gaps)
     assert found[2] == predictor.predict(gaps, "drop")[2]
     with no_grad():
-        inputs = datasets.scale(tables.numbers("", frame, ["n", "c", "f"], data.texts, None)[0],
+        inputs = datasets.scale(tables.numbers(frame, ["n", "c", "f"], data.texts, None, [])[0],
                                 predictor.shift, predictor.scale)[0]  # fmt: skip
         inputs[0] = 0.0
         inputs[1:3] = (0.0 - predictor.shift[1]) / predictor.scale[1], 1.0  # red

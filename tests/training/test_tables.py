@@ -72,6 +72,11 @@ def test_the_label_column_can_be_any_and_its_classes_numbers_in_their_order(tmp_
     assert (data.features, data.classes, data.y) == (["x"], ["9", "10"], [1, 0, 1, 0])
 
 
+def made(header, row, count=12):
+    """A table of rows made of 0, 1, ..., count - 1."""
+    return "\n".join([header, *map(row, range(count))])
+
+
 BAD = {
     "empty": ("", "is empty: there are no rows"),
     "blank": ("\n \n", "is empty: there are no rows"),
@@ -103,9 +108,30 @@ BAD = {
     "a workbook": (b"PK\3\4\0", "save the table as CSV"),
     "not cp1252 either": (b"a,b\n1,\x81\xff\n2,x\n", "--encoding says what it is in"),
     "dates": ("t,u,b\n" + "2020-01-02,12:30,x\n1.2.2021,13:30,y\n" * 3, "'t' has dates, such as .*"
-              "'u' has dates, such as '12:30': leave out with --drop t,u"),
+              "'u' has dates, such as '12:30': write bare numbers, or leave out with --drop t,u"),
     "many texts": ("t,b\n" + "".join(f"n{i},{'xy'[i % 2]}\n" for i in range(51)), "column 't' has "
                    "51 different texts .at most 50 .*--drop t"),
+    "units": (
+        made("w,p,q,g,y", lambda i: f"{i} kg,{i}.5%,€{i},{i} 000,{i % 2}"),
+        "'w' has numbers with a unit or in groups, such as '0 kg', .*'0.5%', .*'€0' and 1 more: "
+        "write bare numbers, or leave out with --drop w,p,q,g",
+    ),
+    "few units": (
+        made("w,y", lambda i: f"{i}{' kg' * (i > 9)},{i % 2}"),
+        "row 12, column 'w': '10 kg' is not a finite number .and 1 more cells there",
+    ),
+    "labels with a unit": (
+        made("a,w", lambda i: f"{i % 7},{i % 40} kg", 120),
+        "40 classes in 120 rows.*'0 kg' is a number with a unit: write bare numbers",
+    ),
+    "all at once": (
+        made(
+            "t,w,a,n,y",
+            lambda i: f"1.1.200{i % 9},{i} cm,{i / 3 if i % 8 else ''},{'x' if i > 7 else i},c",
+        ),
+        "'t' has dates, .*'w' has numbers with a unit.*; row 10, column 'n': 'x' .*.and 3 more "
+        "cells there.*; row 2, column 'a': the cell is missing.*; column 'y' has 1 classes",
+    ),
 }  # fmt: skip
 
 
@@ -266,6 +292,15 @@ def test_an_id_is_said_and_not_used_in_silence(tmp_path, cells, name, kept, says
     assert (says in " ".join(data.notes).replace("(", ".")) if says else data.notes == []
     if name and not kept and "nothing" not in says:
         assert column(cells, name, folder=tmp_path, features=[name]).features == [name]
+
+
+@pytest.mark.parametrize(
+    ("cell", "count"),
+    [("{} mg", 3), ("{}. Klasse", 3), ("{0}{0}", 9), ("seat {}A", 40), ("{}-{}9", 40), ("R{}", 40)],
+)
+def test_texts_with_numbers_in_them_may_be_just_texts(tmp_path, cell, count):
+    cells = [cell.format(i % count, i % count) for i in range(3 * count)]
+    column(cells, folder=tmp_path, name="kind")
 
 
 def test_an_id_is_used_where_there_is_nothing_else(tmp_path):
