@@ -185,18 +185,6 @@ to_double(PyObject *x, double *result)
     return 0;
 }
 
-/* What Python gave for a label, whose reference is taken over where it is no text: 0, or -1. */
-static int
-check_text(PyObject *label)
-{
-    if (label != NULL && !PyUnicode_CheckExact(label)) {
-        Py_DECREF(label);
-        PyErr_SetString(PyExc_TypeError, "text() gave no str");
-        return -1;
-    }
-    return label == NULL ? -1 : 0;
-}
-
 static PyObject *
 tuple_of(PyObject *const *items, Py_ssize_t n)
 {
@@ -630,7 +618,8 @@ assemble(double data, PyObject *op, PyObject *operands, PyObject *partials)
     return node;
 }
 
-/* `engine.node_as(kind, node)`: the same node as one of a subclass. */
+/* `engine.node_as(kind, node)`: the same node as one of a subclass. The other one, which nobody has
+   yet, is a leaf then. */
 static PyObject *
 node_as(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
@@ -645,41 +634,14 @@ node_as(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
         PyErr_Format(PyExc_TypeError, "nodes of %R cannot have tracked operands", kind);
         return NULL;
     }
-    Many *many = NULL;
-    if (node->shape & MANY) {
-        Many *from = node->many;
-        if ((many = many_alloc(from->operands, from->parents)) == NULL) {
-            return NULL;
-        }
-        for (Py_ssize_t i = 0; i < from->operands; i++) {
-            many->operand[i] = from->operand[i];
-        }
-        for (Py_ssize_t i = 0; i < from->parents; i++) {
-            many->parent[i] = from->parent[i];
-            many->local[i] = from->local[i];
-        }
-    }
     Node *out = (Node *)kind->tp_alloc(kind, 0);
     if (out == NULL) {
-        PyMem_Free(many);
         return NULL;
     }
     alive++;
-    out->data = node->data;
-    out->grad = node->grad;
-    out->label = Py_XNewRef(node->label);
-    out->op = Py_XNewRef(node->op);
-    out->a = Py_XNewRef(node->a);
-    out->b = Py_XNewRef(node->b);
-    out->da = node->da;
-    out->db = node->db;
-    if (many != NULL) {
-        for (Py_ssize_t i = 0; i < many->operands; i++) {
-            Py_INCREF(many->operand[i]);
-        }
-        out->many = many;
-    }
-    out->shape = node->shape;
+    memcpy(&out->data, &node->data, sizeof(Node) - offsetof(Node, data));
+    node->label = node->op = node->a = node->b = NULL;
+    node->shape = 0;
     return (PyObject *)out;
 }
 
@@ -859,7 +821,7 @@ set_label(Node *self, PyObject *label, void *Py_UNUSED(closure))
         return -1;
     }
     label = PyUnicode_CheckExact(label) ? Py_NewRef(label) : PyObject_CallOneArg(text, label);
-    if (check_text(label) < 0) {
+    if (label == NULL) {
         return -1;
     }
     Py_XSETREF(self->label, label);
@@ -1149,35 +1111,23 @@ applied(PyObject *op, PyObject *operands, PyObject *xs, PyObject *data)
         return NULL;
     }
     Node *out = NULL;
-    double x = PyFloat_AS_DOUBLE(data);
-    if (silent) { /* partials may fail, and would be dropped */
+    PyObject *partials;
+    if (silent) { /* they may fail, and would be dropped */
         Py_ssize_t n = PyTuple_GET_SIZE(operands);
-        int tracked = 0;
-        Many *many = many_alloc(n, 0);
-        for (Py_ssize_t i = 0; i < n; i++) {
-            tracked |= is_tracked(PyTuple_GET_ITEM(operands, i));
-        }
-        if (many == NULL || (out = node_alloc(x, tracked)) == NULL) {
-            PyMem_Free(many);
-            return NULL;
-        }
-        for (Py_ssize_t i = 0; i < n; i++) {
-            many->operand[i] = Py_NewRef(PyTuple_GET_ITEM(operands, i));
-        }
-        own_many(out, op, many);
-        if (tracked) {
-            PyObject_GC_Track(out);
+        partials = PyTuple_New(n);
+        for (Py_ssize_t i = 0; partials != NULL && i < n; i++) {
+            PyTuple_SET_ITEM(partials, i, Py_NewRef(Py_None));
         }
     } else {
         PyObject *args[4] = {op, operands, xs, data};
-        PyObject *partials = PyObject_VectorcallMethod(str_partials_at, args, 4, NULL);
+        partials = PyObject_VectorcallMethod(str_partials_at, args, 4, NULL);
         if (partials != NULL) {
             Py_SETREF(partials, PySequence_Tuple(partials));
         }
-        if (partials != NULL) {
-            out = assemble(x, op, operands, partials);
-            Py_DECREF(partials);
-        }
+    }
+    if (partials != NULL) {
+        out = assemble(PyFloat_AS_DOUBLE(data), op, operands, partials);
+        Py_DECREF(partials);
     }
     return out != NULL && a_mode_is_open() ? under_modes(out) : (PyObject *)out;
 }
