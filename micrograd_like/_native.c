@@ -109,8 +109,14 @@ static PyObject *number, *number_in, *text;
 static PyObject *in_python; /* what is called Value in engine.py, and does what is rare */
 static PyObject *OperandError, *DomainError;
 static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *row_affine;
-static PyObject *str_is_open, *str_entry, *str_keys, *str_kept, *str_label;
-static PyObject *str_data, *str_grad, *str_compute, *str_partials, *str_evaluate, *str_partials_at, *str_empty;
+
+/* Names of attributes that are asked for in a hurry, as texts. */
+#define NAMES(X)                                                                                   \
+    X(is_open) X(entry) X(keys) X(kept) X(data) X(grad) X(label)                                   \
+    X(compute) X(partials) X(evaluate) X(partials_at)
+#define DECLARE(name) static PyObject *str_##name;
+NAMES(DECLARE)
+static PyObject *str_empty;
 
 static inline int
 a_mode_is_open(void)
@@ -922,27 +928,20 @@ set_slope(Node *self, PyObject *value, void *closure)
 static int
 value_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    int is_plain = Py_IS_TYPE(self, Value) || Py_IS_TYPE(self, Tracked);
-    if (is_plain && (name == str_data || name == str_grad)) { /* in half the time */
+    if (!Py_IS_TYPE(self, Value) && !Py_IS_TYPE(self, Tracked)) {
+        return PyObject_GenericSetAttr(self, name, value);
+    }
+    if (name == str_data || name == str_grad) { /* in half the time */
         return (name == str_data ? set_data : set_grad)((Node *)self, value, NULL);
     }
-    int result = PyObject_GenericSetAttr(self, name, value);
-    if (result < 0 && is_plain && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        if (PyObject_HasAttr((PyObject *)Value, name)) { /* it is there, and read-only */
-            PyErr_Restore(type, error, traceback);
-            return -1;
-        }
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
+    if (!PyObject_HasAttr((PyObject *)Value, name)) {
         PyErr_Format(PyExc_AttributeError,
                      "'Value' object has no attribute '%U', and takes none: give attributes to a "
                      "subclass of Value, or a label to this one",
                      name);
+        return -1;
     }
-    return result;
+    return PyObject_GenericSetAttr(self, name, value);
 }
 
 /* --- its operators ---------------------------------------------------------------------------- */
@@ -1969,25 +1968,6 @@ take_names(const char *module, const char *const *names, PyObject **const *place
                (PyObject **const[]){__VA_ARGS__})
 #define REMOVE_PARENTHESES(...) __VA_ARGS__
 
-static int
-take_strings(void)
-{
-    return (str_is_open = PyUnicode_InternFromString("is_open")) == NULL
-                   || (str_entry = PyUnicode_InternFromString("entry")) == NULL
-                   || (str_keys = PyUnicode_InternFromString("keys")) == NULL
-                   || (str_kept = PyUnicode_InternFromString("kept")) == NULL
-                   || (str_label = PyUnicode_InternFromString("label")) == NULL
-                   || (str_data = PyUnicode_InternFromString("data")) == NULL
-                   || (str_grad = PyUnicode_InternFromString("grad")) == NULL
-                   || (str_compute = PyUnicode_InternFromString("compute")) == NULL
-                   || (str_partials = PyUnicode_InternFromString("partials")) == NULL
-                   || (str_evaluate = PyUnicode_InternFromString("evaluate")) == NULL
-                   || (str_partials_at = PyUnicode_InternFromString("partials_at")) == NULL
-                   || (str_empty = PyUnicode_InternFromString("")) == NULL
-               ? -1
-               : 0;
-}
-
 /* What is above belongs to one interpreter's package, which has its own rows and errors: a second
    one, or a second copy of the package, works in Python. */
 static int
@@ -1997,7 +1977,9 @@ execute(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "the native engine serves one package at a time");
         return -1;
     }
-    if (take_strings() < 0 || (modes = PyImport_ImportModule("micrograd_like.modes")) == NULL
+#define INTERN(name) || (str_##name = PyUnicode_InternFromString(#name)) == NULL
+    if ((str_empty = PyUnicode_InternFromString("")) == NULL NAMES(INTERN)
+        || (modes = PyImport_ImportModule("micrograd_like.modes")) == NULL
         || TAKE_NAMES("micrograd_like.modes", ("open_blocks", "silences", "watches", "traces"),
                       &open_blocks, &silences, &watches, &traces) < 0
         || TAKE_NAMES("micrograd_like.numerics", ("number", "number_in"), &number, &number_in) < 0
