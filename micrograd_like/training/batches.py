@@ -42,19 +42,15 @@ class Examples:
 
     def __init__(self, X: Any, y: Any, check: Check, ignored: float | None = None) -> None:
         self._late = _on_disk(X) or _on_disk(y)
-        self._check = check
-        self._ignored = ignored
+        self._usable: Callable[..., Batch] = partial(_usable, check, ignored)
         if self._late:
             self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
             _check_lengths(*self._columns)
         else:
-            X, y = self._columns = list(_checked(X, y))
-        self._places = array("q", range(len(self._columns[0])))
-        if not self._late:
-            self._places = array("q", _kept(y, self._places, ignored))
-            if not self._places:
+            self._columns = [*self._usable(*_checked(X, y))]
+            if not self._columns[0]:
                 raise InputError(_ALL_IGNORED)
-            check([X[i] for i in self._places], [y[i] for i in self._places], self._places)
+        self._places = array("q", range(len(self._columns[0])))
         self.width = len(_row(self._columns[0][0]))
         self._prepared: Callable[[list[Any], Sequence[int]], list[Any]] | None = None
         # How many examples are held at a time where that is free.
@@ -113,10 +109,8 @@ class Examples:
                 for column in self._columns
             )
             if self._late:
-                inputs, targets = _checked(inputs, targets, places, self.width)
-                kept = _kept(targets, range(len(targets)), self._ignored)
-                inputs, targets = [inputs[i] for i in kept], [targets[i] for i in kept]
-                self._check(inputs, targets, [places[i] for i in kept])
+                checked = _checked(inputs, targets, places, self.width)
+                inputs, targets = self._usable(*checked, places)
             if self._prepared is not None:
                 inputs = self._prepared(inputs, places)
             if targets:
@@ -196,8 +190,7 @@ class Batches:
                 f"got {source!r:.60}"
             )
         self._source = source
-        self._check = check
-        self._ignored = ignored
+        self._usable: Callable[..., Batch] = partial(_usable, check, ignored)
         self.width: int | None = None
         rest = self._begun()
         inputs, targets = first = next(rest)
@@ -235,9 +228,7 @@ class Batches:
             try:
                 inputs, targets = _checked(X, y, None, self.width)
                 self.width = len(inputs[0])
-                kept = _kept(targets, range(len(targets)), self._ignored)
-                inputs, targets = [inputs[i] for i in kept], [targets[i] for i in kept]
-                self._check(inputs, targets, kept)
+                inputs, targets = self._usable(inputs, targets)
             except (InputError, OperandError) as error:
                 hint = " (without y, X is an iterable of batches)" if self.width is None else ""
                 raise type(error)(f"{where}: {error}{hint}") from None
@@ -293,11 +284,14 @@ def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Ba
     return rows, targets
 
 
-def _kept(targets: list[Any], places: Sequence[int], ignored: float | None) -> list[int]:
-    """The places whose targets are not to be ignored."""
-    if ignored is None:
-        return [*places]
-    return [i for i in places if targets[i] != ignored]
+def _usable(
+    check: Check, ignored: float | None, X: list[Any], y: list[Any], places: Sequence[int] = ()
+) -> Batch:
+    """X and y without the examples whose target is ignored, after a check of the others."""
+    kept = [i for i, target in enumerate(y) if ignored is None or target != ignored]
+    X, y = [X[i] for i in kept], [y[i] for i in kept]
+    check(X, y, [places[i] for i in kept] if places else kept)
+    return X, y
 
 
 def _document(x: Any, where: str) -> Any:
