@@ -898,31 +898,6 @@ get_local_grads(Node *self, void *Py_UNUSED(closure))
     return a_mode_is_open() && touched(self) < 0 ? NULL : slopes(self);
 }
 
-/* The slots _da and _db of engine.py, in which tests plant wrong derivatives. */
-static PyObject *
-get_slope(Node *self, void *closure)
-{
-    int flag = closure == NULL ? A_IS_PARENT : B_IS_PARENT;
-    if (flag == A_IS_PARENT && self->shape & MANY) {
-        return slopes(self);
-    }
-    if (!(self->shape & flag)) {
-        return Py_NewRef(Py_None);
-    }
-    return PyFloat_FromDouble(flag == A_IS_PARENT ? self->da : self->db);
-}
-
-static int
-set_slope(Node *self, PyObject *value, void *closure)
-{
-    int flag = closure == NULL ? A_IS_PARENT : B_IS_PARENT;
-    if (value == NULL || !(self->shape & flag)) {
-        PyErr_SetString(PyExc_AttributeError, "there is no local derivative");
-        return -1;
-    }
-    return to_double(value, flag == A_IS_PARENT ? &self->da : &self->db);
-}
-
 /* Attributes of one's own are refused with a word on what to do instead, which engine.py has not:
    a __setattr__ in Python would cost more than a node does. */
 static int
@@ -1864,8 +1839,6 @@ static PyGetSetDef value_attributes[] = {
     {"operands", (getter)get_operands, (setter)refuse_setting, NULL, "operands"},
     {"parents", (getter)get_parents, (setter)refuse_setting, NULL, "parents"},
     {"local_grads", (getter)get_local_grads, (setter)refuse_setting, NULL, "local_grads"},
-    {"_da", (getter)get_slope, (setter)set_slope, NULL, NULL},
-    {"_db", (getter)get_slope, (setter)set_slope, NULL, (void *)1},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

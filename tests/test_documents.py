@@ -33,6 +33,7 @@ from claims import (
     run_stress,
 )
 from errata import TABLE, errata_table
+from planted import off_by
 
 from micrograd_like import (
     MicrogradError,
@@ -334,17 +335,14 @@ def wrong_sign_in_the_table(row: Op, position: int) -> Callable[[pytest.MonkeyPa
     return plant
 
 
-def wrong_local_derivative(name: str, slot: str, factor: float) -> Any:
+def wrong_local_derivative(name: str, place: int, factor: float) -> Any:
     """The operator's node records a local derivative that is off by a factor."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = getattr(Value, name)
 
         def wrong(self: Value, *other: Any) -> Value:
-            out = right(self, *other)
-            if getattr(out, slot) is not None:
-                setattr(out, slot, getattr(out, slot) * factor)
-            return out
+            return off_by(factor, right(self, *other), place)
 
         patch.setattr(Value, name, wrong)
 
@@ -371,9 +369,7 @@ def divisor_missing_in_the_gradient(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Value, other: Any) -> Value:
         out = right(self, other)
-        if not isinstance(other, Value):
-            out._da = 1.0
-        return out
+        return out if isinstance(other, Value) else off_by(other, out, 0)
 
     patch.setattr(Value, "__truediv__", wrong)
 
@@ -447,20 +443,20 @@ SIGNS = {
     for i, argument in enumerate(ops.TABLE[name].arguments)
 }
 INLINED = {
-    f"wrong sign in Value.{name}, {slot}": Mutant(
-        wrong_local_derivative(name, slot, -1.0), SOFTMAX if name == "__truediv__" else BINARY
+    f"wrong sign in Value.{name}, by operand {place}": Mutant(
+        wrong_local_derivative(name, place, -1.0), SOFTMAX if name == "__truediv__" else BINARY
     )
-    for name, slot in [
-        ("__add__", "_da"),
-        ("__add__", "_db"),
-        ("__sub__", "_da"),
-        ("__sub__", "_db"),
-        ("__rsub__", "_db"),
-        ("__mul__", "_da"),
-        ("__mul__", "_db"),
-        ("__truediv__", "_da"),
-        ("__truediv__", "_db"),
-        ("__neg__", "_da"),
+    for name, place in [
+        ("__add__", 0),
+        ("__add__", 1),
+        ("__sub__", 0),
+        ("__sub__", 1),
+        ("__rsub__", 1),
+        ("__mul__", 0),
+        ("__mul__", 1),
+        ("__truediv__", 0),
+        ("__truediv__", 1),
+        ("__neg__", 0),
     ]
 }
 MUTANTS = {

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import planted
 from reference import ADMISSIBLE, BINARY, DEFINITIONS, DUAL, VALUE, Program
 
 from micrograd_like import (
@@ -250,12 +251,9 @@ def plant(program: Program, seed: int, factor: float) -> tuple[Callable[..., Val
         rng = random.Random(seed)
         root: Value = program.run(xs, VALUE)[-1]
         node = rng.choice([n for n in topological_order(root) if n.parents] or [root])
-        if node._da is not None and (node._db is None or rng.random() < 0.5):
-            node._da *= factor
-        elif node._db is not None:
-            node._db *= factor
         named[:] = [node.op.name if node.op else ""]
-        return root
+        places = [i for i, d in enumerate(node.operand_grads) if d is not None]
+        return planted(factor, root, node, rng.choice(places)) if places else root
 
     return f, named
 
