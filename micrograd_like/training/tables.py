@@ -37,6 +37,7 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig"} | dict.fromkeys(
 _MISSING = ["", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "-nan", "null",
             "NULL"]
 # fmt: on
+_TRUTHS = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
 _ABSENT = ["None", "none", "-", "--", ".", "#DIV/0!", "#VALUE!", "#REF!"]  # beside numbers alone
 _BLANKS = r"\s+"
 _UNNAMED = "Unnamed: "  # and the place, as pandas says
@@ -61,11 +62,15 @@ _MEASURE = re.compile(
 )
 _NUMBERS = "numbers, with faults"
 _MOST_UNITS = 3  # in a column; more of them are codes such as seats 12A ... 30F
+_HINT = re.compile(r"sep=[,;\t|]\r?\n")  # which Excel writes, reads and does not show
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
 class Layout(NamedTuple):
-    """How a file is written; `rows` are the cells of the first rows, without the header."""
+    """How a file is written; `rows` are the cells of the first rows, without the header.
+
+    `hint` says whether a line before them names the separator.
+    """
 
     encoding: str
     separator: str
@@ -74,6 +79,7 @@ class Layout(NamedTuple):
     header: bool
     names: list[str]
     rows: list[list[str]]
+    hint: bool
 
 
 def read_table(
@@ -140,6 +146,8 @@ def _layout(
     """How the file is written that begins with the text, or is it, as a whole."""
     if "\0" in text:
         raise InputError(f"{path} is no text: there is a NUL in its first rows")
+    hint = _HINT.match(text)
+    text = text[hint.end() :] if hint else text
 
     def cells(separator: str) -> list[list[str]]:
         if separator == _BLANKS:
@@ -184,7 +192,7 @@ def _layout(
         if len(row) > len(names):
             others = "the header" if header else "most others"
             raise InputError(f"{path}: row {i} has {len(row)} cells, {others} {len(names)}")
-    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows)
+    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows, bool(hint))
 
 
 def _agreement(rows: list[list[str]]) -> tuple[float, float]:
@@ -252,6 +260,7 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
             return pandas.read_csv(
                 file,
                 sep=layout.separator,
+                skiprows=int(layout.hint),
                 header=0 if layout.header else None,
                 names=layout.names,
                 usecols=columns,
@@ -518,14 +527,15 @@ def numbers(
         elif is_numeric(column):
             parts[name] = column.to_numpy(float, na_value=np.nan)[:, None]
         else:
-            found = _pandas().to_numeric(column, errors="coerce").to_numpy(float, na_value=np.nan)
+            found = column.map(lambda x: _TRUTHS.get(x, x), na_action="ignore")
+            found = _pandas().to_numeric(found, errors="coerce").to_numpy(float, na_value=np.nan)
             bad = np.isnan(found) & column.notna().to_numpy()
             parts[name] = found[:, None]
         wrong[name] = bad
         if bad.any():
             row = bad.argmax()
             cell = f"row {frame.index[row]}, column {name!r:.80}: {str(column.iloc[row])!r:.60}"
-            more = f" (and {bad.sum() - 1} more cells there)" if bad.sum() > 1 else ""
+            more = f" (and {bad.sum() - 1} more in the column)" if bad.sum() > 1 else ""
             faults.append(f"{cell} is {problem}{more}")
     if faults:
         problems.append(several(faults, 6))

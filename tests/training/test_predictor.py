@@ -175,6 +175,10 @@ def test_what_is_asked_of_it_in_python_needs_no_label_and_no_order(mixed, file):
             "row 3, column 'c': 'green' is none of 'blue', 'red'",
         ),
         ("n,c,f\n1,red,True\nfew,red,True\n", "row 3, column 'n': 'few' is not a finite number"),
+        (
+            "n,c,f\n1,red,True\n1,red,true\n2,red,perhaps\n2,red,no\n",
+            "csv: row 4, column 'f': 'perhaps' is not a finite number .and 1 more in the column",
+        ),
         ("n,c,f\n1,red,\n", "row 2, column 'f': the cell is missing.*--missing drop"),
         ("n,c,f\ninf,red,True\n", "row 2, column 'n': the cell is missing or infinite"),
         ("n,c\nx,red\n,pink\n", "no column 'f'.*; row 2, .*'x' .*, row 3, .*'pink' .*; row 3, col"),

@@ -43,6 +43,7 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         GOOD.replace(",", " | "),
         GOOD.replace(",", "   "),
         GOOD.replace(",", ";").replace(".", ","),
+        "sep=;\r\n" + GOOD.replace(",", ";"),
         GOOD.replace("-1e3", "-1.000,0").replace(",", ";", 4).replace("3,4.5,a", "3;4,5;a")
         .replace("-1.000,0,0,b", "-1.000,0;0;b"),
         GOOD.replace("-1e3", '"-1,000.0"'),
@@ -56,8 +57,9 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
     ids=[
         "plain", "CRLF", "BOM", "no last newline", "blank lines", "quotes", "spaces",
         "quotes after spaces", "CR", "plus", "semicolons", "tabs", "bars", "blanks",
-        "decimal commas", "both commas and points", "thousands", "last separators",
-        "last separators but in the header", "rows of nothing", "UTF-16", "little", "big",
+        "decimal commas", "a hint of the separator", "both commas and points", "thousands",
+        "last separators", "last separators but in the header", "rows of nothing",
+        "UTF-16", "little", "big",
     ],
 )  # fmt: skip
 def test_a_table_is_read_however_it_was_written(tmp_path, content):
@@ -118,7 +120,7 @@ BAD = {
     ),
     "few units": (
         made("w,y", lambda i: f"{i}{' kg' * (i > 9)},{i % 2}"),
-        "row 12, column 'w': '10 kg' is not a finite number .and 1 more cells there",
+        "row 12, column 'w': '10 kg' is not a finite number .and 1 more in the column",
     ),
     "labels with a unit": (
         made("a,w", lambda i: f"{i % 7},{i % 40} kg", 120),
@@ -129,8 +131,8 @@ BAD = {
             "t,w,a,n,y",
             lambda i: f"1.1.200{i % 9},{i} cm,{i / 3 if i % 8 else ''},{'x' if i > 7 else i},c",
         ),
-        "'t' has dates, .*'w' has numbers with a unit.*; row 10, column 'n': 'x' .*.and 3 more "
-        "cells there.*; row 2, column 'a': the cell is missing.*; column 'y' has 1 classes",
+        "'t' has dates, .*'w' has numbers with a unit.*; row 10, column 'n': 'x' .*.and 3 more in "
+        "the column.*; row 2, column 'a': the cell is missing.*; column 'y' has 1 classes",
     ),
 }  # fmt: skip
 
