@@ -17,6 +17,7 @@ import tempfile
 import warnings
 import webbrowser
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from ..words import printable
 from .algebra import formula, write
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
 from .names import numeral
+from .webassembly import IN_PYODIDE, drawn_by_javascript
 
 Direction = Literal["LR", "TB"]
 Blank = Literal["data", "grad"]
@@ -118,9 +120,10 @@ class Drawing:
 
     `save` writes a file, `show` opens the picture, and a notebook shows it by itself. Renderers
     are, in this order, the program `dot` and the package of the extra `svg`; without either, all
-    but `source` raises `RendererError`, which says what to install. A layout that takes longer than
-    `LAYOUT_SECONDS` is given up, and fewer boxes are drawn: a warning says how many, and `source`
-    is what was drawn.
+    but `source` raises `RendererError`, which says what to install. In Pyodide there is always one,
+    for SVG. A layout that takes longer than `LAYOUT_SECONDS`, or may in Pyodide, where it cannot be
+    stopped, is given up, and fewer boxes are drawn: a warning says how many, and `source` is what
+    was drawn.
     """
 
     def __init__(self, drawn: Callable[[int], tuple[str, dict[Value, str]]], limit: int) -> None:
@@ -168,17 +171,20 @@ class Drawing:
 
         The file is in the folder for temporary files. Raises RendererError.
         """
+        if IN_PYODIDE:
+            raise RendererError("no browser sees the files of Pyodide: show .svg, or `save` it")
         with tempfile.NamedTemporaryFile(prefix="graph-", suffix=".svg", delete=False) as file:
             path = Path(file.name)
         webbrowser.open(self.save(path).as_uri())
         return path
 
     def _rendered(self, suffix: str) -> bytes:
-        try:
-            return rendered(self.source, suffix)
-        except subprocess.TimeoutExpired:
-            many, self._limit = self._limit, max(1, min(_QUICK, self._limit // 4))
-        too_long = f"the layout of {many:,} boxes takes longer than {LAYOUT_SECONDS:g} seconds"
+        takes = "may take" if IN_PYODIDE else "takes"
+        with suppress(subprocess.TimeoutExpired):
+            if not IN_PYODIDE or self._limit <= _QUICK:
+                return rendered(self.source, suffix)
+        many, self._limit = self._limit, max(1, min(_QUICK, self._limit // 4))
+        too_long = f"the layout of {many:,} boxes {takes} longer than {LAYOUT_SECONDS:g} seconds"
         warnings.warn(f"{too_long}: {self._limit:,} are drawn", stacklevel=4)
         self.source, self._boxes = self._drawn(self._limit)
         try:
@@ -512,6 +518,8 @@ def rendered(source: str, suffix: str) -> bytes:
 
     Raises RendererError, and TimeoutExpired after the limit.
     """
+    if IN_PYODIDE:
+        return drawn_by_javascript(source, suffix).encode()
     program = renderer()
     resolution = ["-Gdpi=144"] if suffix in ("png", "jpg", "jpeg", "webp", "gif") else []
     done = subprocess.run(

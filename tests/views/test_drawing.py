@@ -9,8 +9,10 @@ import stat
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from itertools import combinations
 from pathlib import Path
 
+import in_pyodide
 import pytest
 from hypothesis import example as instance
 from hypothesis import given, settings
@@ -66,9 +68,12 @@ def programs():
     return {name: path for name, path in found.items() if path}
 
 
-@pytest.fixture(params=["dot", "graphviz-pure"])
+@pytest.fixture(params=["dot", "graphviz-pure", "pyodide"])
 def renderer(request, monkeypatch, tmp_path):
-    """Only this renderer is to be found. CI has both (REQUIRE_GRAPHVIZ=1)."""
+    """Only this renderer is to be found. CI has all (REQUIRE_GRAPHVIZ=1, REQUIRE_PYODIDE=1)."""
+    if request.param == "pyodide":
+        monkeypatch.setattr(drawing, "rendered", in_pyodide.rendered)
+        return request.param
     path = programs().get(request.param)
     if path is None:
         if os.environ.get("REQUIRE_GRAPHVIZ"):
@@ -541,6 +546,7 @@ def test_any_label_gives_well_formed_svg(label):
     assert "node-1" in texts(draw(y).svg)
 
 
+@pytest.mark.parametrize("renderer", ["dot", "graphviz-pure"], indirect=True)
 def test_save_writes_the_format_of_the_suffix(renderer, tmp_path):
     picture = draw(neuron())
     picture.save(tmp_path / "x.svg")
@@ -611,6 +617,15 @@ def test_arrows_begin_and_end_on_boxes(renderer):
                 if box:
                     away = max(box[0] - right, left - box[2], box[1] - bottom, top - box[3])
                     assert away < 2.0, (tail, head)
+
+
+def test_boxes_keep_clear_of_one_another(renderer):
+    for picture in pictured():
+        tree = ElementTree.fromstring(picture.svg.split("]>")[-1])
+        boxes = [extent(g) for g in tree.iter(f"{SVG}g") if g.get("class") == "node"
+                 and "const" not in g.get("id")]  # fmt: skip
+        for a, b in combinations(boxes, 2):
+            assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
 
 
 def test_text_stays_in_its_place_in_the_fonts_that_viewers_have(renderer):

@@ -18,6 +18,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import in_pyodide
 import pytest
 
 from micrograd_like import Value, affine, grad, losses, nn, ops, tanh, topological_order
@@ -801,14 +802,18 @@ def test_hints_for_the_keyboard_are_for_those_who_have_one(
         driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
 
 
-@pytest.mark.parametrize("renderer", ["dot", "graphviz-pure"])
+@pytest.mark.parametrize(
+    "renderer", ["dot", "graphviz-pure", pytest.param("pyodide", marks=in_pyodide.needed)]
+)
 def test_boxes_have_one_frame_and_cells_have_none_with_every_renderer(
     renderer: str, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if renderer == "pyodide":
+        monkeypatch.setattr("micrograd_like.views.drawing.rendered", in_pyodide.rendered)
     program = shutil.which(renderer) or shutil.which(
         renderer, path=str(Path(sys.executable).parent)
     )
-    if program is None:
+    if program is None and renderer != "pyodide":
         pytest.skip(f"there is no {renderer}")
     monkeypatch.setattr("micrograd_like.views.drawing.renderer", lambda: program)
     page = open_page(player(neuron()).html)
