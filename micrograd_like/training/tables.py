@@ -57,7 +57,7 @@ _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]
 _PLAIN = re.compile(r"-?((0|[1-9]\d*)([.,]\d+)?|inf)")  # a number, the same when it is printed
 # 12 kg, 45%, €5 and EUR 5; and 1 200, in groups.
 _MEASURE = re.compile(
-    r"([$€£¥]|[A-Z]{3}\s)?\s?[+-]?(\d+|\d{1,3}([\s'’]\d{3})+)([.,]\d+)*"
+    r"([$€£¥]|[A-Z]{3}\s)?\s?[+-]?(\d+|\d{1,3}([\s'’.,]\d{3})+)([.,]\d+)?"
     r"(\s?[^\s\d.,:;/-][^\s\d]{0,9}(\s[^\s\d]{1,5})?)?"
 )
 _NUMBERS = "numbers, with faults"

@@ -298,7 +298,15 @@ def test_an_id_is_said_and_not_used_in_silence(tmp_path, cells, name, kept, says
 
 @pytest.mark.parametrize(
     ("cell", "count"),
-    [("{} mg", 3), ("{}. Klasse", 3), ("{0}{0}", 9), ("seat {}A", 40), ("{}-{}9", 40), ("R{}", 40)],
+    [
+        ("{} mg", 3),
+        ("{}. Klasse", 3),
+        ("{0}{0}", 9),
+        ("seat {}A", 40),
+        ("{}-{}9", 40),
+        ("R{}", 40),
+        ("10.0.{}.{}", 40),
+    ],
 )
 def test_texts_with_numbers_in_them_may_be_just_texts(tmp_path, cell, count):
     cells = [cell.format(i % count, i % count) for i in range(3 * count)]
