@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..errors import InputError, MissingExtraError
-from ..words import several
+from ..words import meant, several
 from .datasets import Dataset, standardise
 
 _SAMPLE = 2**15  # bytes at the beginning of a file, which show how it is written
@@ -386,9 +386,12 @@ def refuse(path: Any, problems: Sequence[str]) -> None:
 
 def absent(frame: Any, names: Sequence[str]) -> list[str]:
     """The problem that some of these columns are not there, with those that are; or none."""
-    lost = [f"{name!r:.80}" for name in dict.fromkeys(names) if name not in frame]
-    known = several([f"{name!r:.80}" for name in frame], 6)
-    return [f"there is no column {several(lost)}; there are {known}"] if lost else []
+    lost = [name for name in dict.fromkeys(names) if name not in frame]
+    if not lost:
+        return []
+    theirs, ours = ([f"{name!r:.80}" for name in some] for some in (lost, frame))
+    hint = meant(lost[0], frame)
+    return [f"there is no column {several(theirs)}; there are {several(ours, 6)}{hint}"]
 
 
 def _without_ids(frame: Any, names: list[str], notes: list[str]) -> list[str]:

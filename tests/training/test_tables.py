@@ -154,6 +154,7 @@ def test_a_table_that_does_not_fit_names_the_place(tmp_path, name):
         ({"label": "z"}, "no column 'z'; there are 'x1', 'x2', 'kind'"),
         ({"features": ["x1", "y"]}, "no column 'y'"),
         ({"drop": ["y", "z"]}, "no column 'y', 'z'"),
+        ({"label": "kinds"}, r"no column 'kinds'; .* did you mean kind\?$"),
         ({"features": ["kind"]}, "'kind' is the label"),
         ({"drop": ["x1", "x2"]}, "no feature"),
         ({"drop": ["x1", "x2", "kind"]}, "no column ''; there are 'x1'"),
