@@ -268,7 +268,7 @@ class _Picture:
             for source in box.sources:
                 if not self._apart(source, box):
                     style = "dashed" if source.kind == "more" else "solid"
-                    dot.edge(source.id, box.id, style=style)
+                    dot.edge(source.id, box.id, id=f"into-{box.id}-{source.id}", style=style)
         self._align_layers()
         return str(dot.source)
 

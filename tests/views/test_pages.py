@@ -953,7 +953,14 @@ def test_a_large_graph_is_drawn_in_boxes_and_played_all_the_same(
     loss = losses.mse([model(point) for point in points], [float(i % 2) for i in range(12)])
     loss.label = "loss"
     page = open_page(player(loss).html)
+    dark = "return document.querySelectorAll('#picture .edge:not(.later)').length"
+    assert page.driver.execute_script(dark) == 0  # nothing is computed yet
     page.click("last")
+    assert page.driver.execute_script(dark) > 0
+    assert (
+        page.driver.execute_script("return document.querySelectorAll('#picture .later').length")
+        == 0
+    )
     loss.backward()
     rows = page.seen()["rows"]
     order = [event.node for event in steps(loss).forward]
