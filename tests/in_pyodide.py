@@ -6,6 +6,7 @@ the tests are skipped, unless REQUIRE_PYODIDE is, as in CI.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -55,12 +56,14 @@ def _process() -> subprocess.Popen[str]:
             pytest.fail(f"REQUIRE_PYODIDE is set, but {_MISSING}", pytrace=False)
         pytest.skip(_MISSING)
     packages = {m.__name__: str(Path(str(m.__file__)).parent) for m in (micrograd_like, graphviz)}
-    return subprocess.Popen(  # ends with its input, when the tests do
+    process = subprocess.Popen(
         [_NODE, "--input-type=module", "-e", _SERVER, _FOLDER, json.dumps(packages)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
+    atexit.register(process.communicate)  # it ends with its input
+    return process
 
 
 def ran(program: str) -> Any:
