@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -29,12 +29,16 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Source:
-    """`program(arguments)`: what it assigns, what it returns, and the constants that it reads."""
+    """`program(arguments)`: what it assigns, what it returns, and the constants that it reads.
+
+    What is `watched`, if it is said, has a NaN where the results have one that comes of padding.
+    """
 
     arguments: str
     assignments: Sequence[Assignment]
     results: Sequence[Expression]
     constants: Mapping[str, Any]
+    watched: Sequence[Expression] = ()
 
     @cached_property
     def text(self) -> str:
@@ -43,6 +47,12 @@ class Source:
         lines.append(f"return {', '.join(map(text, self.results))}")
         body = "\n".join(f"    {line}" for line in lines)
         return f"def program({self.arguments}):\n{body}\n"
+
+    @property
+    def watching(self) -> Source:
+        """The same, that returns two things: its results, and a list of what is watched."""
+        results = ast.Tuple([*self.results]) if len(self.results) > 1 else self.results[0]
+        return replace(self, results=[results, ast.List([*self.watched])])
 
     @property
     def matrix_products(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,9 +16,10 @@ import numpy as np
 from ..ops import Op
 from . import arrays
 from . import expressions as ex
-from .expressions import Expression
+from .expressions import Expression, Source
 from .form import Array, Indices, Lifted, Piece, Statement, Term, View, pieces
 from .numpy_source import NumpyPrinter
+from .padding import watched
 
 
 class JaxPrinter(NumpyPrinter):
@@ -51,6 +53,15 @@ class JaxPrinter(NumpyPrinter):
             and sech not in given_out
             and self.used[sech] == 2 * squared[sech]
         }
+
+    def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
+        source = super()._source(arguments, results)
+        if self.exactly or not self.lifted.is_padded:
+            return source
+        assigned = {ex.text(assignment.target) for assignment in source.assignments}
+        known = {s.result for s in self.lifted.statements if s.result.name in assigned}
+        arrays = watched(self.lifted.statements, known)
+        return replace(source, watched=[ex.name(array.name) for array in arrays])
 
     def varies(self, numbers: Indices) -> bool:
         return super().varies(numbers) and int(numbers[0]) != self.share

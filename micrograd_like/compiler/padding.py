@@ -5,7 +5,7 @@ Nothing here knows an operation by its name: what one does with padding is found
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from itertools import product
 from math import inf, isnan, nan, prod
@@ -124,6 +124,57 @@ def _at(x: View | float | Array, empty: Bools, padding: Padding) -> float | None
         return None
     known = x.array.real[x.places[empty]]
     return None if known.any() else padding.of(x.array)
+
+
+def watched(statements: Sequence[Statement], known: Collection[Array]) -> list[Array]:
+    """Arrays, of those `known`, of which one has a NaN if padding has made one anywhere.
+
+    A sum over padding makes it, if at all, and then what is computed of that has it, too, where no
+    NaN is lost. So one array may stand for many before it: those are taken that stand for most,
+    and of these the smallest. There are none if those known don't stand for all.
+    """
+    makers = 0
+    of: dict[Array, int] = {}  # for which statements a result stands, a bit for each
+    for statement in statements:
+        bits = 0
+        if any(view.array.real is not None for view in statement.views):
+            bits, makers = 1 << makers, makers + 1
+        for array in dict.fromkeys(view.array for view in statement.views):
+            if of.get(array) and _reads_all(statement, array):
+                bits |= of[array]
+        of[statement.result] = bits
+    found: list[Array] = []
+    missing = (1 << makers) - 1
+    candidates = [array for array in of if array in known]
+    while missing:
+        best = max(candidates, key=lambda a: ((of[a] & missing).bit_count(), -a.size), default=None)
+        if best is None or not of[best] & missing:
+            return []
+        found.append(best)
+        missing &= ~of[best]
+    return found
+
+
+def _reads_all(statement: Statement, array: Array) -> bool:
+    """Whether all that is real in an array goes into what is real in the result."""
+    real = statement.result.real
+    read = np.zeros(array.size, bool) if array.real is None else ~array.real
+    if real is None:
+        for view in statement.views:
+            if view.array is array:
+                read[view.places] = True
+        return bool(read.all())
+    if statement.taken or statement.parts:
+        return False
+    views = [x for x in statement.args if isinstance(x, View)]
+    views += [v for term in statement.terms if term.kind != "matmul" for v in term.views]
+    axes = len(statement.shape)
+    for view in views:
+        if view.array is array:
+            rows = view.places.shape[axes:]  # which the operation, or the sum, goes along
+            places = np.broadcast_to(view.places, (*statement.shape, *rows))
+            read[places[real.reshape(statement.shape)]] = True
+    return bool(read.all())
 
 
 def lines(source: Array, places: Indices, owner: Indices, count: int) -> Lines | None:

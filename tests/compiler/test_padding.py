@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import CASES
 
-from micrograd_like import ops
+from micrograd_like import compile, ops
+from micrograd_like.training.gpt import GPT
 
 np = pytest.importorskip("numpy")
 
-from micrograd_like.compiler.form import Array  # noqa: E402
+from ragged import agree, points, random_ragged  # noqa: E402
+
+from micrograd_like.compiler import expressions as ex  # noqa: E402
+from micrograd_like.compiler.form import Array, Statement, Term, View  # noqa: E402
+from micrograd_like.compiler.numpy_source import NumpyPrinter  # noqa: E402
 from micrograd_like.compiler.padding import (  # noqa: E402
     completed,
     continued,
@@ -19,6 +28,7 @@ from micrograd_like.compiler.padding import (  # noqa: E402
     may_lose,
     neutral,
     result,
+    watched,
 )
 from micrograd_like.compiler.rows import unrefusing  # noqa: E402
 
@@ -123,3 +133,59 @@ def test_places_go_on_as_the_real_ones_do():
     assert continued(np.where(real, whole, 0), real, 21).max() <= 20
     stacked = np.stack([whole, whole + 50], axis=-1)
     assert np.array_equal(continued(np.where(real[..., None], stacked, 0), real, 90), stacked)
+
+
+def run(source, x):
+    space = {**source.constants, "np": np}
+    exec(source.text, space)
+    with np.errstate(all="ignore"):
+        return space["program"](x)
+
+
+@settings(max_examples=CASES or 15)
+@given(seed=st.integers(0, 10**9))
+def test_where_nothing_watched_is_nan_padding_has_changed_nothing(seed):
+    leaves, loss = random_ragged(seed)
+    program = compile(loss, leaves, leaves)
+    form, blocks = program._lifted, program._blocks
+    source = NumpyPrinter(form).program(blocks)
+    names = {ex.text(assignment.target) for assignment in source.assignments}
+    known = {s.result for s in form.statements if s.result.name in names}
+    arrays = watched(form.statements, known)
+    assert bool(arrays) == form.is_padded
+    source = replace(source, watched=[ex.name(array.name) for array in arrays])
+    for x in points(seed, leaves):
+        found, seen = run(source.watching, x)
+        if not any(np.isnan(array).any() for array in seen):
+            assert agree(found, run(NumpyPrinter(form, exactly=True).program(blocks), x))
+
+
+def test_one_small_array_stands_for_all_sums_of_a_gpt():
+    model = GPT("abc", embed=8, heads=2, context=5, layers=2)
+    loss = model.loss(model.tokens("abca"))
+    form = compile(loss, model.parameters(), model.parameters())._lifted
+    [array] = watched(form.statements, {s.result for s in form.statements})
+    assert array.size == 5
+
+
+def test_an_array_stands_only_for_those_that_it_takes_in_whole():
+    def array(name, shape, real=None):
+        return Array(-1, shape, [], None, name, real)
+
+    triangle = array("a", (3, 3), np.tril(np.ones((3, 3), bool)).reshape(-1))
+    upper = array("upper", (3, 3), np.arange(9) < 6)
+    sums, some, total = array("sums", (3,)), array("some", (2,)), array("total", ())
+    every = np.arange(9).reshape(3, 3)
+    made = Statement(sums, terms=[Term("total", 1.0, View(triangle, every))])
+
+    def stands_for_sums(result, kind, places):
+        statement = Statement(result, terms=[Term(kind, 2.0, View(sums, places))])
+        found = watched([made, statement], {result})
+        assert found in ([], [result])
+        return bool(found)
+
+    assert watched([made], {sums}) == [sums]
+    assert stands_for_sums(total, "total", np.arange(3))
+    assert not stands_for_sums(some, "each", np.arange(2))
+    assert stands_for_sums(upper, "each", every % 3)
+    assert not stands_for_sums(upper, "each", every // 3)  # the last row is not real
