@@ -248,16 +248,17 @@ class Value(Methods["Value"], Copies["Value"]):
         seed = number(seed)
         modes.swept(self, seed)
         with modes.sweeping:  # one sweep at a time: threads may share leaves
-            adjoint = adjoints(self, seed)
-            leaves = [(node, node._grad) for node in adjoint if node._row is None]
+            before: list[tuple[Value, float]] = []
             try:
-                for node, g in adjoint.items():
-                    node._grad = g
-                for leaf, before in leaves:
-                    leaf._grad += before
+                for node, g in adjoints(self, seed).items():
+                    if node._row is None:
+                        before.append((node, node._grad))
+                        node._grad += g  # no call between: a signal handler may sweep, too
+                    else:
+                        node._grad = g
             except BaseException:  # Ctrl-C, say: leaves change all together, or not at all
-                for leaf, before in leaves:
-                    leaf._grad = before
+                for leaf, grad in before:
+                    leaf._grad = grad
                 raise
 
 

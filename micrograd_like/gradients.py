@@ -353,7 +353,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     """
     outputs, wrt, traced, from_function = _graph(outputs, wrt)
     targets = values(_NEEDED, wrt)
-    along = [direction] if isinstance(wrt, Value) else direction
+    along = [direction] if isinstance(wrt, Value) else plain(direction)
     if not hasattr(along, "__len__") or isinstance(along, str):
         raise OperandError(f"the direction is a list of numbers, got {along!r:.60}")
     if len(along) != len(targets):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import takewhile
 from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -25,6 +26,9 @@ _SIGNS = {
     ops.power: "**",
     ops.relu: "ReLU",
 }
+
+
+_FIXED = ("data", "grad", "label", "__eq__", "__hash__")  # what subclasses do not override
 
 
 def text(label: object) -> str:
@@ -62,6 +66,21 @@ class Methods(Generic[ValueT]):
     data: Any
     grad: Any
     label: str
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a subclass of Value that overrides what the engine reads in its own way.
+
+        It takes numbers from slots, and knows nodes by identity: gradients would be wrong silently.
+        """
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith(f"{__package__}."):  # values of a trace compare as numbers
+            return
+        for kind in takewhile(lambda kind: "__assemble__" not in vars(kind), cls.__mro__):
+            if own := [name for name in _FIXED if name in vars(kind)]:
+                raise OperandError(
+                    f"{kind.__name__} overrides {own[0]}, which a subclass of Value leaves as it "
+                    "is: give it an attribute or a method of another name"
+                )
 
     def __apply_unary__(self, op: Op) -> ValueT:
         raise NotImplementedError

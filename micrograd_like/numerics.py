@@ -102,7 +102,12 @@ def whole(name: str, x: Any) -> int:
 
 
 def plain(x: Any) -> Any:
-    """An array as lists of Python's numbers; anything else as it is."""
+    """An array as lists of Python's numbers; anything else as it is.
+
+    Raises OperandError for a dict or a set: keys would count as numbers, or these have no order.
+    """
+    if isinstance(x, (dict, set, frozenset)):
+        raise OperandError(f"a list is needed, in order, not {x!r:.60} of type {type(x).__name__}")
     return x.tolist() if hasattr(x, "tolist") else x
 
 

@@ -40,7 +40,7 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         raise InputError(f"affine needs one x for each w, got {n} ws and {count} xs")
     if hasattr(ws, "mask") or hasattr(xs, "mask"):
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
-    return ops.affine_row(*ws, *xs, b)
+    return ops.affine_row(*plain(ws), *plain(xs), b)
 
 
 def sum_of_products(ws: Any, xs: Any, b: Any) -> Value | None:

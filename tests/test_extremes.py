@@ -31,6 +31,7 @@ from micrograd_like import (
     draw,
     explain,
     grad,
+    gradcheck,
     hessian,
     hypot,
     jacobian,
@@ -45,6 +46,7 @@ from micrograd_like import (
     tanh,
     topological_order,
     training,
+    value_and_grad,
 )
 from micrograd_like.errors import DomainError, InputError, MicrogradError, OperandError, StateError
 
@@ -307,6 +309,37 @@ def outcome(place: Callable[[Any], Any], thing: Any) -> Any:
     except MicrogradError as error:
         return type(error)
     return result.data if isinstance(result, Value) else result
+
+
+# Where numbers are taken in their order.
+LISTS: dict[str, Callable[[Any], Any]] = {
+    "MLP(2, ...)(_)": lambda _: MODEL(_),
+    "Neuron(2)(_)": lambda _: nn.Neuron(2, seed=0)(_),
+    "model.predict(_)": lambda _: MODEL.predict(_),
+    "model.predict([_])": lambda _: MODEL.predict([_]),
+    "affine(_, [x, x], x)": lambda _: affine(_, [X, X], X),
+    "affine([x, x], _, x)": lambda _: affine([X, X], _, X),
+    "mse(_, [x, x])": lambda _: losses.mse(_, [X, X]),
+    "cross_entropy([x, x], _)": lambda _: losses.cross_entropy([X, X], _),
+    "softmax(_)": lambda _: losses.softmax(_),
+    "jacobian(f, _)": lambda _: jacobian(lambda v: [v[0] * v[1]], _),
+    "hessian(f, _)": lambda _: hessian(lambda v: v[0] * v[1], _),
+    "jvp(f, [x, x], _)": lambda _: jvp(lambda v: v[0] * v[1], [1.0, 2.0], _),
+    "value_and_grad(f)(_)": lambda _: value_and_grad(lambda v: v[0] * v[1])(_),
+    "gradcheck(f, _)": lambda _: gradcheck(lambda x, y: x * y, _),
+    "fit(model, _, y)": lambda _: fitted(X=_),
+    "fit(model, X, _)": lambda _: fitted(y=_),
+    "compile(..., 'python')(_)": lambda _: compile(X * 2.0, [X], backend="python")(_),
+    "compile(..., 'numpy')(_)": lambda _: compile(X * 2.0, [X])(_),
+}
+
+
+@pytest.mark.parametrize("place", LISTS.values(), ids=LISTS)
+@pytest.mark.parametrize("things", [{0.0: 1.0, 1.0: 2.0}, {0.0, 1.0}, frozenset([0.0, 1.0])], ids=repr)
+def test_a_dict_or_a_set_is_no_list_of_numbers(place: Callable[[Any], Any], things: Any) -> None:
+    """Of the one the keys would count, and the other has no order."""
+    with pytest.raises(OperandError):
+        place(things)
 
 
 def test_the_table_has_every_thing_in_every_place() -> None:

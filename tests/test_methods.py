@@ -322,6 +322,29 @@ def test_a_subclass_is_so_within_graphs_and_containers_too() -> None:
         assert grad(twin, same) == 2.0 * w.data
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("data", property(lambda self: 5.0)),
+        ("grad", 3.0),
+        ("label", lambda self: "w"),
+        ("__eq__", lambda self, other: self.data == other.data),
+        ("__hash__", lambda self: 1),
+    ],
+)
+def test_what_the_engine_reads_in_its_own_way_is_not_overridden(name: str, own: Any) -> None:
+    """It reads slots, and tells nodes apart by identity: gradients would be wrong silently."""
+    mixin = type("Mixin", (), {name: own})
+    for bases in ((Value,), (Weight,)):
+        for make in (
+            lambda bases=bases: type("Own", bases, {name: own}),
+            lambda bases=bases: type("Own", (mixin, *bases), {}),
+        ):
+            with pytest.raises(OperandError, match=f"(Own|Mixin) overrides {name}, which"):
+                make()
+        assert type("Own", (*bases, mixin), {"step": own})  # behind Value it is never asked
+
+
 def test_an_attribute_of_a_plain_value_is_refused() -> None:
     with pytest.raises(AttributeError):
         Value(1.0).index = 3  # type: ignore[attr-defined]

@@ -117,6 +117,35 @@ def test_backward_in_threads_that_share_leaves_loses_no_gradient() -> None:
     assert [v.grad for v in leaves] == [250 * THREADS * g for g in one]
 
 
+def test_a_sweep_within_a_sweep_as_a_signal_handlers_loses_no_gradient() -> None:
+    """Between any two lines of the one (in C there are none) comes the other, of shared leaves."""
+    lines = 0
+    for place in range(1, 100):
+        x, y = Value(2.0), Value(3.0)
+        lines, inner = 0, y * x * 2.0
+
+        def tell(frame: Any, event: str, arg: Any, place: int = place, root: Value = inner) -> Any:
+            nonlocal lines
+            if frame.f_code.co_name != "backward":
+                return None
+            lines += event == "line"
+            if event == "line" and lines == place:
+                root.backward()  # which is not traced
+            return tell
+
+        outer = x * y + x
+        before = sys.gettrace()
+        sys.settrace(tell)
+        try:
+            outer.backward()
+        finally:
+            sys.settrace(before)
+        if lines < place:
+            break
+        assert (x.grad, y.grad) == (4.0 + 6.0, 2.0 + 4.0), place
+    assert place == lines + 1
+
+
 def test_the_comparison_fails_where_threads_share_what_they_add_up_in() -> None:
     def by_backward(kind: int) -> list[float]:
         y = graph(kind)

@@ -31,7 +31,7 @@ class Function:
         self.f = f
         self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
-        self.arguments = self._adopted(list(inputs) if several else [inputs])
+        self.arguments = self._adopted(list(plain(inputs)) if several else [inputs])
         self.leaves = [*self._leaves]
         if not self.leaves:
             raise InputError("gradcheck needs one input or more")

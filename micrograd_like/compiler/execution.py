@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -114,8 +114,8 @@ def has_nan(results: Any) -> bool:
 
 
 def check_plain(values: Any) -> None:
-    """Raise OperandError for masked arrays, whose hidden numbers would count, and for dicts."""
-    if hasattr(values, "mask") or isinstance(values, Mapping):
+    """Raise OperandError for masked arrays, whose hidden numbers would count, dicts and sets."""
+    if hasattr(values, "mask") or isinstance(values, (Mapping, Set)):
         raise OperandError(
             f"a program takes numbers in the order of its inputs, not {values!r:.80}"
         )
