@@ -68,8 +68,8 @@ class Module:
             parameter.grad = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """The number of each parameter by its name."""
-        return {name: parameter.data for name, parameter in self.named_parameters()}
+        """The number of each parameter by its name. Raises StateError if two have the same name."""
+        return {name: p.data for name, p in state.by_name(self.named_parameters()).items()}
 
     def load_state_dict(self, numbers: Mapping[str, float]) -> None:
         """Set the parameters from such a dict. Raises StateError (a ValueError), then unchanged."""

@@ -28,12 +28,22 @@ _LIST = re.compile(r"\[(?<![\w\]]\[)")  # not the index in a name
 MOST_BYTES = 2**28  # of a model file, which has room for four million parameters
 
 
+def by_name(named_parameters: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """The parameters by their names. Raises StateError if two have the same."""
+    named = list(named_parameters)
+    parameters = dict(named)
+    for name, parameter in named:
+        if parameters[name] is not parameter:
+            raise StateError(f"two parameters are called {name!r:.80}, and one would be lost")
+    return parameters
+
+
 def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str, Any]) -> None:
     """Give every parameter its number from `state`; raises StateError before it changes any.
 
     `state` must have exactly the parameters' names, and a finite number for each.
     """
-    parameters = dict(named_parameters)
+    parameters = by_name(named_parameters)
     missing = [f"{name!r:.80}" for name in parameters if name not in state]
     extra = [f"{name!r:.80}" for name in state if name not in parameters]
     if missing or extra:

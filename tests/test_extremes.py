@@ -335,7 +335,9 @@ LISTS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("place", LISTS.values(), ids=LISTS)
-@pytest.mark.parametrize("things", [{0.0: 1.0, 1.0: 2.0}, {0.0, 1.0}, frozenset([0.0, 1.0])], ids=repr)
+@pytest.mark.parametrize(
+    "things", [{0.0: 1.0, 1.0: 2.0}, {0.0, 1.0}, frozenset([0.0, 1.0])], ids=repr
+)
 def test_a_dict_or_a_set_is_no_list_of_numbers(place: Callable[[Any], Any], things: Any) -> None:
     """Of the one the keys would count, and the other has no order."""
     with pytest.raises(OperandError):

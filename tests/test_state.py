@@ -184,6 +184,20 @@ def test_load_state_dict_takes_what_state_dict_gives():
         two.load_state_dict({**one.state_dict(), "b": Value(1.0)})
 
 
+def test_parameters_of_one_name_are_refused_and_none_is_lost(path):
+    class Key:
+        def __repr__(self):
+            return "key"
+
+    model = nn.Module()
+    model.w = {Key(): Value(1.0), Key(): Value(2.0)}
+    for use in (model.state_dict, lambda: model.save(path), lambda: model.load_state_dict({})):
+        with pytest.raises(state.StateError, match=r"two parameters are called 'w\[key\]'"):
+            use()
+    assert not path.exists()
+    assert [p.data for p in model.parameters()] == [1.0, 2.0]
+
+
 def test_a_link_is_followed_a_mode_is_kept_and_a_pipe_stays_a_pipe(tmp_path):
     import os
     import stat

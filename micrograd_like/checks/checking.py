@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -29,10 +31,11 @@ from ..sums import affine
 from ..views.algebra import formula
 from ..views.names import names
 from .function import Function
-from .measuring import EXACT, Local, measured
+from .measuring import EXACT, FAILURES, Local, measured
 from .reports import Culprit, Kink, Report, Row
 
 _ROUNDING = 2.0**-48  # of a sum in the chain rule, relative to its terms: 16 ulp
+_BESIDE = 2.0**-10  # of the inputs, where the gradient is looked at once more
 _IN_PAIRS = 4  # inputs whose second derivatives are all checked; of more, along one direction
 
 
@@ -70,6 +73,8 @@ def gradcheck(
         check.first()
         if second and check.report.ok:
             check.second()
+        if second and check.report.ok:
+            check.beside()
     if raise_exception and not check.report.ok:
         error = GradientError(check.report.problem)
         error.report = check.report
@@ -229,6 +234,24 @@ class _Check:
             self.report.second += rows
             self._judge(rows, sweep, 2)
             if not self.report.ok:
+                return
+
+    def beside(self) -> None:
+        """Check the gradient beside the inputs: right at them alone, it has a wrong derivative.
+
+        The graph of the gradient says nothing on that, which is made of the rows' partials.
+        """
+        for t in (_BESIDE, -_BESIDE):
+            with suppress(*FAILURES), self.function.moved(t):
+                check = _Check(self.function)
+                check.first()
+                if not check.report.ok:
+                    culprit = check.report.culprit
+                    self.report.culprit = culprit and replace(culprit, order=2)
+                    self.report.problem = (
+                        "the gradient is right at the inputs, but its own derivatives are not: "
+                        f"beside the inputs {check.report.problem}"
+                    )
                 return
 
     def _judge(self, rows: Sequence[Row], sweep: _Sweep, order: int) -> None:

@@ -6,7 +6,8 @@ is then not that of the function, though every operation is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -60,16 +61,30 @@ class Function:
     def __call__(self, at: Sequence[float]) -> tuple[Value, float]:
         """The result and its number (which moves back with the inputs if it is one of them)."""
         try:
-            for leaf, x in zip(self.leaves, at, strict=True):
-                leaf.data = x
+            self._set(at)
             out = self.f(*self.arguments)
             if isinstance(out, (list, tuple)) or hasattr(out, "tolist"):
                 raise InputError("gradcheck needs a function with one result: check one at a time")
             root = out if isinstance(out, Value) else Value(out)
             return root, root.data
         finally:
-            for leaf, x in zip(self.leaves, self.at, strict=True):
-                leaf.data = x
+            self._set(self.at)
+
+    @contextmanager
+    def moved(self, t: float) -> Iterator[None]:
+        """Within it the inputs are others: moved by `t`, relative to their size."""
+        before = self.at
+        self.at = [x + t * scale for x, scale in zip(before, self.scale, strict=True)]
+        try:
+            self._set(self.at)
+            yield
+        finally:
+            self.at = before
+            self._set(before)
+
+    def _set(self, at: Sequence[float]) -> None:
+        for leaf, x in zip(self.leaves, at, strict=True):
+            leaf.data = x
 
     def of_graph(self, order: Sequence[Value], at: Sequence[float]) -> float:
         """What the graph of the nodes `order` gives for its last one, with these inputs."""

@@ -398,6 +398,36 @@ def test_a_partial_whose_graph_lacks_a_part_has_wrong_second_derivatives(partial
     assert "second derivatives by x3 are not" in report.problem
 
 
+@pytest.mark.parametrize(
+    ("compute", "partials", "at"),
+    [
+        (lambda x, y: x * y, (lambda x, y, out: x, lambda x, y, out: y), [2.0, 2.0]),
+        (lambda x: x * x, (lambda x, out: x,), [0.0]),
+        (lambda x: x**3, (lambda x, out: 3.0 * x,), [1.0]),
+        (lambda x, y: x - y, (lambda x, y, out: exp(out), lambda x, y, out: -1.0), [0.5, 0.5]),
+        (
+            lambda *xs: math.fsum(xs),
+            (lambda *xs_out: [x / xs_out[0] for x in xs_out[:-1]],),
+            [3.0] * 5,
+        ),
+    ],
+)
+def test_a_gradient_that_is_right_at_the_inputs_alone_is_wrong_in_the_second_order(
+    compute, partials, at, made_up
+):
+    op = made_up("coincidence", compute, partials)
+    inputs = [at] if op.arity is None else at
+    f = (lambda xs: op(*xs)) if op.arity is None else op
+    assert gradcheck(f, inputs, second=False)
+    report = gradcheck(f, inputs, raise_exception=False)
+    assert not report
+    assert (report.culprit.op, report.culprit.order) == ("coincidence", 2)
+    assert "its own derivatives are not: beside the inputs" in report.problem
+    leaves = [Value(x) for x in at]
+    assert not gradcheck(f, [leaves] if op.arity is None else leaves, raise_exception=False)
+    assert [leaf.data for leaf in leaves] == at
+
+
 def test_of_many_inputs_the_wrong_second_derivatives_are_named(made_up):
     cosine = made_up("my_cosine", math.cos, lambda x, out: sin(x))
     sine = made_up("my_sine", math.sin, lambda x, out: cosine(x))
