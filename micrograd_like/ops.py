@@ -88,8 +88,9 @@ class Op:
     for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides), `numba` for floats in compiled
     Python, `javascript` for JavaScript, where `numba` translated is not what it should be; a name
     without a module is a function of the compiler's own (`compiler/arrays.py`, `compiler/rows.py`,
-    `compiler/javascript.py`). `torch` makes a module of `torch.nn`, which it gets. `analytic` is
-    the operation on complex numbers.
+    `compiler/javascript.py`), as a function of `numerics.py` is by its name where a row says
+    nothing else. `torch` makes a module of `torch.nn`, which it gets. `analytic` is the operation
+    on complex numbers.
     """
 
     __doc__ = _Documentation(__doc__)
@@ -150,6 +151,9 @@ class Op:
         self.text = text or f"{name}({call})"
         self.latex = latex or rf"\operatorname{{{operator_name}}}\left({call}\right)"
         self.kind = kind
+        if getattr(compute, "__module__", "") == numerics.__name__:
+            own = f"{compute.__name__}({call})"
+            array, numba = array or own, numba or own
         self.array = array
         self.jax = jax or array
         self.numba = numba
@@ -417,20 +421,19 @@ xlogy = Op("xlogy", numerics.xlogy, (lambda x, y, out: ieee_log(y),
            text="@x·log(@y)", latex=r"@x \cdot \ln\left(@y\right)", binding=2,
            domain="for y > 0, and for x = 0", ieee=lambda x, y: x * numerics.log(y),
            kink="at x = 0, d/dy = 0, also for y = 0, where d/dx = -inf; for y < 0, d/dx = NaN",
-           array="xlogy(@x, @y)", numba="xlogy(@x, @y)", analytic=analytic.xlogy)
+           analytic=analytic.xlogy)
 log1p = Op("log1p", math.log1p, lambda x, out: 1.0 / (1.0 + x), domain="on (-1, inf)",
            ieee=lambda x: numerics.log(1.0 + x),
            array="xp.log1p(@x)", numba="math.log1p(@x)", analytic=analytic.log1p)
 logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(lead(x, y)),
                                          lambda x, y, out: sigmoid(lead(y, x))),
                kink="(0, 0) at (-inf, -inf), (1, 1) at (inf, inf)",
-               array="xp.logaddexp(@x, @y)", numba="logaddexp(@x, @y)",
-               analytic=analytic.logsumexp, doc="log(exp(x) + exp(y)), without overflow.")
+               array="xp.logaddexp(@x, @y)", analytic=analytic.logsumexp,
+               doc="log(exp(x) + exp(y)), without overflow.")
 logsumexp = Op("logsumexp", numerics.logsumexp,
                lambda *xs_out: [fraction(x, xs_out[-1]) for x in xs_out[:-1]],
                kink="0 by -inf, if all are -inf too; 1 by inf",
-               array="logsumexp(@xs)", numba="logsumexp(@xs)", analytic=analytic.logsumexp,
-               doc="log(exp(x) + exp(y) + ...), without overflow.")
+               analytic=analytic.logsumexp, doc="log(exp(x) + exp(y) + ...), without overflow.")
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
           array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt,
@@ -443,40 +446,39 @@ tanh = Op("tanh", math.tanh, lambda x, out: _square(sech(x)),
           textbook=(lambda x, out: 1.0 - out**2,))
 sigmoid: Op = Op("sigmoid", numerics.sigmoid, lambda x, out: _square(0.5 * sech(0.5 * x)),
                  text="σ(@x)", latex=r"\sigma\left(@x\right)", kind="activation",
-                 array="sigmoid(@x)", jax="jax.nn.sigmoid(@x)", numba="sigmoid(@x)",
-                 torch=lambda nn: nn.Sigmoid(), analytic=analytic.sigmoid,
+                 jax="jax.nn.sigmoid(@x)", torch=lambda nn: nn.Sigmoid(),
+                 analytic=analytic.sigmoid,
                  textbook=(lambda x, out: out * (1.0 - out),),
                  doc="1 / (1 + exp(-x)): between 0 and 1.")
 softplus = Op("softplus", numerics.softplus, lambda x, out: sigmoid(x), kind="rectifier",
-              array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)", numba="softplus(@x)",
+              array="xp.logaddexp(@x, 0.0)", jax="jax.nn.softplus(@x)",
               torch=lambda nn: nn.Softplus(threshold=40.0),  # PyTorch's own 20 cuts digits off
               analytic=analytic.softplus, doc="log(1 + exp(x)): a smooth relu.")
 relu = Op("relu", numerics.relu, lambda x, out: step(x),
           kink="relu'(0) = 0", kind="rectifier",
-          array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)", numba="relu(@x)",
+          array="xp.maximum(@x, 0.0)", jax="jax.nn.relu(@x)",
           torch=lambda nn: nn.ReLU(), analytic=analytic.relu,
           doc="x where it is positive, else 0.")
 leaky_relu = Op("leaky_relu", numerics.leaky_relu,
                 (lambda x, slope, out: where(step(x), 1.0, slope),
                  lambda x, slope, out: -relu(-x)),
                 defaults=(0.01,), kink="leaky_relu'(0) = the negative slope", kind="rectifier",
-                array="leaky_relu(@x, @slope)", numba="leaky_relu(@x, @slope)",
                 torch=lambda nn: nn.LeakyReLU(0.01), analytic=analytic.leaky_relu,
                 doc="x where it is positive, else slope·x.")
 elu = Op("elu", numerics.elu,
          (lambda x, alpha, out: where(step(x), 1.0, alpha * exp(-relu(-x))),
           lambda x, alpha, out: expm1(-relu(-x))),
          defaults=(1.0,), kink="elu'(0) = alpha", kind="rectifier",
-         array="elu(@x, @alpha)", numba="elu(@x, @alpha)", torch=lambda nn: nn.ELU(1.0),
-         analytic=analytic.elu, textbook=(lambda x, alpha, out: where(step(x), 1.0, out + alpha),
-                                          lambda x, alpha, out: where(step(x), 0.0, expm1(x))),
+         torch=lambda nn: nn.ELU(1.0), analytic=analytic.elu,
+         textbook=(lambda x, alpha, out: where(step(x), 1.0, out + alpha),
+                   lambda x, alpha, out: where(step(x), 0.0, expm1(x))),
          doc="x where it is positive, else alpha·(exp(x) - 1).")
 gelu = Op("gelu", numerics.gelu, lambda x, out: gelu_slope(x), kind="rectifier",
-          array="gelu(@x)", numba="gelu(@x)", torch=lambda nn: nn.GELU(), analytic=analytic.gelu,
+          torch=lambda nn: nn.GELU(), analytic=analytic.gelu,
           doc="x·Φ(x), where Φ is the normal distribution function.")
 silu = Op("silu", numerics.silu,
           lambda x, out: sigmoid(x) + _near(x) * _square(0.5 * sech(0.5 * x)), kind="rectifier",
-          array="silu(@x)", numba="silu(@x)", torch=lambda nn: nn.SiLU(), analytic=analytic.silu,
+          torch=lambda nn: nn.SiLU(), analytic=analytic.silu,
           textbook=(lambda x, out: sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x))),),
           doc="x·σ(x), also called swish.")
 erf = Op("erf", math.erf, lambda x, out: exp(-_square(_near(x))) * _ERF_AT_ZERO,
@@ -536,8 +538,7 @@ clip = Op("clip", numerics.clip,
            lambda x, low, high, out: (1.0 - within(x, low, high)) * (1.0 - within(low, x, high))),
           kink="at a bound, d/dx = 1 and the bound's is 0",
           array="xp.minimum(xp.maximum(@x, @low), @high)", jax="clip(@x, @low, @high)",
-          numba="clip(@x, @low, @high)", analytic=analytic.clip,
-          doc="x, but at least low and at most high.")
+          analytic=analytic.clip, doc="x, but at least low and at most high.")
 absolute = Op("abs", math.fabs, lambda x, out: sign(x),
               text="|@x|", latex=r"\left|@x\right|", kink="abs'(0) = 0",
               array="xp.abs(@x)", numba="abs(@x)", analytic=analytic.absolute,
@@ -546,26 +547,24 @@ absolute = Op("abs", math.fabs, lambda x, out: sign(x),
 maximum = Op("max", numerics.maximum, (lambda x, y, out: exceeds(x, y),
                                lambda x, y, out: exceeds(y, x)),
              latex=r"\max\left(@x, @y\right)", kink="a tie of k splits 1/k each",
-             array="xp.maximum(@x, @y)", numba="maximum(@x, @y)", analytic=analytic.maximum,
+             array="xp.maximum(@x, @y)", analytic=analytic.maximum,
              many=lambda *xs: largest(*xs), doc="The largest argument.")
 minimum = Op("min", numerics.minimum, (lambda x, y, out: exceeds(y, x),
                                lambda x, y, out: exceeds(x, y)),
              latex=r"\min\left(@x, @y\right)", kink="a tie of k splits 1/k each",
-             array="xp.minimum(@x, @y)", numba="minimum(@x, @y)", analytic=analytic.minimum,
+             array="xp.minimum(@x, @y)", analytic=analytic.minimum,
              many=lambda *xs: smallest(*xs), doc="The smallest argument.")
 greater = Op("greater", numerics.greater, (lambda x, y, out: 0.0,
                                    lambda x, y, out: 0.0),
              text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)",
              kink="0 at a tie, and its derivative is 0 everywhere",
-             array="greater(@x, @y)", numba="greater(@x, @y)", analytic=analytic.greater,
-             doc="1 where x is greater than y, else 0.")
+             analytic=analytic.greater, doc="1 where x is greater than y, else 0.")
 # Nothing flows to the side that is not taken, and the condition has no derivative: their partials
 # are None, not 0, which times inf would be NaN. Gradients that are graphs have both sides.
 where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
                                lambda condition, x, y, out: 1.0 if condition else None,
                                lambda condition, x, y, out: None if condition else 1.0),
-               kind="choice", array="where(@condition, @x, @y)",
-               numba="where(@condition, @x, @y)", analytic=analytic.where,
+               kind="choice", analytic=analytic.where,
                textbook=(lambda condition, x, y, out: 0.0,
                          lambda condition, x, y, out: where(condition, 1.0, 0.0),
                          lambda condition, x, y, out: where(condition, 0.0, 1.0)),
@@ -583,8 +582,7 @@ where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
 
 # The neuron's linear part, w·x + b: operands w1 ... wn, x1 ... xn, b.
 affine_row = Op("affine", numerics.affine, _affine_partials,
-                text="w·x + b", latex=r"w \cdot x + b", kind="internal", javascript="affine(@xs)",
-                analytic=analytic.affine)
+                text="w·x + b", latex=r"w \cdot x + b", kind="internal", analytic=analytic.affine)
 
 # Rows that only partials use, so that these have derivatives in turn. The ieee_ rows answer where
 # div, log and pow refuse: the pole of a derivative is a value, not a mistake of the user's.
@@ -595,17 +593,14 @@ ieee_div: Op = Op("ieee_div", numerics.divide, (lambda x, y, out: ieee_div(1.0, 
 ratio: Op = Op("ratio", numerics.ratio, (lambda x, y, out: ieee_div(1.0, y),  # 0 / 0 is 0
                                          lambda x, y, out: -ratio(out, y)),
                text="@x / @y", latex=r"\frac{@x}{@y}", binding=2, kind="internal",
-               array="ratio(@x, @y)", numba="ratio(@x, @y)", analytic=operator.truediv)
+               analytic=operator.truediv)
 floor_div: Op = Op("floor_div", numerics.floor_div, (lambda x, y, out: 0.0,
                                                      lambda x, y, out: 0.0),
                    text="⌊@x / @y⌋", kind="internal",
-                   latex=r"\left\lfloor \frac{@x}{@y} \right\rfloor",
-                   array="floor_div(@x, @y)", numba="floor_div(@x, @y)",
-                   analytic=analytic.floor_div)
+                   latex=r"\left\lfloor \frac{@x}{@y} \right\rfloor", analytic=analytic.floor_div)
 ieee_log: Op = Op("ieee_log", numerics.log, lambda x, out: ieee_div(1.0, x),
                   text="log(@x)", latex=r"\ln\left(@x\right)", kind="internal",
-                  array="xp.log(@x)", numba="log(@x)", javascript="Math.log(@x)",
-                  analytic=cmath.log)
+                  array="xp.log(@x)", javascript="Math.log(@x)", analytic=cmath.log)
 ieee_pow: Op = Op("ieee_pow", numerics.pow, (lambda x, y, out: pow_slope(x, y),
                                      lambda x, y, out: pow_log(x, y)),
                   text="@x^@y", latex="@x^{@y}", binding=4, kind="internal",
@@ -614,84 +609,74 @@ pow_slope: Op = Op("pow_slope", numerics.pow_slope,
                    (lambda x, y, out: _pow_bend(x, y),
                     lambda x, y, out: pow_xy(x, y)),
                    text="@y·@x^(@y - 1)", latex=r"@y \cdot @x^{@y - 1}", binding=2, kind="internal",
-                   array="pow_slope(@x, @y)", numba="pow_slope(@x, @y)",
                    analytic=analytic.pow_slope,
                    textbook=(lambda x, y, out: damp(pow_slope(x, y - 1.0), y),))
 pow_log: Op = Op("pow_log", numerics.pow_log, (lambda x, y, out: pow_xy(x, y),
                                        lambda x, y, out: pow_yy(x, y)),
                  text="@x^@y·log(@x)", latex=r"@x^{@y} \cdot \ln\left(@x\right)", binding=2,
-                 kind="internal", array="pow_log(@x, @y)", numba="pow_log(@x, @y)",
-                 analytic=analytic.pow_log)
+                 kind="internal", analytic=analytic.pow_log)
 damp: Op = Op("damp", numerics.damp, (lambda x, w, out: w,  # x·w, and 0 where w is, if x = inf too
                                       lambda x, w, out: x),
               text="@x·@w", latex=r"@x \cdot @w", binding=2, kind="internal",
-              array="damp(@x, @w)", numba="damp(@x, @w)", analytic=operator.mul)
+              analytic=operator.mul)
 lead: Op = Op("lead", numerics.lead, (lambda x, y, out: 1.0,
                                       lambda x, y, out: -1.0),
               text="@x - @y", latex="@x - @y", binding=1, kind="internal",
-              array="lead(@x, @y)", numba="lead(@x, @y)", analytic=operator.sub)
+              analytic=operator.sub)
 fraction: Op = Op("fraction", numerics.fraction,  # of a sum whose logarithm is `total`
                   (lambda x, total, out: out,
                    lambda x, total, out: -out),
                   text="exp(@x - @total)", latex=r"e^{@x - @total}", kind="internal",
-                  ieee=lambda x, total: INF, array="fraction(@x, @total)",
-                  numba="fraction(@x, @total)", analytic=analytic.fraction)
+                  ieee=lambda x, total: INF, analytic=analytic.fraction)
 sech: Op = Op("sech", numerics.sech, lambda x, out: -out * tanh(x), kind="internal",
-              array="1.0 / xp.cosh(@x)", numba="sech(@x)", analytic=analytic.sech)
+              array="1.0 / xp.cosh(@x)", analytic=analytic.sech)
 gelu_slope: Op = Op("gelu_slope", numerics.gelu_slope,
                     lambda x, out: _two_minus_square(_near(x)) * _normpdf(_near(x)),
                     text="Φ(@x) + @x·φ(@x)", binding=1, kind="internal",
                     latex=r"\Phi\left(@x\right) + @x \cdot \varphi\left(@x\right)",
-                    array="gelu_slope(@x)", numba="gelu_slope(@x)", analytic=analytic.gelu_slope,
+                    analytic=analytic.gelu_slope,
                     textbook=(lambda x, out: (2.0 - x**2) * _normpdf(x),))
 one_minus_square: Op = Op("one_minus_square", numerics.one_minus_square,
                           lambda x, out: -2.0 * x, kind="internal",
                           text="(1 - @x²)", latex=r"\left(1 - @x^2\right)",
-                          array="(1.0 - @x) * (1.0 + @x)", numba="one_minus_square(@x)",
-                          analytic=analytic.one_minus_square)
+                          array="(1.0 - @x) * (1.0 + @x)", analytic=analytic.one_minus_square)
 cosine: Op = Op("cosine", numerics.cosine,  # x / hypot(x, y): of the polar angle of (x, y)
                 (lambda x, y, out: ieee_div(_square(cosine(y, x)), hypot(x, y)),
                  lambda x, y, out: -ieee_div(out * cosine(y, x), hypot(x, y))),
                 text="@x / hypot(@x, @y)", latex=r"\frac{@x}{\sqrt{@x^2 + @y^2}}", binding=2,
-                kind="internal",
-                array="cosine(@x, @y)", numba="cosine(@x, @y)", analytic=analytic.cosine)
+                kind="internal", analytic=analytic.cosine)
 inversion: Op = Op("inversion", numerics.inversion,  # x / (x² + y²), the real part of 1 / (x + iy)
                    (lambda x, y, out: (inversion(y, x) - out) * (inversion(y, x) + out),
                     lambda x, y, out: -2.0 * out * inversion(y, x)),
                    text="@x / (@x² + @y²)", latex=r"\frac{@x}{@x^2 + @y^2}", binding=2,
-                   kind="internal", array="inversion(@x, @y)", numba="inversion(@x, @y)",
-                   analytic=analytic.inversion)
+                   kind="internal", analytic=analytic.inversion)
 step: Op = Op("step", numerics.step, lambda x, out: 0.0,
               text="1(@x > 0)", latex=r"\mathbf{1}\left(@x > 0\right)", kink="step(0) = 0",
-              kind="internal", array="xp.heaviside(@x, 0.0)", jax="step(@x)", numba="step(@x)",
+              kind="internal", array="xp.heaviside(@x, 0.0)", jax="step(@x)",
               analytic=analytic.step)
 within: Op = Op("within", numerics.within, (lambda x, low, high, out: 0.0,
                                             lambda x, low, high, out: 0.0,
                                             lambda x, low, high, out: 0.0),
                 text="1(@low ≤ @x ≤ @high)",
                 latex=r"\mathbf{1}\left(@low \le @x \le @high\right)", kink="1 at the bounds",
-                kind="internal", array="within(@x, @low, @high)",
-                numba="within(@x, @low, @high)", analytic=analytic.within)
+                kind="internal", analytic=analytic.within)
 sign: Op = Op("sign", numerics.sign, lambda x, out: 0.0, kink="sign(0) = 0", kind="internal",
-              array="xp.sign(@x)", numba="sign(@x)", analytic=analytic.sign)
+              array="xp.sign(@x)", analytic=analytic.sign)
 largest: Op = Op("largest", numerics.largest, _shares_of_tie,  # max and min of any number
                  text="max(@xs)", latex=r"\max\left(@xs\right)", kink="a tie of k splits 1/k each",
-                 kind="internal", array="largest(@xs)", numba="largest(@xs)",
-                 analytic=analytic.largest)
+                 kind="internal", analytic=analytic.largest)
 smallest: Op = Op("smallest", numerics.smallest, _shares_of_tie,
                   text="min(@xs)", latex=r"\min\left(@xs\right)", kink="a tie of k splits 1/k each",
-                  kind="internal", array="smallest(@xs)", numba="smallest(@xs)",
-                  analytic=analytic.smallest)
+                  kind="internal", analytic=analytic.smallest)
 equals: Op = Op("equals", numerics.equals, (lambda x, y, out: 0.0,
                                     lambda x, y, out: 0.0),
                 text="1(@x = @y)", latex=r"\mathbf{1}\left(@x = @y\right)", kind="internal",
-                array="equals(@x, @y)", numba="equals(@x, @y)", analytic=analytic.equals)
+                analytic=analytic.equals)
 exceeds: Op = Op("exceeds", numerics.exceeds,
                  (lambda x, y, out: 0.0,
                   lambda x, y, out: 0.0),
                  text="H(@x - @y)", latex=r"H\left(@x - @y\right)", kink="1/2 at a tie",
-                 kind="internal", array="exceeds(@x, @y)", numba="exceeds(@x, @y)",
-                 analytic=analytic.exceeds)
+                 kind="internal", analytic=analytic.exceeds)
 # fmt: on
 
 
