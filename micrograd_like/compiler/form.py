@@ -59,6 +59,11 @@ class Array:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def whole(self) -> View:
+        """All of its elements, in its shape."""
+        return View(self, np.arange(self.size).reshape(self.shape))
+
 
 NOWHERE = Array(-1, (), (), None, "")
 
@@ -113,6 +118,24 @@ class View:
         if self.places.ndim != 2 or not np.all(self.places == self.places[:, :1]):
             return None
         return View(self.array, self.places[:, 0])
+
+    @property
+    def turned(self) -> View:
+        """With its last two axes exchanged, if it has two."""
+        places = self.places
+        return View(self.array, places.swapaxes(-1, -2) if places.ndim > 1 else places)
+
+    def without_repeats(self) -> tuple[View, list[bool]]:
+        """Without the axes along which its elements are the same, and which of its axes those are.
+
+        A view of several rows that are all the same is a row then.
+        """
+        places, repeats = self.places, []
+        for axis in range(places.ndim):
+            first = places.take([0], axis)
+            repeats.append(bool((places == first).all()))
+            places = first if repeats[-1] else places
+        return View(self.array, places.squeeze()), repeats
 
     def index(self) -> tuple[int | slice, ...] | None:
         """The index of a vector or matrix that takes these places; None if slices do not."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .form import Array, Indices, Lifted, Statement, Term, View
+from .grids import Layout
 
 _MOST_AXES = 3
 _MOST_ROUNDS = 4  # through all arrays; two are enough, as a rule
@@ -28,17 +29,6 @@ _COLUMNS = 3.0  # of a product W Xᵀ, which is not one for all examples togethe
 
 
 _Efforts = list[tuple[int, float]]  # by the numbers of the arrays that are read, or taken from
-
-
-class _Layout(NamedTuple):
-    """The shape of an array, and which of the elements as they were is at each place."""
-
-    shape: tuple[int, ...]
-    order: Indices
-
-    @property
-    def key(self) -> tuple[tuple[int, ...], bytes]:
-        return self.shape, self.order.tobytes()
 
 
 def laid_out(lifted: Lifted) -> Lifted:
@@ -61,7 +51,7 @@ class _Layouts:
             if isinstance(output, int):
                 place = int(lifted.place_of[output])
                 self.given_out.setdefault(lifted.array_of[output], []).append(place)
-        self.layouts: dict[Array, _Layout] = {}  # of those that are laid out anew
+        self.layouts: dict[Array, Layout] = {}  # of those that are laid out anew
         self.arrays: dict[Array, Array] = {}  # what they are then
         self.places: dict[Array, Indices] = {}  # where each element is then
         self.turned: set[int] = set()  # the numbers of those that are transposed after that
@@ -112,7 +102,7 @@ class _Layouts:
         self._lay_out(array, best or before)
         return best is not None
 
-    def _lay_out(self, array: Array, layout: _Layout | None) -> None:
+    def _lay_out(self, array: Array, layout: Layout | None) -> None:
         for statement in (self.made[array], *self.readers.get(array, ())):
             self.efforts.pop(statement, None)
         if layout is None:
@@ -152,16 +142,16 @@ class _Layouts:
         given = self._view(View(array, np.array(self.given_out[array])))
         return 0.0 if given.is_all else min(self._effort(given), _TURNED)
 
-    def _candidates(self, array: Array) -> Iterator[_Layout]:
+    def _candidates(self, array: Array) -> Iterator[Layout]:
         """How it may be laid out: with its axes in another order, or as it is read somewhere."""
-        now = self.layouts.get(array) or _Layout(array.shape, np.arange(array.size))
-        seen = {now.key}
-        first = np.arange(array.size).reshape(array.shape)
+        now = self.layouts.get(array) or Layout(np.arange(array.size), array.shape)
+        seen = {(now.shape, now.order.tobytes())}
+        first = array.whole.places
         found: list[Indices] = [first]
         for statement in self.readers.get(array, ()):
             for view, turns in _operands(self._now(statement)):
                 if view.array is self.arrays.get(array, array):
-                    places = now.order[_without_repeats(view.places)]
+                    places = now.order[view.without_repeats()[0].places]
                     found.append(places)
                     if turns and places.ndim > 1:
                         found.append(places.swapaxes(-1, -2))
@@ -169,12 +159,13 @@ class _Layouts:
         if first.ndim == _MOST_AXES:
             found += [first.transpose(axes) for axes in ((0, 2, 1), (1, 0, 2), (1, 2, 0))]
         for places in found:
-            layout = _Layout(places.shape, places.reshape(-1))
-            if layout.key in seen or not 0 < places.ndim <= _MOST_AXES:
+            order = places.reshape(-1)
+            key = places.shape, order.tobytes()
+            if key in seen or not 0 < places.ndim <= _MOST_AXES:
                 continue
-            seen.add(layout.key)
-            if len(layout.order) == array.size and np.bincount(layout.order).max() == 1:
-                yield layout
+            seen.add(key)
+            if len(order) == array.size and np.bincount(order).max() == 1:
+                yield Layout(order, places.shape)
 
     # --- what it comes to ---
 
@@ -196,7 +187,7 @@ class _Layouts:
             elif term.kind == "each":
                 efforts = [*map(self._effort_each, term.views)]
             elif term.right is None and term.left.places.ndim == 2:  # along either axis
-                efforts = [min(self._effort(term.left), self._effort(_swapped(term.left)))]
+                efforts = [min(self._effort(term.left), self._effort(term.left.turned))]
             elif term.right is None and term.left.is_all:  # of all there is
                 continue
             else:
@@ -216,7 +207,7 @@ class _Layouts:
 
     def _effort_each(self, view: View) -> float:
         """That of an operand of what is computed element by element, which may be repeated."""
-        return self._effort(View(view.array, _without_repeats(view.places)))
+        return self._effort(view.without_repeats()[0])
 
     def _efforts_of_product(self, term: Term, is_output: bool) -> list[float]:
         """Those of the factors of a product of matrices.
@@ -226,15 +217,15 @@ class _Layouts:
         """
         left, right = term.views
         if is_output and left.places.ndim == 2:
-            return [self._effort(_swapped(view), as_rows=True) for view in term.views]
+            return [self._effort(view.turned, as_rows=True) for view in term.views]
         given = [view.array in self.inputs for view in term.views]
         if given == [False, True]:
             return [self._effort(left, as_rows=True), 0.0]
         if given == [True, False]:
-            return [0.0, _COLUMNS + self._effort(_swapped(right), as_rows=True)]
+            return [0.0, _COLUMNS + self._effort(right.turned, as_rows=True)]
         return [
-            min(self._effort(left), self._effort(_swapped(left)) + _TRANSPOSED),
-            min(self._effort(right) + _TRANSPOSED, self._effort(_swapped(right))),
+            min(self._effort(left), self._effort(left.turned) + _TRANSPOSED),
+            min(self._effort(right) + _TRANSPOSED, self._effort(right.turned)),
         ]
 
     def _view(self, view: View) -> View:
@@ -273,11 +264,11 @@ class _Layouts:
             return []
         if all(term.kind != "matmul" for term in statement.terms):
             return [_relaid(statement, layout)]
-        places = np.arange(array.size).reshape(array.shape)
+        places = array.whole.places
         ways = [(statement, places)]
         if places.ndim > 1:
             places = places.swapaxes(-1, -2)
-            ways.append((_relaid(statement, _Layout(places.shape, places.reshape(-1))), places))
+            ways.append((_relaid(statement, Layout(places.reshape(-1), places.shape)), places))
         for way, places in ways:
             if places.shape == layout.shape and np.array_equal(places.reshape(-1), layout.order):
                 return [way]
@@ -286,27 +277,25 @@ class _Layouts:
         return [replace(way, taken=_taken(array, places, layout)) for way, places in ways]
 
 
-def _taken(array: Array, computed: Indices, layout: _Layout) -> View:
+def _taken(array: Array, computed: Indices, layout: Layout) -> View:
     """What is taken from an array that is computed so, to have it in a layout."""
     places = np.argsort(computed.reshape(-1))[layout.order].reshape(layout.shape)
     return View(replace(array, shape=computed.shape, members=()), places)
 
 
-def _relaid(statement: Statement, layout: _Layout) -> Statement:
+def _relaid(statement: Statement, layout: Layout) -> Statement:
     """The statement with the elements of its result in this order, if each is by itself."""
     shape = statement.result.shape
 
     def spread(x: Any) -> Any:
         if isinstance(x, Array):
             assert x.data is not None
-            data = x.data.reshape(-1)[layout.order].reshape(layout.shape)
-            return replace(x, shape=layout.shape, data=data)
+            return replace(x, shape=layout.shape, data=layout.spread(x.data.reshape(-1)))
         if not isinstance(x, View):
             return x
         further = x.places.shape[len(shape) :]
         every = np.broadcast_to(x.places, (*shape, *further))
-        rows = every.reshape(-1, *further)[layout.order]
-        return View(x.array, rows.reshape(*layout.shape, *rows.shape[1:]))
+        return View(x.array, layout.spread(every.reshape(-1, *further)))
 
     def term(t: Term) -> Term:
         c = spread(t.coefficient)
@@ -321,10 +310,6 @@ def _relaid(statement: Statement, layout: _Layout) -> Statement:
         constant=spread(statement.constant),
         terms=[*map(term, statement.terms)],
     )
-
-
-def _swapped(view: View) -> View:
-    return View(view.array, view.places.swapaxes(-1, -2))
 
 
 def _effort(view: View, is_turned: bool, as_rows: bool) -> float:
@@ -346,15 +331,6 @@ def _effort(view: View, is_turned: bool, as_rows: bool) -> float:
     return effort
 
 
-def _without_repeats(places: Indices) -> Indices:
-    """The places without the axes along which they are the same."""
-    for axis in range(places.ndim - 1, -1, -1):
-        first = places.take([0], axis)
-        if (places == first).all():
-            places = first.squeeze(axis)
-    return places
-
-
 def _operands(statement: Statement) -> Iterator[tuple[View, bool]]:
     """The views that it reads, and whether they are matrices that may as well be transposed."""
     for x in (*statement.args, *statement.parts):
@@ -363,4 +339,4 @@ def _operands(statement: Statement) -> Iterator[tuple[View, bool]]:
     for term in statement.terms:
         for view in term.views:
             is_matrix = term.kind == "matmul" and view.places.ndim > 1
-            yield _swapped(view) if is_matrix and view is term.right else view, is_matrix
+            yield view.turned if is_matrix and view is term.right else view, is_matrix

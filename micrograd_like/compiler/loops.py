@@ -29,7 +29,7 @@ from . import rows
 from .form import Array, Floats, Indices, Lifted, Piece, Statement, Term, View
 from .nests import SHORT, Blocks, Buffer, Nest, Plan
 from .products import call, separated
-from .strides import SUMMED, affine, at, layout, operands, order, whole
+from .strides import SUMMED, affine, at, layout, operands, order
 from .terms import joined, scaled, signed
 
 # Numba takes 0.7 ms for an operation that is written out: this many take about seven seconds, and
@@ -424,7 +424,7 @@ class _Printer:
         views = operands(term, len(axes))
         c = term.coefficient
         if isinstance(c, Array):  # a number for each element, or for each summand
-            views.append((whole(c), (*range(len(axes)), SUMMED)[: len(c.shape)]))
+            views.append((c.whole, (*range(len(axes)), SUMMED)[: len(c.shape)]))
         every: Any = (*axes, summed)  # so that SUMMED, which is -1, has its place
         factors = []
         for view, own in views:
@@ -479,7 +479,7 @@ class _Printer:
         """An element of a view at the loop variables, the last of which belong to its axes."""
         if isinstance(source, float):
             return _Part(*signed(source), 0)
-        view = whole(source) if isinstance(source, Array) else source
+        view = source.whole if isinstance(source, Array) else source
         number, places = view.array.number, view.places
         if number in self.local:
             return self.local[number]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count as count_from
 from itertools import islice
 from math import copysign, isfinite
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -39,6 +39,9 @@ from .tape import word
 
 # Python's compiler recurses into sums: longer ones are written in several lines.
 _MOST_TERMS = 100
+
+# A program, and if it has padding, what prints the same without.
+Written = tuple[Source, Callable[[], Source] | None]
 
 
 class NumpyPrinter:
@@ -91,6 +94,16 @@ class NumpyPrinter:
         return self.shared is not None and len(numbers) > 0 and int(numbers[0]) >= self.shared
 
     # --- the whole ---
+
+    @classmethod
+    def written(
+        cls, lifted: Lifted, write: Callable[[Self], Source], shared: int | None = None
+    ) -> Written:
+        """The program as `write` has a printer write it."""
+        source = write(cls(lifted, shared))
+        if not lifted.is_padded or lifted.may_lose:
+            return source, None
+        return source, lambda: write(cls(lifted, shared, exactly=True))
 
     def program(
         self, blocks: Sequence[tuple[str, int]], jacobian: tuple[int, int] | None = None
@@ -190,7 +203,7 @@ class NumpyPrinter:
     def input(self, array: Array, numbers: Indices) -> Expression:
         """The array, from `values` or, what varies in a step, from `examples`."""
         if array.name in self.lifted.one_hot:
-            every = self._choosing(View(array, np.arange(array.size).reshape(array.shape)))
+            every = self._choosing(array.whole)
             assert every is not None
             return self.one_hot(every, array.shape[-1])
         name, first, size = "values", 0, self.shared or self.lifted.tape.inputs
@@ -244,8 +257,7 @@ class NumpyPrinter:
             of = others.row if term.kind == "total" or others.places.ndim == 1 else others
             is_first = rows is term.left or rows.places.ndim == 1
             if of is not None and of.places.ndim < 3 and (of.places.ndim == 1 or is_first):
-                of = View(of.array, of.places.T)
-                return ex.method(self.exact(of), "take", choosing, ex.number(0))
+                return ex.method(self.exact(of.turned), "take", choosing, ex.number(0))
         return None
 
     # --- rows of all examples, one below another ---
@@ -259,7 +271,7 @@ class NumpyPrinter:
             if statement.result in self.ends & self.batched:
                 products = [t for t in statement.terms if t.kind == "matmul"]
                 factors = [view for t in products for view in t.views]
-                wanted.update(v.array for v in factors if View(v.array, v.places.T).is_whole)
+                wanted.update(v.array for v in factors if v.turned.is_whole)
             elif self._can_be_by_rows(statement):
                 able.add(statement)
                 products = [t for t in statement.terms if t.kind == "matmul"]
@@ -370,7 +382,7 @@ class NumpyPrinter:
 
     def _stacked_rows(self, view: View) -> Expression:
         """The columns of a matrix that each example has, as rows, one example below another."""
-        turned = View(view.array, view.places.T)
+        turned = view.turned
         if view.array in self.stacked and turned.is_whole:
             return ex.name(view.array.name)
         if (route := turned.route()) is not None and not turned.is_whole and turned.index() is None:
@@ -693,11 +705,8 @@ class NumpyPrinter:
     def _matmul(self, left: View, right: View) -> Expression:
         if left.places.ndim == right.places.ndim == 1:
             return self._inner(left, right)
-        if left.places.ndim == 2 and right.places.ndim == 2:
+        if left.places.ndim == right.places.ndim:
             return ex.matmul(self.exact(left), self._transposed(right))
-        if left.places.ndim == right.places.ndim == 3:
-            turned = View(right.array, right.places.transpose(0, 2, 1))
-            return ex.matmul(self.exact(left), self.exact(turned))
         matrix, vector = (left, right) if left.places.ndim == 2 else (right, left)
         v = self.exact(vector)
         if vector.array not in self.batched:
@@ -718,7 +727,7 @@ class NumpyPrinter:
                 return ex.method(self._array(array), "sum", *[ex.sizes(1, 2)] * batched)
             view = ordered if ordered.is_all else view
             return self.summed_along(self.exact(view), len(places), axis=-1 if batched else 0)
-        turned = View(array, places.T)
+        turned = view.turned
         if turned.is_whole and places.ndim == 2:
             return self.summed_along(self.exact(turned), len(turned.places), axis=-2)
         return self.summed_along(self.exact(view), places.shape[-1])
@@ -767,39 +776,20 @@ class NumpyPrinter:
 
     def _each(self, view: View, axes: int) -> Expression:
         """The view as an operand of an elementwise operation whose result has so many axes."""
-        batched = view.array in self.batched
-        if view.is_single:
-            single = self.exact(view.first)
-            return ex.item(single, slice(None), *[None] * axes) if batched and axes else single
-        if axes == view.places.ndim == 3:
-            return self._broadcast(view)
-        if axes == 2 and (row := view.row):
-            along = self.exact(row)
-            return ex.item(along, slice(None), None) if batched else along
-        if axes == 2 and (column := view.column):
-            return self.item(self.exact(column), batched, slice(None), None)
-        return self.exact(view)
-
-    def _broadcast(self, view: View) -> Expression:
-        """A view of three axes, of which some may be repetitions."""
-        places, index = view.places, []
-        for axis in range(3):
-            first = places.take([0], axis)
-            repeats = places.shape[axis] > 1 and bool((places == first).all())
-            index.append(None if repeats else slice(None))
-            places = first if repeats else places
-        if None not in index:
-            return self.exact(view)
-        kept = tuple(n for n, part in zip(places.shape, index, strict=True) if part)
-        part = self.exact(View(view.array, places.reshape(kept)))
-        batched = view.array in self.batched
-        while index[0] is None and not batched:
-            index = index[1:]
-        return self.item(part, batched, *index) if None in index else part
+        part, repeats = view.without_repeats()
+        index: list[Index] = [None if is_repeated else slice(None) for is_repeated in repeats]
+        index = ([None] * axes + index)[len(index) :]
+        batched = part.array in self.batched
+        while index and index[-1] is not None:
+            index.pop()
+        while index and index[0] is None and not batched:
+            index.pop(0)
+        taken = self.exact(part)
+        return self.item(taken, batched, *index) if index else taken
 
     def _transposed(self, view: View) -> Expression:
-        if view.array in self.batched:
-            return self.exact(View(view.array, view.places.T))
+        if view.array in self.batched or view.places.ndim == 3:
+            return self.exact(view.turned)
         return ex.transposed(self.exact(view))
 
     def exact(self, view: View) -> Expression:

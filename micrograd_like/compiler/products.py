@@ -15,7 +15,6 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from .form import Array, Floats, Indices, Lifted, Statement, Term
-from .strides import whole
 
 _SHORT: Final = 4  # sums of so few products are written out
 
@@ -66,7 +65,7 @@ class _Separator:
         inner = self._new(result)
         yield from self._products(replace(statement, result=inner, fill=None))
         mask = self._mask(real.astype(float) if fill == 0.0 else np.where(real, 0.0, fill))
-        term = Term("each", mask if fill == 0.0 else 1.0, whole(inner))
+        term = Term("each", mask if fill == 0.0 else 1.0, inner.whole)
         yield Statement(result, constant=0.0 if fill == 0.0 else mask, terms=[term])
 
     def _products(self, statement: Statement) -> Iterator[Statement]:
@@ -78,7 +77,7 @@ class _Separator:
             if _is_long(term, statement.result.shape):
                 inner = self._new(statement.result)
                 yield Statement(inner, terms=[term])
-                term = Term("each", 1.0, whole(inner))
+                term = Term("each", 1.0, inner.whole)
             terms.append(term)
         yield replace(statement, terms=terms)
 

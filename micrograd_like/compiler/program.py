@@ -28,7 +28,7 @@ from .tape import Tape, record
 
 if TYPE_CHECKING:
     from .expressions import Source
-    from .numpy_source import NumpyPrinter
+    from .numpy_source import NumpyPrinter, Written
 
 Backend = Literal["numpy", "python", "numba", "jax", "javascript"]
 
@@ -165,6 +165,7 @@ class Program:
             self._native = native(looped, blocks, jacobian)
             if self._native is not None:
                 self.source, self.function = self._native.source, self._native.single
+                self._single = self.function
                 self._constants = {}
                 return
             self.backend = "numpy"
@@ -173,24 +174,20 @@ class Program:
             from . import xla
             from .jax_source import JaxPrinter
 
-            self._printed = self._source(JaxPrinter)
-            self.function = xla.pure(self._printed, dtype, self._exactly(JaxPrinter))
-            self._run = self._by_xla()
+            self._printed, self._exactly = self._written(JaxPrinter)
+            self.function = xla.pure(self._printed, dtype, self._exactly)
+            self._single = self._by_xla()
         else:
             from .numpy_source import NumpyPrinter
 
-            self._printed = self._source(NumpyPrinter)
-            self.function = over_numpy(self._printed, self._exactly(NumpyPrinter))
+            self._printed, self._exactly = self._written(NumpyPrinter)
+            self.function = self._single = over_numpy(self._printed, self._exactly)
         self.source, self._constants = self._printed.text, self._printed.constants
 
-    def _source(self, printer: type[NumpyPrinter], **options: Any) -> Source:
-        return printer(self._laid_out, **options).program(self._blocks, self._jacobian)
-
-    def _exactly(self, printer: type[NumpyPrinter], **options: Any) -> Callable[[], Source] | None:
-        """What prints the program without its padding, if it has any."""
-        if not self._lifted.is_padded or self._lifted.may_lose:
-            return None
-        return lambda: self._source(printer, exactly=True, **options)
+    def _written(self, printer: type[NumpyPrinter], shared: int | None = None) -> Written:
+        return printer.written(
+            self._laid_out, lambda made: made.program(self._blocks, self._jacobian), shared
+        )
 
     def __call__(self, values: Any, check: bool = False) -> Any:
         """The output at the values of the inputs, and with `wrt` its gradient after it.
@@ -220,12 +217,7 @@ class Program:
                 self._check(row)
         if self._native is not None:
             values = np.require(values, requirements="CW")
-            return self.function(values) if values.ndim == 1 else self._native.batch(values)
-        if values.ndim == 2:
-            return self._batch(values)
-        if self.backend == "jax":
-            return self._run(values)
-        return self.function(values)
+        return self._single(values) if values.ndim == 1 else self._batch(values)
 
     def _run_python(self, values: Any, check: bool) -> Any:
         values = listed(values.tolist() if hasattr(values, "tolist") else values)
@@ -249,23 +241,23 @@ class Program:
     @cached_property
     def _batch(self) -> Callable[[Any], Any]:
         """The program for an array of floats with two axes, a row for each example."""
+        if self._native is not None:
+            return self._native.batch  # type: ignore[no-any-return]
         if self.backend == "jax":
             return self._by_xla(batch=True)
         from .numpy_source import NumpyPrinter
 
-        source = self._source(NumpyPrinter, shared=0)
-        return over_numpy(source, self._exactly(NumpyPrinter, shared=0))
+        return over_numpy(*self._written(NumpyPrinter, shared=0))
 
     def _by_xla(self, batch: bool = False) -> Callable[[Any], Any]:
         """The program compiled by XLA, for a row of values or for many."""
         from . import xla
-        from .jax_source import JaxPrinter
 
         def run(source: Source) -> Callable[[Any], Any]:
             return xla.compiled(xla.pure(source, self.dtype), self.dtype, batch)
 
         assert self._printed is not None
-        either = unless_nan(run, self._printed, self._exactly(JaxPrinter))
+        either = unless_nan(run, self._printed, self._exactly)
         return self._np.errstate(all="ignore")(either)  # type: ignore[no-any-return]
 
     def _shape_problem(self, shape: tuple[int, ...]) -> str:

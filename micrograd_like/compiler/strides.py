@@ -41,11 +41,6 @@ def layout(shape: tuple[int, ...]) -> Indices:
     return stored.transpose(np.argsort(axes)).reshape(-1)
 
 
-def whole(array: Array) -> View:
-    """All elements of an array, in its shape."""
-    return View(array, np.arange(array.size).reshape(array.shape))
-
-
 def at(places: Indices, statement: Statement) -> Statement:
     """The statement for some elements of its result alone, of terms taken element by element."""
     terms = [

@@ -102,11 +102,8 @@ class Way:
         hot = {a.name: count + np.array(a.choosing) for a in self._one_hot}
         lifted = replace(lift(tape, arrays, own, True, count, not plan.is_native), one_hot=hot)
 
-        def exactly(printer: type[NumpyPrinter]) -> Callable[[], Source] | None:
-            """What prints the program without its padding, if it has any."""
-            if not lifted.is_padded or lifted.may_lose:
-                return None
-            return lambda: printer(lifted, count, True).step(len(self._shown))
+        def step(printer: NumpyPrinter) -> Source:
+            return printer.step(len(self._shown))
 
         def compiled(printed: Source, function: Any, run: Any) -> Compiled:
             return Compiled(printed.text, len(printed.assignments), printed, function, run)
@@ -125,20 +122,19 @@ class Way:
             from .jax_source import JaxPrinter
 
             dtype, devices = plan.jax
-            source = JaxPrinter(lifted, count).step(len(self._shown))
+            source, exactly = JaxPrinter.written(lifted, step, count)
 
             def run(source: Source) -> Callable[..., Any]:
                 return xla.sharded(xla.pure(source, dtype), dtype, devices)
 
-            function = xla.pure(source, dtype, exactly(JaxPrinter))
-            either = unless_nan(run, source, exactly(JaxPrinter))
+            function = xla.pure(source, dtype, exactly)
+            either = unless_nan(run, source, exactly)
             return compiled(source, function, np.errstate(all="ignore")(either))
         from .layouts import laid_out
         from .numpy_source import NumpyPrinter
 
-        lifted = laid_out(lifted)
-        source = NumpyPrinter(lifted, count).step(len(self._shown))
-        function = over_numpy(source, exactly(NumpyPrinter))
+        source, exactly = NumpyPrinter.written(laid_out(lifted), step, count)
+        function = over_numpy(source, exactly)
         return compiled(source, function, function)
 
     def _in_javascript(self, wrt: Sequence[Value]) -> Compiled:
