@@ -177,6 +177,35 @@ def _reads_all(statement: Statement, array: Array) -> bool:
     return bool(read.all())
 
 
+class Lines(NamedTuple):
+    """Where in an array a line for each owner begins, and where in its line each given place is."""
+
+    starts: Indices
+    slots: Indices
+    size: int
+    stride: int
+
+    @property
+    def places(self) -> Indices:
+        """A row of places for each owner."""
+        return self.starts[:, None] + self.stride * np.arange(self.size)
+
+
+def along(
+    shape: tuple[int, ...], axes: slice, places: Indices, owner: Indices, count: int
+) -> Lines | None:
+    """Lines along neighbouring axes of an array, if those of each of so many owners are in one.
+
+    Each of the `places` belongs to an owner.
+    """
+    size, stride = prod(shape[axes]), prod(shape[axes.stop :])
+    slots = places // stride % size
+    starts = np.zeros(count, dtype=np.intp)
+    starts[owner] = places - slots * stride
+    in_one = np.array_equal(starts[owner] + slots * stride, places)
+    return Lines(starts, slots, size, stride) if in_one else None
+
+
 def lines(source: Array, places: Indices, owner: Indices, count: int) -> Lines | None:
     """Lines of a padded array, one for each of so many owners, whose real places are the owner's.
 
@@ -188,25 +217,12 @@ def lines(source: Array, places: Indices, owner: Indices, count: int) -> Lines |
     lengths = np.bincount(owner, minlength=count)
     if len(np.unique(owner * source.size + places)) < len(places):
         return None
-    where: Sequence[Indices] = np.unravel_index(places, source.shape)
-    stride = 1
-    for axis in range(len(source.shape) - 1, -1, -1):
-        size = int(source.shape[axis])
-        starts = places - where[axis] * stride
-        start = np.zeros(count, dtype=np.intp)
-        start[owner] = starts
+    for axis in reversed(range(real.ndim)):
+        found = along(source.shape, slice(axis, axis + 1), places, owner, count)
         in_line = np.broadcast_to(real.sum(axis, keepdims=True), source.shape).reshape(-1)
-        if np.array_equal(start[owner], starts) and np.array_equal(in_line[start], lengths):
-            return Lines(start[:, None] + stride * np.arange(size), where[axis])
-        stride *= size
+        if found and np.array_equal(in_line[found.starts], lengths):
+            return found
     return None
-
-
-class Lines(NamedTuple):
-    """A row of places for each owner, and where in its row each given place is."""
-
-    places: Indices
-    slots: Indices
 
 
 def completed(rows: Indices, size: int) -> Indices:

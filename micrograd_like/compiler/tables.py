@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .form import Bools, Floats, Indices
+from .padding import Lines, along
 
 _MOST_CELLS = 1024  # of a table that may be empty for the most part
 _LEAST_FULL = 1 / 16  # of a larger one
@@ -30,19 +31,6 @@ class Tabled(NamedTuple):
     lines: Indices
     coefficients: Floats
     real: Bools
-
-
-class _Lines(NamedTuple):
-    """Where in the array the line of each sum begins, and where in its line each place is."""
-
-    starts: Indices
-    slots: Indices
-    size: int
-    stride: int
-
-    @property
-    def places(self) -> Indices:
-        return self.starts[:, None] + self.stride * np.arange(self.size)
 
 
 def tabled(
@@ -93,17 +81,9 @@ def _are_whole(shape: tuple[int, ...], places: Indices, owner: Indices, count: i
     return True
 
 
-def _lines(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) -> _Lines:
-    """The shortest lines in which all places of each owner are.
-
-    They run along one axis of the array, or along several neighbouring ones.
-    """
+def _lines(shape: tuple[int, ...], places: Indices, owner: Indices, count: int) -> Lines:
+    """The shortest lines in which all places of each owner are."""
     axes = combinations(range(len(shape) + 1), 2) if shape else [(0, 0)]
-    for first, last in sorted(axes, key=lambda ends: prod(shape[slice(*ends)])):
-        size, stride = prod(shape[first:last]), prod(shape[last:])
-        slots = places // stride % size
-        starts = np.zeros(count, dtype=np.intp)
-        starts[owner] = places - slots * stride
-        if np.array_equal(starts[owner] + slots * stride, places):
-            break
-    return _Lines(starts, slots, size, stride)
+    shortest_first = sorted(axes, key=lambda ends: prod(shape[slice(*ends)]))
+    found = (along(shape, slice(*ends), places, owner, count) for ends in shortest_first)
+    return next(lines for lines in found if lines)

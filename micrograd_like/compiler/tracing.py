@@ -105,7 +105,6 @@ class Trace:
     shape: Any = None  # of the outputs, where they are nested lists
 
     def __init__(self, parameters: Sequence[Value]) -> None:
-        self._parameters = parameters
         self.given: list[Value] = []
         self.names: list[str] = []  # of what is given: users may label it otherwise
         self.indicators: dict[int, list[Value]] = {}
