@@ -32,7 +32,7 @@ from .names import ResultNames, identifier
 from .padding import Padding, completed, lines, may_lose, neutral
 from .ragged import Evened, evened
 from .tables import in_lines, tabled
-from .tape import Call, InputArray, Sum, Tape, operands
+from .tape import Call, InputArray, Sum, Tape
 
 
 def lift(
@@ -50,11 +50,8 @@ def lift(
     Unless `padded`, no array is padded, has three axes, or is several inputs, which must be among
     the first `shared` ones. Without `stacks` no results are stacked, which loops do not need.
     """
-    order = range(tape.inputs, tape.inputs + len(tape.assignments))
-    even = Evened(tape, [*order], inputs, {})
     shared = tape.inputs if shared is None else shared
-    if padded:
-        even = evened(tape, inputs, shared)
+    even = evened(tape, inputs, shared, changes=padded)
     return _Lifter(even, derivative_of or {}, padded, shared, padded and stacks).lifted()
 
 
@@ -70,7 +67,7 @@ class _Lifter:
         shared: int,
         stacks: bool,
     ) -> None:
-        self.tape, self.order, inputs, self.parts = even
+        self.tape, self.levels, inputs, self.parts = even
         tape = self.tape
         self.is_padded = padded
         self.is_stacked = stacks
@@ -79,6 +76,7 @@ class _Lifter:
         self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
         self.form_of: dict[int, object] = {}  # of the level that is being lifted
+        self.family_of: dict[object, object] = {}  # each form
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
         self.tables: dict[tuple[int, bytes], tuple[Array, Indices]] = {}
@@ -137,18 +135,10 @@ class _Lifter:
             array = self.constants[key] = self._new(data.shape, (), data)
         return array
 
-    def _table(self, rows: Floats) -> tuple[Array, Indices]:
-        """A constant with these rows, and their places in it; what is known transposed serves."""
-        transposed = np.ascontiguousarray(rows.T)
-        places = np.arange(rows.size)
-        if _key(rows) not in self.constants and _key(transposed) in self.constants:
-            return self._constant(transposed), places.reshape(transposed.shape).T
-        return self._constant(np.ascontiguousarray(rows)), places.reshape(rows.shape)
-
-    def _padded(
+    def _table(
         self, rows: NDArray[Any], real: Bools, source: Array | None = None
     ) -> tuple[Array, Indices]:
-        """An array of these rows, of which not all is real, and their places in it.
+        """An array of these rows, of which not all may be real, and their places in it.
 
         They are numbers, or elements of a `source`, at their places. What has such rows in another
         order, or as columns, serves, too.
@@ -159,6 +149,8 @@ class _Lifter:
             array = (
                 self._copied(rows, real, source)
                 if source
+                else self._constant(np.ascontiguousarray(rows))
+                if real.all()
                 else self._new(rows.shape, (), np.ascontiguousarray(rows), real=real.reshape(-1))
             )
             places = np.arange(rows.size).reshape(rows.shape)
@@ -184,7 +176,7 @@ class _Lifter:
         return array
 
     def lifted(self) -> Lifted:
-        for level in self._levels():
+        for level in self.levels:
             plans = [p for family in _grouped(level, self._family) for p in self._plans(family)]
             self.form_of.clear()
             for plan in sorted(plans, key=lambda plan: int(plan.members[0])):
@@ -201,19 +193,6 @@ class _Lifter:
     def loses(self) -> bool:
         """Whether a NaN may not show in what is computed of it."""
         return any(map(_loses, self.tape.assignments))
-
-    def _levels(self) -> list[list[int]]:
-        first = self.tape.inputs
-        level = [0] * (first + len(self.tape.assignments))
-        levels: list[list[int]] = []
-        for number in self.order:
-            numbers = operands(self.tape.assignments[number - first])
-            highest = max(map(level.__getitem__, numbers), default=0)
-            level[number] = highest + 1
-            while len(levels) <= highest:
-                levels.append([])
-            levels[highest].append(number)
-        return levels
 
     def _form(self, number: int) -> object:
         """What assignments have in common that are computed alike, term for term."""
@@ -239,10 +218,9 @@ class _Lifter:
         self.form_of[number] = form
         if not self.is_padded:
             return form
-        if isinstance(form[0], Op):
-            return form if form[0].arity is not None else (form[0], frozenset(form[1:]))
-        constant, linear, products = form
-        return (constant, frozenset(linear), frozenset(products))
+        if (family := self.family_of.get(form)) is None:
+            family = self.family_of[form] = _without_numbers(form)
+        return family
 
     def _plans(self, family: list[int]) -> Iterator[_Plan]:
         """How to lift assignments that may differ in the numbers of their terms: together, or not.
@@ -490,10 +468,9 @@ class _Lifter:
             start = known.index(numbers[0]) if numbers[0] in known else 0
             if known[start : start + len(numbers)] == numbers:
                 return stack, start * arrays[0].size
-        parts = [View(a, np.arange(a.size).reshape(a.shape)) for a in arrays]
         stack = self._copy((len(numbers), *arrays[0].shape), self.names.new())
         self.stacks[numbers] = stack
-        self.statements.append(Statement(stack, parts=parts))
+        self.statements.append(Statement(stack, parts=[array.whole for array in arrays]))
         if numbers[0] in self.varying:
             self.varying.add(stack.number)
         return stack, 0
@@ -559,7 +536,7 @@ class _Lifter:
                     coefficients[of][order].reshape(count, -1),
                 )
         for factors in late:  # now it is certain that they are needed
-            copy, of_copy = self._padded(factors.rows, factors.rows >= 0, factors.source)
+            copy, of_copy = self._table(factors.rows, factors.rows >= 0, factors.source)
             sides = [(copy.number, of_copy[factors.row_of]), (factors.number, factors.lines)]
             (left, right), both = zip(*sorted(sides, key=lambda side: -side[0]), strict=True)
             classes[left, right] = both, np.full(factors.lines.shape, factors.c)
@@ -631,13 +608,11 @@ class _Lifter:
         Some coefficients may not be `real`; then it must be a product of matrices, or is not added.
         """
         size = coefficients.shape[1]
+        counts = np.ones(coefficients.shape, bool) if real is None else real
+        both, row_of = _distinct(np.hstack([coefficients, counts]), rank)
+        table, of_table = self._table(both[:, :size], both[:, size:] > 0.0)
         table_first = number in self.of_inputs
-        if real is None:
-            rows, row_of = _distinct(coefficients)
-            table, of_table = self._table(rows)
-        else:
-            both, row_of = _distinct(np.hstack([coefficients, real]), rank)
-            table, of_table = self._padded(both[:, :size], both[:, size:] > 0.0)
+        if real is not None:
             table_first = table_first or size > 1 < lines[0, 1] - lines[0, 0]
         factors = [(number, lines), (table.number, of_table[row_of])]
         if table_first:
@@ -710,6 +685,14 @@ def _grouped(numbers: Sequence[int], key: Callable[[int], object]) -> list[list[
     return list(groups.values())
 
 
+def _without_numbers(form: Any) -> object:
+    """The form of assignments whose alike terms, or arguments, are any number."""
+    if isinstance(form[0], Op):
+        return form if form[0].arity is not None else (form[0], frozenset(form[1:]))
+    constant, linear, products = form
+    return (constant, frozenset(linear), frozenset(products))
+
+
 # The arrays that a term is of: one, or two.
 _Key = tuple[int, ...]
 _Classes = dict[_Key, tuple[Sequence[Indices], Floats]]
@@ -721,8 +704,9 @@ def _key(data: NDArray[Any]) -> bytes:
 
 def _sorted(rows: NDArray[Any], real: Bools) -> tuple[Indices, bytes]:
     """An order of rows that depends on what is in them alone, and a key of the rows in it."""
-    both = np.hstack([rows, real])
-    order = np.lexsort(both.T)
+    both = np.ascontiguousarray(np.hstack([rows, real]))
+    row = np.dtype((np.void, both.itemsize * both.shape[1]))  # as bytes: any order will do
+    order = np.argsort(both.view(row).reshape(-1), kind="stable")
     return order, _key(both[order])
 
 

@@ -88,11 +88,8 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
     """A label's stem and indices: W1 and (3, 1) for layers[0].neurons[3].w[1]."""
     if len(label) > _LONGEST_PATH:
         return label, ()
-    path = re.fullmatch(
-        rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*",
-        label,
-    )
-    if path:
+    pattern = rf"(?:(.*?)\.)??(?:layers\[{_INDEX}\]\.)?neurons\[{_INDEX}\]\.(\w+?)(?:\[{_INDEX}\])*"
+    if "neurons" in label and (path := re.fullmatch(pattern, label)):
         above, layer, neuron, kind, _ = path.groups()
         last = re.findall(rf"\[{_INDEX}\]", label[path.start(4) :])
         stem = "W" if kind == "w" else kind

@@ -42,26 +42,29 @@ class _Single(NamedTuple):
 
 
 class Evened(NamedTuple):
-    """The tape with such sums added at its end, and the order in which it can then be computed.
+    """The tape with such sums added at its end, and what can be computed at once, in `levels`.
 
-    Partial sums that are written out wherever they are used are not in the order. Of `inputs` that
-    are several stacked ones `parts` has these, by the name of the whole.
+    Partial sums that are written out wherever they are used are in none. Of `inputs` that are
+    several stacked ones `parts` has these, by the name of the whole.
     """
 
     tape: Tape
-    order: list[int]
+    levels: list[list[int]]
     inputs: Sequence[InputArray]
     parts: Mapping[str, Sequence[InputArray]]
 
 
-def evened(tape: Tape, inputs: Sequence[InputArray], shared: int) -> Evened:
-    """The tape with sums, partial sums and inputs made alike; of inputs the first `shared`."""
+def evened(tape: Tape, inputs: Sequence[InputArray], shared: int, changes: bool = True) -> Evened:
+    """The tape with sums, partial sums and inputs made alike; of inputs the first `shared`.
+
+    Without `changes` nothing is.
+    """
     evener = _Evener(tape, inputs, shared)
-    for _ in range(_MOST_PASSES):
+    for _ in range(_MOST_PASSES * changes):
         if not evener.passes():
             break
     tape = replace(tape, assignments=evener.assignments)
-    return Evened(tape, evener.order, evener.arrays, evener.parts)
+    return Evened(tape, evener.levels(), evener.arrays, evener.parts)
 
 
 class _Evener:
@@ -76,12 +79,28 @@ class _Evener:
         self.singles: dict[tuple[_Term, float], int] = {}  # the sums of one term that there are
         self.known: dict[Key, int] = {}  # roles
         self.roles: list[int] = []
+        self._find_roles()
+
+    def levels(self) -> list[list[int]]:
+        """The numbers by the longest path to them from an input, which is that of their roles."""
+        level_of: list[int] = []
+        for key in self.known:
+            below = [level_of[role] for role in roles_in(key)]
+            level_of.append(-1 if len(key) == 1 else max(below, default=-1) + 1)
+        levels: list[list[int]] = [[] for _ in range(max(level_of, default=-1) + 1)]
+        for number in self.order:
+            levels[level_of[self.roles[number]]].append(number)
+        return levels
 
     def passes(self) -> bool:
         """Change what makes something alike; whether there was anything."""
-        self._find_roles()
-        if self._stacks() or self._writes_out():
-            return True
+        changed = self._stacks() or self._writes_out() or self._inserts()
+        if changed:
+            self._find_roles()
+        return changed
+
+    def _inserts(self) -> bool:
+        """Put in sums of one term; whether there are any."""
         changes = self._changes()
         order: list[int] = []
         for number in self.order:
