@@ -100,6 +100,11 @@ def unless_nan(
     return either
 
 
+def listed(results: Any) -> list[Any]:
+    """The results of a program, which may be one alone, as a list."""
+    return [*results] if isinstance(results, tuple) else [results]
+
+
 def has_nan(results: Any) -> bool:
     """Whether there is a NaN in arrays and floats, or lists or dicts of such."""
     if isinstance(results, (tuple, list)):

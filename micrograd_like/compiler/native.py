@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .execution import over_numpy
+from .execution import listed, over_numpy
 from .form import Lifted
 from .loops import UnsuitableError, emit_loops
 from .nests import Blocks
@@ -95,13 +95,9 @@ class Native:
             lost = [np.isnan(result).any(tuple(range(1, result.ndim))) for result in results]
             for i in np.flatnonzero(np.any(lost, 0)):
                 exact = self._exactly(values[i])
-                for result, row in zip(results, _listed(exact), strict=True):
+                for result, row in zip(results, listed(exact), strict=True):
                     result[i] = row
         return tuple(results) if len(results) > 1 else results[0]
-
-
-def _listed(results: Any) -> list[Any]:
-    return [*results] if isinstance(results, tuple) else [results]
 
 
 def functions_of(source: str) -> dict[str, Any]:

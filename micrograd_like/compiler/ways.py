@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..engine import Value
 from ..errors import InputError
 from ..modes import apart, paused
-from .execution import over_numpy, require_numpy, unless_nan
+from .execution import listed, over_numpy, require_numpy, unless_nan
 from .javascript_source import Check, Indicator, JavaScriptPrinter, only_read
 from .lengths import weighted
 from .names import identifier, input_arrays, single_names
@@ -78,6 +78,13 @@ class Way:
         with paused(), apart():
             return self._compiled([])
 
+    def _arrays(self) -> list[InputArray]:
+        """The arrays of the parameters, and after them those of an example and its indicators."""
+        count = len(self._plan.parameters)
+        further = [*self.examples, *[(a.name, a.shape, a.numbers) for a in self._one_hot]]
+        placed = [(name, shape, [count + i for i in numbers]) for name, shape, numbers in further]
+        return [*self._plan.weights, *placed]
+
     def _compiled(self, wrt: Sequence[Value]) -> Compiled:
         if self._plan.is_javascript:
             return self._in_javascript(wrt)
@@ -94,9 +101,7 @@ class Way:
         tape = record(outputs, leaves, trace.sources, chosen, roots=objective, wrt=wrt)
         derivatives = tape.outputs[1 + len(self._shown) :]
         own = {o: i for i, o in enumerate(derivatives) if isinstance(o, int) and o >= tape.inputs}
-        arrays = [*plan.weights]
-        arrays += [(name, shape, [count + i for i in of]) for name, shape, of in self.examples]
-        arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
+        arrays = self._arrays()
         arrays += [(leaf.label, (), [tape.inputs - 1]) for leaf in self._share]
         np = require_numpy()
         hot = {a.name: count + np.array(a.choosing) for a in self._one_hot}
@@ -155,12 +160,9 @@ class Way:
             for place, choices in trace.indicators.items()
             for choice in range(len(choices))
         ]
-        arrays = [*self._plan.weights]
-        arrays += [(name, shape, [count + i for i in of]) for name, shape, of in self.examples]
-        arrays += [(a.name, a.shape, [count + i for i in a.numbers]) for a in self._one_hot]
         printer = JavaScriptPrinter(
             replace(tape, outputs=[*[loss] * bool(wrt), *outputs[:shown], *gradient]),
-            single_names(arrays, tape.inputs),
+            single_names(self._arrays(), tape.inputs),
         )
         blocks = [*[0] * bool(wrt), *[shown] * bool(shown), *[len(wrt)] * bool(wrt)]
         choices = {count + place: most for place, most in trace.choices.items()}
@@ -173,6 +175,7 @@ class Way:
         np = require_numpy()
         count = len(self._plan.parameters)
         hot = [(np.array(a.numbers), a.choosing, np.arange(a.shape[-1])) for a in self._one_hot]
+        shown = 1 if self._shown else 0  # results that are outputs
 
         def run(values: Any, examples: Any) -> Any:
             batch, given = examples.shape
@@ -183,16 +186,10 @@ class Way:
                 is_chosen = examples[:, choosing, None] == choices
                 rows[:, count + numbers] = is_chosen.reshape(batch, -1)
             if batch == 1:
-                found = loops.single(rows[0])
-                results = [*found] if isinstance(found, tuple) else [found]
-                if self._shown:
-                    results[1] = results[1][None]
-                return tuple(results)
-            found = loops.batch(rows)
-            results = [*found] if isinstance(found, tuple) else [found]
-            loss, rest = results[0].mean(), results[1:]
-            shown = [rest.pop(0)] if self._shown else []
-            return loss, *shown, *[gradient.mean(0) for gradient in rest]
+                loss, *rest = listed(loops.single(rows[0]))
+                return loss, *[outputs[None] for outputs in rest[:shown]], *rest[shown:]
+            loss, *rest = listed(loops.batch(rows))
+            return loss.mean(), *rest[:shown], *[gradient.mean(0) for gradient in rest[shown:]]
 
         return np.errstate(all="ignore")(run)  # type: ignore[no-any-return]
 
@@ -206,7 +203,7 @@ class Way:
             found = run(weights, xla.named(examples, self.examples))
         else:
             found = run(values, examples)
-        results: list[Any] = list(found) if isinstance(found, tuple) else [found]
+        results = listed(found)
         if self._plan.jax and not forward:
             results[-1] = xla.flattened(results[-1], self._plan.weights)
         if not self._shown:
