@@ -343,6 +343,8 @@ def from_csv(
     chosen = [name for name in frame if name != label] if features is None else [*features]
     refuse(path, absent(frame, [label, *chosen, *drop]))
     chosen = [name for name in chosen if name not in drop]
+    if frame[label].isna().all():
+        raise InputError(f"{path}: nothing is in column {label!r:.80}: --label names the label")
     if label in chosen:
         raise InputError(f"{path}: {label!r:.80} is the label, and no feature")
     if features is None:

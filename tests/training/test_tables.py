@@ -100,6 +100,7 @@ BAD = {
     "other digits": ("a,b\n1,x\n٣,y\n", "row 3, column 'a'"),
     "missing number": ("a,b\n1,x\n,y\n", "row 3, column 'a': .* 'a' 1.; .* 1 of 2 rows"),
     "missing label": ("a,b\n1,x\n2,\n", "row 3, column 'b': the cell is missing"),
+    "no labels": ("a,b\n1,\n2,\n", "nothing is in column 'b': --label names the label"),
     "infinite label": ("a,b\n1,1.5\n2,-inf\n3,2.5\n", "row 3, column 'b': .* infinite"),
     "missing thrice": ("a,c,b\n1,?,x\nNA,2,y\n1,,z\n", "'a' 1, 'c' 2.; --missing drop .* 3 of 3"),
     "single class": ("a,b\n1,x\n2,x\n", "column 'b' has 1 classes in 2 rows"),
