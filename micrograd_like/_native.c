@@ -124,13 +124,18 @@ a_mode_is_open(void)
     return PyList_GET_SIZE(open_blocks) > 0;
 }
 
-/* `modes.touched(self)`: 0, or -1 with an exception. */
+/* Let go of what a call gave: 0, or -1 with an exception. */
+static int
+told(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 static int
 touched(Node *self)
 {
-    PyObject *result = PyObject_CallMethod(modes, "touched", "O", self);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return told(PyObject_CallMethod(modes, "touched", "O", self));
 }
 
 /* Whether a mode has blocks here, the last of which goes to `*last`; -1 with an exception. */
@@ -1076,6 +1081,52 @@ value_richcompare(PyObject *p, PyObject *q, int sign)
 
 /* --- rows applied to it ----------------------------------------------------------------------- */
 
+/* The results of `f` for each item: a list, or NULL with an exception. */
+static PyObject *
+list_of(PyObject *items, PyObject *(*f)(PyObject *))
+{
+    PyObject *fast = PySequence_Fast(items, "an iterable is needed");
+    PyObject *result = fast == NULL ? NULL : PyList_New(PySequence_Fast_GET_SIZE(fast));
+    for (Py_ssize_t i = 0; result != NULL && i < PyList_GET_SIZE(result); i++) {
+        /* What f calls may shorten a list. */
+        PyObject *item = i < PySequence_Fast_GET_SIZE(fast) ? PySequence_Fast_GET_ITEM(fast, i)
+                                                            : Py_None;
+        Py_INCREF(item);
+        PyObject *made = f(item);
+        Py_DECREF(item);
+        if (made == NULL) {
+            Py_CLEAR(result);
+        } else {
+            PyList_SET_ITEM(result, i, made);
+        }
+    }
+    Py_XDECREF(fast);
+    return result;
+}
+
+static PyObject *
+number_of(PyObject *x)
+{
+    if (PyFloat_CheckExact(x)) {
+        return Py_NewRef(x);
+    }
+    if (!is_value(x)) {
+        return PyObject_GetAttrString(x, "_data"); /* which says that there is none */
+    }
+    if (((Node *)x)->shape & BLANK) {
+        refuse_blank((Node *)x);
+        return NULL;
+    }
+    return PyFloat_FromDouble(((Node *)x)->data);
+}
+
+/* What becomes an operand: a Value as it is, a number as a float; NULL with an exception. */
+static PyObject *
+operand_of(PyObject *x)
+{
+    return is_value(x) ? Py_NewRef(x) : as_number(x);
+}
+
 /* The node of an op applied to operands at xs, where its value is `data`. */
 static PyObject *
 applied(PyObject *op, PyObject *operands, PyObject *xs, PyObject *data)
@@ -1115,51 +1166,21 @@ apply_op(PyObject *Py_UNUSED(none), PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     PyObject *op = args[0], *result = NULL;
-    PyObject *operands = PySequence_Tuple(args[1]); /* of the caller's items: made anew below */
-    if (operands == NULL) {
-        return NULL;
-    }
-    Py_ssize_t n = PyTuple_GET_SIZE(operands);
-    PyObject *numbers = PyTuple_New(n), *xs = PyList_New(n), *data = NULL;
-    if (numbers == NULL || xs == NULL) {
-        goto done;
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *operand = PyTuple_GET_ITEM(operands, i), *x;
-        if (is_value(operand)) {
-            if (((Node *)operand)->shape & BLANK) {
-                refuse_blank((Node *)operand);
-                goto done;
-            }
-            Py_INCREF(operand);
-            x = PyFloat_FromDouble(((Node *)operand)->data);
-        } else {
-            operand = as_number(operand);
-            x = Py_XNewRef(operand);
-        }
-        if (operand != NULL) {
-            PyTuple_SET_ITEM(numbers, i, operand);
-        }
-        if (x == NULL) {
-            goto done;
-        }
-        PyList_SET_ITEM(xs, i, x);
-    }
+    PyObject *listed = list_of(args[1], operand_of);
+    PyObject *operands = listed == NULL ? NULL : PyList_AsTuple(listed);
+    PyObject *xs = operands == NULL ? NULL : list_of(operands, number_of);
     PyObject *call[2] = {op, xs};
-    data = PyObject_VectorcallMethod(str_evaluate, call, 2, NULL);
-    if (data == NULL) {
-        if (PyErr_ExceptionMatches(DomainError)) { /* which Python says with the labels */
-            PyErr_Clear();
-            result = PyObject_CallMethod(in_python, "__apply_op__", "OO", op, operands);
-        }
-    } else if (!PyFloat_Check(data)) {
+    PyObject *data = xs == NULL ? NULL : PyObject_VectorcallMethod(str_evaluate, call, 2, NULL);
+    if (data != NULL && PyFloat_Check(data)) {
+        result = applied(op, operands, xs, data);
+    } else if (data != NULL) {
         PyErr_Format(PyExc_TypeError, "%R gave no float", op);
-    } else {
-        result = applied(op, numbers, xs, data);
+    } else if (xs != NULL && PyErr_ExceptionMatches(DomainError)) {
+        PyErr_Clear(); /* which Python says with the labels */
+        result = PyObject_CallMethod(in_python, "__apply_op__", "OO", op, operands);
     }
-done:
-    Py_DECREF(operands);
-    Py_XDECREF(numbers);
+    Py_XDECREF(listed);
+    Py_XDECREF(operands);
     Py_XDECREF(xs);
     Py_XDECREF(data);
     return result;
@@ -1447,6 +1468,10 @@ list_of_order(PyObject *const *roots, Py_ssize_t n, PyObject *seen, int untaken)
 {
     Order order = {.seen = seen, .untaken = untaken};
     PyObject *result = NULL;
+    if (seen != NULL && !PySet_Check(seen)) {
+        PyErr_Format(PyExc_TypeError, "seen is a set, not %R", seen);
+        return NULL;
+    }
     sweeps++;
     if (order_of(&order, roots, n) == 0) {
         result = PyList_New(order.count);
@@ -1464,37 +1489,27 @@ static PyObject *
 topological_order(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count,
                   PyObject *names)
 {
-    PyObject *seen = NULL;
-    int untaken = 0;
+    PyObject *seen = Py_None, *untaken = Py_False;
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i), *argument = args[count + i];
-        if (PyUnicode_CompareWithASCIIString(name, "seen") == 0) {
-            if (argument != Py_None && !PySet_Check(argument)) {
-                PyErr_Format(PyExc_TypeError, "seen is a set, not %R", argument);
-                return NULL;
-            }
-            seen = argument == Py_None ? NULL : argument;
-        } else if (PyUnicode_CompareWithASCIIString(name, "untaken") == 0) {
-            if ((untaken = PyObject_IsTrue(argument)) < 0) {
-                return NULL;
-            }
-        } else {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        int is_seen = PyUnicode_CompareWithASCIIString(name, "seen") == 0;
+        if (!is_seen && PyUnicode_CompareWithASCIIString(name, "untaken") != 0) {
             PyErr_Format(PyExc_TypeError,
                          "topological_order() got an unexpected keyword argument '%U'", name);
             return NULL;
         }
+        *(is_seen ? &seen : &untaken) = args[count + i];
     }
-    return list_of_order(args, count, seen, untaken);
+    int is_untaken = PyObject_IsTrue(untaken);
+    return is_untaken < 0
+               ? NULL
+               : list_of_order(args, count, seen == Py_None ? NULL : seen, is_untaken);
 }
 
 /* `Value.__order__(seen)`. */
 static PyObject *
 value_order(PyObject *self, PyObject *seen)
 {
-    if (!PySet_Check(seen)) {
-        PyErr_Format(PyExc_TypeError, "seen is a set, not %R", seen);
-        return NULL;
-    }
     return list_of_order(&self, 1, seen, 1);
 }
 
@@ -1558,12 +1573,8 @@ value_backward(PyObject *self, PyObject *args, PyObject *keywords)
         || (argument != NULL && to_double(argument, &seed) < 0)) {
         return NULL;
     }
-    if (a_mode_is_open()) {
-        PyObject *told = PyObject_CallMethod(modes, "swept", "Od", self, seed);
-        if (told == NULL) {
-            return NULL;
-        }
-        Py_DECREF(told);
+    if (a_mode_is_open() && told(PyObject_CallMethod(modes, "swept", "Od", self, seed)) < 0) {
+        return NULL;
     }
     Order order = {.seen = NULL, .untaken = 0};
     Py_INCREF(self);
@@ -1579,10 +1590,7 @@ value_backward(PyObject *self, PyObject *args, PyObject *keywords)
     }
     sweeps--;
     Py_DECREF(self);
-    if (adjoint == NULL) {
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
+    return adjoint == NULL ? NULL : Py_NewRef(Py_None);
 }
 
 /* `adjoints(root, seed=1.0)`. */
@@ -1615,41 +1623,6 @@ adjoints(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords)
 }
 
 /* --- lists of nodes --------------------------------------------------------------------------- */
-
-/* The results of `f` for each item: a list, or NULL with an exception. */
-static PyObject *
-list_of(PyObject *items, PyObject *(*f)(PyObject *))
-{
-    PyObject *fast = PySequence_Fast(items, "an iterable is needed");
-    PyObject *result = fast == NULL ? NULL : PyList_New(PySequence_Fast_GET_SIZE(fast));
-    for (Py_ssize_t i = 0; result != NULL && i < PyList_GET_SIZE(result); i++) {
-        /* What f calls may shorten a list. */
-        PyObject *item = i < PySequence_Fast_GET_SIZE(fast) ? PySequence_Fast_GET_ITEM(fast, i)
-                                                            : Py_None;
-        Py_INCREF(item);
-        PyObject *made = f(item);
-        Py_DECREF(item);
-        if (made == NULL) {
-            Py_CLEAR(result);
-        } else {
-            PyList_SET_ITEM(result, i, made);
-        }
-    }
-    Py_XDECREF(fast);
-    return result;
-}
-
-static PyObject *
-number_of(PyObject *x)
-{
-    if (PyFloat_CheckExact(x)) {
-        return Py_NewRef(x);
-    }
-    if (is_value(x) && !(((Node *)x)->shape & BLANK)) {
-        return PyFloat_FromDouble(((Node *)x)->data);
-    }
-    return PyObject_GetAttrString(x, "_data"); /* which says that there is none */
-}
 
 static PyObject *
 numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
