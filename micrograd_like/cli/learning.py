@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import ops, training
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
 from ..training.history import Saved
 from ..training.predictor import Predictor
 from ..words import meant, printable
 from . import processes, running, writing
-from .folder import HISTORY, MODEL, Folder, history_table
+from .folder import MODEL, Folder
 from .terminal import complain, csv_text, say
 
 # The options of `train` for tables alone, and those of them for files.
@@ -136,12 +136,7 @@ def _train(arguments: argparse.Namespace) -> None:
 def _train_table(arguments: argparse.Namespace) -> None:
     hidden, epochs = ([32], 12) if arguments.data == "digits" else ([16, 16], 60)
     running.complete(arguments, hidden=hidden, activation="tanh", epochs=epochs, engine="eager")
-    data = dataset(arguments, BUILT_IN)
-    strata = data.y if data.classes else [0] * len(data.y)
-    train, test = datasets.split(strata, arguments.test_fraction, arguments.seed)
-    if arguments.data not in BUILT_IN:
-        shift, deviation = datasets.standardise(_rows(data.X, train))
-        data = replace(data, shift=shift, scale=deviation)
+    data, train, test = prepared(arguments, BUILT_IN)
     predictor = Predictor.untrained(data, arguments.hidden, arguments.activation, arguments.seed)
     inputs, targets = data.scaled(), data.y
     if not data.classes:
@@ -178,15 +173,9 @@ def _train_table(arguments: argparse.Namespace) -> None:
     )
     truth, predicted = _rows(data.y, test), predictor.classify(_rows(data.X, test))
     if not arguments.process_id:  # alone, or the first of several processes
-        files: dict[str, str | bytes] = {HISTORY: history_table(history)}
-        try:
-            figures = _pictures(predictor, data, (train, test), predicted)
-            figures["loss.png"] = plots.loss_curve(history)
-            files |= {name: running.png(figure) for name, figure in figures.items()}
-        except MissingExtraError as error:
-            say(f"no pictures: {error}")
-        folder.finish(files)
-        say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
+        running.finish(
+            folder, history, lambda: _pictures(predictor, data, (train, test), predicted)
+        )
     say(f"test {_measured(truth, predicted, bool(data.classes))}")
     if history.interrupted:
         processes.leave(0)
@@ -237,22 +226,32 @@ def _measured(truth: list[Any], predicted: list[Any], labels: bool) -> str:
     return f"error {mse:.4g} (mse), R² {share:.3f}, mean absolute error {absolute:.4g}"
 
 
-def dataset(
+def prepared(
     arguments: argparse.Namespace, built_in: Mapping[str, Callable[[], Dataset]]
-) -> Dataset:
-    """The data that the arguments name, built in or of a file. Raises InputError."""
+) -> tuple[Dataset, list[int], list[int]]:
+    """The data that the arguments name, and the places of what to train on and to test on.
+
+    That of a file is scaled as what to train on is. Raises InputError.
+    """
     options = {name: getattr(arguments, name) for name in FILES}
     if arguments.data in built_in:
         for name, value in options.items():
             if value is not None:
                 raise InputError(f"--{name} is for CSV files, not for {arguments.data}")
-        return built_in[arguments.data]()
-    if not arguments.data.lower().endswith(".csv") and not Path(arguments.data).exists():
+        data = built_in[arguments.data]()
+    elif arguments.data.lower().endswith(".csv") or Path(arguments.data).exists():
+        data = tables.from_csv(arguments.data, **options | {"drop": options["drop"] or ()})
+    else:
         raise InputError(
             f"{arguments.data!r} is neither {', '.join(built_in)}, nor a CSV file"
             f"{meant(arguments.data, built_in)}"
         )
-    return tables.from_csv(arguments.data, **options | {"drop": options["drop"] or ()})
+    strata = data.y if data.classes else [0] * len(data.y)
+    train, test = datasets.split(strata, arguments.test_fraction, arguments.seed)
+    if arguments.data not in built_in:
+        shift, deviation = datasets.standardise(_rows(data.X, train))
+        data = replace(data, shift=shift, scale=deviation)
+    return data, train, test
 
 
 def _predict(arguments: argparse.Namespace) -> None:

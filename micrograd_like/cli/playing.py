@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from .. import nn
 from ..errors import InputError
 from ..numerics import plain
 from ..optim import Adam
-from ..training import datasets
 from ..words import printable
 from . import learning
 from .terminal import say
@@ -50,13 +48,9 @@ def _play(arguments: argparse.Namespace) -> None:
         name = printable(str(arguments.out))
         raise InputError(f"{name} is no name for a page: let it end in .html")
     arguments.regression = None if arguments.data in learning.PLANES else False  # classes
-    data = learning.dataset(arguments, learning.PLANES)
+    data, *_ = learning.prepared(arguments, learning.PLANES)
     for note in data.notes:
         say(note)
-    if arguments.data not in learning.PLANES:
-        train, _ = datasets.split(data.y, arguments.test_fraction, arguments.seed)
-        shift, scale = datasets.standardise([data.X[i] for i in train])
-        data = replace(data, shift=shift, scale=scale)
     inputs = [
         f"{name} = {text}" if text else name
         for name in data.features

@@ -6,13 +6,15 @@ import argparse
 import io
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from .. import nn, training
+from ..errors import MissingExtraError
 from ..optim import Adam
-from .folder import METADATA, MODEL, Folder
+from ..training import plots
+from .folder import HISTORY, METADATA, MODEL, Folder, history_table
 from .terminal import say
 
 
@@ -82,7 +84,21 @@ def report(_: Any, history: training.History, epochs: int = 0) -> None:
         say(f"epoch {epoch:3d}  loss {history.loss[-1]:.4f}{more}")
 
 
-def png(figure: Any) -> bytes:
+def finish(
+    folder: Folder, history: training.History, pictures: Callable[[], dict[str, Any]] = dict
+) -> None:
+    """Write the history and pictures beside the model, and say so."""
+    files: dict[str, str | bytes] = {HISTORY: history_table(history)}
+    try:
+        figures = pictures() | {"loss.png": plots.loss_curve(history)}
+        files |= {name: _png(figure) for name, figure in figures.items()}
+    except MissingExtraError as error:
+        say(f"no pictures: {error}")
+    folder.finish(files)
+    say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
+
+
+def _png(figure: Any) -> bytes:
     """The figure as a file by which `Folder` knows it again."""
     picture = io.BytesIO()
     with warnings.catch_warnings():

@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 from .. import state
-from ..errors import InputError, MissingExtraError, StateError
-from ..training import datasets, plots
+from ..errors import InputError, StateError
+from ..training import datasets
 from ..training.gpt import GPT
 from ..words import printable, several
 from . import processes, running
-from .folder import HISTORY, MODEL, Folder, history_table
+from .folder import Folder
 from .terminal import say
 
 # The options of `train` that are for lines of text: the sizes of a GPT, and what they are.
@@ -88,13 +88,7 @@ def train(arguments: argparse.Namespace) -> None:
         validation=[documents[i] for i in held],
     )
     if not arguments.process_id:
-        files: dict[str, str | bytes] = {HISTORY: history_table(history)}
-        try:
-            files["loss.png"] = running.png(plots.loss_curve(history))
-        except MissingExtraError as error:
-            say(f"no pictures: {error}")
-        folder.finish(files)
-        say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
+        running.finish(folder, history)
         random = Random(arguments.seed)
         say("invented: " + ", ".join(model.invent(random, 0.5) for _ in range(_INVENTED)))
     say(f"test loss {history.validation_loss[-1]:.4f}")
