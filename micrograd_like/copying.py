@@ -115,13 +115,10 @@ def _attributes(node: Any) -> dict[str, Any]:
     if node.op is not None or not _is_of_subclass(node):
         return {}
     kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), node.__class__.__mro__)
-    slots = [name for kind in kinds for name, slot in vars(kind).items() if _is_slot(slot)]
+    members = [member for kind in kinds for member in vars(kind).items()]
+    slots = [name for name, member in members if isinstance(member, MemberDescriptorType)]
     found = {name: getattr(node, name) for name in slots if hasattr(node, name)}
     return {**found, **getattr(node, "__dict__", {})}
-
-
-def _is_slot(x: Any) -> bool:
-    return isinstance(x, MemberDescriptorType)
 
 
 def _give(node: Any, attributes: dict[str, Any]) -> None:

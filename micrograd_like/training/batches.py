@@ -104,17 +104,17 @@ class Examples:
         size = size or self._free
         for start in range(0, self.count, size):
             places = self._places[start : start + size]
-            inputs, targets = (
+            batch: Batch = tuple(
                 [column[i] for i in places] if isinstance(column, list) else column[list(places)]
                 for column in self._columns
             )
             if self._late:
-                checked = _checked(inputs, targets, places, self.width)
-                inputs, targets = self._usable(*checked, places)
+                X, y = batch
+                batch = self._usable(*_checked(X, y, places, self.width), places)
             if self._prepared is not None:
-                inputs = self._prepared(inputs, places)
-            if targets:
-                yield inputs, targets
+                batch = self._prepared(batch[0], places), batch[1]
+            if batch[-1]:
+                yield batch
 
     def digest(self) -> int:
         """A checksum by which to know the examples again; where they are read late, of a few."""
@@ -144,7 +144,7 @@ class Documents(Examples):
             raise InputError(f"example {sizes.index(0)} is empty: it has no number")
         self._columns = [examples]
         self._places = array("q", range(len(examples)))
-        self._late, self._free = False, len(examples)
+        self._late, self._free, self._prepared = False, len(examples), None
 
     def sample(self) -> Batch:
         """A few of the examples, the longest first, for its program may serve the others."""
@@ -152,12 +152,6 @@ class Documents(Examples):
         longest = max(places, key=lambda i: _size(examples[i]))
         some = places[:: max(1, self.count // _FEWER)]
         return ([examples[i] for i in (longest, *some)],)
-
-    def batches(self, size: int | None = None) -> Iterator[Batch]:
-        """The examples in batches of `size`, or all."""
-        size = size or self.count
-        for start in range(0, self.count, size):
-            yield ([self._columns[0][i] for i in self._places[start : start + size]],)
 
     def prepare(self, rows_of: Callable[[Any, Any], Any], with_rows: Any) -> None:
         """Each batch is read: that takes a fraction of its program's time."""
