@@ -79,7 +79,9 @@ def play(
     """
     rows = [[float(x) for x in plain(row)] for row in plain(X)]
     labels = [whole("a label + 1", label + 1) - 1 for label in plain(y)]
-    widths, wide = _widths(model), len(rows[0]) if rows else 0
+    if not isinstance(model, MLP):
+        raise InputError(f"play takes an nn.MLP, whose layers it draws, not {model!r:.60}")
+    widths, wide = model.widths, len(rows[0]) if rows else 0
     known = max(labels, default=0) + 1
     count = max(2, widths[-1])
     if len(labels) != len(rows) or any(len(row) != widths[0] for row in rows):
@@ -117,12 +119,6 @@ def play(
         __package__, "play.html", title, data, steps=html.escape(steps), loss=loss, units=units
     )
     return Playground(page, title)
-
-
-def _widths(model: MLP) -> list[int]:
-    if not isinstance(model, MLP):
-        raise InputError(f"play takes an nn.MLP, whose layers it draws, not {model!r:.60}")
-    return model.widths
 
 
 def _programs(model: MLP, row: list[float], label: int) -> tuple[str, str]:

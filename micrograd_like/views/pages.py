@@ -84,8 +84,11 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     # What only a condition depends on, and what `where` does not take, has no steps.
     others = [node for node in twins if node not in {event.node for event in passes.forward}]
     data, program = _data(passes, others, boxes), "null"
+    from .live import live_program  # the compiler, which to look at graphs nobody needs else
+
     try:
-        program = f"(() => {{\n{_live(root, passes, others)}return program;\n}})()"
+        live = live_program(root, passes.forward, others)
+        program = f"(() => {{\n{live}return program;\n}})()"
     except InputError as error:
         data["replay"] = str(error)
     page = filled(
@@ -98,13 +101,6 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
         program=program,
     )
     return Player(page.encode("utf-8", "replace").decode(), alt, svg)
-
-
-def _live(root: Value, passes: Steps, others: list[Value]) -> str:
-    """The program of the page. Raises InputError where it is to be a replay."""
-    from .live import live_program  # the compiler, which to look at graphs nobody needs else
-
-    return live_program(root, passes.forward, others)
 
 
 def _title(root: Value, writer: Writer) -> str:
