@@ -513,19 +513,19 @@ typedef struct {
 
 static const Operand NOTHING = {NULL, 0.0, 0, 0};
 
-/* A node of one or two operands, whose references are taken over; the local derivatives count by
-   those that are Values. Under no_grad a leaf. */
-static inline PyObject *
-new_node(double data, PyObject *op, const Operand *a, double da, const Operand *b, double db)
+/* A node of two operands at most, whose references are taken over; the local derivatives count by
+   those that are parents. */
+static inline Node *
+node_of_two(double data, PyObject *op, const Operand *a, double da, const Operand *b, double db)
 {
     int tracked = a->is_tracked || b->is_tracked;
     Node *node = node_alloc(data, tracked);
     if (node == NULL) {
-        Py_DECREF(a->object);
+        Py_XDECREF(a->object);
         Py_XDECREF(b->object);
         return NULL;
     }
-    node->op = Py_NewRef(op);
+    node->op = Py_XNewRef(op);
     node->a = a->object;
     node->b = b->object;
     node->da = da;
@@ -534,7 +534,15 @@ new_node(double data, PyObject *op, const Operand *a, double da, const Operand *
     if (tracked) {
         PyObject_GC_Track(node);
     }
-    return a_mode_is_open() ? under_modes(node) : (PyObject *)node;
+    return node;
+}
+
+/* The same, as the modes that are in force have it. */
+static inline PyObject *
+new_node(double data, PyObject *op, const Operand *a, double da, const Operand *b, double db)
+{
+    Node *node = node_of_two(data, op, a, da, b, db);
+    return node != NULL && a_mode_is_open() ? under_modes(node) : (PyObject *)node;
 }
 
 /* Room for so many operands and parents, none of them there yet; NULL with MemoryError. */
@@ -556,12 +564,25 @@ many_alloc(Py_ssize_t operands, Py_ssize_t parents)
     return many;
 }
 
-static inline void
-own_many(Node *node, PyObject *op, Many *many)
+/* A node of many operands, which gets references to them. */
+static Node *
+node_of_many(double data, PyObject *op, Many *many, int tracked)
 {
+    Node *node = node_alloc(data, tracked);
+    if (node == NULL) {
+        PyMem_Free(many);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < many->operands; i++) {
+        Py_INCREF(many->operand[i]);
+    }
     node->op = Py_NewRef(op);
     node->many = many;
     node->shape = MANY;
+    if (tracked) {
+        PyObject_GC_Track(node);
+    }
+    return node;
 }
 
 /* `Value.__assemble__`: a node, whatever the mode. None stands beside constants and where nothing
@@ -571,7 +592,8 @@ assemble(double data, PyObject *op, PyObject *operands, PyObject *partials)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(operands), parents = 0;
     int tracked = 0;
-    double two[2] = {0.0, 0.0};
+    Operand two[2] = {NOTHING, NOTHING};
+    double local[2] = {0.0, 0.0};
     if (PyTuple_GET_SIZE(partials) != n) {
         PyErr_SetString(PyExc_ValueError, "a node needs a partial, or None, beside each operand");
         return NULL;
@@ -589,44 +611,28 @@ assemble(double data, PyObject *op, PyObject *operands, PyObject *partials)
         }
         tracked |= of_value && is_tracked(operand);
         parents += d != Py_None;
-        if (n <= 2 && d != Py_None) {
-            two[i] = PyFloat_AS_DOUBLE(d);
-        }
     }
-    Many *many = NULL;
-    if (n > 2 && (many = many_alloc(n, parents)) == NULL) {
+    Many *many = n > 2 ? many_alloc(n, parents) : NULL;
+    if (n > 2 && many == NULL) {
         return NULL;
     }
-    Node *node = node_alloc(data, tracked);
-    if (node == NULL) {
-        PyMem_Free(many);
-        return NULL;
-    }
-    if (many != NULL) {
-        for (Py_ssize_t i = 0, k = 0; i < n; i++) {
-            PyObject *d = PyTuple_GET_ITEM(partials, i);
-            many->operand[i] = Py_NewRef(PyTuple_GET_ITEM(operands, i));
-            if (d != Py_None) {
-                many->parent[k] = (Node *)many->operand[i];
-                many->local[k++] = PyFloat_AS_DOUBLE(d);
-            }
+    for (Py_ssize_t i = 0, k = 0; i < n; i++) {
+        PyObject *operand = PyTuple_GET_ITEM(operands, i), *d = PyTuple_GET_ITEM(partials, i);
+        double slope = d == Py_None ? 0.0 : PyFloat_AS_DOUBLE(d);
+        if (many == NULL) {
+            two[i] = (Operand){Py_NewRef(operand), 0.0, d != Py_None, is_tracked(operand)};
+            local[i] = slope;
+            continue;
         }
-        own_many(node, op, many);
-    } else {
-        node->op = op == Py_None ? NULL : Py_NewRef(op);
-        for (Py_ssize_t i = 0; i < n; i++) {
-            *(i == 0 ? &node->a : &node->b) = Py_NewRef(PyTuple_GET_ITEM(operands, i));
-            if (PyTuple_GET_ITEM(partials, i) != Py_None) {
-                node->shape |= i == 0 ? A_IS_PARENT : B_IS_PARENT;
-            }
+        many->operand[i] = operand;
+        if (d != Py_None) {
+            many->parent[k] = (Node *)operand;
+            many->local[k++] = slope;
         }
-        node->da = two[0];
-        node->db = two[1];
     }
-    if (tracked) {
-        PyObject_GC_Track(node);
-    }
-    return node;
+    return many != NULL ? node_of_many(data, op, many, tracked)
+                        : node_of_two(data, op == Py_None ? NULL : op, &two[0], local[0], &two[1],
+                                      local[1]);
 }
 
 /* `engine.node_as(kind, node)`: the same node as one of a subclass. The other one, which nobody has
@@ -1756,19 +1762,8 @@ summed(PyObject *const *ws, PyObject *const *xs, Py_ssize_t n, PyObject *b)
     many->operand[2 * n] = b;
     many->parent[many->parents - 1] = (Node *)b;
     many->local[many->parents - 1] = 1.0;
-    Node *node = node_alloc(z, tracked);
-    if (node == NULL) {
-        PyMem_Free(many);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < many->operands; i++) {
-        Py_INCREF(many->operand[i]);
-    }
-    own_many(node, row_affine, many);
-    if (tracked) {
-        PyObject_GC_Track(node);
-    }
-    return a_mode_is_open() ? under_modes(node) : (PyObject *)node;
+    Node *node = node_of_many(z, row_affine, many, tracked);
+    return node != NULL && a_mode_is_open() ? under_modes(node) : (PyObject *)node;
 }
 
 /* `sum_of_products(ws, xs, b)` of sums.py: None where the row is to be called. */
