@@ -54,14 +54,12 @@ class Copies(Generic[ValueT]):
         parameters) pickled together still share them; each root has its own copy of the nodes in
         between. One of a subclass has its attributes with it.
         """
-        assemble = self.__assemble__
-        if self.op is None and _is_of_subclass(self):
-            kind, state = self.__class__, (None, _attributes(self))  # to be set one by one
+        if self.op is None:
+            kind, attributes = self.__class__, _attributes(self)
+            state = (None, attributes) if attributes else None  # to be set one by one
             if kind.__getstate__ is not object.__getstate__:
                 state = self.__getstate__()
             return _leaf, (kind, self.data, self.grad, self.label), state
-        if self.op is None:
-            return _restored, (assemble, [], [(self.data, self.grad, self.label, None, (), ())])
         order = self.__order__(set())
         leaves = [node for node in order if node.op is None]
         nodes = [node for node in order if node.op is not None]
@@ -77,12 +75,12 @@ class Copies(Generic[ValueT]):
             )
             for node in nodes
         ]
-        return _restored, (assemble, leaves, rows)
+        return _restored, (self.__assemble__, leaves, rows)
 
 
 def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
     """A copy of the node, of the same operands or of their `copies`. It has no attributes yet."""
-    if node.op is None and _is_of_subclass(node):
+    if node.op is None:
         return _leaf(node.__class__, node.data, node.grad, node.label)
     operands = node.operands
     if copies is not None:
@@ -92,18 +90,9 @@ def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
     return out
 
 
-def _is_of_subclass(node: Any) -> bool:
-    return node.__class__ is not _base(node.__class__)
-
-
-def _base(kind: Any) -> Any:
-    """`Value` itself, of which this is a subclass."""
-    return next(base for base in kind.__mro__ if "__assemble__" in vars(base))
-
-
 def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
-    """A leaf of a subclass, whose own constructor is not called: it takes what it likes."""
-    base = _base(kind)
+    """A leaf of that class, whose own constructor is not called: it takes what it likes."""
+    base = next(base for base in kind.__mro__ if "__assemble__" in vars(base))  # Value itself
     leaf = base.__new__(kind)
     base.__init__(leaf, data, label)
     leaf.grad = grad
@@ -112,7 +101,7 @@ def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
 
 def _attributes(node: Any) -> dict[str, Any]:
     """What a leaf of a subclass has beside, in its `__dict__` and in slots."""
-    if node.op is not None or not _is_of_subclass(node):
+    if node.op is not None:
         return {}
     kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), node.__class__.__mro__)
     members = [member for kind in kinds for member in vars(kind).items()]
