@@ -60,6 +60,8 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
 
     `drawing` are options of `draw`. Raises InputError (a ValueError) for more than 20,000 steps.
     """
+    from .live import live_program  # the compiler, which to look at graphs nobody needs else
+
     passes = steps(root, seed)
     if len(passes) > MOST_STEPS:
         raise InputError(
@@ -82,10 +84,9 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     alt = f"Graph of {name}: {len(twins)} nodes"
     boxes = {node: drawn.box(twin) for node, twin in twins.items()}
     # What only a condition depends on, and what `where` does not take, has no steps.
-    others = [node for node in twins if node not in {event.node for event in passes.forward}]
+    computed = {event.node for event in passes.forward}
+    others = [node for node in twins if node not in computed]
     data, program = _data(passes, others, boxes), "null"
-    from .live import live_program  # the compiler, which to look at graphs nobody needs else
-
     try:
         live = live_program(root, passes.forward, others)
         program = f"(() => {{\n{live}return program;\n}})()"
