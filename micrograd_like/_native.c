@@ -397,7 +397,7 @@ key_of(PyObject *operand, PyObject *keys, int *is_plain)
 {
     if (PyFloat_CheckExact(operand)) {
         double x = PyFloat_AS_DOUBLE(operand);
-        return x != 0.0 && x == x ? Py_NewRef(operand) : NULL;
+        return x == x ? PyBytes_FromStringAndSize((const char *)&x, sizeof x) : NULL;
     }
     *is_plain |= Py_IS_TYPE(operand, Value) || Py_IS_TYPE(operand, Tracked);
     PyObject *id = PyLong_FromVoidPtr(operand);

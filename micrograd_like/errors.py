@@ -56,9 +56,12 @@ class DomainError(MicrogradError, ValueError):
     ("" where there is none).
     """
 
+    count = 0  # of all that there were: a trace is to know of those that a program catches
+
     def __init__(
         self, op: str, domain: str, arguments: Sequence[float], labels: Sequence[str] = ()
     ) -> None:
+        DomainError.count += 1
         self.op = op
         self.domain = domain
         self.arguments = tuple(arguments)

@@ -44,6 +44,7 @@ OperandT = TypeVar("OperandT", bound=Operand)
 
 TABLE: dict[str, Op] = {}  # every row by its name, which pickled nodes and model files refer to
 BUILTIN: frozenset[str] = frozenset()  # the names of this file's rows, once they are all made
+EVERYWHERE = "on (-inf, inf)"  # the domain of most
 
 
 class _Documentation(str):
@@ -104,7 +105,7 @@ class Op:
         text: str = "",
         latex: str = "",
         binding: int = 9,
-        domain: str = "on (-inf, inf)",
+        domain: str = EVERYWHERE,
         ieee: Callable[..., float] | None = None,
         defaults: tuple[float, ...] = (),
         kink: str = "",
@@ -265,9 +266,9 @@ class Op:
             return self.origin
         if self.name in BUILTIN:
             return find, (self.name,)
-        return _find_same, (self.name, self._samples())
+        return _find_same, (self.name, self.samples())
 
-    def _samples(self) -> list[float]:
+    def samples(self) -> list[float]:
         """The value and the partials at a few points: what tells operations of one name apart."""
         samples: list[float] = []
         points = (0.3, -1.7, 2.2, 0.9, -0.4, 13.7, -123.4, 5e3, 1e-3)
@@ -299,7 +300,7 @@ def _find_same(name: str, samples: list[float]) -> Op:
     A user's operation is found by its name, which may be given again to something else.
     """
     op = find(name)
-    here = op._samples()
+    here = op.samples()
     if len(here) != len(samples) or not all(
         math.isclose(x, y, rel_tol=1e-9) or (x != x and y != y)
         for x, y in zip(here, samples, strict=True)

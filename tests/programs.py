@@ -353,7 +353,11 @@ def _mod(x: Any, y: Any) -> Any:
     if abs(b) <= 1e3 * error_of(y):
         raise IllConditionedError("a pole")
     quotient, error = a / b, error_of(x) + abs(a / b) * error_of(y)
-    if error and abs(quotient - round(quotient)) <= error / abs(b) + EPSILON * abs(quotient):
+    if (
+        error
+        and math.isfinite(quotient)
+        and abs(quotient - round(quotient)) <= error / abs(b) + EPSILON * abs(quotient)
+    ):
         raise UndecidedError("a jump")
     return x - Bounded(a // b) * y  # bounded, so that the product has an error
 

@@ -30,12 +30,21 @@ class Pairs:
         self._model = model
         self._loss = loss
         self.inputs = 0
+        self._kinds: set[Any] = set()  # of inputs, of what they are in, and in a tuple of targets
         self.row: Callable[[Any], Sequence[float]] = _single  # a target as numbers
 
     def of(self, x: Any, y: Any) -> Made:
         """The loss, and the outputs of the model in a list."""
         outputs = self._model(x)
         return self._loss(outputs, y), outputs if isinstance(outputs, list) else [outputs]
+
+    def unlike(self, X: Any, y: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Examples of other kinds of numbers than those before: ints where were floats, say."""
+        if len(y) and not self._kinds >= {*_kinds(X[0]), *zip(map(type, y), strict=True)}:
+            for x, target in zip(X, y, strict=True):
+                if not self._kinds >= (kinds := {*_kinds(x), (type(target),)}):
+                    yield x, target
+                    self._kinds |= kinds
 
     def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
         """The trace of an example. Raises TraceError, and InputError if it has no number."""
@@ -44,7 +53,8 @@ class Pairs:
             x, y = example
             inputs = [trace.leaf(number, f"X[{i}]") for i, number in enumerate(x)]
             self.inputs = len(inputs)
-            outputs = self._model(inputs[:])
+            outputs = self._model(given := inputs[:])
+            _check_same(given, inputs)
             shown = outputs if isinstance(outputs, list) else [outputs]
             y = plain(y)
             if (smoothing := _smoothing(self._loss)) is not None:
@@ -56,7 +66,9 @@ class Pairs:
             if isinstance(y, (list, tuple)):
                 self.row = partial(_several, count=len(y))
                 targets = [trace.leaf(t, f"Y[{k}]") for k, t in enumerate(y)]
-                return self._loss(outputs, targets), shown
+                loss = self._loss(outputs, given := targets[:])
+                _check_same(given, targets)
+                return loss, shown
             self.row = _single
             return self._loss(outputs, trace.leaf(y, "Y")), shown
 
@@ -94,41 +106,55 @@ class Nested:
     is_loss = True
 
     def __init__(self, loss: Callable[..., Any], static: Collection[int] = ()) -> None:
-        self._loss = loss
+        self.loss = loss
         self._static = frozenset(static)
+        self._kinds: dict[int, set[Any]] = {}  # of each argument's numbers, and what they are in
 
     def of(self, *example: Any) -> Made:
-        return self._loss(*example), ()
+        return self.loss(*example), ()
 
     def structure(self, example: Any, numbers: list[Any]) -> Hashable:
         """What examples of one program have in common; the example's numbers join `numbers`.
 
         Raises OperandError for what is neither a number nor a list.
         """
+        of = self._kinds.setdefault
         if not self._static and example.__class__ is not tuple:
-            return _structure(example, numbers)
+            return _structure(example, numbers, of(0, set()))
         return (
             "arguments",
             *[
-                _key(argument) if i in self._static else _structure(argument, numbers)
+                _key(argument) if i in self._static else _structure(argument, numbers, of(i, set()))
                 for i, argument in enumerate(arguments(example))
             ],
         )
+
+    def count_kinds(self) -> int:
+        """How many kinds of numbers have come: int and float, say, for each argument."""
+        return sum(map(len, self._kinds.values()))
+
+    def forget_kinds(self) -> None:
+        """Take the next examples for the first ones."""
+        self._kinds.clear()
 
     def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
         """The trace of an example. Raises TraceError, and InputError if it has no number."""
 
         def run(trace: Trace) -> Made:
-            given = arguments(example)
-            names = _names(self._loss)
-            return self.of(
-                *[
-                    argument if i in self._static else _traced(argument, trace, next(names))
-                    for i, argument in enumerate(given)
-                ]
-            )
+            names = _names(self.loss)
+            given = [
+                argument if i in self._static else _traced(argument, trace, next(names))
+                for i, argument in enumerate(arguments(example))
+            ]
+            made = self.of(*given)
+            found: list[Value] = []
+            for i, argument in enumerate(given):
+                if i not in self._static:
+                    _flattened(argument, found)
+            _check_same(found, trace.given)
+            return made
 
-        return traced(run, parameters, lambda: self.of(*arguments(example)), (self._loss,))
+        return traced(run, parameters, lambda: self.of(*arguments(example)), (self.loss,))
 
 
 class Outputs(Nested):
@@ -138,7 +164,7 @@ class Outputs(Nested):
 
     def of(self, *example: Any) -> Made:
         found: list[Any] = []
-        self.shape = _flattened(self._loss(*example), found)
+        self.shape = _flattened(self.loss(*example), found)
         return Value(0.0), found
 
     def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
@@ -158,23 +184,36 @@ def _flattened(x: Any, found: list[Any]) -> Any:
     return None
 
 
+def _check_same(given: Sequence[Any], leaves: Sequence[Value]) -> None:
+    """Raises TraceError where the leaves that were given are not as they were."""
+    if [*map(id, given)] != [*map(id, leaves)]:
+        raise TraceError(
+            "model or loss changes its example, a list, which is then another one in the next "
+            "epoch: let it change a copy, such as sorted(x) for x.sort() or [*x, 0] for x.append(0)"
+        )
+
+
 def arguments(example: Any) -> tuple[Any, ...]:
     """What a loss is called with."""
     return example if isinstance(example, tuple) else (example,)
 
 
-_NUMBERS = {float, int}
+def _structure(x: Any, numbers: list[Any], kinds: set[Any]) -> Hashable:
+    """The shape of an example, whose numbers join `numbers`.
 
-
-def _structure(x: Any, numbers: list[Any]) -> Hashable:
-    x = plain(x)
+    Their types join `kinds`, with those of what they are in, which is no list, each as a tuple.
+    """
+    container, x = x.__class__, plain(x)
     if isinstance(x, (list, tuple)):
-        if {*map(type, x)} <= _NUMBERS:  # as nearly all lists are: in short
+        if container is not list:
+            kinds.add((container,))
+        if {*map(type, x)} <= kinds:  # as nearly all lists are: in short
             numbers += x
             return len(x)
-        items = tuple([_structure(item, numbers) for item in x])
+        items = tuple([_structure(item, numbers, kinds) for item in x])
         return len(x) if {*items} == {None} else items
     numbers.append(_number(x))
+    kinds.add(x.__class__)
     return None
 
 
@@ -220,6 +259,10 @@ def _names(function: Callable[..., Any]) -> Iterator[str]:
         count += 1
         if (name := f"x{count}") not in names:
             yield name
+
+
+def _kinds(row: Any) -> set[type]:
+    return {type(row), *map(type, row)} if isinstance(row, (list, tuple)) else {type(row)}
 
 
 def _single(target: Any) -> Sequence[float]:

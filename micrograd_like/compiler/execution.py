@@ -118,6 +118,16 @@ def has_nan(results: Any) -> bool:
     return bool(total != total)
 
 
+def are_finite(results: Any) -> bool:
+    """Whether all numbers are that, in arrays and floats or lists of such."""
+    if isinstance(results, (tuple, list)):
+        return all(map(are_finite, results))
+    np = require_numpy()
+    flat = np.asarray(results).reshape(-1)
+    total = flat.dot(flat)  # a third of the time of isfinite
+    return bool(total - total == 0.0 or np.isfinite(flat).all())
+
+
 def check_plain(values: Any) -> None:
     """Raise OperandError for masked arrays, whose hidden numbers would count, dicts and sets."""
     if hasattr(values, "mask") or isinstance(values, (Mapping, Set)):

@@ -14,12 +14,17 @@ from ..gradients import grad
 from ..modes import apart, no_grad, paused
 from ..numerics import number
 from .examples import Nested, Pairs, arguments
-from .execution import as_floats, has_nan, require_numpy
+from .execution import are_finite, as_floats, require_numpy
 from .lengths import coefficients, weighted
 from .plan import Plan
+from .surroundings import Surroundings
 from .tracing import Trace
 from .ways import Compiled, Way
 
+CHANGED = (
+    "model or loss do not compute what they did when they were traced: an attribute that is "
+    "changed, or random numbers, would be frozen"
+)
 MOST_WAYS = 8  # through the branches of a model and its loss, each with a program of its own
 _MOST_PADDING = 2  # times as many numbers as there are, for the sake of one program for a batch
 MOST_STRUCTURES = 32  # of examples, each with a program of its own
@@ -64,8 +69,8 @@ class Family:
         self._traces = [trace or self.traced(example)]
         self._is_warned = False
         self.check()
-        if isinstance(problem, Nested):
-            self._compare()
+        if trace is None:
+            self.compare(self._traces[0], example)
         # Tokens come in any number, as a rule: to do it later would take twice as long.
         is_weighted = len(self._traces[0].choices) > 1 and not plan.is_javascript
         self.ways = [self._way(self._traces[0], is_weighted)]
@@ -113,7 +118,9 @@ class Family:
         if groups is None or (found := coefficients(groups, longer, trace)) is None:
             return None
         if groups and not self.ways[0].groups:
-            self.ways = [self._way(longer, is_weighted=True)]
+            longer = self.traced(self._example)  # with the numbers that the parameters have now
+            self._follow(longer)
+            self._traces, self.ways = [longer], [self._way(longer, is_weighted=True)]
         place = {name: i for i, name in enumerate(longer.names)}
         columns: Any = [place[name] for name in trace.names]
         if columns == [*range(len(columns))]:
@@ -130,6 +137,12 @@ class Family:
         pairs = zip(results, expected, strict=True)
         return layout if all(_agree(x, y, 1e-4 if single else 1e-12) for x, y in pairs) else None
 
+    def is_at(self, layout: Layout, example: Any) -> bool:
+        """Whether the numbers of an example, with its coefficients, are still there."""
+        found = coefficients(self._groups or [], self._traces[0], self.traced(example))
+        known: list[float] = layout.row[len(self._traces[0].given) :].tolist()
+        return found == known
+
     def traced(self, example: Any) -> Trace:
         """The trace of an example, with the parameters as they are now. Raises TraceError."""
         self._plan.settle()
@@ -139,14 +152,14 @@ class Family:
         """Trace the example again. Raises TraceError where something else comes out."""
         self._follow(self.traced(self._example))
 
-    def _compare(self) -> None:
+    def compare(self, trace: Trace, example: Any) -> None:
         """Raises TraceError where Values do not give what the numbers of the example do."""
         with paused(), apart():
-            loss, shown = self._problem.of(*arguments(self._example))
+            loss, shown = self._problem.of(*arguments(example))
         expected = [x if isinstance(x, Value) else number(x) for x in (loss, *shown)]
-        found = numbers_of([self._traces[0].root, *self._traces[0].shown])
+        found = numbers_of([trace.root, *trace.shown])
         for x, y in zip(found, numbers_of(expected), strict=True):
-            if not _agree(x, y, 1e-9):
+            if not _agree(x, y, 1e-9) or (x != x) != (y != y):
                 raise TraceError(
                     f"of numbers that are Values it makes {x!r}, where it makes {y!r} of plain "
                     "ones: isinstance(x, int), say, tells them apart"
@@ -154,10 +167,7 @@ class Family:
 
     def _follow(self, trace: Trace) -> None:
         if not all(known.follows(trace) for known in self._traces):
-            raise TraceError(
-                "model or loss do not compute what they did when they were traced: an attribute "
-                "that is changed, or random numbers, would be frozen"
-            )
+            raise TraceError(CHANGED)
 
     def results(self, values: Any, rows: Any, examples: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs, and unless it is `forward` the gradient.
@@ -192,14 +202,16 @@ class Family:
         return [loss, outputs, *gradient]
 
     def may_spoil(self, results: Sequence[Any]) -> bool:
-        """Whether there is a NaN that may be of what does not count.
+        """Whether results are not finite that may be so where the engine computes them.
 
         Rows that are not chosen, and terms that a shorter example lacks, count as 0 times what they
-        are, which is NaN for infinities.
+        are, which is NaN for infinities. Or a DomainError is caught, which no program raises.
         """
-        counted = any(way.trace.choices or way.groups for way in self.ways)
+        ways = self.ways
+        if all(way.trace.is_total and not (way.trace.choices or way.groups) for way in ways):
+            return False
         with require_numpy().errstate(all="ignore"):
-            return counted and has_nan(results)
+            return not are_finite(results)
 
     def _has_another(self, example: Any) -> bool:
         """Make a program for the way of the example, unless there are too many. Or TraceError."""
@@ -257,6 +269,9 @@ class Families:
         # None for those that are left to the eager engine: there are too many.
         self.layouts: dict[Hashable, Layout | None] = {structure: self.first.layout}
         self.shapes = {structure: self.first.shape}  # of the outputs
+        # Examples whose coefficients a callback may change, by whatever the loss looks at.
+        self._padded: dict[Hashable, Any] = {}
+        self._surroundings = Surroundings(problem.loss)
         # Where examples are in the program of longer ones of a batch, though they have their own.
         self._beside: dict[tuple[Hashable, Family], Layout | None] = {}
 
@@ -304,10 +319,18 @@ class Families:
         """Where the numbers of each example are, and the numbers."""
         every: list[list[Any]] = [[] for _ in batch]
         read = self._problem.structure
+        known = self._problem.count_kinds()
         structures = [read(*each) for each in zip(batch, every, strict=True)]
         if not all(every):
             i = every.index([])
             raise InputError(f"example {i} of the batch, {batch[i]!r:.60}, has no number")
+        if self._problem.count_kinds() > known:  # there are ints where there were floats, say
+            try:
+                for example in batch:
+                    self.first.compare(self.first.traced(example), example)
+            except TraceError:
+                self._problem.forget_kinds()
+                raise
         if not self.layouts.keys() >= {*structures}:
             # The longest first, for it may serve the others.
             for i in sorted(range(len(batch)), key=lambda i: -len(every[i])):
@@ -350,7 +373,9 @@ class Families:
     def _lay_out(self, structure: Hashable, example: Any) -> None:
         """Find where the numbers of an example of a new structure are, if not in a new program."""
         trace = self.first.traced(example)
+        self.first.compare(trace, example)
         self.shapes[structure] = trace.shape
+        self._padded[structure] = example
         self.layouts[structure] = self._layout_of(trace, example)
 
     def _layout_of(self, trace: Trace, example: Any) -> Layout | None:
@@ -393,6 +418,13 @@ class Families:
         """Trace the examples again. Raises TraceError where something else comes out."""
         for family in self.every:
             family.check()
+        try:
+            self._surroundings.check()
+        except TraceError:
+            for structure, example in self._padded.items():
+                if (layout := self.layouts[structure]) and not layout.family.is_at(layout, example):
+                    raise TraceError(CHANGED) from None
+            self._surroundings = Surroundings(self._problem.loss)
 
 
 class Report:

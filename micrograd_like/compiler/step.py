@@ -203,6 +203,9 @@ class Step:
                 f"a step takes rows of {count} numbers and a target for each; got X "
                 f"of shape {inputs.shape} and {len(targets)} targets"
             )
+        if isinstance(X, (list, tuple, require_numpy().ndarray)):
+            for example in self._pairs.unlike(X, y):
+                self._first.compare(self._first.traced(example), example)
         return require_numpy().concatenate([inputs, targets], axis=1)
 
     def report(self) -> Report:
@@ -272,8 +275,10 @@ def compile_step(
     Values are followed: see `Step`. What is detached, or computed under `no_grad`, is computed anew
     in each step, as a constant. Refused are uses of a number, such as `.data`, or an index, by the
     line of yours that does it, random numbers, iterators, a call that changes a number of its own
-    (an attribute, a variable), and whatever else differs when the example is traced a second time.
-    What changes only later, such as an attribute that a callback sets, remains as it was traced:
+    (an attribute, a variable), or its example, an error of the library's that it catches, and
+    whatever else differs when the example is traced a second time, or from what the engine makes of
+    its plain numbers. That is asked again for each kind of number that comes, such as int. What
+    changes only later, such as an attribute that a callback sets, remains as it was traced:
     `step.check()` traces again and raises TraceError if it has changed, as `fit` does after every
     epoch.
 

@@ -1,29 +1,39 @@
 """What a function has beside its arguments: its surroundings, which a call may move.
 
 A program keeps what a trace found there. So a trace looks whether the call moved anything: a
-generator of random numbers, or a number or text that is an attribute, an item or a variable. Looked
-at is what the function's code can name: the attributes of its object, its closure, its defaults,
-the globals that it uses, and so on from there; but not into libraries, and no further than 20,000
-things.
+generator of random numbers, or whatever is an attribute, an item or a variable. Looked at is what
+the function's code can name: the attributes of its object, its closure, its defaults, the globals
+that it uses, and so on from there; but not into libraries, and no further than 20,000 things.
 """
 
 from __future__ import annotations
 
 import sys
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableSequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from copy import copy
+from functools import lru_cache, partial
 from io import IOBase
 from numbers import Number
 from random import Random, SystemRandom
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodWrapperType,
+    ModuleType,
+)
 from typing import Any, NamedTuple
 
 from ..engine import Value
 from ..errors import TraceError
 
 _MOST = 20_000
-_FEW = 1_000  # items of a list or an array
+_MANY = 100_000  # items of a list or an array
 _PLAIN = (Number, str, bytes)
 _OURS = __name__.partition(".")[0]
 DRAWS = (
@@ -56,7 +66,7 @@ class Surroundings:
         for part, before in zip(self._parts, self._before, strict=True):
             now = part.read()
             for key, x in before.items():
-                if key in now and now[key] is not x and now[key] != x:
+                if key in now and x is not now[key] and not _is_same(x, now[key]):
                     raise TraceError(
                         DRAWS
                         if part.what == _NUMBERS
@@ -123,36 +133,46 @@ def _parts_of(x: Any) -> Iterator[_Part]:
     elif isinstance(x, _numpys("RandomState")):
         back = partial(x.set_state, x.get_state())
         yield _Part(_NUMBERS, lambda: {"": repr(x.get_state())}, back)
-    elif isinstance(x, CellType):
-        content = _content(x)
-        if isinstance(content, _PLAIN):
-            back = partial(setattr, x, "cell_contents", content)
-            yield _Part("a variable", lambda: _plain({"": _content(x)}), back)
+    elif isinstance(x, CellType) and (content := _content(x)) is not None:
+        back = partial(setattr, x, "cell_contents", content)
+        yield _Part("a variable", lambda: {"": _content(x)}, back)
     elif isinstance(x, dict):
-        items = dict(x)
-        yield _Part("item ", lambda: _plain(x), partial(_refill, x, items))
-    elif isinstance(x, (list, deque)):
-        copy = list(x)
-        if len(copy) <= _FEW:
-            back = partial(_refill_list, x, copy)
-            yield _Part("item", lambda: _numbered(x), back)
-    elif _is_small_array(x):
-        yield _Part("an array", lambda: {"": x.tobytes()}, partial(x.__setitem__, ..., x.copy()))
+        yield _Part("item ", lambda: dict(x), partial(_refill, x, dict(x)))
+    elif isinstance(x, (list, deque, set, bytearray, array)) and len(x) <= _MANY:
+        yield _Part(f"a {type(x).__name__}", lambda: {"": copy(x)}, partial(_refill, x, copy(x)))
+    elif _is_array(x) and x.size <= _MANY:
+        yield _Part("an array", lambda: {"": x.copy()}, partial(x.__setitem__, ..., x.copy()))
     elif isinstance(x, type):
         if not _is_of_library(x):
-            back = partial(_set_attributes, x, _plain(dict(vars(x))))
-            yield _Part(f"{x.__name__}.", lambda: _plain(dict(vars(x))), back)
-    elif isinstance(attributes := getattr(x, "__dict__", None), dict):
-        back = partial(attributes.update, dict(attributes))
-        yield _Part(f"{type(x).__name__}.", lambda: _plain(attributes), back)
+            back = partial(_set_attributes, x, dict(vars(x)))
+            yield _Part(f"{x.__name__}.", lambda: dict(vars(x)), back)
+    elif not isinstance(x, (FunctionType, ModuleType)) and (found := _attributes(x)):
+        back = partial(_set_attributes, x, found)
+        yield _Part(f"{type(x).__name__}.", lambda: _attributes(x), back)
     if isinstance(x, FunctionType) and not _is_of_library(x):
-        variables, names = x.__globals__, _names_in(x.__code__)
-        used = _plain({name: variables[name] for name in names if name in variables})
-        yield _Part(
-            "the variable ",
-            lambda: _plain({name: variables[name] for name in used if name in variables}),
-            partial(variables.update, used),
-        )
+        if vars(x):
+            yield _Part(
+                f"{x.__name__}.", lambda: dict(vars(x)), partial(_refill, vars(x), {**vars(x)})
+            )
+        for space, names in _spaces(x):
+            used = {name: space[name] for name in names}
+            yield _Part(
+                "the variable ", partial(_chosen, space, names), partial(space.update, used)
+            )
+
+
+def _chosen(items: dict[Any, Any], names: Iterable[str]) -> dict[Any, Any]:
+    return {name: items[name] for name in names if name in items}
+
+
+def _spaces(function: FunctionType) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The variables that a function names: of its module, and of the user's modules among them."""
+    names, variables = _names_in(function.__code__), function.__globals__
+    yield variables, [name for name in names if name in variables]
+    for name in names:
+        module = variables.get(name)
+        if isinstance(module, ModuleType) and not _is_of_library(module):
+            yield vars(module), [n for n in names if n in vars(module)]
 
 
 def _within(x: Any) -> Iterable[Any]:
@@ -161,28 +181,81 @@ def _within(x: Any) -> Iterable[Any]:
         return list(x.values())
     if isinstance(x, (list, tuple, set, frozenset, deque)):
         return list(x)
+    if _is_array(x):
+        return list(x.flat) if x.dtype.hasobject else []
     if isinstance(x, CellType):
         return [_content(x)]
-    if isinstance(x, MethodType):
-        return [x.__self__, x.__func__]
-    if isinstance(x, partial):
-        return [x.func, x.args, x.keywords]
-    if isinstance(x, (staticmethod, classmethod)):
-        return [x.__func__]
-    if isinstance(x, property):
-        return [x.fget]
     if isinstance(x, _numpys("Generator")):
         return [x.bit_generator]
+    if isinstance(x, (BuiltinFunctionType, MethodWrapperType)):
+        return [x.__self__]
     if isinstance(x, ModuleType) or _is_of_library(x):
         return []
     if isinstance(x, FunctionType):
-        named = [x.__globals__[n] for n in _names_in(x.__code__) if n in x.__globals__]
+        named = [space[name] for space, names in _spaces(x) for name in names]
         defaults = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
         return [*(x.__closure__ or ()), *defaults, *named]
     if isinstance(x, type):
         return [*vars(x).values(), *x.__mro__[1:]]
-    attributes = getattr(x, "__dict__", None)
-    return [*(attributes.values() if isinstance(attributes, dict) else ()), type(x)]
+    return [*_attributes(x).values(), type(x)]
+
+
+def _attributes(x: Any) -> dict[str, Any]:
+    """What an object has, in its `__dict__` and in slots."""
+    own = getattr(x, "__dict__", None)
+    found = dict(own) if isinstance(own, dict) else {}
+    kind: Any = type(x)
+    for name in _slots(kind):
+        if hasattr(x, name):
+            found[name] = getattr(x, name)
+    return found
+
+
+@lru_cache(512)
+def _slots(kind: type) -> list[str]:
+    slots = [name_and_slot for of in kind.__mro__ for name_and_slot in vars(of).items()]
+    return [name for name, slot in slots if isinstance(slot, MemberDescriptorType)]
+
+
+def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
+    """Whether a program may take the one for the other; True where they are too deep to tell.
+
+    What was not there, and Values, and what holds nothing else, may become anything: what is made
+    of them is in the graph.
+    """
+    if x is now or x is None or not depth:
+        return True
+    if isinstance(x, list) and isinstance(now, list) and [*map(id, x)] == [*map(id, now)]:
+        return True  # in short, as nearly always
+    if _holds_values(x) or _holds_values(now):
+        return True
+    if isinstance(x, _PLAIN) or isinstance(now, _PLAIN):
+        return bool(x == now or (x != x and now != now))
+    if type(x) is not type(now):
+        return False
+    if isinstance(x, (list, tuple, deque)):
+        x, now = ([item for item in items if not _holds_values(item)] for items in (x, now))
+        return len(x) == len(now) and all(map(partial(_is_same, depth=depth - 1), x, now))
+    if isinstance(x, dict):
+        return all(_is_same(x[key], now[key], depth - 1) for key in x.keys() & now.keys())
+    if _is_array(x):
+        if x.dtype.hasobject:
+            return _is_same(x.tolist(), now.tolist(), depth - 1)
+        return bool(x.tobytes() == now.tobytes())
+    if isinstance(x, FunctionType):
+        cells, later = ([_content(cell) for cell in f.__closure__ or ()] for f in (x, now))
+        return x.__code__ is now.__code__ and _is_same(cells, later, depth - 1)
+    own, new = (dict(vars(of)) if isinstance(of, type) else _attributes(of) for of in (x, now))
+    if own or new:
+        return _is_same(own, new, depth - 1)
+    equal: Any = type(x).__eq__
+    return equal is object.__eq__ or bool(x == now)
+
+
+def _holds_values(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return bool(x) and all(map(_holds_values, x))
+    return isinstance(x, Value)
 
 
 def _names_in(code: CodeType) -> list[str]:
@@ -195,12 +268,13 @@ def _names_in(code: CodeType) -> list[str]:
 
 
 def _is_of_library(x: Any) -> bool:
-    """Whether it is code of Python's, of ours or of an installed package's, or an object of such.
+    """Whether it is code of Python's, of ours or of an installed package's, or an object of those.
 
     Not so objects of classes of Python's and ours: there is much of users' in them.
     """
-    is_code = isinstance(x, (type, FunctionType))
-    name = str(getattr(x if is_code else type(x), "__module__", ""))
+    is_code = isinstance(x, (type, FunctionType, ModuleType))
+    attribute = "__name__" if isinstance(x, ModuleType) else "__module__"
+    name = str(getattr(x if is_code else type(x), attribute, ""))
     top = name.partition(".")[0]
     if (top in sys.stdlib_module_names and top != "__main__") or top == _OURS:
         return is_code
@@ -208,10 +282,14 @@ def _is_of_library(x: Any) -> bool:
     return "site-packages" in file or "dist-packages" in file
 
 
-def _set_attributes(x: type, attributes: dict[str, Any]) -> None:
-    for name, value in attributes.items():
-        if vars(x).get(name) is not value:
-            setattr(x, name, value)
+def _set_attributes(x: Any, items: dict[str, Any]) -> None:
+    own: Any = {} if isinstance(x, type) else getattr(x, "__dict__", {})
+    _refill(own, {name: item for name, item in items.items() if name in own})
+    now = dict(vars(x)) if isinstance(x, type) else _attributes(x)
+    for name, item in items.items():
+        if name not in now or now[name] is not item:
+            with suppress(AttributeError):  # what is only read has not changed
+                setattr(x, name, item)
 
 
 def _numpys(name: str) -> Any:
@@ -219,9 +297,9 @@ def _numpys(name: str) -> Any:
     return getattr(sys.modules.get("numpy.random"), name, ())
 
 
-def _is_small_array(x: Any) -> bool:
+def _is_array(x: Any) -> bool:
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(x, numpy.ndarray) and x.size <= _FEW and x.dtype != "O"
+    return numpy is not None and isinstance(x, numpy.ndarray)
 
 
 def _content(cell: CellType) -> Any:
@@ -231,21 +309,13 @@ def _content(cell: CellType) -> Any:
         return None
 
 
-def _plain(items: dict[Any, Any]) -> dict[Any, Any]:
-    return {key: x for key, x in items.items() if isinstance(x, _PLAIN)}
-
-
-def _numbered(x: Iterable[Any]) -> dict[Any, Any]:
-    """By their places the plain items of a list, which may also become more."""
-    items = _plain({f" {i}": item for i, item in enumerate(x)})
-    return {**items, "s": len(items)}
-
-
-def _refill(x: dict[Any, Any], items: dict[Any, Any]) -> None:
-    x.clear()
-    x.update(items)
-
-
-def _refill_list(x: MutableSequence[Any], items: list[Any]) -> None:
-    x.clear()
-    x.extend(items)
+def _refill(x: Any, items: Any) -> None:
+    """Give a container these items, in place."""
+    if isinstance(x, (dict, set)):
+        x.clear()
+        x.update(items)
+    elif isinstance(x, deque):
+        x.clear()
+        x.extend(items)
+    else:
+        x[:] = items

@@ -21,7 +21,7 @@ from .. import ops
 from ..engine import Value, numbers_of, operands_of, topological_order
 from ..errors import InputError, OperandError, TraceError
 from ..gradients import Arithmetic, Edges, partial_graphs, partials_of, sweep
-from ..modes import tracing
+from ..modes import innermost, traces, tracing
 from ..ops import BUILTIN, Op
 
 # The name of an array of inputs, its shape, and the numbers of the inputs in it.
@@ -169,8 +169,9 @@ def _edges(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
     for node in edges if of_users else ():
         if (op := node.op) not in of_users or op is None:
             continue
+        asked = [_Asked(a.data) if isinstance(a, Value) else a for a in (*node.operands, node)]
         with tracing(reads := _Reads()):
-            partials_of(op, node.operands, node)
+            partials_of(op, tuple(asked[:-1]), asked[-1])  # type: ignore[arg-type]
         if reads.any:
             raise TraceError(
                 f"a partial of {op.name} compares its arguments, or uses their data, and a program "
@@ -186,7 +187,7 @@ class _Reads:
     any = False
 
     def made(self, node: Value) -> None:
-        pass
+        node.__class__ = _Asked
 
     def touched(self, value: Value) -> None:
         self.any = True
@@ -199,6 +200,19 @@ class _Reads:
         self.any = True
         (data,) = numbers_of([value])
         return Value(data)
+
+
+class _Asked(Value):
+    """An argument of a partial, which tells of `x == 0`, too: of Values that is never so."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if reads := innermost(traces):
+            reads.any = True
+        return self is other
+
+    __hash__ = Value.__hash__
 
 
 class _Reader(Arithmetic):

@@ -16,11 +16,19 @@ from collections.abc import Callable, Sequence
 from linecache import getline
 from math import isfinite
 from operator import eq
+from struct import pack
 from typing import Any, NamedTuple
 
 from .. import ops
 from ..engine import Value, numbers_of, operands_of, topological_order
-from ..errors import InputError, MicrogradError, OperandError, TraceError, users_frame
+from ..errors import (
+    DomainError,
+    InputError,
+    MicrogradError,
+    OperandError,
+    TraceError,
+    users_frame,
+)
 from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
@@ -93,7 +101,8 @@ class Trace:
     An expression has a *key*, a hash of all that it is made of: where keys are equal, expressions
     are. `path` has the keys of what each comparison compares, with its outcome, and at last those
     of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and the sum of
-    `terms`: by their keys Values, each with its coefficient.
+    `terms`: by their keys Values, each with its coefficient. It `is_total` where the engine refuses
+    no number.
     """
 
     root: Value
@@ -102,6 +111,7 @@ class Trace:
     keys_of_shown: list[int]
     terms: dict[int, tuple[Value, float]]
     constant: float
+    is_total: bool
     shape: Any = None  # of the outputs, where they are nested lists
 
     def __init__(self, parameters: Sequence[Value]) -> None:
@@ -121,6 +131,7 @@ class Trace:
         self._stand_ins: list[Value] = []  # for numbers
         self._earlier: dict[int, Value] = {}  # what was computed, but not from these, by its id
         self._places: dict[int, int] = {}  # of what is given, by its id
+        self._numbers: dict[int, tuple[Value, float]] = {}  # of what was used, before
         self._uses: dict[tuple[str, int], None] = {}
         self._indices: dict[tuple[str, int], None] = {}
 
@@ -129,14 +140,14 @@ class Trace:
         self.kept.append(value)
 
     def _key_of(self, x: Any) -> Any:
-        """The key of a Value; of a constant, what is equal for equal ones."""
+        """The key of a Value; of a constant its bytes, as -1.0 and -2.0 have the same hash."""
         if x.__class__ is not float:
             if (key := self.keys.get(id(x))) is not None:
                 return key
             if x.op is not None:
                 self._earlier[id(x)] = x
             (x,) = numbers_of([x])
-        return x if x and x == x else repr(x)  # 0.0 is not -0.0, and NaN is itself
+        return pack("d", x) if x == x else "nan"
 
     def leaf(self, x: Any, name: str) -> Value:
         """What stands for a number of the example. Names tell such apart."""
@@ -191,6 +202,8 @@ class Trace:
         self._stand_ins.append(node)
 
     def touched(self, value: Value) -> Value:
+        (number,) = numbers_of([value])
+        self._numbers.setdefault(id(value), (value, number))
         return self._used(value, self._uses)
 
     def indexed(self, value: Value) -> Value:
@@ -242,14 +255,26 @@ class Trace:
             )
         return "; ".join(problems)
 
+    def bring_back(self) -> bool:
+        """Make numbers as they were that model or loss wrote. Were there any?"""
+        numbers = self._numbers.values()
+        moved = [(x, before) for x, before in numbers if repr(numbers_of([x])) != repr([before])]
+        for value, before in moved:
+            value.data = before
+        return bool(moved)
+
     def identify(self) -> None:
         """Tell what was made. Raises TraceError where a number was used."""
         if problem := self.refusal:
             raise TraceError(problem)
         key = self._key_of
         results = [self.root, *self.shown]
+        rows = {node.op for node in self.kept if node.op is not None}
+        self.is_total = all(op.domain == ops.EVERYWHERE for op in rows)
+        # What an operation of the user's computes may depend on what a callback changes.
+        users = sorted((op.name, repr(op.samples())) for op in rows if op.name not in ops.BUILTIN)
         self.path = [(hash((g.sign, key(g.left), key(g.right))), g.outcome) for g in self.guards]
-        self.path.append((hash(tuple(map(key, results))), True))
+        self.path.append((hash((*map(key, results), *users)), True))
         self.keys_of_shown = [*map(key, self.shown)]
         if self.root.op is None and id(self.root) not in self.keys:
             self.terms, (self.constant,) = {}, numbers_of([self.root])
@@ -419,13 +444,15 @@ def traced(
     that is raised: the tracing has no part in it.
     """
     trace, surroundings = Trace(parameters), Surroundings(*called)
-    generators = _generators()
+    generators, refused = _generators(), DomainError.count
     try:
         with paused(), apart(), tracing(trace):
             root, shown = run(trace)
     except Exception as error:
         surroundings.bring_back()
-        if isinstance(error, MicrogradError) and (refusal := _refusal(eagerly)):
+        trace.bring_back()
+        is_ours = isinstance(error, MicrogradError) and not isinstance(error, TraceError)
+        if is_ours and (refusal := _refusal(eagerly)):
             surroundings.bring_back()
             if type(refusal) is not type(error):
                 raise refusal from None
@@ -450,10 +477,21 @@ def traced(
     try:
         if moved:
             raise TraceError(DRAWS)
+        if DomainError.count > refused:
+            raise TraceError(
+                "model or loss catches a DomainError, which no program raises: compare Values "
+                "instead, `log(x) if x > 0 else 0.0`"
+            )
         trace.identify()
+        if trace.bring_back():
+            raise TraceError(
+                "model or loss changes the number of a Value when it is called, and a program "
+                "would go on with it as it is"
+            )
         surroundings.check()
     except TraceError:
         surroundings.bring_back()
+        trace.bring_back()
         raise
     return trace
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine import Value
-from ..errors import InputError
+from ..errors import InputError, StaleGraphError, TraceError
 from ..modes import apart, paused
 from .execution import listed, over_numpy, require_numpy, unless_nan
 from .javascript_source import Check, Indicator, JavaScriptPrinter, only_read
@@ -68,9 +68,14 @@ class Way:
 
     @cached_property
     def gradient(self) -> Compiled:
-        """The program of the loss, the outputs and the gradient."""
-        with paused(), apart():
-            return self._compiled(self._plan.parameters)
+        """The program of the loss, the outputs and the gradient. Raises TraceError."""
+        try:
+            with paused(), apart():
+                return self._compiled(self._plan.parameters)
+        except StaleGraphError as error:
+            raise TraceError(
+                f"an operation of yours is another one for Values than for floats: {error}"
+            ) from error
 
     @cached_property
     def forward(self) -> Compiled:

@@ -207,7 +207,9 @@ class Compiled:
         ):
             self._descent = self._step.training(self._eager.optimizer).__enter__()
         if self._descent is None:
-            return self._eager.stepped(self(*batch))
+            outcome = self._eager.stepped(self(*batch))
+            self.check()  # a step of the user's may change more than the parameters
+            return outcome
         try:
             return self._descent.advance(*batch)
         except TraceError as error:

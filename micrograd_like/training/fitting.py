@@ -72,7 +72,8 @@ def fit(
     `engine="compiled"` traces one example and computes batches on arrays (`compile_step`, with the
     extra `compile`): the weights are the same to rounding, and come much faster. Where model and
     loss cannot be followed, it warns, and the eager engine goes on. They are traced again after
-    each epoch and its callbacks, and before each of your own batches: an attribute that is changed
+    each epoch and its callbacks, before each of your own batches, and after each step of an
+    optimizer that has a `step` of its own: an attribute that is changed
     there is noticed, and at once a call that moves a generator, or a number of the model's own. A
     model that does so for one example in a thousand, or by the clock, is noticed after an epoch at
     the earliest, if at all. `engine="numba"` does so with loops in machine code (the extra

@@ -196,6 +196,58 @@ def test_arrays_are_lists():
     assert step.report().structures == 1
 
 
+KINDS_APART = [
+    (lambda t: 2.0 if isinstance(t, int) else 1.0, 1.0, 1),
+    (lambda t: 2.0 if t is True else 1.0, 0.0, True),
+    (lambda t: 2.0 if isinstance(t, float) else 1.0, 1, 1.0),
+    (lambda t: 2.0 if isinstance(t, tuple) else 1.0, [1.0], (1.0,)),
+    (lambda t: 2.0 if hasattr(t, "shape") else 1.0, [1.0], np.array([1.0])),
+]
+
+
+@pytest.mark.parametrize(("f", "first", "later"), KINDS_APART)
+def test_what_tells_numbers_by_their_kind_is_refused_when_another_kind_comes(f, first, later):
+    w = Value(0.5)
+    of = lambda x: x if isinstance(x, (int, float, Value)) else x[0]  # noqa: E731
+
+    def model(x):
+        return f(x) * w * of(x)
+
+    if isinstance(first, list):  # a row of inputs
+        pair = compile_step(model, lambda out, t: out * t, (first, 1.0), [w])
+        with pytest.raises(TraceError, match="tells them apart"):
+            pair([later], [1.0])
+    pair = compile_step(lambda x: w * of(x), lambda out, t: out * of(t) * f(t), ([1.0], first), [w])
+    for _ in range(2):
+        with pytest.raises(TraceError, match="tells them apart"):
+            pair([[1.0], [2.0]], [first, later])
+    step = compile_step(lambda x, t: w * x * of(t) * f(t), [w], (1.0, first))
+    for _ in range(2):
+        with pytest.raises(TraceError, match="tells them apart"):
+            step([(1.0, first), (1.0, later)])
+
+
+@pytest.mark.parametrize("change", ["append", "pop", "reverse", "__setitem__"])
+def test_a_loss_that_changes_its_example_is_refused(change):
+    w = Value(0.5)
+    arguments = {"append": (1.0,), "__setitem__": (0, 2.0)}.get(change, ())
+
+    def loss(xs, ts):
+        getattr(ts[0], change)(*arguments)
+        return sum(w * x for x in xs) * sum(ts[0])
+
+    def model(x):
+        getattr(x, change)(*arguments)
+        return w * sum(x)
+
+    example = [1.0, 3.0], [[1.0, 2.0]]
+    with pytest.raises(TraceError, match=r"changes its example, .* \[\*x, 0\] for x.append"):
+        compile_step(loss, [w], example)
+    with pytest.raises(TraceError, match="changes its example"):
+        compile_step(model, lambda out, t: out * t, ([1.0, 3.0], 1.0), [w])
+    assert example == ([1.0, 3.0], [[1.0, 2.0]])
+
+
 def test_keys_name_the_arrays_and_a_value_with_two_names_counts_once():
     shared = table(3, 2, random.Random(0))
     parameters = {"wte": shared, "layers": [{"q": table(2, 2, random.Random(1)), "b": Value(1.0)}],

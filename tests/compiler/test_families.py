@@ -162,6 +162,7 @@ def test_numbers_may_be_of_any_count_and_are_padded_once_a_shorter_list_comes():
     step = compile_step(loss, w, [0.5, 1.0, -0.3])
     assert "weights" not in step.source
     agrees(step, loss, w, [[0.1, 0.2, 0.3]])
+    w[0].data, w[1].data = 0.4, -0.6  # as an optimizer does meanwhile
     agrees(step, loss, w, [[0.1, 0.2], [0.3, 0.1, 0.4], [2.0], [-1.0]])
     assert "weights" in step.source
     assert (step.report().programs, step.report().padded) == (1, 2)
@@ -314,6 +315,24 @@ def test_too_many_structures_go_to_the_eager_engine_with_one_warning(monkeypatch
     assert (step.report().programs, step.report().eager) == (3, 2)
     with pytest.raises(InputError, match="each structure"):
         _ = step.function
+
+
+def test_coefficients_of_shorter_examples_that_change_later_are_noticed_by_check():
+    m, weights = model(4), [1.0] * 6
+
+    def loss(tokens):
+        return weights[len(tokens)] * CAUSAL["sum"](m, tokens, "recurrent")
+
+    step = compile_step(loss, m, [0, 1, 2, 3, 1])
+    batch = [[1, 2], [0, 0, 2]]
+    agrees(step, loss, m, batch)
+    assert step.report().padded == 2
+    step.check()
+    weights[4] = 0.5  # of examples that have not come
+    step.check()
+    weights[3] = 0.5
+    with pytest.raises(TraceError, match="attribute"):
+        step.check()
 
 
 def test_what_changes_later_is_noticed_by_check():

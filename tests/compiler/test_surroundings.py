@@ -6,8 +6,9 @@ import functools
 import itertools
 import random
 import warnings
+from array import array
 from collections import deque
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -112,6 +113,69 @@ def of_namespace(model):
     return model.config.calls
 
 
+def of_set(model):
+    model.steps.add(len(model.steps))
+    return len(model.steps)
+
+
+def of_bytes(model):
+    model.steps[0] += 1
+    return model.steps[0]
+
+
+def of_tuple(model):
+    model.steps = (model.steps[0] + 1, [{"n": model.steps[0]}])
+    return model.steps[0]
+
+
+class Slotted:
+    __slots__ = ("n", "unset")
+
+    def __init__(self, n):
+        self.n = n
+
+    def next(self):
+        self.n += 1
+        return self.n
+
+
+def of_another_object(model):
+    model.steps = Slotted(model.steps.n + 1)
+    return model.steps.n
+
+
+def of_another_namespace(model):
+    model.steps = SimpleNamespace(n=model.steps.n + 1, own=model.steps)
+    return model.steps.n
+
+
+def of_another_class(model):
+    model.steps = type("Steps", (), {"n": model.steps.n + 1})
+    return model.steps.n
+
+
+def of_another_function(model):
+    def counted(n):
+        return lambda: n
+
+    model.steps = counted(model.steps() + 1)
+    return model.steps()
+
+
+def of_new_attribute(model):
+    model.lazily = getattr(model, "lazily", model.steps)
+    model.lazily[0] += 1
+    return model.lazily[0]
+
+
+def of_module(model):
+    MODULE.calls += 1
+    return MODULE.calls
+
+
+MODULE = ModuleType("users_module")
+MODULE.calls = 0
+
 # What happens beside, with the attributes that it needs.
 MOVING = {
     "an attribute": (lambda m: m.count(), {"calls": 0}),
@@ -132,6 +196,22 @@ MOVING = {
     "a global generator": (lambda m: RNG.random(), {}),
     "a property": (lambda m: m.drawn, {}),
     "a generator as default": (of_named_default, {}),
+    "a set": (of_set, {"steps": set()}),
+    "bytes": (of_bytes, {"steps": bytearray(2)}),
+    "an array of Python's": (of_array, {"steps": array("d", [0.0])}),
+    "a large array": (of_array, {"steps": np.zeros((50, 200, 2))[:, :, 0].reshape(-1)}),
+    "an array of objects": (of_array, {"steps": np.array([0.0, None], object)}),
+    "a long list": (of_array, {"steps": [0.0] * 5000}),
+    "a tuple": (of_tuple, {"steps": (0, [])}),
+    "a slot": (lambda m: m.steps.next(), {"steps": Slotted(0)}),
+    "a method of an object": (lambda m: m.steps(), {"steps": Slotted(0).next}),
+    "another object": (of_another_object, {"steps": Slotted(0)}),
+    "another namespace": (of_another_namespace, {"steps": SimpleNamespace(n=0)}),
+    "another class": (of_another_class, {"steps": type("Steps", (), {"n": 0})}),
+    "another function": (of_another_function, {"steps": lambda: 0}),
+    "an attribute that is made": (of_new_attribute, {"steps": [0]}),
+    "a variable of a module": (of_module, {}),
+    "a draw of a generator": (lambda m: m.draw(), {"draw": random.Random(1).random}),
     "a generator in a partial": (functools.partial(of_generator, random.Random(1)), {}),
 }  # fmt: skip
 

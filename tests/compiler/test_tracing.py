@@ -21,9 +21,11 @@ from micrograd_like import (
     exp,
     grad,
     jvp,
+    log,
     losses,
     nn,
     no_grad,
+    ops,
     optim,
     take,
     tanh,
@@ -31,7 +33,13 @@ from micrograd_like import (
 )
 from micrograd_like.compiler import tracing
 from micrograd_like.compiler.tracing import Trace, traced
-from micrograd_like.errors import DivergenceError, InputError, MicrogradWarning, TraceError
+from micrograd_like.errors import (
+    DivergenceError,
+    DomainError,
+    InputError,
+    MicrogradWarning,
+    TraceError,
+)
 
 pytest.importorskip("numpy")
 
@@ -161,7 +169,23 @@ def of_a_clipped_input(model, x):
     return model.linear([xi if -1.0 < xi < 1.0 else (1.0 if xi > 0 else -1.0) for xi in x])
 
 
-@pytest.mark.parametrize("f", [normed, rectified, of_the_larger_input, of_a_clipped_input])
+def with_an_error_that_is_caught(model, x):
+    try:
+        return log(model.linear(x))
+    except ValueError:
+        return model.linear(x)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        normed,
+        rectified,
+        of_the_larger_input,
+        of_a_clipped_input,
+        with_an_error_that_is_caught,
+    ],
+)
 def test_branches_and_constants_of_a_model_are_followed(f):
     assert assert_trained_alike(f, "mse") == []
 
@@ -207,6 +231,14 @@ def by_writing(model, x):
     return model.linear(x)
 
 
+STEPS = Value(0.0)
+
+
+def by_number_of_its_own(model, x):
+    STEPS.data += 1.0
+    return model.linear(x) * (1.0 if STEPS.data < 1000.0 else 2.0)
+
+
 def by_dropout(model, x):
     return model.linear(x) * (0.0 if random.random() < 0.1 else 1.0)
 
@@ -227,6 +259,18 @@ def by_partial_of_floats(model, x):
     return SINE_OF_FLOATS(model.linear(x))
 
 
+ROUGH_AT_ZERO = Op("rough", abs, lambda x, out: (2.0 if x * 1.0 == 0.0 else 1.0) * ops.sign(out))
+TWO_FACED = Op("two_faced", lambda x: x * x, lambda x, out: x * (2 if isinstance(x, float) else 3))
+
+
+def by_partial_of_equality(model, x):
+    return ROUGH_AT_ZERO(model.linear(x))
+
+
+def by_partial_of_kinds(model, x):
+    return TWO_FACED(model.linear(x))
+
+
 def by_rare_dropout(model, x):
     return model.linear(x) * (random.random() if x[1] == 1.0 else 1.0)
 
@@ -241,13 +285,16 @@ def by_rare_dropout(model, x):
         (by_dict, r"get\(x\[1\], 1\.0\)"),
         (by_index, r"as an integer at .*model\.w\[int\(x\[1\]\)\].*take\(rows, i\)"),
         (by_key, "cannot be traced.*KeyError"),
-        (by_type, "the loss would be"),
+        (by_type, r"isinstance\(x, int\), say, tells them apart"),
         (by_writing, r"model\.w\[1\]\.data"),
+        (by_number_of_its_own, "changes the number of a Value"),
         (by_dropout, "random numbers"),
         (by_numpys_dropout, "random numbers"),
         (by_rare_dropout, "random numbers"),
         (by_partial_that_compares, "a partial of relu_of_one compares"),
         (by_partial_of_floats, "a partial of sine_of_floats is a function of floats"),
+        (by_partial_of_equality, "a partial of rough compares"),
+        (by_partial_of_kinds, "an operation of yours .* two_faced"),
     ],
 )
 def test_what_cannot_be_followed_is_learned_eagerly_with_a_warning(f, said):
@@ -410,6 +457,99 @@ def test_check_says_what_a_step_alone_cannot_notice():
     model.scale = 0.5
     with pytest.raises(TraceError, match="attribute"):
         step.check()
+
+
+@pytest.mark.parametrize("constants", [(-1.0, -2.0), (1.0, 2.0**61), (math.inf, 314159.0)])
+def test_constants_with_one_hash_are_told_apart(constants):
+    assert len({*map(hash, constants)}) == 1
+    model = Linear(lambda model, x: tanh(model.linear(x) + model.scale))
+    model.scale, now = constants
+    step = compile_step(model, losses.mse, (X[0], Y[0]))
+    step.check()
+    model.scale = now
+    with pytest.raises(TraceError, match="attribute"):
+        step.check()
+
+    def loss(xs):
+        return sum(exp(model.b * x * c * 1e-20) for c in constants for x in xs)
+
+    step = compile_step(loss, [model.b], [1.0, 2.0])
+    assert step([[3.0, -1.0], [2.0]]) == losses.mean([loss([3.0, -1.0]), loss([2.0])]).data
+
+
+BETA = 1.0
+SCALED = Op("scaled", lambda x: BETA * x, lambda x, out: BETA * 1.0)
+
+
+def test_a_number_that_an_operation_of_the_users_looks_at_is_noticed():
+    def callback(model, history):
+        global BETA
+        BETA *= 0.5
+
+    def f(model, x):
+        return SCALED(model.linear(x))
+
+    global BETA
+    found = []
+    for engine in ("eager", "compiled"):
+        BETA = 1.0
+        found.append(trained(f, "mse", engine, callbacks=[callback]))
+    (expected, _), (weights, (message,)) = found
+    assert weights == pytest.approx(expected, rel=1e-9)
+    assert "from here" in message
+
+
+class Teaching(optim.SGD):
+    """It also changes the number of a Value that no gradient trains."""
+
+    teacher = Value(0.0)
+
+    def step(self):
+        super().step()
+        self.teacher.data = 0.9 * self.teacher.data + 0.1 * self.params[0].data
+
+
+def test_what_a_step_of_the_users_changes_is_noticed_before_the_next_batch():
+    weights = []
+    for engine in ("eager", "compiled"):
+        model = Linear()
+        optimizer = Teaching(model.parameters(), lr=0.02)
+        optimizer.teacher = teacher = Value(0.5)
+        loss = lambda out, t: (out - t) ** 2 + (out - teacher.detach()) ** 2  # noqa: B023, E731
+        with warnings.catch_warnings(record=True) as caught:
+            training.fit(model, X, Y, loss=loss, optimizer=optimizer, epochs=1, engine=engine)
+        assert ["from here" in str(w.message) for w in caught] == [True] * len(weights)
+        weights.append([p.data for p in model.parameters()])
+    assert weights[1] == pytest.approx(weights[0], rel=1e-12)
+
+
+def logarithm_or(out, t):
+    try:
+        return (log(out) - t) ** 2
+    except DomainError:
+        return (out - t) ** 2
+
+
+def root_or(out, t):
+    try:
+        return (out + 0.1 * t / (out - 0.0 * t)).sqrt()
+    except ValueError:
+        return out * out * t
+
+
+def test_an_error_that_is_caught_for_some_examples_is_computed_as_it_is_eagerly():
+    for loss in (logarithm_or, root_or):
+        model = Linear()
+        x = next(x for x in X if model(x).data > 0.0)
+        step = compile_step(model, loss, (x, 1.0))
+        mean = losses.mean([loss(model(x), t) for x, t in zip(X, Y, strict=True)])
+        value, gradient = step.value_and_grad(X, Y)
+        assert value == pytest.approx(mean.data, rel=1e-12)
+        assert gradient.tolist() == pytest.approx(grad(mean, step.parameters), rel=1e-12)
+        assert step.evaluate(X, Y) == pytest.approx(mean.data, rel=1e-12)
+    x = next(x for x in X if model(x).data < 0.0)
+    with pytest.raises(TraceError, match="catches a DomainError"):
+        compile_step(model, logarithm_or, (x, 1.0))
 
 
 # --- losses at random -----------------------------------------------------------------------------
