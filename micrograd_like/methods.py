@@ -73,14 +73,19 @@ class Methods(Generic[ValueT]):
         It takes numbers from slots, and knows nodes by identity: gradients would be wrong silently.
         """
         super().__init_subclass__(**options)
-        if cls.__module__.startswith(f"{__package__}."):  # values of a trace compare as numbers
+        own = list(takewhile(lambda kind: "__assemble__" not in vars(kind), cls.__mro__))
+        if not own or cls.__module__.startswith(f"{__package__}."):  # a trace's compare as numbers
             return
-        for kind in takewhile(lambda kind: "__assemble__" not in vars(kind), cls.__mro__):
-            if own := [name for name in _FIXED if name in vars(kind)]:
-                raise OperandError(
-                    f"{kind.__name__} overrides {own[0]}, which a subclass of Value leaves as it "
-                    "is: give it an attribute or a method of another name"
-                )
+        for name in _FIXED:
+            base = getattr(cls.__mro__[len(own)], name)
+            for kind in own:
+                if vars(kind).get(name, base) is not base:
+                    raise OperandError(
+                        f"{kind.__name__} overrides {name}, which a subclass of Value leaves as it "
+                        "is: give it an attribute or a method of another name"
+                    )
+            if name.startswith("__"):  # where it finds one, @dataclass makes none
+                setattr(cls, name, base)
 
     def __apply_unary__(self, op: Op) -> ValueT:
         raise NotImplementedError

@@ -8,6 +8,7 @@ import operator
 import pickle
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from micrograd_like import (
     clip,
     grad,
     greater,
+    hessian,
     maximum,
     relu,
     tanh,
@@ -343,6 +345,34 @@ def test_what_the_engine_reads_in_its_own_way_is_not_overridden(name: str, own: 
             with pytest.raises(OperandError, match=f"(Own|Mixin) overrides {name}, which"):
                 make()
         assert type("Own", (*bases, mixin), {"step": own})  # behind Value it is never asked
+
+
+@dataclass
+class Remembering(Value):
+    """Of which @dataclass would compare the fields, and take the hash away."""
+
+    m: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__init__(2.0)
+
+
+@dataclass
+class RememberingMore(Remembering):
+    v: float = 1.0
+
+
+@pytest.mark.parametrize("kind", [Remembering, RememberingMore])
+def test_a_dataclass_is_a_subclass_whose_nodes_are_told_apart(kind: type[Value]) -> None:
+    p, q = kind(), kind()  # type: ignore[call-arg]
+    assert (p == q, p == p, p == 2.0, len({p, q})) == (False, True, False, 2)
+    y = p * q * q
+    y.backward()
+    assert [p.grad, q.grad] == grad(y, [p, q]) == [4.0, 8.0]
+    assert hessian(y, [p, q]) == [[0.0, 4.0], [4.0, 4.0]]
+    assert [vars(twin) == vars(p) for twin in copies(p)] == [True] * 3
+    with pytest.raises(TypeError, match="__hash__"):
+        dataclass(unsafe_hash=True)(kind)
 
 
 def test_an_attribute_of_a_plain_value_is_refused() -> None:
