@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     where = "the address of process 0, which listens there and nowhere else"
     group.add_argument("--coordinator", metavar="HOST:PORT", help=where)
-    group.add_argument("--processes", type=int, metavar="N")
+    group.add_argument("--processes", type=int, metavar="N", help="how many train together")
     which, wait = "0 ... N - 1; 0 writes the files", "to wait for one another"
     group.add_argument("--process-id", type=int, metavar="I", help=which)
     group.add_argument("--timeout", type=int, default=60, metavar="SECONDS", help=wait)
