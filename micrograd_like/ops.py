@@ -47,6 +47,9 @@ BUILTIN: frozenset[str] = frozenset()  # the names of this file's rows, once the
 EVERYWHERE = "on (-inf, inf)"  # the domain of most
 
 
+_KINDS = ("function", "arithmetic", "activation", "rectifier", "choice", "internal")
+
+
 class _Documentation(str):
     """The docstring of the class; an operation's own, for `help`, is made from its row."""
 
@@ -120,9 +123,15 @@ class Op:
         many: Callable[..., Any] | None = None,
         doc: str = "",
     ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"an op's name is a text, not {name!r:.60}")
+        if not callable(compute):
+            raise InputError(f"op {name!r} needs a function that computes it, not {compute!r:.60}")
+        if kind not in _KINDS:
+            raise InputError(f"op {name!r} is of no kind {kind!r:.60}{meant(str(kind), _KINDS)}")
         if name in BUILTIN:
             raise InputError(f"the table has an op {name!r} already; give yours another name")
-        self.partials = (partials,) if callable(partials) else tuple(partials)
+        self.partials = (partials,) if callable(partials) else tuple(partials or ())
         codes = [getattr(partial, "__code__", None) for partial in self.partials]
         names = [code.co_varnames[: code.co_argcount] for code in codes if code]
         # The flag is inspect.CO_VARARGS; importing inspect would take longer than all the rest.
@@ -236,7 +245,7 @@ class Op:
         found: Sequence[Any]
         try:
             if self.arity is None:
-                found = self.partials[0](*xs, out)
+                found = [*self.partials[0](*xs, out)]
             else:
                 found = [
                     None if operand.__class__ is float else partial(*xs, out)

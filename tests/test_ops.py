@@ -29,7 +29,7 @@ from reference import (
 )
 
 import micrograd_like
-from micrograd_like import DomainError, MicrogradError, Op, Value, grad, ops
+from micrograd_like import DomainError, MicrogradError, Op, Value, grad, hessian, ops
 from micrograd_like.compiler import rows
 from micrograd_like.errors import InputError, OperandError
 
@@ -935,8 +935,9 @@ def test_the_name_of_a_built_in_row_is_refused_and_the_row_stays(
         (),
         math.cos,
         ops.cos,
+        None,
     ],
-    ids=["no output", "one too many", "two of one", "short second", "none", "builtin", "a row"],
+    ids=["no output", "too many", "two of one", "short", "none", "builtin", "a row", "None"],
 )
 def test_partials_that_do_not_take_the_arguments_and_the_output_are_refused(
     made_up: type[Op], partials: Any
@@ -944,6 +945,29 @@ def test_partials_that_do_not_take_the_arguments_and_the_output_are_refused(
     with pytest.raises(InputError, match="partial"):
         made_up("mistaken", math.sin, partials)
     assert "mistaken" not in ops.TABLE
+
+
+@pytest.mark.parametrize("name", [3, None, "", b"op"])
+def test_a_name_that_is_no_text_is_refused(made_up: type[Op], name: Any) -> None:
+    with pytest.raises(InputError, match=r"name is a text, not"):
+        made_up(name, math.sin, lambda x, out: ops.cos(x))
+
+
+def test_what_computes_nothing_and_a_kind_that_is_none_are_refused(made_up: type[Op]) -> None:
+    nothing: Any = None
+    with pytest.raises(InputError, match="'mistaken' needs a function that computes it, not None"):
+        made_up("mistaken", nothing, lambda x, out: ops.cos(x))
+    with pytest.raises(InputError, match=r"no kind 'rectifer'; did you mean rectifier\?"):
+        made_up("mistaken", math.sin, lambda x, out: ops.cos(x), kind="rectifer")
+    assert "mistaken" not in ops.TABLE
+
+
+def test_the_partials_of_any_number_of_arguments_may_come_one_by_one(made_up: type[Op]) -> None:
+    total = made_up("total", lambda *xs: math.fsum(xs), lambda *xs_out: (1.0 for _ in xs_out[1:]))
+    x, y = Value(2.0), Value(3.0)
+    out = total(x, y, 1.0) * x
+    assert grad(out, [x, y]) == [8.0, 2.0]
+    assert hessian(out, [x, y]) == [[2.0, 1.0], [1.0, 0.0]]
 
 
 # --- numbers --------------------------------------------------------------------------------------
