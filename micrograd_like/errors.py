@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
+_PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 
 
 class MicrogradError(Exception):
@@ -39,6 +40,25 @@ def users_frame() -> tuple[FrameType, int]:
     while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
         frame, level = frame.f_back, level + 1
     return frame, level
+
+
+def users_line() -> tuple[str, int] | None:
+    """The file and line of the user's that asks for something, be it through an installed package.
+
+    None where it is the library itself that asks through one, for a message with an array in it.
+    """
+    frame, _ = users_frame()
+    outer: FrameType | None = frame
+    while outer is not None and _is_installed(outer.f_code.co_filename):
+        outer = outer.f_back
+    outer = outer or frame
+    file = outer.f_code.co_filename
+    return None if file.startswith(_PACKAGE) else (file, outer.f_lineno)
+
+
+def _is_installed(file: str) -> bool:
+    is_others = file.startswith(_PYTHON) or "site-packages" in file or "dist-packages" in file
+    return is_others and not file.startswith(_PACKAGE)
 
 
 class InputError(MicrogradError, ValueError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 from inspect import Parameter, signature
@@ -108,7 +109,8 @@ class Nested:
     def __init__(self, loss: Callable[..., Any], static: Collection[int] = ()) -> None:
         self.loss = loss
         self._static = frozenset(static)
-        self._kinds: dict[int, set[Any]] = {}  # of each argument's numbers, and what they are in
+        # Of each argument's numbers, and of what they are in.
+        self._kinds: defaultdict[int, set[Any]] = defaultdict(set)
 
     def of(self, *example: Any) -> Made:
         return self.loss(*example), ()
@@ -118,13 +120,13 @@ class Nested:
 
         Raises OperandError for what is neither a number nor a list.
         """
-        of = self._kinds.setdefault
+        of = self._kinds
         if not self._static and example.__class__ is not tuple:
-            return _structure(example, numbers, of(0, set()))
+            return _structure(example, numbers, of[0])
         return (
             "arguments",
             *[
-                _key(argument) if i in self._static else _structure(argument, numbers, of(i, set()))
+                _key(argument) if i in self._static else _structure(argument, numbers, of[i])
                 for i, argument in enumerate(arguments(example))
             ],
         )

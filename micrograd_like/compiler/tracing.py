@@ -28,6 +28,7 @@ from ..errors import (
     OperandError,
     TraceError,
     users_frame,
+    users_line,
 )
 from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
@@ -210,9 +211,8 @@ class Trace:
         return self._used(value, self._indices)
 
     def _used(self, value: Value, uses: dict[tuple[str, int], None]) -> Value:
-        if id(value) in self.keys:
-            frame, _ = users_frame()
-            uses[frame.f_code.co_filename, frame.f_lineno] = None
+        if id(value) in self.keys and (line := users_line()):
+            uses[line] = None
         return value
 
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:

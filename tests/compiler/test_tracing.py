@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import random
 import re
@@ -311,6 +312,23 @@ def test_a_refusal_names_every_line():
     w = Value(2.0, "w")
     with pytest.raises(TraceError, match=r"test_tracing\.py:\d+ \(a = w\.data \* x\[0\]\), .*_tr"):
         compile_step(model, losses.mse, ([1.0], 1.0), [w])
+
+
+def test_a_refusal_names_the_line_of_the_users_through_other_packages():
+    def loss(out, t):
+        return out * sum(copy.deepcopy([t]))
+
+    with pytest.raises(TraceError, match=r"used at [^;]*test_tracing[^;]*deepcopy\(\[t\]\)"):
+        compile_step(Linear(), loss, (X[0], Y[0]))
+
+
+def test_arrays_of_values_are_followed():
+    model = Linear(lambda model, x: (np.array(x) * model.b + np.array(model.w)).sum())
+    loss = lambda out, t: np.maximum(np.array([out, t]) * out, 0.25).sum() + out  # noqa: E731
+    step = compile_step(model, loss, (X[0], 1.0))
+    batch = [([2.0, 3.0], 0.5), ([-4.0, 1.0], 3.0), ([1.0, 1.0], -0.5)]
+    expected = losses.mean([loss(model(x), t) for x, t in batch])
+    assert step(*zip(*batch, strict=True)) == pytest.approx(expected.data, rel=1e-12)
 
 
 def test_constants_of_the_models_own_may_be_read():
