@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import losses, nn, optim, training
 from .engine import Value, topological_order
-from .errors import DomainError, MicrogradError, found_later
+from .errors import DomainError, MicrogradError, found_later, shown
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
 from .losses import softmax
 from .modes import no_grad
@@ -50,13 +50,6 @@ _LATER = {
 _MODULES = {"datasets": "datasets", "plots": "plots"}  # `import *` spares them
 __getattr__ = found_later(__name__, _LATER | _MODULES)
 
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    modules = ("datasets", "engine", "errors", "ops", "plots")
-    return sorted({*__all__, *modules, "abs", "pow", "__version__"})
-
-
 __version__ = "0.1.0"
 
 # fmt: off
@@ -71,3 +64,6 @@ __all__ = [
     "topological_order", "training", "value_and_grad", "where", "xlogy",
 ]
 # fmt: on
+
+_BESIDE = ("__version__", "abs", "datasets", "engine", "errors", "ops", "plots", "pow")
+__dir__ = shown(*__all__, *_BESIDE)

@@ -16,20 +16,17 @@ import os
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import modes, ops
 from .copying import Copies
-from .errors import DomainError, OperandError
-from .methods import Methods, check_constructor, text
+from .errors import DomainError, OperandError, shown
+from .methods import Methods, ValueT, check_constructor, text
 from .modes import innermost, open_blocks, silences, touched
 from .numerics import number, number_in
 from .ops import Op
 
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return ["NATIVE", "Value", "topological_order"]
+__dir__ = shown("NATIVE", "Value", "topological_order")
 
 
 class Value(Methods["Value"], Copies["Value"]):
@@ -262,8 +259,6 @@ class Value(Methods["Value"], Copies["Value"]):
                 raise
 
 
-NodeT = TypeVar("NodeT", bound=Value)
-
 _new_value = partial(object.__new__, Value)
 slot_of_data = Value.__dict__["_data"].__get__  # for long lists; TypeError for what is no Value
 set_slot_of_grad = Value.__dict__["_grad"].__set__
@@ -287,7 +282,7 @@ def _under_modes(node: Value) -> Value:
     return node
 
 
-def node_as(kind: type[NodeT], node: Value) -> NodeT:
+def node_as(kind: type[ValueT], node: Value) -> ValueT:
     """The same node as one of a subclass."""
     out = object.__new__(kind)
     for slot in Value.__slots__:

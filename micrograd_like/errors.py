@@ -158,6 +158,11 @@ def how_to_install(extra: str) -> str:
     return f"pip install '{_NAME}[{extra}]'"
 
 
+def shown(*names: str) -> Callable[[], list[str]]:
+    """A module's `__dir__` (PEP 562), by which completion shows its public names alone."""
+    return lambda: sorted(names)
+
+
 def found_later(module: str, where: Mapping[str, str]) -> Callable[[str], Any]:
     """A module's `__getattr__` (PEP 562), which imports names from `where` they are when asked.
 
@@ -185,11 +190,4 @@ _ELSEWHERE = {
     "GradientError": "checks.checking",
 }
 __getattr__ = found_later(__name__, _ELSEWHERE)
-
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return [
-        *_ELSEWHERE,
-        *(name for name in globals() if name.endswith(("Error", "Warning"))),
-    ]
+__dir__ = shown(*_ELSEWHERE, *(name for name in globals() if name.endswith(("Error", "Warning"))))

@@ -14,18 +14,14 @@ from typing import Any
 
 from . import ops
 from .engine import Value, numbers_of
-from .errors import DomainError, InputError, OperandError
+from .errors import DomainError, InputError, OperandError, shown
 from .modes import innermost, traces
 from .numerics import number, plain
 from .sums import affine, take
 
 _ROUNDING = 2.0**-40  # by which a sum of probabilities may be off
-
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    binary = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
-    return ["cross_entropy", "hinge", "mean", "mse", "softmax", *binary]
+_BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+__dir__ = shown("cross_entropy", "hinge", "mean", "mse", "softmax", *_BINARY)
 
 
 def mean(values: Sequence[Value]) -> Value:

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import ops, state
 from .engine import Value
-from .errors import InputError, MissingExtraError, TraceError, warn
+from .errors import InputError, MissingExtraError, TraceError, shown, warn
 from .modes import no_grad
 from .numerics import number, plain, whole
 from .ops import Op
@@ -25,10 +25,7 @@ _MANY = 1000  # rows for which it is worth while to compile a network
 
 Activation = str | Op | Callable[[Any], Any] | bool | None
 
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return ["Layer", "MLP", "Module", "Neuron"]
+__dir__ = shown("Layer", "MLP", "Module", "Neuron")
 
 
 class Module:

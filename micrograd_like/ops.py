@@ -28,7 +28,7 @@ from itertools import zip_longest
 from typing import Any, Protocol, TypeVar, overload
 
 from . import analytic, numerics
-from .errors import DomainError, InputError, MicrogradError, OperandError
+from .errors import DomainError, InputError, MicrogradError, OperandError, shown
 from .numerics import INF, NAN, elementwise, has_axes, holds_objects, number
 from .words import meant
 
@@ -727,11 +727,5 @@ pow_xy: Op = pow_partial(1, 1)
 pow_yy: Op = pow_partial(0, 2)
 
 BUILTIN = frozenset(TABLE)
-
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return [
-        *("Op", "TABLE", "find"),
-        *(x for x, op in globals().items() if isinstance(op, Op) and op.kind != "internal"),
-    ]
+_SHOWN = [x for x, op in globals().items() if isinstance(op, Op) and op.kind != "internal"]
+__dir__ = shown("Op", "TABLE", "find", *_SHOWN)

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .engine import Value, numbers_of
-from .errors import InputError, OperandError, StateError
+from .errors import InputError, OperandError, StateError, shown
 from .numerics import number
 
 # What the rule remembers: how many `steps` were made, and columns of a number for each parameter.
@@ -22,10 +22,7 @@ Snapshot = tuple[list[float], Memory]  # the parameters' numbers, and the memory
 # From a parameter, its derivative and what is remembered of it, to the next parameter and memory.
 Rule = Callable[..., tuple[Any, ...]]
 
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return ["SGD", "Adam", "AdamW", "Optimizer"]
+__dir__ = shown("SGD", "Adam", "AdamW", "Optimizer")
 
 
 class Library(NamedTuple):

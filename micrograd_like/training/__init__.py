@@ -8,7 +8,7 @@ network learns), and `conversion.py` (to PyTorch).
 `gpt.py` stands alone: a model of scalars to read and to copy.
 """
 
-from ..errors import found_later
+from ..errors import found_later, shown
 from .engines import ENGINES, LOSSES, Loss
 from .fitting import OPTIMIZERS, fit
 from .history import History, checkpoint
@@ -16,8 +16,4 @@ from .history import History, checkpoint
 __all__ = ["ENGINES", "LOSSES", "OPTIMIZERS", "History", "Loss", "checkpoint", "fit"]
 
 __getattr__ = found_later(__name__, {"Predictor": "training.predictor"})
-
-
-def __dir__() -> list[str]:
-    """The public names, which completion shows."""
-    return [*__all__, "Predictor"]
+__dir__ = shown(*__all__, "Predictor")
