@@ -102,12 +102,17 @@ def whole(name: str, x: Any) -> int:
 
 
 def plain(x: Any) -> Any:
-    """An array as lists of Python's numbers; anything else as it is.
+    """An array, or a table of pandas', as lists of Python's numbers; anything else as it is.
 
     Raises OperandError for a dict or a set: keys would count as numbers, or these have no order.
     """
+    if x.__class__ is list:
+        return x
     if isinstance(x, (dict, set, frozenset)):
         raise OperandError(f"a list is needed, in order, not {x!r:.60} of type {type(x).__name__}")
+    frame: Any = getattr(sys.modules.get("pandas"), "DataFrame", ())
+    if isinstance(x, frame):
+        x = x.to_numpy(object)  # it would iterate over its columns' names
     return x.tolist() if hasattr(x, "tolist") else x
 
 

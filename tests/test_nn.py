@@ -22,8 +22,9 @@ from micrograd_like import (
     sqrt,
     tanh,
     topological_order,
+    training,
 )
-from micrograd_like.errors import MicrogradWarning
+from micrograd_like.errors import MicrogradWarning, OperandError
 
 
 def test_parameters_are_labelled_with_their_path():
@@ -416,3 +417,18 @@ def test_predictions_of_many_rows_are_those_of_few():
         X = [[i / 100, 1 - i / 70][: model.widths[0]] for i in range(1200)]
         few = [x for i in range(0, 1200, 400) for x in model.predict(X[i : i + 400])]
         assert model.predict(X) == pytest.approx(few, rel=1e-12)
+
+
+def test_a_table_of_pandas_is_its_rows_and_not_the_names_of_its_columns():
+    pandas = pytest.importorskip("pandas")
+    rows = [[0.5], [-1.0], [2.0], [0.25]]
+    targets = [0.25, 1.0, 4.0, 0.0625]
+    table = pandas.DataFrame(rows, index=[7, 3, 1, 0])  # whose column's name is 0
+    models = [nn.MLP(1, [3, 1], seed=0) for _ in range(2)]
+    assert models[0].predict(table) == models[0].predict(rows)
+    training.fit(models[0], rows, targets, loss="mse", epochs=2)
+    training.fit(models[1], table, pandas.Series(targets, table.index), loss="mse", epochs=2)
+    assert models[0].state_dict() == models[1].state_dict()
+    for column in (["a", "b"], pandas.to_datetime(["2020-01-01", "2020-01-02"])):
+        with pytest.raises(OperandError):
+            models[0].predict(pandas.DataFrame({0: column}))

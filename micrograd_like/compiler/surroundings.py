@@ -213,8 +213,10 @@ def _attributes(x: Any) -> dict[str, Any]:
 
 @lru_cache(512)
 def _slots(kind: type) -> list[str]:
+    """The names of its slots, without Python's own offsets: that of a partial shows a pointer."""
     slots = [name_and_slot for of in kind.__mro__ for name_and_slot in vars(of).items()]
-    return [name for name, slot in slots if isinstance(slot, MemberDescriptorType)]
+    members = [name for name, slot in slots if isinstance(slot, MemberDescriptorType)]
+    return [name for name in members if not name.endswith("offset__")]
 
 
 def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
