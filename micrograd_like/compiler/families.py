@@ -406,13 +406,12 @@ class Families:
 
     def rows(self, batch: Sequence[Any]) -> Any:
         """The rows of examples for the first program. Raises InputError for others."""
-        layouts, every = self._read(batch)
-        known = [layout for layout in layouts if layout and layout.family is self.first]
-        if len(known) < len(layouts):
+        found = self.sole(batch)
+        if found is None or found[0] is not self.first:
             raise InputError(
                 "there are examples that are not computed by the first of the programs"
             )
-        return rows_of(known, every)
+        return found[1]
 
     def check(self) -> None:
         """Trace the examples again. Raises TraceError where something else comes out."""

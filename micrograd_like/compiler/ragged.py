@@ -31,14 +31,16 @@ _MOST_PASSES = 40  # each makes alike what follows from what the one before made
 _Term = int | tuple[int, int]  # what a sum adds up: an operand, or a product of two
 
 
-class _Single(NamedTuple):
-    """What is to become a sum of one term: an argument or a term, or one factor of a product.
+class _Change(NamedTuple):
+    """How assignments with a key come to have another one: an old role is sums of one term then.
 
-    `place` is the argument's, or the term; of a product `side` says which factor, 2 the product.
+    The coefficient of these is c. The old role is that of an operand, or two of a product.
     """
 
-    place: Any
-    side: int
+    key: Key
+    other: Key
+    old: Any
+    c: float
 
 
 class Evened(NamedTuple):
@@ -106,7 +108,7 @@ class _Evener:
         for number in self.order:
             if number in changes:
                 first = self.inputs + len(self.assignments)
-                self._change(number - self.inputs, *changes[number])
+                self._change(number - self.inputs, changes[number])
                 order += range(first, self.inputs + len(self.assignments))
             order.append(number)
         self.order = order
@@ -237,9 +239,9 @@ class _Evener:
                 found.setdefault(of_terms, []).append((role, c))
         return found
 
-    def _changes(self) -> dict[int, tuple[list[_Single], float]]:
-        """The numbers that are to change: which of their operands become sums of one term."""
-        changes: dict[int, tuple[list[_Single], float]] = {}
+    def _changes(self) -> dict[int, _Change]:
+        """How numbers are to change."""
+        changes: dict[int, _Change] = {}
         sums = self._sums()
         if not sums:
             return changes
@@ -249,7 +251,7 @@ class _Evener:
                 continue
             found = next(
                 (
-                    (old, other, c)
+                    _Change(key, other, old, c)
                     for old, new, c in self._replacements(key, sums)
                     for other in _replaced(key, old, new)
                     if (known := self.known.get(other)) is not None
@@ -259,10 +261,7 @@ class _Evener:
                 None,
             )
             if found:
-                old, other, c = found
-                for number in self.members[role]:
-                    assignment = self.assignments[number - self.inputs]
-                    changes[number] = (list(self._chosen(assignment, key, other, old)), c)
+                changes |= dict.fromkeys(self.members[role], found)
         return changes
 
     def _replacements(
@@ -274,51 +273,34 @@ class _Evener:
                 if self.known.get(key) != new and (len(key) != OPERATION or c == 1.0):
                     yield old, new, c
 
-    def _chosen(self, assignment: Sum | Call, key: Key, other: Key, old: Any) -> Iterator[_Single]:
-        """The operands by which an assignment of one role comes to have the other."""
-        of = self.roles
-        if isinstance(assignment, Call):
-            for k, a in enumerate(assignment.args):
-                if isinstance(key[1], frozenset):
-                    if isinstance(a, int) and of[a] == old:
-                        yield _Single(k, 0)
-                elif key[1][k] != other[1][k]:
-                    yield _Single(k, 0)
-            return
-        if not isinstance(old, tuple) and key[1] != other[1]:
-            yield from (_Single(a, 0) for a in assignment.linear if of[a] == old)
-            return
-        (gone,) = key[2] - other[2]
-        for a, b in assignment.products:
-            if _pair(of[a], of[b]) == gone:
-                whole = isinstance(old, tuple)
-                yield _Single((a, b), 2 if whole else 0 if of[a] == old else 1)
-
-    def _change(self, place: int, chosen: list[_Single], c: float) -> None:
-        assignment = self.assignments[place]
+    def _change(self, place: int, change: _Change) -> None:
+        of, assignment = self.roles, self.assignments[place]
+        key, other, old, c = change
         if isinstance(assignment, Call):
             args = list(assignment.args)
-            for k, _ in chosen:
-                args[k] = self._single(args[k], c)
+            for k, a in enumerate(args):
+                is_old = a.__class__ is int and of[a] == old
+                if is_old and (assignment.op.arity is None or key[1][k] != other[1][k]):
+                    args[k] = self._single(a, c)
             self.assignments[place] = Call(assignment.op, tuple(args))
             return
         linear: dict[int, float] = {}
         products: dict[tuple[int, int], float] = {}
-        sides = dict(chosen)
+        is_linear = not isinstance(old, tuple) and key[1] != other[1]
+        gone = {} if is_linear else key[2] - other[2]
         for a, d in assignment.linear.items():
-            if a in sides:
+            if is_linear and of[a] == old:
                 linear[self._single(a, c)] = d / c
             else:
                 linear[a] = d
-        for pair, d in assignment.products.items():
-            side = sides.get(pair)
-            if side is None:
-                products[pair] = d
-            elif side == _PRODUCT:
-                linear[self._single(pair, c)] = d / c
+        for (a, b), d in assignment.products.items():
+            if _pair(of[a], of[b]) not in gone:
+                products[a, b] = d
+            elif isinstance(old, tuple):
+                linear[self._single((a, b), c)] = d / c
             else:
-                factor = self._single(pair[side], c)
-                products[_pair(factor, pair[1 - side])] = d / c
+                factor, rest = (a, b) if of[a] == old else (b, a)
+                products[_pair(self._single(factor, c), rest)] = d / c
         self.assignments[place] = Sum(assignment.constant, linear, products)
 
     def _single(self, term: Any, c: float) -> int:
@@ -329,9 +311,6 @@ class _Evener:
             made = Sum(0.0, {}, {term: c}) if isinstance(term, tuple) else Sum(0.0, {term: c}, {})
             self.assignments.append(made)
         return number
-
-
-_PRODUCT = 2
 
 
 def _of_one_shape(arrays: Sequence[InputArray], shared: int) -> list[list[int]]:

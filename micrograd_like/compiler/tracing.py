@@ -339,26 +339,13 @@ def _linear(root: Value) -> tuple[dict[Value, float], float]:
     Where terms or constants would cancel, which compensated sums are for, the root is its own and
     only term.
     """
-    parts = {root: _parts(root)}
-    order: list[Value] = []  # each after what it is a combination of
-    stack = [(root, iter(parts[root] or ()))]
-    while stack:
-        node, rest = stack[-1]
-        part = next(
-            (part for part, _ in rest if isinstance(part, Value) and part not in parts), None
-        )
-        if part is None:
-            order.append(node)
-            stack.pop()
-        else:
-            parts[part] = _parts(part)
-            stack.append((part, iter(parts[part] or ())))
     coefficient = {root: 1.0}
     terms: dict[Value, float] = {}
     constants: list[float] = []
-    for node in reversed(order):
-        c = coefficient[node]
-        if (of := parts[node]) is None:
+    for node in reversed(topological_order(root, untaken=True)):
+        if (c := coefficient.get(node)) is None:
+            continue
+        if (of := _parts(node)) is None:
             terms[node] = c
             continue
         for x, factor in of:
