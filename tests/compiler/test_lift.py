@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from micrograd_like import Value, compile, compile_step, grad, losses, ops, tanh
 
 np = pytest.importorskip("numpy")
 
-from samples import unpadded  # noqa: E402
+from samples import agrees, unpadded, vector  # noqa: E402
 
 from micrograd_like.compiler.numpy_source import NumpyPrinter  # noqa: E402
 
@@ -119,6 +120,21 @@ def test_partial_sums_that_cancel_others_are_not_written_out():
         -(2.0**-53),
         0.0,
     ]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda sums, z: sum(ops.logsumexp(*pair) for pair in pairwise(sums)),
+        lambda sums, z: sum(s.sin() * (s + b.exp()).tanh() for s, b in zip(sums, z, strict=True)),
+    ],
+)
+def test_what_is_computed_of_one_number_is_one_array_with_what_is_of_sums(of):
+    x, z = vector("x", 10), vector("z", 4)
+    root = of([sum(x[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]) for i in range(4)], z)
+    source = compile(root, [*x, *z]).source
+    assert max(map(source.count, ("logsumexp_(", "np.sin(", "np.tanh("))) == 1
+    agrees(root, [*x, *z], "numpy")
 
 
 def convolved(kernel, image):
