@@ -26,10 +26,10 @@ ARRAYS = Library(lambda f, *columns: f(*columns), np.sqrt, _norm, min)
 
 
 class Step(Protocol):
-    """What a step is for its training, which it knows by `learns`."""
+    """What a step is for its training, which its plan knows by `learns`."""
 
     parameters: list[Value]
-    learns: Descent | None
+    plan: Any
     outputs: Any
 
     def value_and_grad(self, *batch: Any) -> tuple[float, Any]:
@@ -74,9 +74,9 @@ class Descent:
         self._count = 0
 
     def __enter__(self) -> Self:
-        if self._step.learns is not None:
+        if self._step.plan.learns is not None:
             raise InputError("this step is in another training, which has its parameters")
-        self._step.learns = self
+        self._step.plan.learns = self
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
@@ -147,7 +147,7 @@ class Descent:
             self.write(checked=False)
             raise
         finally:
-            self._step.learns = None
+            self._step.plan.learns = None
 
     def _landed(self) -> tuple[_State, _State]:
         """The states before and after the latest step."""

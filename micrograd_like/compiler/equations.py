@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Sequence
 
+from ..errors import InputError
 from ..views.names import latex_numeral
 from . import expressions as ex
 from .expressions import Assignment, Expression
@@ -22,8 +23,13 @@ _FUNCTIONS = {
 _SYMBOLS = {"values": r"\theta", "gradient": r"\nabla_{\theta}"}
 
 
-def equations(assignments: Sequence[Assignment]) -> str:
-    """An `aligned` environment: what the program computes, without its copying in and out."""
+def equations(assignments: Sequence[Assignment] | None) -> str:
+    """An `aligned` environment: what the program computes, without its copying in and out.
+
+    Raises InputError for loops and for single numbers, which have no such assignments.
+    """
+    if assignments is None:
+        raise InputError("this is no program of equations: compile it with backend='numpy'")
     rows = " \\\\\n".join(
         f"{_written(each.target)} &= {_written(each.value)}"
         for each in assignments

@@ -288,9 +288,7 @@ class Program:
 
         Raises InputError for loops and for single numbers.
         """
-        if self._printed is None:
-            raise InputError("this is no program of equations: compile it with backend='numpy'")
-        return equations(self._printed.assignments)
+        return equations(self._printed.assignments if self._printed else None)
 
     def report(self) -> Report:
         """How the graph was lifted, in numbers."""

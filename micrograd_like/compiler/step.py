@@ -46,7 +46,7 @@ class Step:
     def __init__(self, problem: Pairs | Nested, example: Any, plan: Plan) -> None:
         self.parameters = plan.parameters
         self.outputs: Any = None
-        self._plan = plan
+        self.plan = plan
         self._families = Families(problem, plan, example) if isinstance(problem, Nested) else None
         self._pairs = problem if isinstance(problem, Pairs) else None
         self._first = self._families.first if self._families else Family(problem, plan, example)
@@ -69,15 +69,6 @@ class Step:
             raise InputError("this step has a program for each structure of examples: call it")
         return self._first.ways[0].gradient.function
 
-    @property
-    def learns(self) -> Descent | None:
-        """The training that has the parameters."""
-        return self._plan.learns
-
-    @learns.setter
-    def learns(self, training: Descent | None) -> None:
-        self._plan.learns = training
-
     def forward(
         self, function: Callable[..., Any], example: Any, *, static: Collection[int] = ()
     ) -> Forward:
@@ -85,7 +76,7 @@ class Step:
 
         It is that of `compile_forward`; in a training, the parameters are those that are learned.
         """
-        return Forward(Outputs(function, static), example, self._plan)
+        return Forward(Outputs(function, static), example, self.plan)
 
     def training(self, optimizer: Optimizer) -> Descent:
         """A block in which the step learns: it makes steps of the optimizer, on arrays.
@@ -103,7 +94,7 @@ class Step:
         """
         from .descent import Descent, OnDevices
 
-        return (OnDevices if self._plan.jax else Descent)(self, optimizer)
+        return (OnDevices if self.plan.jax else Descent)(self, optimizer)
 
     def sole(self, *batch: Any) -> tuple[Way, Any] | None:
         """The one program for all of a batch, if there is one, and a row for each example."""
@@ -136,7 +127,7 @@ class Step:
 
     def _results(self, batch: tuple[Any, ...], forward: bool) -> list[Any]:
         """The mean loss, the outputs, and unless it is `forward` the gradient."""
-        values = self._plan.values
+        values = self.plan.values
         if self._families:
             loss, _, *gradient = self._families.results(values, self._examples(*batch), forward)
             return [loss, None, *gradient]
@@ -173,17 +164,17 @@ class Step:
         With backend "jax" both are dicts of arrays, named and shaped as in the source; those of the
         examples have the batch's axis in front.
         """
-        values = self._plan.values
+        values = self.plan.values
         if self._families:
             rows = self._families.rows(self._examples(*batch))
         else:
             rows = self.rows_of(*batch)
-        if not self._plan.jax:
+        if not self.plan.jax:
             return values, rows
         from . import xla
 
         of_examples = xla.named(rows, self._first.ways[0].examples)
-        return xla.named(values, self._plan.weights), of_examples
+        return xla.named(values, self.plan.weights), of_examples
 
     def rows_of(self, *batch: Any) -> Any:
         """A row for each example of a step of a model, its inputs before its targets."""
@@ -218,9 +209,7 @@ class Step:
         Raises InputError for loops.
         """
         printed = self._first.ways[0].gradient.printed
-        if printed is None:
-            raise InputError("this is no program of equations: compile it with backend='numpy'")
-        return equations(printed.assignments)
+        return equations(printed.assignments if printed else None)
 
 
 @overload

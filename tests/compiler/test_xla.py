@@ -216,7 +216,7 @@ def test_gradients_in_pieces_and_transposed_go_to_their_places(seed):
         by_name = steps[1].function(*given)[2]
     assert {n: g.shape for n, g in by_name.items()} == {n: w.shape for n, w in given[0].items()}
     flat = np.array([p.data for p in parameters])
-    layout = steps[1]._plan.weights
+    layout = steps[1].plan.weights
     assert np.array_equal(xla.flattened(xla.named(flat, layout), layout), flat)
     if seed is None:
         assert all(np.shares_memory(x, flat) for x in xla.named(flat, layout).values())
