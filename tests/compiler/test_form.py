@@ -80,6 +80,24 @@ def test_a_view_knows_whether_it_is_all_of_its_array_or_one_element():
     assert View(a, np.asarray(5)).is_single
 
 
+def test_a_view_without_repeats_is_what_broadcasting_needs():
+    a = array(2, 3)
+    for shape in [(4, 2, 3), (2, 3, 4), (2, 1, 3)]:
+        axis = shape.index(4 if 4 in shape else 1)
+        view = View(a, np.broadcast_to(np.expand_dims(a.whole.places, axis), shape))
+        part, repeats = view.without_repeats()
+        assert (part.is_whole, repeats) == (True, [k == axis for k in range(3)])
+    part, repeats = View(a, np.full((3, 2), 5)).without_repeats()
+    assert (part.places.tolist(), repeats) == (5, [True, True])
+
+
+def test_a_view_turned_has_its_last_two_axes_exchanged():
+    a = array(2, 3)
+    assert a.whole.turned.places.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert View(a, np.arange(6)).turned.is_all
+    assert View(a, np.arange(6).reshape(1, 3, 2)).turned.places.tolist() == [[[0, 2, 4], [1, 3, 5]]]
+
+
 def test_places_in_equal_steps_are_a_progression():
     assert progression(np.array([2, 5, 8])) == slice(2, 9, 3)
     assert progression(np.array([4])) == slice(4, 5, 1)
