@@ -236,7 +236,7 @@ def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
     if type(x) is not type(now):
         return False
     if isinstance(x, (list, tuple, deque)):
-        x, now = ([item for item in items if not _holds_values(item)] for items in (x, now))
+        x, now = ([i for i in of if i is not None and not _holds_values(i)] for of in (x, now))
         return len(x) == len(now) and all(map(partial(_is_same, depth=depth - 1), x, now))
     if isinstance(x, dict):
         return all(_is_same(x[key], now[key], depth - 1) for key in x.keys() & now.keys())

@@ -268,10 +268,15 @@ def test_what_stays_as_it_is_or_becomes_a_value_is_let_be():
     def beside(model):
         model.last = model.w * 2.0
         model.seen.append(model.last)
+        model.pair = (model.last, 2.0)
+        model.state = SimpleNamespace(h=[model.last], of=Slotted(3))
+        model.lazily = model.lazily or 0.5
         model.cache["new"] = 3.0
         return model.scale * len("text") * max(1.0, CALLS)
 
     model = Counting(beside, last=0.0, seen=[], cache={}, scale=2.0, nan=float("nan"))
+    model.pair, model.state = (None, 2.0), SimpleNamespace(h=None, of=Slotted(3))
+    model.lazily = None
     model.itself, model.log = model, open(__file__)
     with model.log:
         surroundings = Surroundings(model)
