@@ -437,19 +437,20 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
 
     Then whether the derivatives are to be graphs, and whether there was a function.
     """
-    if callable(outputs):
-        results, (variables,), _, traced = _call(outputs, [wrt])
-        return results, variables, traced, True
-    outer = {*_variables}
-    if outer and not isinstance(outputs, Value):
-        outputs = values(_NEEDED, outputs)
-    traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))
-    return outputs, wrt, traced, False
+    from_function = callable(outputs)
+    if from_function:
+        outputs, (wrt,), _, traced = _call(outputs, [wrt])
+    else:
+        outer = {*_variables}
+        if outer and not isinstance(outputs, Value):
+            outputs = values(_NEEDED, outputs)
+        traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))
+    wrt = wrt if isinstance(wrt, Value) else values(_NEEDED, wrt)
+    return outputs, wrt, traced, from_function
 
 
 def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:
     """The gradient of the output, or a list with that of each."""
-    wrt = wrt if isinstance(wrt, Value) else values(_NEEDED, wrt)
     if isinstance(outputs, Value):
         return grad(outputs, wrt, create_graph)
     return [grad(output, wrt, create_graph) for output in values(_NEEDED, outputs)]

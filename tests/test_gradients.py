@@ -965,3 +965,17 @@ def test_max_refuses_nothing_at_all_and_passes_nan_on():
         maximum()
     assert math.isnan(maximum(1.0, math.nan, 2.0))
     assert all(map(math.isnan, grad(maximum(x := Value(math.nan), Value(2.0), Value(1.0)), [x])))
+
+
+@pytest.mark.parametrize("listing", [list, tuple, iter, lambda xs: (x for x in xs), dict.fromkeys])
+def test_the_forms_take_whatever_lists_the_variables_and_go_through_it_once(
+    listing: Callable[[Any], Any],
+) -> None:
+    x, y = Value(2.0), Value(3.0)
+    f = x * y**2
+    assert grad(f, listing([x, y])) == [9.0, 12.0]
+    assert jacobian(listing([f, x * y]), listing([x, y])) == [[9.0, 12.0], [3.0, 2.0]]
+    assert hessian(f, listing([x, y])) == [[0.0, 6.0], [6.0, 4.0]]
+    assert jvp(listing([f, x * y]), listing([x, y]), [1.0, 0.0]) == [9.0, 3.0]
+    nested = value_and_grad(lambda z: hessian(z * x * y**2, listing([x, y]))[0][1])(2.0)
+    assert [float(v.data if isinstance(v, Value) else v) for v in nested] == [12.0, 6.0]
