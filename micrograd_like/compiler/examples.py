@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any, TypeAlias
@@ -47,7 +47,9 @@ class Pairs:
                     yield x, target
                     self._kinds |= kinds
 
-    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+    def trace(
+        self, example: Any, parameters: Sequence[Value], outcomes: Iterable[bool] = ()
+    ) -> Trace:
         """The trace of an example. Raises TraceError, and InputError if it has no number."""
 
         def run(trace: Trace) -> Made:
@@ -73,7 +75,8 @@ class Pairs:
             self.row = _single
             return self._loss(outputs, trace.leaf(y, "Y")), shown
 
-        return traced(run, parameters, lambda: self.of(*example), (self._model, self._loss))
+        called = self._model, self._loss
+        return traced(run, parameters, lambda: self.of(*example), called, outcomes)
 
 
 class Rows(Sequence[Any]):
@@ -139,7 +142,9 @@ class Nested:
         """Take the next examples for the first ones."""
         self._kinds.clear()
 
-    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+    def trace(
+        self, example: Any, parameters: Sequence[Value], outcomes: Iterable[bool] = ()
+    ) -> Trace:
         """The trace of an example. Raises TraceError, and InputError if it has no number."""
 
         def run(trace: Trace) -> Made:
@@ -156,7 +161,8 @@ class Nested:
             _check_same(found, trace.given)
             return made
 
-        return traced(run, parameters, lambda: self.of(*arguments(example)), (self.loss,))
+        eagerly = lambda: self.of(*arguments(example))  # noqa: E731
+        return traced(run, parameters, eagerly, (self.loss,), outcomes)
 
 
 class Outputs(Nested):
@@ -169,9 +175,11 @@ class Outputs(Nested):
         self.shape = _flattened(self.loss(*example), found)
         return Value(0.0), found
 
-    def trace(self, example: Any, parameters: Sequence[Value]) -> Trace:
+    def trace(
+        self, example: Any, parameters: Sequence[Value], outcomes: Iterable[bool] = ()
+    ) -> Trace:
         """The trace of an example, with the shape of its outputs. Raises TraceError."""
-        trace = super().trace(example, parameters)
+        trace = super().trace(example, parameters, outcomes)
         trace.shape = self.shape
         return trace
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .. import losses
 from ..engine import Value, numbers_of
-from ..errors import DomainError, InputError, TraceError, warn
+from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..gradients import grad
 from ..modes import apart, no_grad, paused
 from ..numerics import number
@@ -68,7 +68,7 @@ class Family:
         self._problem, self._plan, self._example = problem, plan, example
         self._traces = [trace or self.traced(example)]
         self._is_warned = False
-        self.check()
+        self._follow(self.traced(example))
         if trace is None:
             self.compare(self._traces[0], example)
         # Tokens come in any number, as a rule: to do it later would take twice as long.
@@ -143,14 +143,24 @@ class Family:
         known: list[float] = layout.row[len(self._traces[0].given) :].tolist()
         return found == known
 
-    def traced(self, example: Any) -> Trace:
+    def traced(self, example: Any, outcomes: Iterable[bool] = ()) -> Trace:
         """The trace of an example, with the parameters as they are now. Raises TraceError."""
         self._plan.settle()
-        return self._problem.trace(example, self._plan.parameters)
+        return self._problem.trace(example, self._plan.parameters, outcomes)
 
     def check(self) -> None:
-        """Trace the example again. Raises TraceError where something else comes out."""
+        """Trace the example again, on each way. Raises TraceError where something else comes out.
+
+        It may not get through on a way that it would not take.
+        """
         self._follow(self.traced(self._example))
+        for known in self._traces:
+            if known.guards:
+                path = known.path
+                with suppress(MicrogradError):
+                    path = self.traced(self._example, [g.outcome for g in known.guards]).path
+                if path != known.path:
+                    raise TraceError(CHANGED)
 
     def compare(self, trace: Trace, example: Any) -> None:
         """Raises TraceError where Values do not give what the numbers of the example do."""

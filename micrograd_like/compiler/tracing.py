@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from linecache import getline
 from math import isfinite
 from operator import eq
@@ -115,7 +115,8 @@ class Trace:
     is_total: bool
     shape: Any = None  # of the outputs, where they are nested lists
 
-    def __init__(self, parameters: Sequence[Value]) -> None:
+    def __init__(self, parameters: Sequence[Value], outcomes: Iterable[bool] = ()) -> None:
+        self._outcomes = iter(outcomes)  # of the first comparisons, whatever the numbers are
         self.given: list[Value] = []
         self.names: list[str] = []  # of what is given: users may label it otherwise
         self.indicators: dict[int, list[Value]] = {}
@@ -219,6 +220,7 @@ class Trace:
         y = y if isinstance(y, Value) else Value(y)
         outcome = bool(sign(*numbers_of([x, y])))
         if id(x) in self.keys or id(y) in self.keys:
+            outcome = next(self._outcomes, outcome)
             self.guards.append(Guard(sign, x, y, outcome))
         return outcome
 
@@ -422,15 +424,18 @@ def traced(
     parameters: Sequence[Value],
     eagerly: Callable[[], Any],
     called: Sequence[Any],
+    outcomes: Iterable[bool] = (),
 ) -> Trace:
     """The trace of `run`, which makes its leaves, and returns the loss and the outputs.
+
+    Comparisons have these `outcomes`, one after the other, and beyond them those of the numbers.
 
     It calls what is `called`, whose surroundings must not move. The states of global generators are
     left as they were. Raises TraceError, and InputError for an example without a number. What it
     raises where `eagerly`, too, which does the same with plain numbers, is refused by the library,
     that is raised: the tracing has no part in it.
     """
-    trace, surroundings = Trace(parameters), Surroundings(*called)
+    trace, surroundings = Trace(parameters, outcomes), Surroundings(*called)
     generators, refused = _generators(), DomainError.count
     try:
         with paused(), apart(), tracing(trace):

@@ -495,6 +495,25 @@ def test_constants_with_one_hash_are_told_apart(constants):
     assert step([[3.0, -1.0], [2.0]]) == losses.mean([loss([3.0, -1.0]), loss([2.0])]).data
 
 
+def test_a_change_on_a_way_that_the_example_has_left_is_noticed():
+    def loss(out, t):
+        d = abs(out - t)
+        return model.scale * (log(d) + d if d > 1.0 else d * d)
+
+    model = Linear()
+    step = compile_step(model, loss, ([0.0, 0.0], 3.0))
+    step([[0.0, 0.0], [1.0, 0.0]], [3.0, 4.0])
+    assert step.report().programs == 1
+    model.b.data = 2.9  # the example is on another way, which none was on
+    step.check()
+    model.scale = 0.5
+    with pytest.raises(TraceError, match="attribute"):
+        step.check()
+    model.scale = 1.0
+    model.b.data = 3.0  # where the logarithm of the first way is refused
+    step.check()
+
+
 BETA = 1.0
 SCALED = Op("scaled", lambda x: BETA * x, lambda x, out: BETA * 1.0)
 
@@ -656,8 +675,8 @@ def test_the_engine_in_c_tells_a_trace_what_made_does(monkeypatch):
         return y, [z, kept * x + 1.0 / x, x * 2.0 + t]
 
     class Slow(Trace):
-        def __init__(self, parameters):
-            super().__init__(parameters)
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             self.keys = type("Keys", (dict,), {})(self.keys)
 
     fast = traced(run, w, None, [])
