@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from numbers import Integral
@@ -44,7 +44,7 @@ def fit(
     validation: Any = None,
     seed: int | None = 0,
     progress: bool = False,
-    callbacks: Sequence[Callable[[Any, History], Any]] = (),
+    callbacks: Iterable[Callable[[Any, History], Any]] = (),
     engine: str = "eager",
     devices: int | None = None,
     resume: str | os.PathLike[str] | None = None,
@@ -101,6 +101,7 @@ def fit(
     if devices is not None and engine != "jax":
         raise InputError("devices are for engine='jax'")
     epochs = whole("epochs", epochs)
+    callbacks = [callbacks] if callable(callbacks) else list(callbacks)  # called in every epoch
     if batch_size is not None:
         batch_size = whole("batch_size", batch_size)
     whole_examples = not callable(model)

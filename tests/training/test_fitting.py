@@ -125,7 +125,8 @@ def test_held_out_examples_are_not_trained_on_and_the_callers_lists_stay():
     assert len(X) == len(y) == 4
 
 
-def test_callbacks_see_each_epoch_and_may_end_the_training():
+@pytest.mark.parametrize("listing", [lambda f: [f], lambda f: (x for x in [f]), lambda f: f])
+def test_callbacks_see_each_epoch_and_may_end_the_training(listing):
     model, X, y = model_and_data("hinge")
     epochs = []
 
@@ -134,7 +135,7 @@ def test_callbacks_see_each_epoch_and_may_end_the_training():
         epochs.append(len(history))
         return len(history) == 3
 
-    history = training.fit(model, X, y, loss="hinge", epochs=10, callbacks=[callback])
+    history = training.fit(model, X, y, loss="hinge", epochs=10, callbacks=listing(callback))
     assert epochs == [1, 2, 3]
     assert len(history) == 3
     assert history.interrupted
