@@ -56,6 +56,8 @@ def is_wanted(arguments: argparse.Namespace) -> bool:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator is HOST:PORT, not {coordinator!r}")
+    if count < 1:
+        raise InputError(f"--processes is at least 1, not {count}")
     if not 0 <= process < count:
         raise InputError(f"--process-id is one of 0 ... {count - 1}, not {process}")
     if arguments.timeout < 1:

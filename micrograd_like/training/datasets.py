@@ -99,6 +99,8 @@ def xor(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
 
 
 def _plane(name: str, point: Point, n: int, noise: float, seed: int) -> Dataset:
+    if n < 1:
+        raise InputError(f"a data set has at least 1 point, not {n}")
     random = Random(seed)
     labels = [i % 2 for i in range(n)]
     rows = [

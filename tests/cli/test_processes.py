@@ -290,6 +290,7 @@ def test_where_the_coordinator_is_not_there_the_command_says_so(running):
     [
         (["--processes", "2"], "need --engine jax, --coordinator, --processes and --process-id"),
         (["--coordinator", "here", "--processes", "2", "--process-id", "0"], "is HOST:PORT"),
+        (["--coordinator", "h:1", "--processes", "0", "--process-id", "0"], "is at least 1, not 0"),
         (["--coordinator", "h:1", "--processes", "2", "--process-id", "2"], "one of 0 ... 1"),
         (["--coordinator", "h:1", "--processes", "2", "--process-id", "-1"], "one of 0 ... 1"),
         (["--coordinator", "h:1", "--processes", "1", "--process-id", "0", "--timeout", "0"],

@@ -36,6 +36,14 @@ def test_generated_sets_are_balanced_reproducible_and_of_their_shape(make):
             assert (y <= 0.5) if label else (y >= 0.0)
 
 
+@pytest.mark.parametrize("make", [datasets.moons, datasets.circles, datasets.spiral, datasets.xor])
+def test_a_generated_set_without_points_is_refused(make):
+    for n in (0, -1):
+        with pytest.raises(MicrogradError, match=f"at least 1 point, not {n}"):
+            make(n)
+    assert len(make(1).X) == 1
+
+
 def test_digits_are_the_1797_of_scikit_learn():
     pytest.importorskip("sklearn")
     data = datasets.digits()
