@@ -220,8 +220,8 @@ def test_the_name_of_a_users_row_never_becomes_code(backend, made_up):
     if backend == "numpy":
         pytest.importorskip("numpy")
     for name in NASTY:
-        if name in ops.BUILTIN:
-            continue
+        if not name or name in ops.BUILTIN:
+            continue  # which are refused
         double = made_up(name, lambda x: 2.0 * x, lambda x, out: 2.0)
         x, y = Value(3.0, "x"), Value(float("nan"), "y")
         program = compile_program(double(x) + x * float("inf") * y, [x, y], backend=backend)
