@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
-_PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 
 
 class MicrogradError(Exception):
@@ -43,22 +43,23 @@ def users_frame() -> tuple[FrameType, int]:
 
 
 def users_line() -> tuple[str, int] | None:
-    """The file and line of the user's that asks for something, be it through an installed package.
+    """The file and line of the user's that asks for something, be it through Python's or NumPy's.
 
     None where it is the library itself that asks through one, for a message with an array in it.
     """
     frame, _ = users_frame()
     outer: FrameType | None = frame
-    while outer is not None and _is_installed(outer.f_code.co_filename):
+    while outer is not None and _is_of_python_or_numpy(outer):
         outer = outer.f_back
     outer = outer or frame
     file = outer.f_code.co_filename
     return None if file.startswith(_PACKAGE) else (file, outer.f_lineno)
 
 
-def _is_installed(file: str) -> bool:
-    is_others = file.startswith(_PYTHON) or "site-packages" in file or "dist-packages" in file
-    return is_others and not file.startswith(_PACKAGE)
+def _is_of_python_or_numpy(frame: FrameType) -> bool:
+    """Whether it is their code. Other packages, which may have a model in them, are the user's."""
+    name = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return name == "numpy" or (name in sys.stdlib_module_names and name != "__main__")
 
 
 class InputError(MicrogradError, ValueError):
@@ -69,6 +70,14 @@ class OperandError(MicrogradError, TypeError):
     """An object of a type that the library does not compute with."""
 
 
+class _Count(local):
+    count = 0
+
+
+refusals = _Count()
+"""How many DomainErrors there were in this thread: a trace is to know of those that were caught."""
+
+
 class DomainError(MicrogradError, ValueError):
     """Finite arguments at which an operation has no finite real value, such as log(-1).
 
@@ -76,12 +85,10 @@ class DomainError(MicrogradError, ValueError):
     ("" where there is none).
     """
 
-    count = 0  # of all that there were: a trace is to know of those that a program catches
-
     def __init__(
         self, op: str, domain: str, arguments: Sequence[float], labels: Sequence[str] = ()
     ) -> None:
-        DomainError.count += 1
+        refusals.count += 1
         self.op = op
         self.domain = domain
         self.arguments = tuple(arguments)

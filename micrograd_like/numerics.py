@@ -116,6 +116,11 @@ def plain(x: Any) -> Any:
     return x.tolist() if hasattr(x, "tolist") else x
 
 
+def is_masked(x: Any) -> bool:
+    """Whether it is an array that hides some of its numbers. In pandas `mask` is a method."""
+    return hasattr(x, "mask") and not callable(x.mask)
+
+
 def _is_real(x: Any) -> bool:
     if isinstance(x, Real):
         # NumPy's time spans are integers by name, but cannot be used as such.

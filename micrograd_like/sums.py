@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import ops
 from .engine import NATIVE, Value, new_node, slot_of_data
 from .errors import InputError, OperandError
-from .numerics import number, plain
+from .numerics import is_masked, number, plain
 
 RowT = TypeVar("RowT")
 
@@ -38,7 +38,7 @@ def affine(ws: Any, xs: Any, b: Any = 0.0) -> Any:
         raise OperandError("affine needs a sequence of ws and a sequence of xs") from None
     if n != count:
         raise InputError(f"affine needs one x for each w, got {n} ws and {count} xs")
-    if hasattr(ws, "mask") or hasattr(xs, "mask"):
+    if is_masked(ws) or is_masked(xs):
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
     return ops.affine_row(*plain(ws), *plain(xs), b)
 

@@ -237,9 +237,10 @@ class _Check:
                 return
 
     def beside(self) -> None:
-        """Check the gradient beside the inputs: right at them alone, it has a wrong derivative.
+        """Check the gradient beside the inputs, too.
 
-        The graph of the gradient says nothing on that, which is made of the rows' partials.
+        A gradient that is right at the inputs alone has a wrong derivative. The graph of the
+        gradient does not show that, since it is made of the same partials.
         """
         for t in (_BESIDE, -_BESIDE):
             with suppress(*FAILURES), self.function.moved(t):

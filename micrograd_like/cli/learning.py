@@ -231,7 +231,8 @@ def prepared(
 ) -> tuple[Dataset, list[int], list[int]]:
     """The data that the arguments name, and the places of what to train on and to test on.
 
-    That of a file is scaled as what to train on is. Raises InputError.
+    The data of a file is scaled by the mean and the deviation of what to train on. Raises
+    InputError.
     """
     options = {name: getattr(arguments, name) for name in FILES}
     if arguments.data in built_in:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from inspect import Parameter, signature
+from itertools import chain
 from typing import Any, TypeAlias
 
 from .. import losses, ops
@@ -41,7 +42,10 @@ class Pairs:
 
     def unlike(self, X: Any, y: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Examples of other kinds of numbers than those before: ints where were floats, say."""
-        if len(y) and not self._kinds >= {*_kinds(X[0]), *zip(map(type, y), strict=True)}:
+        of_rows = _kinds(X[0]) if len(y) else set()
+        if len(y) and isinstance(X[0], (list, tuple)):
+            of_rows |= {*map(type, chain.from_iterable(X))}
+        if not self._kinds >= {*of_rows, *zip(map(type, y), strict=True)}:
             for x, target in zip(X, y, strict=True):
                 if not self._kinds >= (kinds := {*_kinds(x), (type(target),)}):
                     yield x, target

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, MissingExtraError, OperandError
-from ..numerics import number
+from ..numerics import is_masked, number
 
 if TYPE_CHECKING:
     from .expressions import Source
@@ -130,7 +130,7 @@ def are_finite(results: Any) -> bool:
 
 def check_plain(values: Any) -> None:
     """Raise OperandError for masked arrays, whose hidden numbers would count, dicts and sets."""
-    if hasattr(values, "mask") or isinstance(values, (Mapping, Set)):
+    if is_masked(values) or isinstance(values, (Mapping, Set)):
         raise OperandError(
             f"a program takes numbers in the order of its inputs, not {values!r:.80}"
         )

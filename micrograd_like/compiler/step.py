@@ -36,6 +36,7 @@ class Step:
     an array in the order of the parameters, with backend "jax" a dict of matrices. `parameters` are
     those that it differentiates; after a step of a model `outputs` has what it gave, of shape
     (examples, outputs). As it keeps these, a step belongs to one thread; `function` does not.
+    `plan` has what all its programs share.
 
     Where model or loss compare Values there is a program for each way through the branches, made
     when an example first takes it, and `source` is that of the first. Examples on a ninth way are
@@ -266,10 +267,10 @@ def compile_step(
     line of yours that does it, random numbers, iterators, a call that changes a number of its own
     (an attribute, a variable), or its example, an error of the library's that it catches, and
     whatever else differs when the example is traced a second time, or from what the engine makes of
-    its plain numbers. That is asked again for each kind of number that comes, such as int. What
-    changes only later, such as an attribute that a callback sets, remains as it was traced:
-    `step.check()` traces again and raises TraceError if it has changed, as `fit` does after every
-    epoch.
+    its plain numbers. The last comparison is made again where a kind of number comes, such as int,
+    that an argument has not had before. What changes only later, such as an attribute that a
+    callback sets, remains as it was traced: `step.check()` traces again and raises TraceError if it
+    has changed, as `fit` does after every epoch.
 
     With `backend="numba"` examples are computed one by one, by loops compiled to machine code (or
     over NumPy, where these are unsuitable). With `backend="jax"` XLA compiles the program, in

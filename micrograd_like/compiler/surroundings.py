@@ -13,7 +13,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from copy import copy
 from functools import lru_cache, partial
 from io import IOBase
 from numbers import Number
@@ -77,7 +76,8 @@ class Surroundings:
     def bring_back(self) -> None:
         """Make all as it was."""
         for part in self._parts:
-            part.bring_back()
+            with suppress(ValueError):  # an array that is only read has not changed
+                part.bring_back()
 
 
 def containers(function: Any) -> Iterator[dict[str, Any]]:
@@ -139,7 +139,9 @@ def _parts_of(x: Any) -> Iterator[_Part]:
     elif isinstance(x, dict):
         yield _Part("item ", lambda: dict(x), partial(_refill, x, dict(x)))
     elif isinstance(x, (list, deque, set, bytearray, array)) and len(x) <= _MANY:
-        yield _Part(f"a {type(x).__name__}", lambda: {"": copy(x)}, partial(_refill, x, copy(x)))
+        yield _Part(
+            f"a {type(x).__name__}", lambda: {"": _copied(x)}, partial(_refill, x, _copied(x))
+        )
     elif _is_array(x) and x.size <= _MANY:
         yield _Part("an array", lambda: {"": x.copy()}, partial(x.__setitem__, ..., x.copy()))
     elif isinstance(x, type):
@@ -251,7 +253,9 @@ def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
     if own or new:
         return _is_same(own, new, depth - 1)
     equal: Any = type(x).__eq__
-    return equal is object.__eq__ or bool(x == now)
+    with suppress(Exception):
+        return equal is object.__eq__ or bool(x == now)
+    return False
 
 
 def _holds_values(x: Any) -> bool:
@@ -309,6 +313,13 @@ def _content(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # it is empty
         return None
+
+
+def _copied(x: Any) -> Any:
+    """The items of a container, without a look at how a class of the user's copies itself."""
+    if isinstance(x, (list, deque)):
+        return list(x)
+    return set(x) if isinstance(x, set) else x[:]
 
 
 def _refill(x: Any, items: Any) -> None:

@@ -203,7 +203,7 @@ class _Reads:
 
 
 class _Asked(Value):
-    """An argument of a partial, which tells of `x == 0`, too: of Values that is never so."""
+    """An argument of a partial. It tells of `x == 0` too, which is always false for Values."""
 
     __slots__ = ()
 

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 from .. import ops
 from ..engine import Value, numbers_of, operands_of, topological_order
 from ..errors import (
-    DomainError,
     InputError,
     MicrogradError,
     OperandError,
     TraceError,
+    refusals,
     users_frame,
     users_line,
 )
@@ -272,7 +272,7 @@ class Trace:
         key = self._key_of
         results = [self.root, *self.shown]
         rows = {node.op for node in self.kept if node.op is not None}
-        self.is_total = all(op.domain == ops.EVERYWHERE for op in rows)
+        self.is_total = all(op.name in ops.BUILTIN and op.domain == ops.EVERYWHERE for op in rows)
         # What an operation of the user's computes may depend on what a callback changes.
         users = sorted((op.name, repr(op.samples())) for op in rows if op.name not in ops.BUILTIN)
         self.path = [(hash((g.sign, key(g.left), key(g.right))), g.outcome) for g in self.guards]
@@ -436,7 +436,7 @@ def traced(
     that is raised: the tracing has no part in it.
     """
     trace, surroundings = Trace(parameters, outcomes), Surroundings(*called)
-    generators, refused = _generators(), DomainError.count
+    generators, refused = _generators(), refusals.count
     try:
         with paused(), apart(), tracing(trace):
             root, shown = run(trace)
@@ -469,7 +469,7 @@ def traced(
     try:
         if moved:
             raise TraceError(DRAWS)
-        if DomainError.count > refused:
+        if refusals.count > refused:
             raise TraceError(
                 "model or loss catches a DomainError, which no program raises: compare Values "
                 "instead, `log(x) if x > 0 else 0.0`"

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError, MissingExtraError, OperandError, ProcessError
 from ..optim import Library
 from .expressions import Source
 from .tape import InputArray
+
+try:
+    import numpy as np
+except ImportError:  # then JAX, which needs it, is not there either
+    raise MissingExtraError("jax", "jax") from None
 
 DTYPES = ("float64", "float32")
 

@@ -164,10 +164,13 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 def standardise(X: Any) -> tuple[list[float], list[float]]:
     """The mean and the standard deviation of each input, without those that are NaN.
 
-    The deviation is 1 of an input that never moves, but for rounding. Needs NumPy.
+    The deviation is 1 of an input that never moves, but for rounding. Raises MissingExtraError
+    without NumPy.
     """
-    import numpy as np
-
+    try:
+        import numpy as np
+    except ImportError:
+        raise MissingExtraError("numpy", "data") from None
     X = np.asarray(X, float)
     whole = np.isfinite(X).all()  # NumPy takes ten times as long to look for NaN
     mean, std = (np.mean, np.std) if whole else (np.nanmean, np.nanstd)

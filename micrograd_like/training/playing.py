@@ -7,8 +7,6 @@ gradient, and what each unit gives, as JavaScript, and the page goes on from the
 from __future__ import annotations
 
 import html
-import tempfile
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from ..ops import logsumexp, sigmoid, softplus
 from ..optim import SGD, Adam, Optimizer
 from ..sums import affine
 from ..views import player
-from ..views.page import Page, filled
+from ..views.page import Page, filled, opened
 from .datasets import split, standardise
 
 _MOST_STEPPED = 500
@@ -33,12 +31,11 @@ class Playground(Page):
     """A page in which a network learns. In a notebook it shows itself; `save` writes it."""
 
     def show(self) -> Path:
-        """Open the page in the browser; returns the path of the temporary file that has it."""
-        with tempfile.NamedTemporaryFile(prefix="play-", suffix=".html", delete=False) as file:
-            path = Path(file.name)
-        self.save(path)
-        webbrowser.open(path.as_uri())
-        return path
+        """Open the page in the browser; returns the path of the temporary file that has it.
+
+        Raises RendererError in Pyodide, whose files no browser sees.
+        """
+        return opened(self.save, "play-", ".html")
 
     def _repr_html_(self) -> str:
         return self.framed(self.title, "width:100%;height:860px")

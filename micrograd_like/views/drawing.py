@@ -13,9 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
-import webbrowser
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -33,6 +31,7 @@ from ..words import printable
 from .algebra import formula, write
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
 from .names import numeral
+from .page import opened
 from .webassembly import IN_PYODIDE, drawn_by_javascript
 
 Direction = Literal["LR", "TB"]
@@ -171,12 +170,7 @@ class Drawing:
 
         The file is in the folder for temporary files. Raises RendererError.
         """
-        if IN_PYODIDE:
-            raise RendererError("no browser sees the files of Pyodide: show .svg, or `save` it")
-        with tempfile.NamedTemporaryFile(prefix="graph-", suffix=".svg", delete=False) as file:
-            path = Path(file.name)
-        webbrowser.open(self.save(path).as_uri())
-        return path
+        return opened(self.save, "graph-", ".svg")
 
     def _rendered(self, suffix: str) -> bytes:
         takes = "may take" if IN_PYODIDE else "takes"

@@ -9,9 +9,15 @@ import html
 import json
 import os
 import re
+import tempfile
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..errors import RendererError
 from ..state import write_atomically
+from .webassembly import IN_PYODIDE
 
 
 class Page:
@@ -29,11 +35,22 @@ class Page:
         write_atomically(path, self.html)
 
     def framed(self, title: str, style: str) -> str:
-        """The page in a sandboxed frame, as HTML: scripts of a notebook's own do not run in all."""
+        """The page in a sandboxed frame, as HTML: many notebooks run scripts nowhere else."""
         return (
             f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" '
             f'srcdoc="{html.escape(self.html)}" style="{style};border:0"></iframe>'
         )
+
+
+def opened(save: Callable[[Path], Any], prefix: str, suffix: str) -> Path:
+    """Save to a temporary file and open it in the browser. Raises RendererError in Pyodide."""
+    if IN_PYODIDE:
+        raise RendererError("no browser sees the files of Pyodide: show what it is, or `save` it")
+    with tempfile.NamedTemporaryFile(prefix=prefix, suffix=suffix, delete=False) as file:
+        path = Path(file.name)
+    save(path)
+    webbrowser.open(path.as_uri())
+    return path
 
 
 def filled(package: str, template: str, title: str, data: Any, **parts: str) -> str:
@@ -49,4 +66,5 @@ def filled(package: str, template: str, title: str, data: Any, **parts: str) -> 
         for room, name in ((__package__, "page.html"), (package, template))
     )
     text = text.replace("{{head}}", head.rstrip("\n"))
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
+    return text.encode("utf-8", "replace").decode()  # half a character in a label is "?"

@@ -11,6 +11,7 @@ from typing import Any
 from ..engine import Value, topological_order
 from ..errors import InputError
 from ..gradients import listed
+from ..ops import EVERYWHERE
 from .algebra import Expression
 from .drawing import NEGATIVE, POSITIVE, UNDEFINED, draw
 from .names import numeral
@@ -19,7 +20,6 @@ from .stepping import Event, Figure, Line, Numbers, Piece, Steps, Writer, few, f
 
 MOST_STEPS = 20_000  # browsers lay out tables of 10,000 rows, but not of 100,000
 _MOST_IN_TITLE = 40  # nodes, and names
-_EVERYWHERE = "on (-inf, inf)"  # the domain of operations that refuse nothing
 
 
 class Player(Page):
@@ -101,7 +101,7 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
         svg=svg[max(0, svg.find("<svg")) :],  # without the XML declaration
         program=program,
     )
-    return Player(page.encode("utf-8", "replace").decode(), alt, svg)
+    return Player(page, alt, svg)
 
 
 def _title(root: Value, writer: Writer) -> str:
@@ -130,7 +130,7 @@ def _data(passes: Steps, others: list[Value], boxes: dict[Value, str]) -> dict[s
     domains = {
         str(place[node]): f"{node.op.name} is defined {node.op.domain}"
         for node in nodes
-        if node.op and node.op.domain != _EVERYWHERE
+        if node.op and node.op.domain != EVERYWHERE
     }
     return {
         "nodes": [

@@ -35,6 +35,7 @@ from samples import (
 from micrograd_like import (
     Op,
     Value,
+    affine,
     compile,
     grad,
     log,
@@ -449,6 +450,13 @@ def test_an_empty_wrt_is_refused():
     x = Value(1.0, "x")
     with pytest.raises(InputError, match="wrt"):
         compile(x * 2, [x], [])
+
+
+def test_a_series_of_pandas_is_an_array():
+    pandas = pytest.importorskip("pandas")
+    ws, xs = [Value(1.0, "a"), Value(2.0, "b")], pandas.Series([3.0, 4.0])
+    assert affine(ws, xs).data == 11.0
+    assert compile(ws[0] * 10.0 + ws[1], ws)(xs) == 34.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -284,6 +284,33 @@ def test_what_stays_as_it_is_or_becomes_a_value_is_let_be():
         surroundings.check()
 
 
+class Unusual(list):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("copied by nobody")
+
+
+class Elementwise:
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return np.array([True, False])
+
+    __hash__ = None
+
+
+def test_what_cannot_be_written_copied_or_compared_ends_nothing():
+    fixed = np.arange(3.0)
+    fixed.flags.writeable = False
+    model = Counting(lambda m: m.items[0], fixed=fixed, items=Unusual([2.0]), last=Elementwise())
+    surroundings = Surroundings(model)
+    model([1.0])
+    surroundings.check()
+    surroundings.bring_back()
+    model.last = Elementwise()
+    with pytest.raises(TraceError, match=r"Counting\.last"):
+        surroundings.check()
+
+
 def test_a_great_deal_is_looked_through_in_part():
     model = Counting(lambda m: m.count(), calls=0, data=[[float(i)] for i in range(100_000)])
     surroundings = Surroundings(model)

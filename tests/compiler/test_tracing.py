@@ -7,6 +7,7 @@ import copy
 import math
 import random
 import re
+import threading
 import warnings
 
 import pytest
@@ -587,6 +588,58 @@ def test_an_error_that_is_caught_for_some_examples_is_computed_as_it_is_eagerly(
     x = next(x for x in X if model(x).data < 0.0)
     with pytest.raises(TraceError, match="catches a DomainError"):
         compile_step(model, logarithm_or, (x, 1.0))
+
+
+def test_an_error_of_a_users_operation_is_computed_as_it_is_eagerly(made_up):
+    mylog = made_up("mylog", math.log, lambda x, out: 1.0 / x)
+
+    def loss(x):
+        try:
+            return w * mylog(x)
+        except DomainError:
+            return w * 7.0
+
+    w = Value(2.0, "w")
+    assert compile_step(loss, [w], 1.0)([1.0, -1.0]) == pytest.approx((0.0 + 14.0) / 2.0)
+
+
+def test_errors_of_other_threads_are_not_those_of_the_trace():
+    def fail():
+        while not done.is_set():
+            with contextlib.suppress(DomainError):
+                log(-1.0)
+
+    done, w = threading.Event(), Value(2.0, "w")
+    thread = threading.Thread(target=fail)
+    thread.start()
+    try:
+        step = compile_step(lambda x: sum((w * x).tanh() for _ in range(3000)), [w], 1.0)
+    finally:
+        done.set()
+        thread.join()
+    assert step([1.0]) == pytest.approx(3000.0 * math.tanh(2.0))
+
+
+def test_a_model_in_an_installed_package_is_followed_as_any_other(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages" / "somebodys_model"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("def loss(w, x):\n    return w * x * abs(w.data)\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    import somebodys_model
+
+    w = Value(2.0, "w")
+    with pytest.raises(TraceError, match=r"somebodys_model.*:2 .*abs\(w\.data\)"):
+        compile_step(lambda x: somebodys_model.loss(w, x), [w], 1.0)
+
+
+@pytest.mark.parametrize("batch", [[[1], [1.0]], [[1.0], [1]]])
+def test_another_kind_of_number_anywhere_in_a_batch_is_noticed(batch):
+    w = Value(2.0, "w")
+    model = lambda x: w * x[0] * (3.0 if isinstance(x[0], int) else 1.0)  # noqa: E731
+    step = compile_step(model, lambda out, y: (out - y) ** 2, ([1.0], 0.0), [w])
+    step([[1.0], [1.0]], [0.0, 0.0])
+    with pytest.raises(TraceError):
+        step(batch, [0.0, 0.0])
 
 
 # --- losses at random -----------------------------------------------------------------------------

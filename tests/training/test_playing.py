@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ import pytest
 
 from micrograd_like import losses, nn, optim, play
 from micrograd_like.datasets import moons
-from micrograd_like.errors import InputError
+from micrograd_like.errors import InputError, MissingExtraError
 
 Opener = Callable[[Any], Any]
 
@@ -215,6 +216,20 @@ def test_what_does_not_fit_is_refused() -> None:
         play(model, X, y, optimizer=optim.SGD(model.parameters(), momentum=0.9))
     with pytest.raises(InputError, match="momentum"):
         play(model, X, y, optimizer=optim.AdamW(model.parameters()))
+
+
+def test_half_a_character_in_a_title_is_written_as_a_question_mark(tmp_path: Path) -> None:
+    X, y = data(2)
+    page = play(nn.MLP(2, [2]), X, y, title="\ud800")
+    page.save(tmp_path / "play.html")
+    assert "<title>?" in (tmp_path / "play.html").read_text(encoding="utf-8")
+
+
+def test_without_numpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    X, y = data(2)
+    with pytest.raises(MissingExtraError, match="numpy"):
+        play(nn.MLP(2, [2]), X, y)
 
 
 def test_a_notebook_shows_it_in_a_sandbox() -> None:
