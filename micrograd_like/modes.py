@@ -109,6 +109,9 @@ class Mode(ContextDecorator):
 class no_grad(Mode):  # noqa: N801 - the name PyTorch gave it
     """Within this context (or decorated function) results have no parents, as if made by hand.
 
+    So `backward()` of such a result reaches nothing, without a word. To change a parameter, assign
+    its `data`, as in p.data -= 0.1 * p.grad: p -= ... gives the name p to a new Value.
+
     >>> from micrograd_like import Value
     >>> x = Value(3.0)
     >>> with no_grad():

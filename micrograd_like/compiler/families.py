@@ -72,7 +72,8 @@ class Family:
         if trace is None:
             self.compare(self._traces[0], example)
         # Tokens come in any number, as a rule: to do it later would take twice as long.
-        is_weighted = len(self._traces[0].choices) > 1 and not plan.is_javascript
+        has_tokens = isinstance(problem, Nested) and len(self._traces[0].choices) > 1
+        is_weighted = has_tokens and not plan.is_javascript
         self.ways = [self._way(self._traces[0], is_weighted)]
 
     def _way(self, trace: Trace, is_weighted: bool = False) -> Way:

@@ -603,6 +603,31 @@ def test_an_error_of_a_users_operation_is_computed_as_it_is_eagerly(made_up):
     assert compile_step(loss, [w], 1.0)([1.0, -1.0]) == pytest.approx((0.0 + 14.0) / 2.0)
 
 
+@pytest.mark.parametrize("engine", ["compiled", "numba", "jax"])
+def test_several_numbers_of_an_example_of_a_model_may_choose(engine):
+    pytest.importorskip({"compiled": "numpy"}.get(engine, engine))
+
+    class Embedding(nn.Module):
+        def __init__(self):
+            self.rows = [[Value(0.1 * i - 0.2 * j) for j in range(2)] for i in range(3)]
+
+        def __call__(self, x):
+            return take(self.rows, x[0])
+
+    def loss(out, target):
+        return 0.5 * losses.cross_entropy(out, target)
+
+    trained = []
+    for how in ("eager", engine):
+        model = Embedding()
+        X, y = [[0], [1], [2]] * 3, [0, 1, 1] * 3
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            training.fit(model, X, y, loss=loss, epochs=3, batch_size=2, engine=how)
+        trained.append([p.data for p in model.parameters()])
+    assert trained[1] == pytest.approx(trained[0], rel=1e-9)
+
+
 def test_errors_of_other_threads_are_not_those_of_the_trace():
     def fail():
         while not done.is_set():
