@@ -447,6 +447,7 @@ logsumexp = Op("logsumexp", numerics.logsumexp,
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
           array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt,
+          jax="xp.sqrt(xp.where(@x < 0.0, @x, xp.abs(@x)))",  # XLA leaves + 0.0 out
           doc="The square root of x.")
 
 # Activations. (Rectifiers are near x on one side of 0, and near 0 on the other.)

@@ -150,6 +150,16 @@ def test_every_row_and_its_partials_are_functions_of_arrays_with_infinities_and_
     assert not wrong
 
 
+def test_the_square_root_of_minus_zero_has_the_sign_that_it_has_in_the_engine(x64):
+    x = Value(4.0, "x")
+    program = compile(ops.sqrt(x), [x], [x], backend="jax")
+    for zero in (0.0, -0.0):
+        value, (slope,) = program([zero])
+        assert (math.copysign(1.0, value), slope) == (1.0, math.inf)
+        assert jax.grad(lambda v: program.function(v)[0])(np.array([zero]))[0] == math.inf
+    assert math.isnan(program([-1.0])[0])
+
+
 def test_the_derivatives_that_jax_takes_itself_are_the_tables_at_kinks_too(x64):
     x, y = Value(0.0, "x"), Value(0.0, "y")
     names = ["relu", "leaky_relu", "elu", "abs", "max", "min", "sigmoid", "softplus", "gelu",
