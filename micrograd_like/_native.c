@@ -909,8 +909,7 @@ get_local_grads(Node *self, void *Py_UNUSED(closure))
     return a_mode_is_open() && touched(self) < 0 ? NULL : slopes(self);
 }
 
-/* Attributes of one's own are refused with a word on what to do instead, which engine.py has not:
-   a __setattr__ in Python would cost more than a node does. */
+/* Attributes of one's own are refused with a word on what to do instead, as in slots.py. */
 static int
 value_setattro(PyObject *self, PyObject *name, PyObject *value)
 {

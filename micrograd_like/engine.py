@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import modes, ops
@@ -25,11 +24,12 @@ from .methods import Methods, ValueT, check_constructor, text
 from .modes import innermost, open_blocks, silences, touched
 from .numerics import number, number_in
 from .ops import Op
+from .slots import Closed, Slots, new_slots, set_attribute, set_class
 
 __dir__ = shown("NATIVE", "Value", "topological_order")
 
 
-class Value(Methods["Value"], Copies["Value"]):
+class Value(Methods["Value"], Copies["Value"], Closed):
     """A scalar in a computation graph.
 
     `data` is its number, `grad` the gradient that `backward` left, `label` a name for people.
@@ -47,23 +47,21 @@ class Value(Methods["Value"], Copies["Value"]):
     (-2.0, 1.0, 2.0)
     """
 
-    # One or two operands lie in slots of their own, with the local derivative beside each (None
-    # beside a constant): no tuples, which would double a node's memory and triple the cyclic
-    # collector's work. A node of more operands has its parents in _a, its local derivatives in
-    # _da, both tuples, and in _b its operands if others are among them.
-    __slots__: tuple[str, ...] = ("_a", "_b", "_da", "_data", "_db", "_grad", "_label", "_row")
+    __slots__: tuple[str, ...] = ()
 
     def __init__(self, data: Any, label: str = "", *rest: Any, **named: Any) -> None:
         if label.__class__ is not str or rest or named:
             label = check_constructor(label, rest, named)
-        self._data: float = data if data.__class__ is float else number(data)
-        self._grad = 0.0
-        self._label = label
-        self._row: Op | None = None
-        self._a: Any = None
-        self._b: Any = None
-        self._da: Any = None
-        self._db: float | None = None
+        data = data if data.__class__ is float else number(data)
+        if self.__class__ is Value:
+            set_class(self, Slots)
+            self._data, self._grad, self._label = data, 0.0, label
+            self._row = self._a = self._b = self._da = self._db = None
+            self.__class__ = Value
+        else:
+            slots = {**dict.fromkeys(Slots.__slots__), "_data": data, "_grad": 0.0, "_label": label}
+            for slot, x in slots.items():
+                set_attribute(self, slot, x)
 
     @property
     def data(self) -> float:
@@ -74,7 +72,7 @@ class Value(Methods["Value"], Copies["Value"]):
     def data(self, data: Any) -> None:
         if open_blocks:
             touched(self)
-        self._data = data if data.__class__ is float else number(data)
+        set_slot_of_data(self, data if data.__class__ is float else number(data))
 
     @property
     def grad(self) -> float:
@@ -83,7 +81,7 @@ class Value(Methods["Value"], Copies["Value"]):
 
     @grad.setter
     def grad(self, grad: Any) -> None:
-        self._grad = grad if grad.__class__ is float else number(grad)
+        set_slot_of_grad(self, grad if grad.__class__ is float else number(grad))
 
     @property
     def label(self) -> str:
@@ -250,27 +248,29 @@ class Value(Methods["Value"], Copies["Value"]):
                 for node, g in adjoints(self, seed).items():
                     if node._row is None:
                         before.append((node, node._grad))
-                        node._grad += g  # no call between: a signal handler may sweep, too
+                        # Nothing comes between the two: a signal handler may sweep, too.
+                        set_slot_of_grad(node, node._grad + g)
                     else:
-                        node._grad = g
+                        set_slot_of_grad(node, g)
             except BaseException:  # Ctrl-C, say: leaves change all together, or not at all
                 for leaf, grad in before:
                     leaf._grad = grad
                 raise
 
 
-_new_value = partial(object.__new__, Value)
-slot_of_data = Value.__dict__["_data"].__get__  # for long lists; TypeError for what is no Value
-set_slot_of_grad = Value.__dict__["_grad"].__set__
+slot_of_data = vars(Slots)["_data"].__get__  # for long lists; TypeError for what is no Value
+set_slot_of_data = vars(Slots)["_data"].__set__
+set_slot_of_grad = vars(Slots)["_grad"].__set__
 
 
 def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
-    """A node with its slots as described at `Value.__slots__`; under no_grad a leaf."""
-    out = _new_value()
+    """A node with its slots as described at `Slots`; under no_grad a leaf."""
+    out: Any = new_slots()
     out._data, out._grad = data, 0.0
     out._label, out._row = "", op
     out._a, out._b = a, b
     out._da, out._db = da, db
+    out.__class__ = Value
     return _under_modes(out) if open_blocks else out
 
 
@@ -285,7 +285,7 @@ def _under_modes(node: Value) -> Value:
 def node_as(kind: type[ValueT], node: Value) -> ValueT:
     """The same node as one of a subclass."""
     out = object.__new__(kind)
-    for slot in Value.__slots__:
+    for slot in Slots.__slots__:
         setattr(out, slot, getattr(node, slot))
     return out
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "words", "numerics", "analytic"},
     {"ops"},
     {"modes"},
-    {"copying", "methods"},
+    {"copying", "methods", "slots"},
     {"engine"},
     {"sums", "gradients"},
     {"state", "losses", "nn", "optim"},
