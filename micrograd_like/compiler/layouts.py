@@ -290,7 +290,9 @@ def _relaid(statement: Statement, layout: Layout) -> Statement:
     def spread(x: Any) -> Any:
         if isinstance(x, Array):
             assert x.data is not None
-            return replace(x, shape=layout.shape, data=layout.spread(x.data.reshape(-1)))
+            further = x.shape[len(shape) :]
+            data = layout.spread(x.data.reshape(-1, *further))
+            return replace(x, shape=data.shape, data=data)
         if not isinstance(x, View):
             return x
         further = x.places.shape[len(shape) :]

@@ -461,7 +461,7 @@ class _Reader(Arithmetic):
             if first.__class__ in _TAKEN_UP:
                 if uses[number] == 1:
                     continue
-                made = self._flat(entries, entry, uses, new, assignments)
+                made = self._flat(entries, entry, uses, new, assignments, same)
                 key = made.key
             else:
                 args: list[Any] = [new[a] if a.__class__ is int else a for a in entry[1:]]
@@ -500,6 +500,7 @@ class _Reader(Arithmetic):
         uses: list[int],
         new: list[int],
         assignments: list[Sum | Call],
+        same: dict[object, int],
     ) -> Sum:
         """The sum, or the product, with all that only it uses taken up."""
         constant = 0.0
@@ -535,8 +536,10 @@ class _Reader(Arithmetic):
                 terms[term] = c
             elif before * c <= 0.0:  # 2x - x is x, but for x = inf it is NaN; so is 0x + x
                 single = Sum(0.0, {}, {term: c}) if terms is products else Sum(0.0, {term: c}, {})
-                linear[self.inputs + len(assignments)] = 1.0
-                assignments.append(single)
+                number = same.setdefault(single.key, self.inputs + len(assignments))
+                if number == self.inputs + len(assignments):
+                    assignments.append(single)
+                linear[number] = linear.get(number, 0.0) + 1.0
             else:
                 terms[term] = before + c
         return Sum(constant, linear, products)

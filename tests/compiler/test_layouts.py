@@ -55,6 +55,15 @@ def test_a_batch_of_texts_has_the_gradient_of_the_engine():
     assert gradient.tolist() == pytest.approx(grad(mean, step.parameters), rel=1e-11, abs=1e-14)
 
 
+@pytest.mark.parametrize("count", [8, 12, 16, 36])
+def test_coefficients_of_each_term_are_laid_out_with_their_sums(count):
+    w = [Value(0.3 * i - 1.0, f"w[{i}]") for i in range(count)]
+    quarters = [1.0 + 1.5 * a * a - 2.0 * b * b for a, b in zip(w[::2], w[1::2], strict=True)]
+    sums = [1.0 + 1.5 * a - 2.0 * b for a, b in zip(quarters[::2], quarters[1::2], strict=True)]
+    found = compile(sums, w)([x.data for x in w])
+    assert found.tolist() == pytest.approx([x.data for x in sums], rel=1e-14, abs=1e-14)
+
+
 @settings(max_examples=CASES or 25)
 @given(seed=st.integers(0, 10**9))
 def test_layouts_move_elements_and_change_nothing_else(seed):

@@ -30,6 +30,16 @@ def test_constants_fold_and_equal_expressions_are_one():
     assert str(tape) == "v1 = 5.0 + 36.0·v0·v0\nreturn v1"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_term_that_a_sum_has_to_keep_apart_several_times_is_one_assignment(backend):
+    xs = [Value(x) for x in (1.0, -2.0, 3.0)]
+    roots = [0.0 * x - x - x - x for x in xs]
+    assert str(record(roots[:1], xs)) == "v3 = -1.0·v0\nv4 = 0.0·v0 + 3.0·v3\nreturn v4"
+    program = compile(roots, xs, backend=backend)
+    assert list(program([1.0, -2.0, 3.0])) == [-3.0, 6.0, -9.0]
+    assert math.isnan(program([math.inf, 1.0, 1.0])[0])
+
+
 def test_a_tape_has_assignments_in_order():
     x, y = Value(2.0), Value(3.0)
     root = 2.0 * x * y + ops.maximum(x, 0.5) - 3.0 * y + 1.0
