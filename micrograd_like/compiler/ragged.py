@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from .siblings import CONSTANT, OPERATION, SUM, Key, roles_in, siblings, stacked
-from .tape import Call, InputArray, Sum, Tape, operands
+from .tape import SHORT, Call, InputArray, Sum, Tape, operands
 
 _MOST_PASSES = 40  # each makes alike what follows from what the one before made alike
 
@@ -198,11 +198,15 @@ class _Evener:
         """Replace partial sums by their terms in a sum, unless they were made to cancel others."""
         user: Any = self.assignments[place]
         linear: dict[int, float] = {}
+        if self.inputs + place in self.rounded:
+            return False
         for a, c in user.linear.items():
             terms = {a: 1.0}
             if self.roles[a] in partial:
                 part: Any = self.assignments[a - self.inputs]
                 terms = part.linear
+                if a in self.rounded:
+                    return False
             if not all(c * d > 0.0 for d in terms.values()):
                 return False
             for term, d in terms.items():
@@ -212,6 +216,28 @@ class _Evener:
             return False
         self.assignments[place] = replace(user, linear=linear)
         return True
+
+    @cached_property
+    def rounded(self) -> set[int]:
+        """Sums that others compute the rounding errors of: in these, a term meets its negative."""
+        found: set[int] = set()
+        for number in self.order:
+            signs: dict[int, bool] = {}
+            reached, terms = [number], [*self._few(number).items()]
+            if len({c > 0.0 for _, c in terms}) < 2:
+                continue
+            for _ in range(3):  # as the tape does
+                reached += [a for a, _ in terms]
+                if any(signs.setdefault(a, c > 0.0) != (c > 0.0) for a, c in terms):
+                    found.update(reached)
+                    break
+                terms = [(b, c * d) for a, c in terms for b, d in self._few(a).items()]
+        return found
+
+    def _few(self, number: int) -> Mapping[int, float]:
+        """The terms of a sum, if they are few."""
+        made = self.assignments[number - self.inputs] if number >= self.inputs else None
+        return made.linear if isinstance(made, Sum) and len(made.linear) <= SHORT else {}
 
     @cached_property
     def may_add(self) -> int:

@@ -108,7 +108,7 @@ def word(text: str) -> str:
 # While the graph is read, a node is coefficient · entry, or a constant: (its number, _CONSTANT).
 _CONSTANT = -1
 _Reference = tuple[float, int]
-_SHORT = 4  # terms has a sum, at most, in which error terms are looked for
+SHORT = 4  # terms has a sum, at most, in which error terms are looked for
 # An entry is a product of two others, (i, j); a sum of two, ("+", i, j); a sum of any references,
 # (reference, ...); or an operation and its arguments, (op, ...), of which constants are `_bits`.
 _Entry = tuple[Any, ...]
@@ -549,8 +549,9 @@ class _ErrorTerms:
     """Sums that are used once are to be assignments, where one sum would lose what they are for.
 
     So it is where a term of a short sum meets its own negative, as in compensated sums:
-    (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. And
-    so it is where constants would meet: (x + 2**52) - 2**52 is a whole number.
+    (a + b) - a is what is left of b in a + b. What the terms are sums of counts with them. What is
+    left is added up by itself before it is added to anything else. And so it is where constants
+    would meet: (x + 2**52) - 2**52 is a whole number.
     """
 
     def __init__(self, entries: list[_Entry], uses: list[int]) -> None:
@@ -559,6 +560,7 @@ class _ErrorTerms:
         # few, and those with a constant among the sums that it takes up, and itself.
         self.short: dict[int, list[_Reference] | None] = {}
         self.constants: dict[int, list[int]] = {}
+        self.errors: set[int] = set()  # what is left, and sums of nothing else
 
     def keep(self, sums: Iterable[int]) -> None:
         """Count one use more of such sums. The numbers of all sums are given in order."""
@@ -575,15 +577,17 @@ class _ErrorTerms:
                 continue
             own = [term for term in terms if term[1] != _CONSTANT]
             inner = [part for _, part in own if uses[part] == 1 and _is_sum(entries[part])]
-            short = own if len(terms) <= _SHORT else None
+            short = own if len(terms) <= SHORT else None
             if inner:
                 short = self._terms(number)
             self.short[number] = short
             meets = short is not None and self._meet(short)
+            if meets or self.errors.issuperset(part for _, part in own):
+                self.errors.add(number)
             constants: list[int] = []
             for part in inner:
                 more = marked.get(part, [])
-                if meets:
+                if meets or (part in self.errors and number not in self.errors):
                     uses[part] += 1
                     self._keep_apart(more, part)
                 else:
@@ -595,7 +599,7 @@ class _ErrorTerms:
                 uses[number] += uses[number] == 1
                 self._keep_apart(constants, number)
                 constants = []
-            if short is not None or constants:
+            if short is not None or constants or number in self.errors:
                 marked[number] = constants
 
     def _is_taken_up(self, number: int) -> bool:
@@ -616,10 +620,10 @@ class _ErrorTerms:
                 terms += [(c * d, p) for d, p in known]
             else:
                 inner = _references(self.entries[part])
-                if len(inner) > _SHORT:
+                if len(inner) > SHORT:
                     return None
                 rest += [(c * d, p) for d, p in inner if p != _CONSTANT]
-            if len(terms) + len(rest) > _SHORT:
+            if len(terms) + len(rest) > SHORT:
                 return None
         return terms
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import accumulate, pairwise
 
 import pytest
 from optional import np
@@ -248,18 +249,46 @@ def corrected(a, b, d):
     return s, t, s + e, d - (t + f), (s - a) + e
 
 
+def left_over(*terms):
+    s, errors = terms[0], []
+    for term in terms[1:]:
+        t = s + term
+        errors.append(term - (t - s))
+        s = t
+    return errors
+
+
+def differences(*terms):
+    running = list(accumulate(terms))
+    return [b - a for a, b in pairwise(running)]
+
+
+def ogita_rump(*terms):
+    s, c = terms[0], 0.0
+    for term in terms[1:]:
+        s, e = two_sum(s, term)
+        c = c + e
+    return s + c, c
+
+
 def rounded(a, b):
     return (a + 6755399441055744.0) - 6755399441055744.0, (b - 2.0**60) + 2.0**60
 
 
 ERRORS = [(two_sum, 2), (turned_two_sum, 2), (fast_two_sum, 2), (kahan, 2), (kahan, 3),
-          (corrected, 3), (rounded, 2)]  # fmt: skip
+          (corrected, 3), (left_over, 6), (differences, 6), (ogita_rump, 6),
+          (rounded, 2)]  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("sums", "count"), ERRORS)
 def test_what_a_sum_rounds_off_is_computed_as_written(sums, count, backend):
-    for numbers in ([1e16, 1.0, -3.7], [3.4, -1e-9, 1e9], [1.0, 1e-17, 1e-16], [0.1, -1e17, 0.7]):
+    for numbers in (
+        [1e16, 1.0, -3.7, 2.2, 1.0, -1e16],
+        [3.4, -1e-9, 1e9, 0.3, 1e-8, 4e17],
+        [1.0, 1e-17, 1e-16, 1.1e-16, 1e-16, 0.1],
+        [0.1, -1e17, 0.7, 12.3, 1e17, 0.9],
+    ):
         xs = [Value(x) for x in numbers[:count]]
         roots = list(sums(*xs))
         program = compile(roots, xs, backend=backend)
