@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from . import ops
 from .errors import OperandError, users_frame
-from .modes import innermost, open_blocks, traces
+from .modes import innermost, open_blocks, touched, traces
 from .numerics import number
 from .ops import Op
 
@@ -194,7 +194,7 @@ class Methods(Generic[ValueT]):
         )
 
     def __format__(self, spec: str) -> str:
-        return format(self.data, spec) if spec else repr(self)
+        return format(self.data, spec) if spec else repr(touched(self))
 
     def __float__(self) -> float:
         raise OperandError(

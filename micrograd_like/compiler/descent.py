@@ -15,6 +15,7 @@ from ..engine import Value, set_slot_of_grad
 from ..errors import DivergenceError, InputError
 from ..numerics import plain
 from ..optim import Library, Memory, Optimizer, Snapshot
+from .plan import trainings
 
 
 def _norm(gradient: Any) -> float:
@@ -66,6 +67,7 @@ class Descent:
             kind = type(optimizer).__name__
             raise InputError(f"{kind} has a `step` of its own, which is for Values: write its rule")
         self.optimizer = optimizer
+        self.learned = frozenset(step.parameters)
         self._step = step
         self._known: Snapshot = optimizer.snapshot()  # what the Values and the optimizer have
         self._is_ahead = False  # whether the arrays have what these do not
@@ -77,6 +79,7 @@ class Descent:
         if self._step.plan.learns is not None:
             raise InputError("this step is in another training, which has its parameters")
         self._step.plan.learns = self
+        trainings.open.append(self)
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
@@ -148,6 +151,7 @@ class Descent:
             raise
         finally:
             self._step.plan.learns = None
+            trainings.open[:] = [other for other in trainings.open if other is not self]
 
     def _landed(self) -> tuple[_State, _State]:
         """The states before and after the latest step."""

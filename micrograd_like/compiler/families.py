@@ -167,14 +167,11 @@ class Family:
         """Raises TraceError where Values do not give what the numbers of the example do."""
         with paused(), apart():
             loss, shown = self._problem.of(*arguments(example))
-        expected = [x if isinstance(x, Value) else number(x) for x in (loss, *shown)]
-        found = numbers_of([trace.root, *trace.shown])
-        for x, y in zip(found, numbers_of(expected), strict=True):
-            if not _agree(x, y, 1e-9) or (x != x) != (y != y):
-                raise TraceError(
-                    f"of numbers that are Values it makes {x!r}, where it makes {y!r} of plain "
-                    "ones: isinstance(x, int), say, tells them apart"
-                )
+        results = [x if isinstance(x, Value) else Value(number(x)) for x in (loss, *shown)]
+        _check_equal("", numbers_of([trace.root, *trace.shown]), numbers_of(results))
+        if self._problem.is_loss:
+            wrt = self._plan.parameters
+            _check_equal("a derivative of ", grad(trace.root, wrt), grad(results[0], wrt))
 
     def _follow(self, trace: Trace) -> None:
         if not all(known.follows(trace) for known in self._traces):
@@ -253,6 +250,17 @@ class Family:
             gradient = [] if forward else [grad(mean, self._plan.parameters)]
         outputs = [numbers_of(shown) for _, shown in made]
         return [mean.data, outputs, *map(require_numpy().array, gradient)]
+
+
+def _check_equal(what: str, found: Sequence[float], expected: Sequence[float]) -> None:
+    """Raises TraceError. Derivatives may be NaN, which the engine is asked for again."""
+    size = max([1.0, *[abs(y) for y in expected if math.isfinite(y)]]) if what else 1.0
+    for x, y in zip(found, expected, strict=True):
+        if not _agree(x / size, y / size, 1e-9) or (not what and (x != x) != (y != y)):
+            raise TraceError(
+                f"of numbers that are Values it makes {what}{x!r}, where it makes {what}{y!r} of "
+                "plain ones: isinstance(x, int), say, tells them apart, and value_and_grad(f)(x)"
+            )
 
 
 def _agree(x: float, y: float, tolerance: float) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from threading import local
+from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
@@ -14,11 +15,36 @@ from .execution import require_numpy
 from .names import input_arrays
 from .surroundings import containers
 
-if TYPE_CHECKING:
-    from .descent import Descent
-
-
 BACKENDS = ("numpy", "numba", "jax", "javascript")
+
+
+class Training(Protocol):
+    """What has the parameters as arrays while a step learns: see `Descent`."""
+
+    learned: frozenset[Value]
+
+    @property
+    def values(self) -> Any:
+        """The parameters, as an array."""
+
+    def write(self) -> None:
+        """Bring the Values up to date."""
+
+
+class _Trainings(local):
+    def __init__(self) -> None:
+        self.open: list[Training] = []
+
+
+trainings = _Trainings()  # of this thread
+
+
+def land(values: Iterable[Value]) -> None:
+    """Let these Values have what trainings that are open here have learned of them."""
+    for training in trainings.open:
+        if not training.learned.isdisjoint(values):
+            training.write()
+
 
 _Leaf: TypeAlias = tuple[Any, str, tuple[int, ...]]
 
@@ -44,18 +70,19 @@ class Plan:
         self.jax = jax if backend == "jax" else None
         self.is_native = backend == "numba"
         self.is_javascript = backend == "javascript"
-        self.learns: Descent | None = None
+        self.learns: Training | None = None
 
     def settle(self) -> None:
         """Let the Values have what is learned: they are about to be looked at."""
-        if self.learns:
-            self.learns.write()
+        for training in trainings.open:
+            training.write()
 
     @property
     def values(self) -> Any:
         """The numbers of the parameters, as an array."""
         if self.learns:
             return self.learns.values
+        land(self.parameters)
         return require_numpy().frombuffer(packed(self.parameters))
 
 

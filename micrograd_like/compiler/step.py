@@ -106,6 +106,7 @@ class Step:
         if found is None or found[0].ways[0].trace.guards:
             return None
         family, rows = found
+        family.ways[0].trace.check_others()
         family.ways[0].check_choices(rows)
         return family.ways[0], rows
 
@@ -268,9 +269,10 @@ def compile_step(
     (an attribute, a variable), or its example, an error of the library's that it catches, and
     whatever else differs when the example is traced a second time, or from what the engine makes of
     its plain numbers. The last comparison is made again where a kind of number comes, such as int,
-    that an argument has not had before. What changes only later, such as an attribute that a
-    callback sets, remains as it was traced: `step.check()` traces again and raises TraceError if it
-    has changed, as `fit` does after every epoch.
+    that an argument has not had before. A Value that is no parameter, of another network say, is a
+    constant: once it has another number the step raises TraceError. What else changes only later,
+    such as an attribute that a callback sets, remains as it was traced: `step.check()` traces again
+    and raises TraceError if it has changed, as `fit` does after every epoch.
 
     With `backend="numba"` examples are computed one by one, by loops compiled to machine code (or
     over NumPy, where these are unsuitable). With `backend="jax"` XLA compiles the program, in

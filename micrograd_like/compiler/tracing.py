@@ -20,7 +20,7 @@ from struct import pack
 from typing import Any, NamedTuple
 
 from .. import ops
-from ..engine import Value, numbers_of, operands_of, topological_order
+from ..engine import Value, numbers_of, operands_of, packed, topological_order
 from ..errors import (
     InputError,
     MicrogradError,
@@ -34,6 +34,7 @@ from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
+from .plan import land
 from .surroundings import DRAWS, Surroundings
 from .tape import ordered
 
@@ -103,7 +104,7 @@ class Trace:
     are. `path` has the keys of what each comparison compares, with its outcome, and at last those
     of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and the sum of
     `terms`: by their keys Values, each with its coefficient. It `is_total` where the engine refuses
-    no number.
+    no number. By their ids `others` are the leaves that are neither given nor parameters.
     """
 
     root: Value
@@ -132,6 +133,7 @@ class Trace:
             self._keep(parameter, hash(("parameter", i)))
         self._stand_ins: list[Value] = []  # for numbers
         self._earlier: dict[int, Value] = {}  # what was computed, but not from these, by its id
+        self.others: dict[int, Value] = {}
         self._places: dict[int, int] = {}  # of what is given, by its id
         self._numbers: dict[int, tuple[Value, float]] = {}  # of what was used, before
         self._uses: dict[tuple[str, int], None] = {}
@@ -146,8 +148,7 @@ class Trace:
         if x.__class__ is not float:
             if (key := self.keys.get(id(x))) is not None:
                 return key
-            if x.op is not None:
-                self._earlier[id(x)] = x
+            (self.others if x.op is None else self._earlier)[id(x)] = x
             (x,) = numbers_of([x])
         return pack("d", x) if x == x else "nan"
 
@@ -186,6 +187,8 @@ class Trace:
         found: tuple[Any, ...] = tuple(map(keys.get, map(id, operands)))
         if None in found:
             if found.count(None) == len(found):
+                leaves = [a for a in operands if isinstance(a, Value) and a.op is None]
+                self.others |= zip(map(id, leaves), leaves, strict=True)
                 return
             key_of, pairs = self._key_of, zip(operands, found, strict=True)
             found = tuple([key_of(a) if k is None else k for a, k in pairs])
@@ -230,6 +233,8 @@ class Trace:
         if (key := self.keys.get(id(value))) is not None:
             self._keep(leaf, hash(("detached", key)))
             self.sources[leaf] = value
+        elif value.op is None:
+            self.others[id(value)] = value
         return leaf
 
     # Afterwards.
@@ -296,6 +301,7 @@ class Trace:
                     f"{node!r:.60} was computed from the parameters before the example was "
                     "traced, and would not change with them: compute it anew for each example"
                 )
+        self._numbers_of_others = packed(self.others.values())
         self.keys.clear()
         self.kept.clear()
         self._earlier.clear()
@@ -326,6 +332,18 @@ class Trace:
             if node.op is not None and operands[-1] not in indicators
         }
         return any(may_lose(kind[0], kind[1:]) for kind in kinds)
+
+    def check_others(self) -> None:
+        """Raises TraceError where a Value that is no parameter has another number since."""
+        if not self.others:
+            return
+        others = self.others.values()
+        land(others)
+        if packed(others) != self._numbers_of_others:
+            raise TraceError(
+                "a Value that is no parameter of the step has another number since it was traced: "
+                "name it among the parameters, which an optimizer need not have, or trace anew"
+            )
 
     def follows(self, other: Trace) -> bool:
         """Whether model and loss can be the same: they differ after another outcome only."""

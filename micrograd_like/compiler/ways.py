@@ -200,6 +200,7 @@ class Way:
 
     def results(self, values: Any, examples: Any, forward: bool) -> list[Any]:
         """The mean loss, the outputs of each example, and unless it is `forward` the gradient."""
+        self.trace.check_others()
         run = self.forward.run if forward else self.gradient.run
         if self._plan.jax:
             from . import xla

@@ -240,6 +240,7 @@ class Compiled:
             try:
                 if self._step.parameters != self._eager.optimizer.params:
                     raise TraceError("the optimizer has other parameters than it had")
+                self.write()  # which changes the optimizer, and the model may have that
                 with _undone_where_refused(self._eager):
                     self._step.check()
             except MicrogradError as error:

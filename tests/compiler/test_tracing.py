@@ -32,6 +32,7 @@ from micrograd_like import (
     take,
     tanh,
     training,
+    value_and_grad,
 )
 from micrograd_like.compiler import tracing
 from micrograd_like.compiler.tracing import Trace, traced
@@ -766,3 +767,73 @@ def test_the_engine_in_c_tells_a_trace_what_made_does(monkeypatch):
     assert [(key, c) for key, (_, c) in fast.terms.items()] == [
         (key, c) for key, (_, c) in slow.terms.items()
     ]
+
+
+# --- what is neither given nor a parameter --------------------------------------------------------
+
+
+def of_no_grad(x):
+    with no_grad():
+        return tanh(TEACHER * 2.0) + tanh(TEACHER * x)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: TEACHER,
+        lambda x: TEACHER * x,
+        lambda x: affine([TEACHER, TEACHER], [x, TEACHER], 1.0),
+        lambda x: (TEACHER * 2.0).detach(),
+        lambda x: TEACHER.detach(),
+        lambda x: 1.0 if x > TEACHER else 2.0,
+        lambda x: grad(TEACHER**2 * x, TEACHER, create_graph=True),
+        of_no_grad,
+    ],
+)
+def test_another_number_of_a_value_that_is_no_parameter_is_noticed_at_once(f):
+    w = Value(0.5, "w")
+    loss = lambda x: (w * x - f(x)) ** 2  # noqa: E731
+    batch = [1.0, 2.0]
+    TEACHER.data = 0.25
+    step, both = compile_step(loss, [w], 2.0), compile_step(loss, [w, TEACHER], 2.0)
+    step(batch)
+    TEACHER.data = 1.5
+    with pytest.raises(TraceError, match="no parameter of the step"):
+        step(batch)
+    expected = losses.mean([loss(x) for x in batch])
+    assert both(batch) == pytest.approx(expected.data, rel=1e-12)
+    assert w.grad == pytest.approx(grad(expected, w), rel=1e-12)
+
+
+TEACHER = Value(0.25, "teacher")
+
+
+def test_two_trainings_at_a_time_see_what_the_other_learned():
+    a, b = Value(0.5, "a"), Value(-0.5, "b")
+    first = compile_step(lambda x: (a * x - b) ** 2, [a], 1.0)
+    second = compile_step(lambda x: (a * x - b) ** 2, [b], 1.0)
+    other = compile_step(lambda x: abs(a * x), [a], 1.0)
+    with first.training(optim.SGD([a], lr=0.1)) as learn_a:
+        learn_a([1.0])
+        assert other.evaluate([1.0]) == pytest.approx(0.3)  # of the 0.5 that it was, less 0.2
+        with second.training(optim.SGD([b], lr=0.1)) as learn_b:
+            with pytest.raises(TraceError, match="no parameter of the step"):
+                learn_b([1.0])
+            with pytest.raises(TraceError, match="no parameter of the step"):
+                second.evaluate([1.0])
+    assert (a.data, b.data) == (pytest.approx(0.3), -0.5)
+
+
+def test_a_derivative_that_is_a_constant_of_plain_numbers_is_none_of_values():
+    w = Value(0.5, "w")
+    cubed = value_and_grad(lambda a: w * a**3)
+    with pytest.raises(TraceError, match=r"a derivative of .* of plain ones"):
+        compile_step(lambda x: w * cubed(x)[1], [w], 2.0)
+
+
+@pytest.mark.parametrize("write", ["{}".format, "{:.2f}".format, str, repr, "%s".__mod__])
+def test_a_number_that_is_written_is_used(write):
+    w = Value(0.5, "w")
+    for loss in (lambda x: w * x * len(write(x)), lambda x: w * x * len(write(w))):
+        with pytest.raises(TraceError, match="the number of a Value is used"):
+            compile_step(loss, [w], 2.0)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import random
+import warnings
 
 import pytest
 
@@ -302,3 +303,20 @@ def test_rows_of_examples_in_memory_are_made_once():
     expected = training.fit(other, data.X, labels, epochs=4, batch_size=5, validation=0.25)
     assert history.loss == pytest.approx(expected.loss, rel=1e-9)
     assert history.validation_accuracy == expected.validation_accuracy
+
+
+@pytest.mark.parametrize("name", ["compiled", "jax"])
+def test_a_model_that_has_its_optimizer_keeps_what_that_remembers(name):
+    pytest.importorskip({"compiled": "numpy"}.get(name, name))
+    weights = []
+    for engine in ("eager", name):
+        model = nn.MLP(2, [2, 1], "tanh", seed=0)
+        model.optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            training.fit(
+                model, DATA.X, DATA.y, loss="mse", optimizer=model.optimizer, epochs=3,
+                batch_size=5, engine=engine, callbacks=[lambda model, history: None],
+            )  # fmt: skip
+        weights.append([p.data for p in model.parameters()])
+    assert weights[1] == pytest.approx(weights[0], rel=1e-9)
