@@ -300,9 +300,12 @@ def _template(op: Op, style: Style) -> str:
 @cache
 def _binding(op: Op, style: Style) -> float:
     # A power of a power, or of a root, needs parentheses even where the row is written as a call,
-    # as e^{x} is. As text a / b·c would be read in two ways.
-    if re.search(r"^\\sqrt|\^\{[^{}]*\}$" if style == "latex" else "^√", getattr(op, style)):
+    # as e^{x} is. As text a / b·c would be read in two ways, and a mod b·c as LaTeX, too.
+    template = getattr(op, style)
+    if re.search(r"^\\sqrt|\^\{[^{}]*\}$" if style == "latex" else "^√", template):
         return min(op.binding, 4)
+    if re.match(r"@\w+ (?!\\cdot)\\?[a-z]+ @", template):  # a word between operands
+        return min(op.binding, 1.9)
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
 
 

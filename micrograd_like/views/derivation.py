@@ -54,6 +54,8 @@ class Derivation:
         self.equations: Final = (inline,) if inline else tuple(by_adjoints(graph))
         self._inlined = inlined(graph, self.equations)
         self._chain = in_ratios(graph, self._inlined, inline) if inline else []
+        # Of what cancels in the result, the lines of the chain rule speak all the same.
+        self._inlined -= graph.mentioned([e for _, e in self._chain])
 
     @cached_property
     def counts(self) -> dict[str, int]:

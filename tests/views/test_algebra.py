@@ -85,6 +85,11 @@ def test_no_numbers_stand_side_by_side_in_latex() -> None:
         (-(x - y), "y - x"),
         (x * -(a - b), "x·(b - a)"),
         (total([2 * x, 3 * x]), "5·x"),
+        (c * ops.mod(a, b), "c·(a mod b)"),
+        (ops.mod(a, b) * c, "(a mod b)·c"),
+        (-ops.mod(a, b), "-(a mod b)"),
+        (ops.mod(ops.mod(a, b), c), "(a mod b) mod c"),
+        (ops.mod(a, b) + c, "a mod b + c"),
     ],
 )
 def test_constants_simplify_and_parentheses_stand_where_they_must(

@@ -391,6 +391,17 @@ def test_a_tie_is_half_a_step() -> None:
     assert last(y, q) == "∂y/∂q = 2 · H(q - q)"
 
 
+def test_what_cancels_in_the_result_has_lines_for_the_chain_rule_that_speaks_of_it() -> None:
+    p, q = Value(2.0, "p"), Value(3.0, "q")
+    r = labelled(p / q, "r")
+    y = labelled(ops.maximum(r * q, 1.0) ** -2.0, "y")
+    *lines, chain, partials, result = derive(y, q).text.splitlines()
+    assert result == "∂y/∂q = 0"
+    used = set(re.findall(r"\bv\d", chain + partials))
+    assert used
+    assert used <= {line.split(" = ")[0] for line in lines}
+
+
 def test_definitions_and_chain_rules_have_no_idle_constants() -> None:
     p, q, w = Value(2.0, "p"), Value(3.0, "q"), Value(0.5, "w")
     assert derive(labelled(sum([p, q], Value(0.0) * 0), "L"), p).text.endswith("∂L/∂p = 1")
