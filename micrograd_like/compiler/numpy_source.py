@@ -299,6 +299,7 @@ class NumpyPrinter:
             or any(view.real is not None for view in [*statement.views])
             or statement.result.real is not None
             or _is_narrow(statement)
+            or _is_repeated(statement)
             or statement.parts
         ):
             return False
@@ -537,6 +538,8 @@ class NumpyPrinter:
                 values.append(ex.total([ex.name(name), *parts[first : first + _MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
+        elif _is_repeated(statement):
+            values[-1] = ex.product(values[-1], self.new("ones", ex.sizes(*shape)))
         is_stacked = statement.result in self.stacked
         if is_by_rows:
             self.batched, self.varied = self.varied, set()
@@ -847,11 +850,26 @@ def _whole(numbers: Expression) -> Expression:
 
 def _is_narrow(statement: Statement) -> bool:
     """Whether all elements are the same, though the result has axes."""
+    return _is_of_numbers(statement) and all(view.is_single for view in statement.views)
+
+
+def _is_repeated(statement: Statement) -> bool:
+    """Whether all elements are the same along an axis of the result."""
+    shape = statement.shape
+    if not _is_of_numbers(statement) or any(v.places.ndim > len(shape) for v in statement.views):
+        return False
+    places = [np.broadcast_to(view.places, shape) for view in statement.views]
+    return any(
+        size > 1 and all((p == p.take([0], axis)).all() for p in places)
+        for axis, size in enumerate(shape)
+    )
+
+
+def _is_of_numbers(statement: Statement) -> bool:
+    """Whether it is element by element, with numbers that are the same for all."""
     numbers = [*statement.args, statement.constant, *(t.coefficient for t in statement.terms)]
-    return (
-        all(term.kind == "each" for term in statement.terms)
-        and all(view.is_single for view in statement.views)
-        and not any(isinstance(x, Array) for x in numbers)
+    return all(term.kind == "each" for term in statement.terms) and not any(
+        isinstance(x, Array) for x in numbers
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CASES
+from samples import BACKENDS
 
-from micrograd_like import compile, ops
+from micrograd_like import Value, compile, cos, ops, tanh
 from micrograd_like.training.gpt import GPT
 
 np = pytest.importorskip("numpy")
@@ -189,3 +190,23 @@ def test_an_array_stands_only_for_those_that_it_takes_in_whole():
     assert not stands_for_sums(some, "each", np.arange(2))
     assert stands_for_sums(upper, "each", every % 3)
     assert not stands_for_sums(upper, "each", every // 3)  # the last row is not real
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_of_one_number_each_are_whole_rows_without_padding_too(backend):
+    x, u = ([Value(0.1 + i, f"{name}[{i}]") for i in range(n)] for name, n in (("x", 5), ("u", 2)))
+
+    def sums(x, u):
+        def over(factors, i):
+            return sum(factors[j] * tanh(u[i]) for j in range(i, 5, 2))
+
+        tanhs, cosines = [tanh(v) for v in x], [cos(v) for v in x]
+        return [over(tanhs, 0) + over(cosines, 1), over(tanhs, 1) + over(cosines, 0)]
+
+    program = compile(sums(x, u), x + u, backend=backend)
+    for i, odd in [(0, math.nan), (3, math.inf), (5, math.nan)]:
+        at = [0.1, 0.2, 0.3, 0.4, 0.5, 1.0, 2.0]
+        at[i] = odd
+        values = [Value(v) for v in at]
+        expected = [y.data for y in sums(values[:5], values[5:])]
+        assert list(program(at)) == pytest.approx(expected, rel=1e-14, nan_ok=True)
