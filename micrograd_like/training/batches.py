@@ -21,11 +21,11 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import InputError, OperandError
-from ..numerics import number, plain
+from ..numerics import number, number_in, plain
 
 Batch = tuple[list[Any], ...]  # inputs and targets, or whole examples
-# Raises InputError for a target that the loss cannot use; of inputs, targets and their places.
-Check = Callable[[list[Any], list[Any], Iterable[int]], None]
+# Of inputs, targets and their places, what the loss can use (`Loss.usable`).
+Usable = Callable[[list[Any], list[Any], Sequence[int]], Batch]
 
 _MANY = 2**16  # numbers of a memory-mapped array to hold at a time
 _END: Any = object()  # of an iterable
@@ -35,19 +35,17 @@ _ALL_IGNORED = "every target is the one to ignore: no example is left to learn f
 
 
 class Examples:
-    """The rows of X, of `width` numbers, with their targets y. Raises InputError for a misfit.
+    """The rows of X, of `width` numbers, with their targets y. Raises InputError for a misfit."""
 
-    Those whose target is `ignored` are left out.
-    """
-
-    def __init__(self, X: Any, y: Any, check: Check, ignored: float | None = None) -> None:
+    def __init__(self, X: Any, y: Any, usable: Usable) -> None:
         self._late = _on_disk(X) or _on_disk(y)
-        self._usable: Callable[..., Batch] = partial(_usable, check, ignored)
+        self._usable = usable
         if self._late:
             self._columns = [x if _on_disk(x) and x.shape else _list(x) for x in (X, y)]
             _check_lengths(*self._columns)
         else:
-            self._columns = [*self._usable(*_checked(X, y))]
+            X, y = _checked(X, y)
+            self._columns = [*usable(X, y, range(len(y)))]
             if not self._columns[0]:
                 raise InputError(_ALL_IGNORED)
         self._places = array("q", range(len(self._columns[0])))
@@ -110,7 +108,8 @@ class Examples:
             )
             if self._late:
                 X, y = batch
-                batch = self._usable(*_checked(X, y, places, self.width), places)
+                X, y = _checked(X, y, places, self.width)
+                batch = self._usable(X, y, places)
             if self._prepared is not None:
                 batch = self._prepared(batch[0], places), batch[1]
             if batch[-1]:
@@ -173,9 +172,7 @@ class Batches:
 
     count = "batches"
 
-    def __init__(
-        self, source: Any, epochs: int, check: Check, ignored: float | None = None
-    ) -> None:
+    def __init__(self, source: Any, epochs: int, usable: Usable) -> None:
         if isinstance(source, Iterator) and epochs > 1:
             raise InputError(f"X is an iterator, which gives its batches once, not {epochs} times")
         if not callable(source) and not isinstance(source, Iterable):
@@ -184,7 +181,7 @@ class Batches:
                 f"got {source!r:.60}"
             )
         self._source = source
-        self._usable: Callable[..., Batch] = partial(_usable, check, ignored)
+        self._usable = usable
         self.width: int | None = None
         rest = self._begun()
         inputs, targets = first = next(rest)
@@ -222,7 +219,7 @@ class Batches:
             try:
                 inputs, targets = _checked(X, y, None, self.width)
                 self.width = len(inputs[0])
-                inputs, targets = self._usable(inputs, targets)
+                inputs, targets = self._usable(inputs, targets, range(len(targets)))
             except (InputError, OperandError) as error:
                 hint = " (without y, X is an iterable of batches)" if self.width is None else ""
                 raise type(error)(f"{where}: {error}{hint}") from None
@@ -234,11 +231,7 @@ class Batches:
 
 
 def held_out(
-    validation: Any,
-    source: Examples | Batches,
-    check: Check,
-    random: Random,
-    ignored: float | None = None,
+    validation: Any, source: Examples | Batches, usable: Usable, random: Random
 ) -> Examples | None:
     """What to validate on; the examples of a fraction are taken out of `source`."""
     if validation is None:
@@ -254,7 +247,7 @@ def held_out(
     if len(validation) != 2:
         raise InputError(f"validation is a pair (X, y) or a fraction, got {len(validation)} items")
     X, y = validation
-    held = Examples(X, y, check, ignored)
+    held = Examples(X, y, usable)
     if held.width != source.width:
         raise InputError(f"validation has rows of {held.width} numbers, X of {source.width}")
     return held
@@ -273,19 +266,10 @@ def _checked(X: Any, y: Any, places: Any = None, width: int | None = None) -> Ba
             j = [math.isfinite(x) for x in row].index(False)
             raise InputError(f"X[{i}][{j}] is {row[j]!r}: inputs are finite numbers")
         for t in target if isinstance(target, list) else [target]:
-            if not _is_finite(t):
+            x = number_in(t)  # what is no number is left to the loss, which may be the user's
+            if x is not None and not math.isfinite(x):
                 raise InputError(f"y[{i}] is {target!r}: targets are finite numbers")
     return rows, targets
-
-
-def _usable(
-    check: Check, ignored: float | None, X: list[Any], y: list[Any], places: Sequence[int] = ()
-) -> Batch:
-    """X and y without the examples whose target is ignored, after a check of the others."""
-    kept = [i for i, target in enumerate(y) if ignored is None or target != ignored]
-    X, y = [X[i] for i in kept], [y[i] for i in kept]
-    check(X, y, [places[i] for i in kept] if places else kept)
-    return X, y
 
 
 def _document(x: Any, where: str) -> Any:
@@ -308,13 +292,6 @@ def _document(x: Any, where: str) -> Any:
 def _size(example: Any) -> int:
     """How many numbers are in it."""
     return sum(map(_size, example)) if isinstance(example, (list, tuple)) else 1
-
-
-def _is_finite(target: Any) -> bool:
-    try:
-        return math.isfinite(number(target))
-    except OperandError:  # what is no number is left to the loss, which may be the user's
-        return True
 
 
 def _check_lengths(X: Sequence[Any], y: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -18,7 +18,7 @@ from ..modes import no_grad
 from ..numerics import number, plain
 from ..optim import Optimizer
 from ..words import meant
-from .batches import Batch, Check, Examples
+from .batches import Batch, Examples, Usable
 
 if TYPE_CHECKING:
     from ..compiler import Step
@@ -45,30 +45,30 @@ class Loss(NamedTuple):
             return 0
         return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
 
-    @property
-    def ignored(self) -> float | None:
-        """The label whose examples are left out, if there can be one: that of cross_entropy."""
-        if self.of is losses.cross_entropy or _is_of_cross_entropy(self.of):
-            return number(getattr(self.of, "keywords", {}).get("ignore_index", -100))
-        return None
+    def usable(self, model: Callable[[Any], Any]) -> Usable:
+        """A function that leaves out the examples whose label cross_entropy ignores.
 
-    def target_check(self, model: Callable[[Any], Any]) -> Check:
-        """A function that lets a named loss see targets, on numbers, before any step is made."""
-        outputs: list[Any] = []  # one, for all targets
+        It lets a named loss see the other targets, on numbers, before any step is made.
+        """
+        ignored, outputs = None, list[Any]()  # of the model one, for all targets
+        if self.of is losses.cross_entropy or _is_of_cross_entropy(self.of):
+            ignored = number(getattr(self.of, "keywords", {}).get("ignore_index", -100))
 
         @no_grad()
-        def check(inputs: list[Any], targets: list[Any], places: Iterable[int]) -> None:
-            if inputs and not outputs:
-                outputs.append(model(inputs[0]))
-            for place, target in zip(places, targets, strict=True):
+        def usable(inputs: list[Any], targets: list[Any], places: Sequence[int]) -> Batch:
+            kept = [i for i, t in enumerate(targets) if ignored is None or t != ignored]
+            for i in kept if self in LOSSES.values() else ():
+                if not outputs:
+                    outputs.append(model(inputs[i]))
                 try:
-                    self.of(outputs[0], target)
+                    self.of(outputs[0], targets[i])
                 except DomainError:  # of a probability of 0 or 1, which the model may not give
                     pass
                 except InputError as error:
-                    raise InputError(f"y[{place}]: {error}") from None
+                    raise InputError(f"y[{places[i]}]: {error}") from None
+            return [inputs[i] for i in kept], [targets[i] for i in kept]
 
-        return check if self in LOSSES.values() else lambda inputs, targets, places: None
+        return usable  # type: ignore[no-any-return]
 
 
 def _is_of_cross_entropy(loss: Any) -> bool:

@@ -128,18 +128,15 @@ def fit(
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
     try:
-        check = rule.target_check(model)
+        usable = rule.usable(model)
         source: Batches | Examples
         if whole_examples:
             source = Documents(X)
+        elif watched:
+            source = Batches(X, epochs - finished, usable)
         else:
-            ignored = rule.ignored
-            source = (
-                Batches(X, epochs - finished, check, ignored)
-                if watched
-                else Examples(X, y, check, ignored)
-            )
-        held = held_out(validation, source, check, random, rule.ignored)
+            source = Examples(X, y, usable)
+        held = held_out(validation, source, usable, random)
         size = None if isinstance(source, Batches) else batch_size or source.count
         kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
         run = {

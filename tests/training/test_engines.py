@@ -92,7 +92,7 @@ def test_a_function_is_a_loss_without_labels():
     rule = find_loss(abs)
     assert rule == (abs, None)
     assert rule.right([[1.0]], [1.0]) == 0
-    rule.target_check(None)([[0.0]], ["anything"], [0])  # it may take any target
+    rule.usable(None)([[0.0]], ["anything"], [0])  # it may take any target
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_outputs_are_taken_for_labels(name, outputs, labels):
 
 def test_a_named_loss_sees_targets_before_any_step_and_names_the_place():
     model = nn.MLP(1, [2], seed=0)
-    check = training.LOSSES["cross_entropy"].target_check(model)
+    check = training.LOSSES["cross_entropy"].usable(model)
     check([[0.5], [1.5]], [0, 1], [0, 1])
     with pytest.raises(ValueError, match=r"^y\[7\]: a label is .* from 0 to 1, got 2") as caught:
         check([[0.5], [1.5]], [0, 2], [3, 7])
     assert isinstance(caught.value, MicrogradError)
-    narrow = training.LOSSES["mse"].target_check(model)
+    narrow = training.LOSSES["mse"].usable(model)
     with pytest.raises(ValueError, match=r"^this MLP takes 1 inputs, got 2"):
         narrow([[0.5, 1.0]], [0.0], [0])
 
