@@ -53,6 +53,10 @@ class JaxPrinter(NumpyPrinter):
             and sech not in given_out
             and self.used[sech] == 2 * squared[sech]
         }
+        # XLA makes (x + a) + b into x + (a + b), where a + b may be 0 and x + a have been rounded.
+        sums = [s for s in lifted.statements if s.constant != 0.0]
+        added = {t.left.array for s in sums for t in s.terms if (t.kind, t.right) == ("each", None)}
+        self.rounded = added & {s.result for s in sums}
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         source = super()._source(arguments, results)
@@ -69,6 +73,10 @@ class JaxPrinter(NumpyPrinter):
     def statement(self, statement: Statement) -> None:
         if statement.result not in self.squares:
             super().statement(statement)
+        if statement.result in self.rounded:
+            name = ex.name(statement.result.name)
+            bits = [ex.name(f"jnp.finfo(dtype).{part}") for part in ("nexp", "nmant")]
+            self.assign(name, ex.call("jax.lax.reduce_precision", name, *bits), moves=True)
 
     def term(self, term: Term, shape: tuple[int, ...]) -> Expression:
         if (beside := self.squares.get(term.left.array)) is not None:

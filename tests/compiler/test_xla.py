@@ -635,3 +635,18 @@ def test_a_lost_process_is_told_from_what_else_jax_raises(processes):
         with pytest.raises(type(error)) as told, xla._peers():
             raise error
         assert told.value is error
+
+
+def test_constants_that_were_added_one_after_the_other_stay_apart():
+    xs = [Value(x) for x in (3.4, -0.7)]
+    whole = [(x + 1.5 * 2.0**52) - 1.5 * 2.0**52 for x in xs]
+    program = compile(whole, xs, xs, backend="jax")
+    for values, slopes in (program([3.4, -0.7]), [each[0] for each in program([[3.4, -0.7]])]):
+        assert values.tolist() == [3.0, -1.0]
+        assert slopes.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    with jax.enable_x64(True):
+        slopes = jax.grad(lambda x: program.function(x)[0].sum())(np.array([3.4, -0.7]))
+    assert slopes.tolist() == [1.0, 1.0]
+    short = [(x + 1.5 * 2.0**23) - 1.5 * 2.0**23 for x in xs]
+    values = compile(short, xs, backend="jax", dtype="float32")([3.4, -0.7])
+    assert values.tolist() == [3.0, -1.0]
