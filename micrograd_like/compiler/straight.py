@@ -27,7 +27,7 @@ def emit_straight(
 
     `names` are those of the inputs; `blocks` as in `NumpyPrinter.program`: arrays become lists.
     """
-    return _Printer(tape, names).source(blocks)
+    return StraightPrinter(tape, names).source(blocks)
 
 
 class StraightPrinter:
@@ -37,6 +37,8 @@ class StraightPrinter:
         self.tape = tape
         self.names = [*names, *(f"t{i + 1}" for i in range(len(tape.assignments)))]
         self.lines: list[str] = []
+        self.taken = set(self.names)
+        self.called: dict[Op, str] = {}
 
     def statements(self) -> None:
         """Write the assignments."""
@@ -52,14 +54,6 @@ class StraightPrinter:
     def assign(self, name: str, *texts: str) -> None:
         """Write an assignment, and those that change it at once."""
         self.lines += [f"{name} = {text}" for text in texts]
-
-    def call(self, op: Op, args: Sequence[int | float]) -> str:
-        """An operation applied to numbers of the tape and constants."""
-        raise NotImplementedError
-
-    def number(self, x: float) -> Signed:
-        """A number as a term."""
-        raise NotImplementedError
 
     def operand(self, x: int | float) -> str:
         """The name of a number of the tape, or a constant."""
@@ -83,13 +77,6 @@ class StraightPrinter:
             terms.append(self.number(assignment.constant))
         return ordered(terms)
 
-
-class _Printer(StraightPrinter):
-    def __init__(self, tape: Tape, names: Sequence[str]) -> None:
-        super().__init__(tape, names)
-        self.taken = set(self.names)
-        self.called: dict[Op, str] = {}
-
     def source(self, blocks: Sequence[tuple[str, int]]) -> tuple[str, dict[str, Any]]:
         inputs = self.names[: self.tape.inputs]
         for first in range(0, len(inputs), _MOST_TERMS):
@@ -103,9 +90,11 @@ class _Printer(StraightPrinter):
         return f"def program(values):\n{body}\n", functions
 
     def call(self, op: Op, args: Sequence[int | float]) -> str:
+        """An operation applied to numbers of the tape and constants."""
         return f"{self._function(op)}({', '.join(map(self.operand, args))})"
 
     def number(self, x: float) -> Signed:
+        """A number as a term."""
         return signed(x) if isfinite(x) else ("", f'float("{x}")')
 
     def _function(self, op: Op) -> str:
