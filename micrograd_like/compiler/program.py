@@ -24,7 +24,7 @@ from .execution import (
 from .javascript_source import JavaScriptPrinter, only_read
 from .names import input_arrays, single_names
 from .straight import emit_straight
-from .tape import Tape, record
+from .tape import record
 
 if TYPE_CHECKING:
     from .expressions import Source
@@ -78,34 +78,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     if targets == []:
         raise InputError("wrt is empty: leave it out for a program without gradients")
     check_backend(backend, get_args(Backend), dtype)
-    with paused():
-        # In a function of its own, so that its graphs are gone when the collector is back.
-        return _compiled(outputs, roots, leaves, targets, backend, dtype)
-
-
-def _compiled(
-    outputs: Any,
-    roots: list[Value],
-    leaves: list[Value],
-    targets: list[Value] | None,
-    backend: Backend,
-    dtype: str,
-) -> Program:
-    tape = record(roots, leaves, roots=roots if targets else (), wrt=targets or ())
-    blocks = [("outputs", 0 if isinstance(outputs, Value) else len(roots))]
-    if targets is not None:
-        blocks.append(("gradient", len(roots) * len(targets)))
-    place = {leaf: i for i, leaf in enumerate(leaves)}
-    derivative_of = {
-        output: place[target]
-        for output, target in zip(tape.outputs[len(roots) :], targets or (), strict=False)
-        if isinstance(output, int) and target in place and output >= len(leaves)
-    }
-    shape = None if targets is None or isinstance(outputs, Value) else (len(roots), len(targets))
-    program = Program(tape, leaves, roots, blocks, shape, derivative_of, backend, dtype)
-    tape.number_of.clear()  # all is named: intermediate nodes need not be kept
-    tape.adjoint_of.clear()
-    return program
+    with paused():  # of what is made here, nothing but the tape is left when the collector is back
+        return Program(roots, leaves, targets, isinstance(outputs, Value), backend, dtype)
 
 
 class Program:
@@ -122,26 +96,33 @@ class Program:
 
     def __init__(
         self,
-        tape: Tape,
-        inputs: list[Value],
         roots: list[Value],
-        blocks: list[tuple[str, int]],
-        jacobian: tuple[int, int] | None,
-        derivative_of: dict[int, int],
+        inputs: list[Value],
+        wrt: list[Value] | None,
+        is_single: bool,
         backend: Backend,
-        dtype: str = "float64",
+        dtype: str,
     ) -> None:
+        self._tape = tape = record(roots, inputs, roots=roots if wrt else (), wrt=wrt or ())
         self.backend: Backend = backend
         self.dtype = dtype
         self._inputs = inputs
         self._roots = roots
-        self._blocks = blocks
-        self._jacobian = jacobian
-        self._tape = tape
+        self._blocks = [("outputs", 0 if is_single else len(roots))]
+        if wrt is not None:
+            self._blocks.append(("gradient", len(roots) * len(wrt)))
+        self._jacobian = None if wrt is None or is_single else (len(roots), len(wrt))
         self._native: Any = None
         self._printed: Source | None = None  # none of "python" and of "numba"
-        self._constants: Any
-        arrays = input_arrays([leaf.label for leaf in inputs])
+        self._constants: Any = {}
+        self._print(wrt or ())
+        tape.number_of.clear()  # all is named: intermediate nodes need not be kept
+        tape.adjoint_of.clear()
+
+    def _print(self, wrt: Sequence[Value]) -> None:
+        """Write the tape in the language that was asked for."""
+        tape, backend, blocks, jacobian = self._tape, self.backend, self._blocks, self._jacobian
+        arrays = input_arrays([leaf.label for leaf in self._inputs])
         if backend == "python":
             names = single_names(arrays, tape.inputs)
             self.source, self._constants = emit_straight(tape, names, blocks)
@@ -150,11 +131,17 @@ class Program:
         if backend == "javascript":
             names = single_names(arrays, tape.inputs)
             self.source = JavaScriptPrinter(tape, names).program(blocks, jacobian)
-            self.function, self._constants = only_read, {}
+            self.function = only_read
             return
         from .layouts import laid_out
         from .lift import lift
 
+        place = {leaf: i for i, leaf in enumerate(self._inputs)}
+        derivative_of = {
+            output: place[target]
+            for output, target in zip(tape.outputs[len(self._roots) :], wrt, strict=False)
+            if isinstance(output, int) and target in place and output >= len(place)
+        }
         self._np = require_numpy()
         self._lifted = lift(tape, arrays, derivative_of, stacks=backend != "numba")
         if backend == "numba":
@@ -166,7 +153,6 @@ class Program:
             if self._native is not None:
                 self.source, self.function = self._native.source, self._native.single
                 self._single = self.function
-                self._constants = {}
                 return
             self.backend = "numpy"
         self._laid_out = self._lifted if backend == "jax" else laid_out(self._lifted)
@@ -175,7 +161,7 @@ class Program:
             from .jax_source import JaxPrinter
 
             self._printed, self._exactly = self._written(JaxPrinter)
-            self.function = xla.pure(self._printed, dtype, self._exactly)
+            self.function = xla.pure(self._printed, self.dtype, self._exactly)
             self._single = self._by_xla()
         else:
             from .numpy_source import NumpyPrinter
