@@ -28,7 +28,7 @@ def live_program(root: Value, forward: Sequence[Event], others: Sequence[Value] 
     if len(nodes) > MOST_NODES:
         raise InputError(f"it has more than {MOST_NODES:,} nodes")
     try:
-        locals_ = _locals(root, forward, leaves)
+        locals_ = _locals(root, forward)
     except Exception as error:  # a row of the user's may do anything with its arguments
         raise InputError(str(error)) from None
     if not locals_:
@@ -52,9 +52,10 @@ def live_program(root: Value, forward: Sequence[Event], others: Sequence[Value] 
     return inlined(JavaScriptPrinter(tape, names).program(blocks, None))
 
 
-def _locals(root: Value, forward: Sequence[Event], leaves: Sequence[Value]) -> list[Value | float]:
+def _locals(root: Value, forward: Sequence[Event]) -> list[Value | float]:
     """The local derivative along each edge, as a graph or a number."""
-    partials = partial_graphs(root, leaves)
+    # The edges begin at the leaves, and where a choice took a number.
+    partials = partial_graphs(root, [event.node for event in forward if not event.edges])
     found: list[Any] = []
     for event in forward:
         node, edges = event.node, event.edges

@@ -88,6 +88,24 @@ def test_a_choice_hands_all_on_to_the_side_that_is_taken() -> None:
     agrees(make(3.0, 2.0), make(4.0, 1.5))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, took: took * x,
+        lambda x, took: x / ops.logsumexp(took, x, took),
+        lambda x, took: ops.where(ops.greater(x, 0.0), 1.0 / took, x) * took,
+    ],
+)
+def test_edges_from_a_choice_that_took_a_number_have_their_local_derivatives(
+    make: Callable[[Value, Value], Value],
+) -> None:
+    def root(a: float) -> Value:
+        took = ops.where(ops.greater(Value(1.0), 0.0), 3.0, Value(4.0))
+        return make(Value(a), took)
+
+    agrees(root(2.0), root(5.0))
+
+
 def test_conditions_come_after_the_nodes() -> None:
     x = Value(3.0, "x")
     condition = ops.greater(x, 1.0)
