@@ -119,6 +119,11 @@ class Optimizer:
         if not memory.keys() >= self.remembers.keys():
             (zeros,) = of.each(lambda p: (p - p,), p)
             memory = {**dict.fromkeys(self.remembers, zeros), **memory}
+        if any(len(memory[name]) != len(p) for name in self.remembers):
+            raise InputError(
+                f"{type(self).__name__} has {len(p)} parameters, and remembers others of earlier "
+                "steps: make a new one for them"
+            )
         return {name: memory[name] for name in ("steps", *self.remembers)}
 
     def updated(self, of: Library, p: Any, g: Any, memory: Memory) -> tuple[Any, Memory]:
@@ -144,8 +149,11 @@ class Optimizer:
         self.restore(self.updated(LISTS, numbers_of(self.params), gradient, self._memory))
 
     def steps_by_rule(self) -> bool:
-        """Whether `step` is the one above, which can be made on arrays as well."""
-        return getattr(self.step, "__func__", None) is Optimizer.step
+        """Whether what changes Values is as above, so that steps can be made on arrays as well."""
+        methods = self.step, self.zero_grad, self.snapshot, self.restore, self._set
+        ours = Optimizer.step, Optimizer.zero_grad, Optimizer.snapshot, Optimizer.restore
+        found = [getattr(method, "__func__", None) for method in methods]
+        return found == [*ours, Optimizer._set]
 
     def snapshot(self) -> Snapshot:
         """What a step changes, for `restore`: it stays as it is, whatever steps follow."""

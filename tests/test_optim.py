@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from micrograd_like import MicrogradError, Value, optim
+from micrograd_like.errors import InputError
 
 RECORDED = json.loads(
     (Path(__file__).parent / "data" / "optimizer_trajectories.json").read_text(encoding="utf-8")
@@ -299,3 +300,15 @@ def test_what_is_no_parameter_is_refused():
     shared = Value(1.0)
     with pytest.raises(ValueError, match="twice"):
         optim.SGD([shared, shared])
+
+
+@pytest.mark.parametrize("rule", [lambda p: optim.SGD(p, momentum=0.9), optim.Adam])
+def test_what_is_remembered_of_other_parameters_is_refused(rule):
+    parameters = [Value(1.0), Value(2.0)]
+    optimizer = rule(parameters)
+    optimizer.step()
+    optimizer.params.append(Value(3.0))
+    before = optimizer.snapshot()
+    with pytest.raises(InputError, match="3 parameters, and remembers others"):
+        optimizer.step()
+    assert optimizer.snapshot() == before

@@ -7,15 +7,17 @@ arrays compute what floats do.
 from __future__ import annotations
 
 import math
+import random
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from ..engine import Value, set_slot_of_grad
+from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DivergenceError, InputError
 from ..numerics import plain
-from ..optim import Library, Memory, Optimizer, Snapshot
+from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
 from .plan import trainings
+from .surroundings import Surroundings
 
 
 def _norm(gradient: Any) -> float:
@@ -24,6 +26,41 @@ def _norm(gradient: Any) -> float:
 
 
 ARRAYS = Library(lambda f, *columns: f(*columns), np.sqrt, _norm, min)
+
+
+def takes_arrays(optimizer: Optimizer) -> bool:
+    """Whether its steps on arrays are those on floats: a rule that is not ours is tried.
+
+    What that moves is brought back.
+    """
+    if not optimizer.steps_by_rule():
+        return False
+    if type(optimizer) in (SGD, Adam, AdamW):
+        return True
+    found = []
+    try:
+        for of in (LISTS, ARRAYS):
+            surroundings = Surroundings(optimizer, random.random, np.random.random)
+            try:
+                found.append(_two_steps(optimizer, of))
+                surroundings.check()
+            finally:
+                surroundings.bring_back()
+    except Exception:  # the user's, an array where a float is needed, or an iterator
+        return False
+    floats, arrays = found
+    return np.allclose(floats, arrays, rtol=1e-12, atol=1e-300, equal_nan=True)
+
+
+def _two_steps(optimizer: Optimizer, of: Library) -> Any:
+    """The parameters and what is remembered after two steps with gradients that are made up."""
+    column = list if of is LISTS else np.array
+    p: Any = column(numbers_of(optimizer.params))
+    memory: Memory = {"steps": 0}
+    for k in (1.0, 2.0):
+        g = column([math.cos(i + k) for i in range(len(p))])
+        p, memory = optimizer.updated(of, p, g, memory)
+    return [p, *[memory[name] for name in optimizer.remembers]]
 
 
 class Step(Protocol):
@@ -63,9 +100,14 @@ class Descent:
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         if optimizer.params != step.parameters:
             raise InputError("the optimizer has other parameters: make it for step.parameters")
+        kind = type(optimizer).__name__
         if not optimizer.steps_by_rule():
-            kind = type(optimizer).__name__
             raise InputError(f"{kind} has a `step` of its own, which is for Values: write its rule")
+        if not takes_arrays(optimizer):
+            raise InputError(
+                f"the rule of {kind} is another one for arrays: it is to compute by + - * / and "
+                "its sqrt, without branches, functions of floats, random numbers or a state"
+            )
         self.optimizer = optimizer
         self.learned = frozenset(step.parameters)
         self._step = step

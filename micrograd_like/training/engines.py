@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
-from ..engine import Value, numbers_of
+from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..modes import no_grad
 from ..numerics import number, plain
@@ -178,12 +178,13 @@ class Eager:
 class Compiled:
     """A compiled step, until it cannot follow: then the eager engine, for good, with a warning.
 
-    It learns on arrays, unless the optimizer has a `step` of its own.
+    It learns on arrays, unless the optimizer has a `step` of its own, or a rule for floats alone.
     """
 
-    def __init__(self, step: Step, eager: Eager) -> None:
+    def __init__(self, step: Step, eager: Eager, on_arrays: bool) -> None:
         self._step: Step | None = step
         self._eager = eager
+        self._on_arrays = on_arrays
         self._descent: Descent | None = None
 
     @property
@@ -192,19 +193,22 @@ class Compiled:
         return (self._step or self._eager).outputs
 
     def __call__(self, *batch: list[Any]) -> float:
-        """The mean loss, with its gradient in the parameters."""
+        """The mean loss. If it is finite, its gradient is left in the parameters."""
+        if self._step is None:
+            return self._eager(*batch)
         try:
-            return (self._step or self._eager)(*batch)
+            mean, gradient = self._step.value_and_grad(*batch)
         except TraceError as error:
             return self._without(error)(*batch)
+        if math.isfinite(mean):
+            self._eager.optimizer.zero_grad()  # the user's own may keep them
+            for parameter, g in zip(self._step.parameters, gradient.tolist(), strict=True):
+                set_slot_of_grad(parameter, parameter.grad + g)
+        return mean
 
     def advance(self, *batch: list[Any]) -> tuple[float, str]:
         """Make a step: the mean loss before it, and what is wrong with it, if anything is."""
-        if (
-            self._step is not None
-            and self._descent is None
-            and self._eager.optimizer.steps_by_rule()
-        ):
+        if self._step is not None and self._descent is None and self._on_arrays:
             self._descent = self._step.training(self._eager.optimizer).__enter__()
         if self._descent is None:
             outcome = self._eager.stepped(self(*batch))
@@ -277,7 +281,8 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
         return eager
     try:
         with _undone_where_refused(eager):
-            return Compiled(_verified(name, eager, sample, devices), eager)
+            step = _verified(name, eager, sample, devices)
+        return Compiled(step, eager, _learns_on_arrays(eager))
     except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
         warn(f"not compiled, the eager engine goes on: {error}")
         return eager
@@ -303,6 +308,29 @@ def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> St
     if not math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
         raise TraceError(f"the loss would be {mean!r} for examples where it is {expected!r}")
     return step
+
+
+def _learns_on_arrays(eager: Eager) -> bool:
+    """Whether the optimizer does. Raises TraceError where its schedule changes model or loss."""
+    from ..compiler.descent import takes_arrays
+    from ..compiler.surroundings import Surroundings
+
+    optimizer, of_model = eager.optimizer, Surroundings(eager.model, eager.loss.of)
+    try:
+        of_optimizer = Surroundings(optimizer)
+    except TraceError:  # it has an iterator, which nobody could bring back
+        return takes_arrays(optimizer)
+    try:
+        for steps in (0, 1):
+            with suppress(Exception):  # a step will raise it, if there are so many
+                optimizer.factors(optimizer.rate(steps), steps)
+        of_model.check()
+    except TraceError:
+        raise TraceError("the optimizer's schedule changes the model or the loss") from None
+    finally:
+        of_model.bring_back()
+        of_optimizer.bring_back()
+    return takes_arrays(optimizer)
 
 
 @contextmanager

@@ -74,9 +74,10 @@ def fit(
     loss cannot be followed, it warns, and the eager engine goes on. They are traced again after
     each epoch and its callbacks, before each of your own batches, and after each step of an
     optimizer that has a `step` of its own, so an attribute that is changed there is noticed. A call
-    that moves a generator, or a number of the model's own, is noticed at once. A model that does so
-    for one example in a thousand, or by the clock, is noticed after an epoch at the earliest, if at
-    all. `engine="numba"` does so with loops in machine code (the extra `native`), and
+    that moves a generator, or a number of the model's own, is noticed at once, and so is a schedule
+    of the optimizer's that changes the model from its first steps on. A model that does so for one
+    example in a thousand, or by the clock, is noticed after an epoch at the earliest, if at all.
+    `engine="numba"` does so with loops in machine code (the extra `native`), and
     `engine="jax"` with XLA (the extra `jax`), which shares the examples of each batch out to
     `devices`, a number: one if you don't say, or with several processes, joined by
     `jax.distributed`, all that there are.

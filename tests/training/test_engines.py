@@ -7,9 +7,9 @@ import warnings
 
 import pytest
 
-from micrograd_like import MicrogradError, Value, losses, nn, optim, training
+from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim, training
 from micrograd_like.datasets import moons
-from micrograd_like.errors import MicrogradWarning
+from micrograd_like.errors import InputError, MicrogradWarning
 from micrograd_like.training import engines
 from micrograd_like.training.engines import find_loss
 
@@ -236,6 +236,100 @@ def test_an_optimizer_with_a_step_of_its_own_makes_it():
 
     assert assert_fitted_alike(make=Counted) is training.History
     assert fitted("compiled", make=Counted)[1][0] == 9.0
+
+
+def by_branch(optimizer, p, g):
+    return p - 0.05 * (g if g < 0.1 else 0.1)
+
+
+def by_function(optimizer, p, g):
+    return p - 0.05 * math.tanh(g)
+
+
+def by_noise(optimizer, p, g):
+    return p - 0.05 * g + 0.01 * random.gauss(0.0, 1.0)
+
+
+def by_count(optimizer, p, g):
+    optimizer.count += 1
+    return p - 0.05 * g / optimizer.count
+
+
+@pytest.mark.parametrize("rule", [by_branch, by_function, by_noise, by_count])
+def test_a_rule_that_arrays_do_not_know_is_that_of_each_number(rule):
+    class Own(optim.SGD):
+        count = 0
+
+        def rule(self, sqrt, *factors):
+            return lambda p, g: (rule(self, p, g),)
+
+    def make(*arguments, **options):
+        random.seed(5)
+        return Own(*arguments, **options)
+
+    assert assert_fitted_alike(make=make) is training.History
+    pytest.importorskip("numpy")
+    model = nn.MLP(2, [3, 2], "tanh", seed=0)
+    step = compile_step(model, losses.cross_entropy, (DATA.X[0], DATA.y[0]))
+    with pytest.raises(InputError, match="the rule of Own is another one for arrays"):
+        step.training(Own(step.parameters))
+
+
+class Keeping(optim.SGD):
+    """Gradients add up from batch to batch."""
+
+    def zero_grad(self):
+        pass
+
+
+class Within(optim.SGD):
+    """Parameters stay in an interval."""
+
+    def restore(self, snapshot):
+        numbers, memory = snapshot
+        super().restore(([min(max(x, -0.3), 0.3) for x in numbers], memory))
+
+
+@pytest.mark.parametrize("make", [Keeping, Within])
+def test_an_optimizer_with_other_methods_of_its_own_uses_them(make):
+    assert assert_fitted_alike(make=make) is training.History
+
+
+@pytest.mark.parametrize("where", ["schedule", "factors"])
+def test_a_schedule_that_changes_the_model_is_that_of_each_step(where):
+    pytest.importorskip("numpy")
+
+    class Annealing(optim.SGD):
+        def factors(self, lr, steps):
+            if where == "factors":
+                model.scale = 0.9**steps
+            return super().factors(lr, steps)
+
+    class Scaled(nn.Module):
+        scale = 1.0
+
+        def __init__(self):
+            self.linear = nn.Neuron(2, "tanh", seed=0)
+            self.scale = 1.0
+
+        def __call__(self, x):
+            return self.linear(x) * self.scale
+
+    def schedule(steps):
+        if where == "schedule":
+            model.scale = 1.0 / (1.0 + steps)
+        return 0.1
+
+    weights = []
+    for engine in ("eager", "compiled"):
+        model = Scaled()
+        rule = Annealing(model.parameters(), lr=schedule)
+        with warnings.catch_warnings(record=True) as caught:
+            training.fit(model, DATA.X, DATA.y, loss="mse", optimizer=rule, epochs=2, engine=engine,
+                         batch_size=4)  # fmt: skip
+        assert ["optimizer's schedule" in str(w.message) for w in caught] == [True] * len(weights)
+        weights.append([model.scale, *(p.data for p in model.parameters())])
+    assert weights[0] == weights[1]
 
 
 # --- a model with a state of its own --------------------------------------------------------------
