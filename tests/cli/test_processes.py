@@ -94,7 +94,7 @@ def running(table, tmp_path_factory):
     (folder / "missing" / "model.json").write_text("untouched")
     runs = {
         "two": Processes(folder / "two", table, "--epochs", "3"),
-        "four": Processes(folder / "four", table, "--epochs", "3", count=4),
+        "three": Processes(folder / "three", table, "--epochs", "3", count=3),
         "differing": Processes(folder / "differing", table, each={1: ["--hidden", "5"]}),
         "missing": Processes(folder / "missing", table, "--timeout", "2", only=1),
         "first lost": Processes(folder / "first", table, "--epochs", "1000000"),
@@ -255,7 +255,7 @@ def test_the_training_goes_on_when_nobody_reads_what_it_prints(start):
     assert len(content["training"]["history"]["loss"]) == 8
 
 
-@pytest.mark.parametrize(("name", "count"), [("two", 2), ("four", 4)])
+@pytest.mark.parametrize(("name", "count"), [("two", 2), ("three", 3)])
 def test_processes_learn_the_weights_of_one_that_is_alone(running, table, tmp_path, name, count):
     ends = running[name].ends()
     assert [(status, error) for status, _, error in ends] == [(0, [])] * count
