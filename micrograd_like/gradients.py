@@ -18,7 +18,7 @@ from typing import Any, Literal, overload
 from .engine import Value, adjoints, numbers_of, operands_of, slopes_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
 from .modes import apart, innermost, silences, swept, watches
-from .numerics import number, plain
+from .numerics import nested, number, plain
 from .ops import Op
 
 _NEEDED = "a Value, a list of Values or a function is needed"
@@ -301,7 +301,7 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
         if not isinstance(out, Value):
             raise InputError("value_and_grad needs a function with one result: use jacobian")
         gradients = iter(grad(out, leaves, create_graph=traced))
-        results = tuple([_like(arg, gradients) for arg in args])
+        results = tuple([nested(lambda _: next(gradients), arg) for arg in args])
         gradient = results[0] if len(args) == 1 else results
         return _result((out, gradient)) if traced else (out.data, gradient)
 
@@ -407,7 +407,14 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
     in place of a Value stands a product with 1, not the Value itself.
     """
     leaves: list[Value] = []
-    variables = [_leaves(arg, leaves) for arg in args]
+
+    def variable(x: Any) -> Value:
+        leaves.append(x * 1.0 if isinstance(x, Value) else Value(x))
+        if isinstance(x, Value):
+            leaves[-1].label = x.label
+        return leaves[-1]
+
+    variables = [nested(variable, arg) for arg in args]
     outer = {*_variables}
     _variables.update(dict.fromkeys(leaves))
     try:
@@ -454,28 +461,6 @@ def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:
     if isinstance(outputs, Value):
         return grad(outputs, wrt, create_graph)
     return [grad(output, wrt, create_graph) for output in values(_NEEDED, outputs)]
-
-
-def _leaves(x: Any, leaves: list[Value]) -> Any:
-    """`x` with a variable for each number or Value, all of them appended to `leaves` in order."""
-    x = plain(x)
-    if isinstance(x, (list, tuple)):
-        return [_leaves(item, leaves) for item in x]
-    if isinstance(x, Value):
-        variable = x * 1.0
-        variable.label = x.label
-    else:
-        variable = Value(x)
-    leaves.append(variable)
-    return variable
-
-
-def _like(x: Any, numbers: Any) -> Any:
-    """The next `numbers` in the structure of `x`."""
-    x = plain(x)
-    if isinstance(x, (list, tuple)):
-        return [_like(item, numbers) for item in x]
-    return next(numbers)
 
 
 def between(

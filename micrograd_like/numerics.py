@@ -116,6 +116,12 @@ def plain(x: Any) -> Any:
     return x.tolist() if hasattr(x, "tolist") else x
 
 
+def nested(f: Callable[[Any], Any], x: Any) -> Any:
+    """F of each number or Value in x, in lists that are nested as they are in x."""
+    x = plain(x)
+    return [nested(f, item) for item in x] if isinstance(x, (list, tuple)) else f(x)
+
+
 def is_masked(x: Any) -> bool:
     """Whether it is an array that hides some of its numbers. In pandas `mask` is a method."""
     return hasattr(x, "mask") and not callable(x.mask)

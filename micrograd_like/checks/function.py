@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine import Value
 from ..errors import InputError, OperandError
-from ..numerics import number, plain
+from ..numerics import nested, number, plain
 from .measuring import EXACT, FAILURES, Slope, differences
 
 _STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
@@ -32,7 +32,7 @@ class Function:
         self.f = f
         self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
-        self.arguments = self._adopted(list(plain(inputs)) if several else [inputs])
+        self.arguments = nested(self._adopted, list(plain(inputs)) if several else [inputs])
         self.leaves = [*self._leaves]
         if not self.leaves:
             raise InputError("gradcheck needs one input or more")
@@ -48,9 +48,6 @@ class Function:
         self.scale = [(abs(x) or 1.0) / (1.0 + i / len(self.at)) for i, x in enumerate(self.at)]
 
     def _adopted(self, x: Any) -> Any:
-        x = plain(x)
-        if isinstance(x, (list, tuple)):
-            return [self._adopted(item) for item in x]
         if not isinstance(x, Value):
             x = Value(number(x), f"x{len(self._leaves)}")
         elif x.op is not None or x in self._leaves:
