@@ -32,7 +32,6 @@ _FONTS = (
     "Droid Sans Fallback", "Noto Sans Devanagari", "Nirmala UI", "Arial Unicode MS",
 )  # fmt: skip
 _ACROSS = 150  # places at which the plane is asked, in each direction
-_LEGIBLE = 40  # classes in a legend
 
 
 @cache
@@ -91,13 +90,8 @@ def _legend(owner: Any, **how: Any) -> None:
 def _shown(name: str, most: int = 22) -> str:
     """A name from data as a label: short, both ends of it, its dollars not read as mathematics."""
     name = printable(" ".join(name.split()))
-    if display_width(name) > most:
-        first, last = name[: most // 2], name[most // 2 + 1 - most :]
-        while display_width(first) > most // 2:
-            first = first[:-1]
-        while display_width(last) > most - most // 2 - 1:
-            last = last[1:]
-        name = f"{first}…{last}"
+    if len(name) > most:
+        name = f"{name[: most // 2]}…{name[most // 2 + 1 - most :]}"
     return name.replace("$", r"\$")
 
 
@@ -275,18 +269,16 @@ def decision_boundary(
         axes.contour(*sides, lead, levels=[0.0], colors=INK, linewidths=1.1)
 
     dark = 0.85 * np.array(colors)  # of a point, to be told from its region
+    markers = [MARKERS[k % len(MARKERS)] for k in range(len(classes))]
     size = _size(len(points))
     for rows, labels, hollow in groups:
         for k in np.unique(labels):
             xs, ys = rows[labels == k].T
-            _points(axes, xs, ys, dark[k], size, hollow, marker=_marker(k), zorder=3)
+            _points(axes, xs, ys, dark[k], size, hollow, marker=markers[k], zorder=3)
     axes.set(xlim=sides[0, [0, -1]], ylim=sides[1, [0, -1]])
     axes.grid(visible=False)
     there = np.unique(np.concatenate([labels for _, labels, _ in groups])).tolist()
-    shown = there if len(there) <= _LEGIBLE else there[: _LEGIBLE - 1]
-    keys = [(_shown(classes[k]), _marker(k), dark[k], "white") for k in shown]
-    if len(there) > len(shown):
-        keys.append((f"… and {len(there) - len(shown)} more", "", GREY, GREY))
+    keys = [(_shown(classes[k]), markers[k], dark[k], "white") for k in there]
     if held_out is not None:
         keys += [("training", "o", GREY, GREY), ("held out", "o", "white", GREY)]
     handles = [
@@ -296,11 +288,6 @@ def decision_boundary(
     columns = 1 + (len(keys) - 1) // 22
     _legend(figure, handles=handles, loc="outside right upper", ncols=columns)
     return figure
-
-
-def _marker(k: int) -> str:
-    """The shape of the points of class k."""
-    return MARKERS[k % len(MARKERS)]
 
 
 def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label: str) -> Any:
