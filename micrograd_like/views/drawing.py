@@ -490,20 +490,16 @@ def _clipped(text: str, length: int = 44) -> str:
 _GRAPHVIZ = "apt install graphviz, brew install graphviz"
 
 
-def _install() -> str:
-    return (
-        f"install it ({_GRAPHVIZ}), or "
-        f"{how_to_install('svg')}, a port that writes SVG and PNG; .source works without"
-    )
-
-
 def renderer() -> str:
     """The path of `dot`, or of the program of the `svg` extra. Raises RendererError."""
     beside = str(Path(sys.executable).parent)  # an environment's programs need not be on PATH
     port = "graphviz-pure"
     found = shutil.which("dot") or shutil.which(port) or shutil.which(port, path=beside)
     if found is None:
-        raise RendererError(f"drawing needs Graphviz: {_install()}")
+        raise RendererError(
+            f"drawing needs Graphviz: install it ({_GRAPHVIZ}), or {how_to_install('svg')}, "
+            "a port that writes SVG and PNG; .source works without"
+        )
     return found
 
 
