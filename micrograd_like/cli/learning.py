@@ -20,11 +20,10 @@ from .. import ops, training
 from ..errors import InputError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
-from ..training.history import Saved
 from ..training.predictor import Predictor
 from ..words import meant, printable
 from . import processes, running, writing
-from .folder import MODEL, Folder
+from .folder import Folder
 from .terminal import complain, csv_text, say
 
 # The options of `train` for tables alone, and those of them for files.
@@ -157,10 +156,6 @@ def _train_table(arguments: argparse.Namespace) -> None:
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(predictor.model.parameters())} parameters"
     )
-    held: Any = (_rows(inputs, test), _rows(targets, test))
-    saved = Saved(folder.path / MODEL, arguments.epochs) if arguments.resume else None
-    if saved and saved.run.get("validation") is None:
-        held = None  # as in earlier versions, whose runs go on as they began
     history = running.fit(
         arguments,
         predictor.model,
@@ -169,7 +164,7 @@ def _train_table(arguments: argparse.Namespace) -> None:
         _rows(inputs, train),
         _rows(targets, train),
         loss="cross_entropy" if data.classes else "mse",
-        validation=held,
+        validation=(_rows(inputs, test), _rows(targets, test)),
     )
     truth, predicted = _rows(data.y, test), predictor.classify(_rows(data.X, test))
     if not arguments.process_id:  # alone, or the first of several processes

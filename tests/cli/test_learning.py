@@ -370,24 +370,6 @@ def test_epochs_in_two_parts_write_what_they_write_in_one(train, engine):
     assert written("parts") == written("whole")
 
 
-def test_a_run_that_measured_nothing_held_out_goes_on_so(train):
-    """As runs of earlier versions did."""
-    train("--epochs", "4", "--out", "whole")
-    train("--epochs", "2", "--out", "here")
-    content = json.loads(read("here/model.json"))
-    training = content["training"]
-    training["run"] |= {"validation": None, "columns": ["loss", "accuracy"]}
-    training["history"] |= {"validation_loss": [], "validation_accuracy": []}
-    write("here/model.json", json.dumps(content))
-    rows = read("here/history.csv").splitlines()
-    write("here/history.csv", "".join(f"{','.join(row.split(',')[:3])}\n" for row in rows))
-    status, _, err = train("--epochs", "4", "--out", "here", "--resume")
-    assert (status, err) == (0, "")
-    parameters = [json.loads(written(out)[0])["parameters"] for out in ("here", "whole")]
-    assert parameters[0] == parameters[1]  # what is held out changes nothing
-    assert read("here/history.csv").splitlines()[0] == "epoch,loss,accuracy"
-
-
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, monkeypatch):
     train("--epochs", "4", "--out", "whole")
