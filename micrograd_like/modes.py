@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
-from threading import Lock, RLock, get_ident
+from threading import Lock, RLock, local
 from typing import Any, Self, TypeVar
 
 from .errors import OperandError
@@ -175,8 +175,12 @@ def made(node: Any) -> Any:
 # Held by the thread whose `backward` gathers gradients in nodes. A signal handler may sweep, too.
 sweeping = RLock()
 
-_pauses = 0
-_pauses_of: dict[int, int] = {}  # by thread
+
+class _Count(local):
+    count = 0
+
+
+_pauses, _own_pauses = 0, _Count()  # of all threads, and of each
 _was_enabled = False  # whether the collector was on before the first of them
 _lock = Lock()
 
@@ -188,8 +192,6 @@ def paused() -> Iterator[None]:
     Threads may be in here together; the last one out restores what the first one found.
     """
     global _pauses, _was_enabled
-    thread = get_ident()
-    _pauses_of.setdefault(thread, 0)
     counted = False
     try:
         with _lock:
@@ -197,7 +199,7 @@ def paused() -> Iterator[None]:
                 _was_enabled = gc.isenabled()
             # Python looks for signals between calls, and there is none from here on.
             _pauses += 1
-            _pauses_of[thread] += 1
+            _own_pauses.count += 1
             counted = True
             gc.disable()
         yield
@@ -205,9 +207,7 @@ def paused() -> Iterator[None]:
         if counted:
             with _lock:
                 _pauses -= 1
-                _pauses_of[thread] -= 1
-                if not _pauses_of[thread]:
-                    del _pauses_of[thread]
+                _own_pauses.count -= 1
                 if not _pauses and _was_enabled:
                     gc.enable()
 
@@ -219,11 +219,8 @@ def _keep_this_thread_alone() -> None:
     open_blocks[:] = [
         block for mode in (silences, watches, traces) for block in mode.get() if block.is_open
     ]
-    mine = _pauses_of.get(get_ident(), 0)
-    was_paused = bool(_pauses_of)
-    _pauses_of.clear()
-    _pauses_of[get_ident()] = _pauses = mine
-    if was_paused and not mine and _was_enabled:
+    was_paused, _pauses = _pauses, _own_pauses.count
+    if was_paused and not _pauses and _was_enabled:
         gc.enable()
 
 
