@@ -145,7 +145,7 @@ def record(
     """
     reader = _Reader(inputs)
     reader.indicators.update(reader.places[leaf] for leaf in indicators)
-    edges = [_edges(root, wrt) for root in roots]
+    edges = [lasting_edges(root, wrt) for root in roots]
     found = chain.from_iterable([ds for of in edges for _, ds in of.values() if ds is not None])
     partials = [d for d in found if d.__class__ is not float]
     order = ordered([*outputs, *roots, *partials], sources or {})
@@ -159,7 +159,7 @@ def record(
     return reader.tape(results, derivatives, adjoint if len(roots) == 1 else {}, len(order))
 
 
-def _edges(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
+def lasting_edges(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
     """The partials as graphs, which must be right for other inputs, too. Raises TraceError."""
     try:
         edges = partial_graphs(root, wrt)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compiler.javascript_source import JavaScriptPrinter, inlined
-from ..compiler.tape import Call, Sum, Tape
+from ..compiler.tape import Call, Sum, Tape, lasting_edges
 from ..engine import Value, topological_order
 from ..errors import InputError
-from ..gradients import partial_graphs
 from .stepping import Event
 
 MOST_NODES = 3_000
@@ -55,7 +54,7 @@ def live_program(root: Value, forward: Sequence[Event], others: Sequence[Value] 
 def _locals(root: Value, forward: Sequence[Event]) -> list[Value | float]:
     """The local derivative along each edge, as a graph or a number."""
     # The edges begin at the leaves, and where a choice took a number.
-    partials = partial_graphs(root, [event.node for event in forward if not event.edges])
+    partials = lasting_edges(root, [event.node for event in forward if not event.edges])
     found: list[Any] = []
     for event in forward:
         node, edges = event.node, event.edges

@@ -133,10 +133,12 @@ def test_what_a_page_could_not_compute_is_a_replay(
     x = Value(2.0, label="x")
     silent = made_up("silent", lambda x: x + 1.0, lambda x, out: 1.0)
     frozen = made_up("frozen", lambda x: x * x, lambda x, out: math.sqrt(x) * 2.0, numba="@x * @x")
+    forked = made_up("forked", abs, lambda x, out: 1.0 if x > 0.0 else -1.0, numba="abs(@x)")
     stale = x * x
     cases: list[tuple[Any, str]] = [
         (silent(x), "the operation silent does not say how it is written in JavaScript"),
         (frozen(x), "math.sqrt|must be real number|frozen"),
+        (forked(x), "a partial of forked compares its arguments"),
         (x, "nothing is computed"),
     ]
     for root, reason in cases:
