@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import takewhile
 from types import MemberDescriptorType
 from typing import Any, Generic, TypeVar
@@ -31,8 +32,10 @@ class Copies(Generic[ValueT]):
         # One dict of copies lies in the memo, so that roots in one container keep what they share.
         copies: dict[Any, ValueT]
         copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
-        for node in self.__order__(seen):
+        order = self.__order__(seen)
+        for node in order:
             copies[node] = _twin(node, copies)
+        for node in order:  # when all are there: an attribute may be what was computed from it
             if attributes := _attributes(node):
                 from copy import deepcopy
 
@@ -101,13 +104,22 @@ def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
 
 def _attributes(node: Any) -> dict[str, Any]:
     """What a leaf of a subclass has beside, in its `__dict__` and in slots."""
-    if node.op is not None:
-        return {}
-    kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), node.__class__.__mro__)
+    return attributes_of(node) if node.op is None else {}
+
+
+def attributes_of(x: Any) -> dict[str, Any]:
+    """What an object has in its `__dict__` and in slots, but for a Value's own."""
+    own: dict[str, Any] = getattr(x, "__dict__", {})
+    if not (slots := _slots(x.__class__)):
+        return own
+    return {**{name: getattr(x, name) for name in slots if hasattr(x, name)}, **own}
+
+
+@lru_cache(512)
+def _slots(kind: type) -> list[str]:
+    kinds = takewhile(lambda kind: "__assemble__" not in vars(kind), kind.__mro__)
     members = [member for kind in kinds for member in vars(kind).items()]
-    slots = [name for name, member in members if isinstance(member, MemberDescriptorType)]
-    found = {name: getattr(node, name) for name in slots if hasattr(node, name)}
-    return {**found, **getattr(node, "__dict__", {})}
+    return [name for name, member in members if isinstance(member, MemberDescriptorType)]
 
 
 def _give(node: Any, attributes: dict[str, Any]) -> None:

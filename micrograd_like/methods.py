@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import takewhile
 from operator import ge, gt, le, lt
 from typing import Any, Final, Generic, Self, TypeVar
@@ -28,7 +29,8 @@ _SIGNS = {
 }
 
 
-_FIXED = ("data", "grad", "label", "__eq__", "__hash__")  # what subclasses do not override
+# What subclasses do not override.
+_FIXED = ("data", "grad", "label", "_backward", "__eq__", "__hash__")
 
 
 def text(label: object) -> str:
@@ -182,10 +184,10 @@ class Methods(Generic[ValueT]):
             return f"**{int(exponent) if exponent.is_integer() else exponent}"
         return str(_SIGNS.get(op, op.name))
 
-    def _backward(self: Any) -> None:
+    @property
+    def _backward(self) -> Callable[[], None]:  # which cannot be assigned, as the sweep calls none
         """Add this node's gradient, times the local derivative, to the gradient of each parent."""
-        for parent, local in self.edges:
-            parent.grad += local * self.grad
+        return partial(_backward_of, self)
 
     def __bool__(self) -> bool:
         raise OperandError(
@@ -216,6 +218,11 @@ class Methods(Generic[ValueT]):
         finally:
             if told is not None:
                 traces.reset(told)
+
+
+def _backward_of(node: Any) -> None:
+    for parent, local in node.edges:
+        parent.grad += local * node.grad
 
 
 def _compared(sign: Callable[[float, float], bool], x: Any, y: Any) -> bool:

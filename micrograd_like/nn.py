@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise, product
 from numbers import Integral
@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 from . import ops, state
-from .engine import Value
+from .copying import attributes_of
+from .engine import Value, topological_order
 from .errors import InputError, MissingExtraError, TraceError, shown, warn
 from .modes import no_grad
 from .numerics import number, plain, whole
@@ -33,14 +34,17 @@ class Module:
 
     Lists, tuples, dicts and arrays of Values among the attributes are searched too. A parameter's
     name is its path, such as `layers[0].neurons[3].w[1]`; one that is found twice is listed once.
+    What was computed from others of them, such as an activation that is kept, is none.
     """
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """Each parameter with its name, in the order of the attributes."""
         found: dict[Value, str] = {}
         _walk("", self, set(), found)
+        computed = _computed(found)
         for parameter, name in found.items():
-            yield name, parameter
+            if parameter not in computed:
+                yield name, parameter
 
     def parameters(self) -> list[Value]:
         """The parameters, in the order of `named_parameters`.
@@ -65,12 +69,16 @@ class Module:
             parameter.grad = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """The number of each parameter by its name. Raises StateError if two have the same name."""
-        return {name: p.data for name, p in state.by_name(self.named_parameters()).items()}
+        """The number of each parameter by its name.
+
+        Raises StateError (a ValueError) if two have the same name, or one has none: it is what a
+        `parameters` of your own found beside the attributes.
+        """
+        return {name: p.data for name, p in state.by_name(self).items()}
 
     def load_state_dict(self, numbers: Mapping[str, float]) -> None:
         """Set the parameters from such a dict. Raises StateError (a ValueError), then unchanged."""
-        state.set_state(self.named_parameters(), numbers)
+        state.set_state(self, numbers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a JSON file, atomically and with every float in full.
@@ -93,6 +101,15 @@ class Module:
             parameter.label = name
 
 
+def _computed(found: Collection[Value]) -> set[Value]:
+    """Those that were computed from others that were found."""
+    reached = set(found)
+    for node in topological_order(*[node for node in found if node.op is not None]):
+        if not reached.isdisjoint(node.parents):
+            reached.add(node)
+    return {node for node in found if not reached.isdisjoint(node.parents)}
+
+
 def _is_update(node: Value, parameters: list[Value]) -> bool:
     """Whether `node` is a lost leaf, changed by numbers: w - 0.1, or (0.9·w + 0.2) - 0.1.
 
@@ -112,7 +129,7 @@ def _walk(path: str, item: Any, seen: set[int], found: dict[Value, str]) -> None
     elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in seen:
         seen.add(id(item))
         if isinstance(item, Module):
-            for name, x in vars(item).items():
+            for name, x in attributes_of(item).items():
                 _walk(f"{path}.{name}" if path else name, x, seen, found)
         elif isinstance(item, dict):
             for key, x in item.items():
@@ -208,7 +225,8 @@ class Layer(Module):
         return out[0] if len(out) == 1 else out
 
     def _respond(self, x: Sequence[Value | float]) -> list[Value]:
-        return [neuron._respond(x) for neuron in self.neurons]
+        # A class of the user's may compute in its own way; the inputs of ours are checked by now.
+        return [n._respond(x) if n.__class__ is Neuron else n(x) for n in self.neurons]
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
@@ -218,9 +236,10 @@ class MLP(Module):
     """A multi-layer perceptron: `nin` inputs, then a layer of each width in `nouts`.
 
     `activation` belongs to the hidden layers, `output_activation` (default: linear) to the last.
-    Called with a sequence of `nin` numbers or Values, it returns a Value where the last layer has
-    width one, a list of Values where it is wider; a wrong number of inputs raises InputError
-    (a ValueError). Equal seeds give equal networks. Other options as for `Neuron`.
+    Called with a sequence of `nin` numbers or Values, it calls one layer after the other, those put
+    in the place of its own, too, and returns a Value where the last one has width one, a list of
+    Values where it is wider; a wrong number of inputs raises InputError (a ValueError).
+    Equal seeds give equal networks. Other options as for `Neuron`.
 
     >>> model = MLP(2, [16, 16, 1], activation="relu", seed=1)
     >>> len(model.parameters()), model.layers[0].neurons[3].w[1].label
@@ -256,9 +275,10 @@ class MLP(Module):
         return [len(self.layers[0].neurons[0].w), *(len(layer.neurons) for layer in self.layers)]
 
     def __call__(self, x: Sequence[Value | float]) -> Any:
-        out: Sequence[Any] = _inputs(self, x, len(self.layers[0].neurons[0].w))
+        first = self.layers[0]
+        out = _inputs(self, x, len(first.neurons[0].w)) if first.__class__ is Layer else _listed(x)
         for layer in self.layers:
-            out = layer._respond(out)
+            out = layer._respond(out) if layer.__class__ is Layer else _listed(layer(out))
         return out[0] if len(out) == 1 else out
 
     def predict(self, X: Any) -> list[Any]:
@@ -354,8 +374,13 @@ def _generator(seed: int | Random | None) -> Random:
 
 def _inputs(module: Module, x: Any, wanted: int) -> list[Value | float]:
     """`x` as a list of Values and floats. Raises InputError if there are not `wanted` of them."""
-    x = plain(x)
-    x = list(x) if isinstance(x, Iterable) else [x]
+    x = _listed(x)
     if len(x) != wanted:
         raise InputError(f"this {type(module).__name__} takes {wanted} inputs, got {len(x)}")
     return [xi if isinstance(xi, (Value, float)) else number(xi) for xi in x]
+
+
+def _listed(x: Any) -> list[Any]:
+    """What has an axis as a list, and a single input as a list of it."""
+    x = plain(x)
+    return list(x) if isinstance(x, Iterable) else [x]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .engine import Value, numbers_of
 from .errors import InputError, OperandError, StateError, shown
@@ -73,12 +73,18 @@ class Optimizer:
         for p in self.params:
             if not isinstance(p, Value):
                 raise OperandError(f"parameters are Values, got {p!r:.60}")
+            if p.op is not None:
+                raise InputError(
+                    f"parameters are leaves, and {p!r:.60} was computed: its gradients would not "
+                    "add up; make it one by .detach()"
+                )
         if len(set(self.params)) != len(self.params):
             raise InputError("a parameter is listed twice, and would be updated twice")
         self.lr: Any = lr if callable(lr) else _in_range("lr", lr)
         self.weight_decay = _in_range("weight_decay", weight_decay)
         self.max_norm = None if max_norm is None else _in_range("max_norm", max_norm)
         self._memory: Memory = {"steps": 0}
+        self._remembered = self.params[:]  # those whose columns the memory has
 
     # The rule.
 
@@ -120,10 +126,7 @@ class Optimizer:
             (zeros,) = of.each(lambda p: (p - p,), p)
             memory = {**dict.fromkeys(self.remembers, zeros), **memory}
         if any(len(memory[name]) != len(p) for name in self.remembers):
-            raise InputError(
-                f"{type(self).__name__} has {len(p)} parameters, and remembers others of earlier "
-                "steps: make a new one for them"
-            )
+            self._refuse_others()
         return {name: memory[name] for name in ("steps", *self.remembers)}
 
     def updated(self, of: Library, p: Any, g: Any, memory: Memory) -> tuple[Any, Memory]:
@@ -146,7 +149,17 @@ class Optimizer:
         remembers of earlier steps.
         """
         gradient = [p.grad for p in self.params]
+        if self.params != self._remembered:
+            if self.remembers and self._memory["steps"]:
+                self._refuse_others()
+            self._remembered = self.params[:]
         self.restore(self.updated(LISTS, numbers_of(self.params), gradient, self._memory))
+
+    def _refuse_others(self) -> NoReturn:
+        raise InputError(
+            f"{type(self).__name__} has {len(self.params)} parameters, and remembers others of "
+            "earlier steps: make a new one for them"
+        )
 
     def steps_by_rule(self) -> bool:
         """Whether what changes Values is as above, so that steps can be made on arrays as well."""

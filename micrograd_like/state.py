@@ -11,7 +11,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
 from typing import Any
@@ -28,22 +28,29 @@ _LIST = re.compile(r"\[(?<![\w\]]\[)")  # not the index in a name
 MOST_BYTES = 2**28  # of a model file, which has room for four million parameters
 
 
-def by_name(named_parameters: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """The parameters by their names. Raises StateError if two have the same."""
-    named = list(named_parameters)
+def by_name(model: Any) -> dict[str, Value]:
+    """A Module's parameters by their names. Raises StateError if two have the same, or one none."""
+    named = list(model.named_parameters())
     parameters = dict(named)
     for name, parameter in named:
         if parameters[name] is not parameter:
             raise StateError(f"two parameters are called {name!r:.80}, and one would be lost")
+    names = {parameter for _, parameter in named}
+    if nameless := sum(isinstance(p, Value) and p not in names for p in model.parameters()):
+        raise StateError(
+            f"{nameless} of the parameters() have no names, and would be lost: they are not in "
+            f"attributes of this {type(model).__name__}, or of Modules in these; let what has them "
+            "be a Module"
+        )
     return parameters
 
 
-def set_state(named_parameters: Iterable[tuple[str, Value]], state: Mapping[str, Any]) -> None:
-    """Give every parameter its number from `state`; raises StateError before it changes any.
+def set_state(model: Any, state: Mapping[str, Any]) -> None:
+    """Give a Module's parameters their numbers from `state`; raises StateError, then unchanged.
 
     `state` must have exactly the parameters' names, and a finite number for each.
     """
-    parameters = by_name(named_parameters)
+    parameters = by_name(model)
     missing = [f"{name!r:.80}" for name in parameters if name not in state]
     extra = [f"{name!r:.80}" for name in state if name not in parameters]
     if missing or extra:

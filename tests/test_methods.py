@@ -173,7 +173,9 @@ def test_prev_is_a_set_of_the_parents() -> None:
     with pytest.raises(AttributeError):
         z._prev = {x}  # type: ignore[misc]
     with pytest.raises(AttributeError):
-        z._backward = lambda: None  # type: ignore[method-assign]
+        z._backward = lambda: None  # type: ignore[misc]
+    with pytest.raises(AttributeError):  # no attribute of its own, which the sweep would not call
+        Weight(random.Random(0))._backward = lambda: None  # type: ignore[misc]
 
 
 @given(programs())
@@ -291,6 +293,14 @@ def copies(x: Any) -> list[Any]:
     return [copy.copy(x), copy.deepcopy(x), pickle.loads(pickle.dumps(x))]
 
 
+def test_an_attribute_may_be_what_was_computed_from_its_value() -> None:
+    weight = Weight(random.Random(0))
+    weight.m = out = weight * 3.0  # type: ignore[assignment]
+    again = copy.deepcopy(out)
+    (leaf,) = again.parents
+    assert leaf.m is again is not out  # type: ignore[attr-defined]
+
+
 def test_a_subclass_is_copied_and_pickled_with_its_attributes() -> None:
     w = Weight(random.Random(0))
     w.label, w.grad, w.m, w.v = "w", 0.5, 3.0, [1.0]
@@ -330,6 +340,7 @@ def test_a_subclass_is_so_within_graphs_and_containers_too() -> None:
         ("data", property(lambda self: 5.0)),
         ("grad", 3.0),
         ("label", lambda self: "w"),
+        ("_backward", lambda self: None),
         ("__eq__", lambda self, other: self.data == other.data),
         ("__hash__", lambda self: 1),
     ],

@@ -5,6 +5,8 @@ import math
 import random
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ from micrograd_like import (
     topological_order,
     training,
 )
-from micrograd_like.errors import MicrogradWarning, OperandError
+from micrograd_like.errors import MicrogradWarning, OperandError, StateError
 
 
 def test_parameters_are_labelled_with_their_path():
@@ -397,6 +399,105 @@ def test_modules_may_keep_computed_values() -> None:
         model.parameters()
 
     assert warned(run) == []
+
+
+def test_what_was_computed_from_parameters_is_none_of_them(tmp_path: Path) -> None:
+    class Kept(Line):
+        """It keeps its activation, and the direction of its weight, as some do."""
+
+        def __call__(self, x: Any) -> Value:
+            self.direction = self.w / sqrt(self.w**2 + 1.0)
+            self.seen = [self.direction * x]
+            self.out = self.seen[0] + self.b
+            return self.out
+
+    model = Kept()
+    model(3.0)
+    assert [name for name, _ in model.named_parameters()] == ["w", "b"]
+    model.save(tmp_path / "model.json")
+    Kept().load(tmp_path / "model.json")
+    network = nn.MLP(1, [2, 1], seed=0)
+    network.layers[0].out = network.layers[0]([1.0])  # type: ignore[attr-defined]
+    assert len(network.parameters()) == 7
+
+
+def test_a_state_without_some_of_the_parameters_is_refused(tmp_path: Path) -> None:
+    """As of micrograd's own modules, whose parameters are what their method says."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self.w = [Value(0.5), Value(0.25)]
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            self.unit = Plain()
+            self.b = Value(0.0)
+
+        def parameters(self) -> list[Value]:
+            return [*self.unit.w, self.b]
+
+    model, path = Network(), tmp_path / "model.json"
+    for attempt in (model.state_dict, lambda: model.save(path), lambda: model.load_state_dict({})):
+        with pytest.raises(StateError, match=r"2 of the parameters\(\) have no names.*Network"):
+            attempt()
+    assert not path.exists()
+
+
+def test_parameters_in_slots_are_found() -> None:
+    class Slotted(Line):
+        __slots__ = ("a", "never_set")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = [Value(1.0)]
+
+    @dataclass(slots=True)
+    class Data(nn.Module):
+        w: Value
+        line: Slotted
+
+    assert [name for name, _ in Slotted().named_parameters()] == ["a[0]", "w", "b"]
+    model = Data(Value(1.0), Slotted())
+    assert sorted(model.state_dict()) == ["line.a[0]", "line.b", "line.w", "w"]
+
+
+def test_layers_and_neurons_of_ones_own_compute_in_their_own_way() -> None:
+    class Double(nn.Neuron):
+        def __call__(self, x: Any) -> Value:
+            return 2.0 * super().__call__(x)
+
+    class Residual(nn.Layer):
+        def __call__(self, x: Any) -> Any:
+            return [a + b for a, b in zip(x, super().__call__(x), strict=True)]
+
+    class Tanh(nn.Module):
+        def __call__(self, x: Any) -> Any:
+            return tuple(map(tanh, x))
+
+    model = nn.MLP(2, [2, 2, 1], "tanh", seed=0)
+    x = [0.3, -0.7]
+    first, second, last = model.layers
+
+    def step_by_step(x: Any) -> Any:
+        for layer in model.layers:
+            x = layer(x)
+        return x
+
+    for place in (first, second):
+        for neuron in place.neurons:
+            neuron.__class__ = Double
+    doubled = model(x)
+    assert doubled.data == last(second(first(x))).data
+    assert first(x)[0].data == 2.0 * nn.Neuron.__call__(first.neurons[0], x).data
+    model.layers[1] = Residual(2, 2, seed=1)
+    assert model(x).data == step_by_step(x).data != doubled.data
+    changes: list[Callable[[Any], Any]] = [Tanh(), nn.Neuron(2, seed=1), lambda x: [x[0]]]
+    for layers in ([first, *changes[:2]], [changes[0], last], [changes[2], nn.Layer(1, 2, seed=1)]):
+        model.layers = layers
+        outputs = [y if isinstance(y, list) else [y] for y in (model(x), step_by_step(x))]
+        assert [v.data for v in outputs[0]] == [v.data for v in outputs[1]]
+    with pytest.raises(ValueError, match="takes 2 inputs"):
+        nn.MLP(2, [2, 1])([1.0])
 
 
 def test_predictions_are_the_largest_outputs_place_or_a_single_ones_number():

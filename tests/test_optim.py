@@ -307,8 +307,29 @@ def test_what_is_remembered_of_other_parameters_is_refused(rule):
     parameters = [Value(1.0), Value(2.0)]
     optimizer = rule(parameters)
     optimizer.step()
-    optimizer.params.append(Value(3.0))
-    before = optimizer.snapshot()
-    with pytest.raises(InputError, match="3 parameters, and remembers others"):
-        optimizer.step()
-    assert optimizer.snapshot() == before
+    for others in ([*parameters, Value(3.0)], parameters[:1], parameters[::-1], [Value(1.0)] * 2):
+        optimizer.params[:] = others
+        before = optimizer.snapshot()
+        with pytest.raises(InputError, match=f"{len(others)} parameters, and remembers others"):
+            optimizer.step()
+        assert optimizer.snapshot() == before
+    optimizer.params[:] = parameters
+    optimizer.step()
+
+
+def test_without_a_memory_other_parameters_may_take_turns():
+    first, second = Value(1.0), Value(2.0)
+    optimizer = optim.SGD([first], lr=0.5)
+    optimizer.step()
+    optimizer.params.append(second)
+    second.grad = 1.0
+    optimizer.step()
+    assert (first.data, second.data) == (1.0, 1.5)
+
+
+def test_a_computed_node_is_no_parameter():
+    """Its gradient is set by each sweep, and would not add up over the examples of a batch."""
+    weights = [Value(0.5, label="w") * 0.1, Value(1.0)]
+    with pytest.raises(ValueError, match=r"parameters are leaves.*was computed.*\.detach\(\)"):
+        optim.SGD(weights)
+    optim.SGD([w.detach() for w in weights])

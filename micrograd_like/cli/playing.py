@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def _play(arguments: argparse.Namespace) -> None:
     if arguments.out.suffix.lower() not in (".html", ".htm"):
         name = printable(str(arguments.out))
         raise InputError(f"{name} is no name for a page: let it end in .html")
+    both = os.path.exists(arguments.data) and arguments.out.exists()
+    if both and arguments.out.samefile(arguments.data):
+        raise InputError(f"{arguments.out} is the data: name another page with -o")
     arguments.regression = None if arguments.data in learning.PLANES else False  # classes
     data, *_ = learning.prepared(arguments, learning.PLANES)
     for note in data.notes:

@@ -76,7 +76,7 @@ def play(
     """
     rows = [[float(x) for x in plain(row)] for row in plain(X)]
     labels = [whole("a label + 1", label + 1) - 1 for label in plain(y)]
-    if not isinstance(model, MLP):
+    if not isinstance(model, MLP) or type(model).__call__ is not MLP.__call__:
         raise InputError(f"play takes an nn.MLP, whose layers it draws, not {model!r:.60}")
     widths, wide = model.widths, len(rows[0]) if rows else 0
     known = max(labels, default=0) + 1

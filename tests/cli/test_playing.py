@@ -60,6 +60,10 @@ def test_a_page_of_the_users_own_stays(run, folder):
     assert "play.html is there, and play did not write it" in err
     assert page.read_text(encoding="utf-8") == "mine"
     assert run("play", "xor", "-o", "play.html")[0] == 0  # which names it
+    page.write_text("x,y\n" + "1,a\n2,b\n" * 5, encoding="utf-8")
+    status, _, err = run("play", "play.html", "-o", "./play.html")
+    assert (status, "play.html is the data" in err) == (2, True)
+    assert page.read_text(encoding="utf-8").startswith("x,y")
 
 
 def test_what_it_cannot_play_is_refused_in_a_line(run, folder):

@@ -113,6 +113,32 @@ def test_a_row_of_ones_own_and_a_layer_of_several_activations_are_named(made_up)
         model.to_torch()
 
 
+def test_what_computes_in_its_own_way_is_refused():
+    pytest.importorskip("torch")
+
+    class Own(nn.MLP):
+        def __call__(self, x):
+            return -super().__call__(x)
+
+    class Halved(nn.Neuron):
+        def __call__(self, x):
+            return super().__call__(x) / 2
+
+    class Renamed(nn.MLP):
+        pass
+
+    with pytest.raises(ValueError, match="Own computes in its own way"):
+        Own(2, [1]).to_torch()
+    model = Renamed(2, [2, 1], seed=0)
+    model.to_torch()
+    model.layers[1].neurons = [Halved(2)]
+    with pytest.raises(ValueError, match=r"layers\[1\] computes in its own way"):
+        model.to_torch()
+    model.layers[1] = lambda x: x
+    with pytest.raises(ValueError, match=r"layers\[1\] computes in its own way"):
+        model.to_torch()
+
+
 def test_an_op_of_ones_own_may_make_its_module(made_up):
     torch = pytest.importorskip("torch")
     made_up("mine", lambda x: x, lambda x, out: 1.0, torch=lambda nn: nn.Softplus(2.0, 30))

@@ -208,6 +208,9 @@ def test_what_does_not_fit_is_refused() -> None:
         play(model, X, y[:-1])
     with pytest.raises(InputError, match="outputs for 2 classes, and y has 3"):
         play(nn.MLP(2, [1], seed=0), X, y)
+    own = type("Own", (nn.MLP,), {"__call__": lambda self, x: -nn.MLP.__call__(self, x)})
+    with pytest.raises(InputError, match="MLP"):
+        play(own(2, [1]), [[0.0, 0.0], [1.0, 1.0]], [0, 1])
     with pytest.raises(InputError, match="MLP"):
         play(nn.Neuron(2), X, y)
     with pytest.raises(InputError, match="to name"):
