@@ -373,7 +373,9 @@ class Families:
             structure: self._layout_beside(longest.family, structure, *one)
             for structure, one in found.items()
         }
-        return [joined[structure] for structure in structures]
+        # Their own layouts are others where that program has got coefficients for the joined.
+        own = {s for s in found if joined[s] is found[s][0]}
+        return [self.layouts[s] if s in own else joined[s] for s in structures]
 
     def _layout_beside(
         self, longer: Family, structure: Hashable, layout: Layout | None, example: Any

@@ -495,3 +495,13 @@ def test_any_loss_of_tokens_is_the_eager_engines(seed):
             [rng.uniform(-2, 2), 0.0, rng.uniform(-2, 2), rng.choice([INF, NAN, 1.0])]
         )
     agrees(step, loss, parameters, batch)
+
+
+@pytest.mark.parametrize("lengths", [(2, 3), (2, 4, 3), (3, 2, 6, 1), (1, 2)])
+def test_longer_examples_than_the_traced_one_come_beside_shorter_ones(lengths):
+    w = [Value(0.5), Value(-0.3)]
+    loss = lambda xs: sum((w[0] * x - w[1]) ** 2 for x in xs)  # noqa: E731
+    some = [[0.1 * i - 0.7 * n for i in range(n)] for n in lengths]
+    step = compile_step(loss, w, some[0])
+    for batch in (some, some[::-1], some[1:], some):
+        agrees(step, loss, w, batch)
