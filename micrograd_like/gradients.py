@@ -414,7 +414,8 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
             leaves[-1].label = x.label
         return leaves[-1]
 
-    variables = [nested(variable, arg) for arg in args]
+    with apart(silences):
+        variables = [nested(variable, arg) for arg in args]
     outer = {*_variables}
     _variables.update(dict.fromkeys(leaves))
     try:

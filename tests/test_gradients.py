@@ -452,6 +452,10 @@ def test_a_function_is_differentiated_under_no_grad_too() -> None:
         assert jvp(lambda x: x**3, 3.0, 1.0) == (27.0, 27.0)
         assert gradcheck(lambda x: x**3, [3.0]).ok
         assert not (Value(1.0) * 2.0).parents
+        value, slope = value_and_grad(lambda x: x * x)(Value(3.0))  # Values, as without no_grad
+        assert (value.data, slope.data, value.op, slope.op) == (9.0, 6.0, None, None)
+        (row,) = jacobian(lambda x: [x[0] * x[1]], [Value(3.0), 2.0])
+        assert [x.data for x in row] == [2.0, 3.0]
 
 
 def test_what_a_function_computes_under_no_grad_is_a_constant() -> None:
