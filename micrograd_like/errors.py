@@ -70,11 +70,13 @@ class OperandError(MicrogradError, TypeError):
     """An object of a type that the library does not compute with."""
 
 
-class _Count(local):
+class Count(local):
+    """A number that each thread has for itself."""
+
     count = 0
 
 
-refusals = _Count()
+refusals = Count()
 """How many DomainErrors there were in this thread: a trace is to know of those that were caught."""
 
 

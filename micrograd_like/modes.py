@@ -14,10 +14,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
-from threading import Lock, RLock, local
+from threading import Lock, RLock
 from typing import Any, Self, TypeVar
 
-from .errors import OperandError
+from .errors import Count, OperandError
 
 ValueT = TypeVar("ValueT")
 
@@ -175,12 +175,7 @@ def made(node: Any) -> Any:
 # Held by the thread whose `backward` gathers gradients in nodes. A signal handler may sweep, too.
 sweeping = RLock()
 
-
-class _Count(local):
-    count = 0
-
-
-_pauses, _own_pauses = 0, _Count()  # of all threads, and of each
+_pauses, _own_pauses = 0, Count()  # of all threads, and of each
 _was_enabled = False  # whether the collector was on before the first of them
 _lock = Lock()
 
