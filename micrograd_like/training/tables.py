@@ -264,16 +264,14 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
                 decimal=layout.decimal,
                 thousands=layout.thousands,
                 encoding=layout.encoding,
+                low_memory=False,  # or a column that turns to texts far below is half of numbers
             )
 
     try:
         frame = read(dict.fromkeys(texts, str))
-        objects = frame[[name for name in frame if frame[name].dtype == object]]
-        kinds = {name: pandas.api.types.infer_dtype(objects[name]) for name in objects}
-        for name in [name for name, kind in kinds.items() if kind == "boolean"]:
-            frame[name] = frame[name].astype(float)  # and NaN
-        if mixed := [name for name, kind in kinds.items() if kind not in ("boolean", "string")]:
-            frame[mixed] = read(str, (), mixed)[mixed]
+        for name in frame:
+            if pandas.api.types.infer_dtype(frame[name]) == "boolean":
+                frame[name] = frame[name].astype(float)  # and NaN
         others = [name for name in frame if not is_numeric(frame[name]) and name not in texts]
         if others := [name for name in others if frame[name].isin(_ABSENT).any()]:
             again = read(None, _ABSENT, others)
