@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import nn, state
 from ..errors import InputError, StateError
+from ..losses import softmax
 from . import datasets, tables
 from .datasets import Dataset
 
@@ -136,12 +137,4 @@ class Predictor:
         None where an output is NaN.
         """
         outputs = self.model.outputs(datasets.scale(rows, self.shift, self.scale))
-        return [None if any(map(math.isnan, xs)) else _softmax(xs) for xs in outputs]
-
-
-def _softmax(xs: list[float]) -> list[float]:
-    """Softmax of floats; infinite ones too, of which the largest share 1."""
-    top = max(xs)
-    terms = [math.exp(x - top) if x < top else 1.0 for x in xs]
-    total = math.fsum(terms)
-    return [term / total for term in terms]
+        return [None if any(map(math.isnan, xs)) else softmax(xs) for xs in outputs]
