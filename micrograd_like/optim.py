@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from .engine import Value, numbers_of
 from .errors import InputError, OperandError, StateError, shown
 from .numerics import number
+from .state import assign
 
 # What the rule remembers: how many `steps` were made, and columns of a number for each parameter.
 Memory = dict[str, Any]
@@ -163,10 +164,9 @@ class Optimizer:
 
     def steps_by_rule(self) -> bool:
         """Whether what changes Values is as above, so that steps can be made on arrays as well."""
-        methods = self.step, self.zero_grad, self.snapshot, self.restore, self._set
-        ours = Optimizer.step, Optimizer.zero_grad, Optimizer.snapshot, Optimizer.restore
-        found = [getattr(method, "__func__", None) for method in methods]
-        return found == [*ours, Optimizer._set]
+        methods = self.step, self.zero_grad, self.snapshot, self.restore
+        ours = [Optimizer.step, Optimizer.zero_grad, Optimizer.snapshot, Optimizer.restore]
+        return [getattr(method, "__func__", None) for method in methods] == ours
 
     def snapshot(self) -> Snapshot:
         """What a step changes, for `restore`: it stays as it is, whatever steps follow."""
@@ -177,17 +177,13 @@ class Optimizer:
 
         Settings, such as `lr`, stay.
         """
-        before = self.snapshot()
+        before, (numbers, memory) = self._memory, snapshot
         try:
-            self._set(*snapshot)
+            self._memory = memory
+            assign(self.params, numbers)
         except BaseException:  # Ctrl-C, say
-            self._set(*before)
+            self._memory = before
             raise
-
-    def _set(self, numbers: list[float], memory: Memory) -> None:
-        for p, x in zip(self.params, numbers, strict=True):
-            p.data = x
-        self._memory = memory
 
     # Its state.
 
