@@ -57,8 +57,8 @@ class Native:
         compiled = functions_of(self.source)
         self._batch = compiled["batch"]
         self.single: Final = self._caller(compiled["program"])
-        # Of what is no array of floats; the latter of elements whose type it does not know.
-        self.refusals: Final = (TypeError, TypingError)
+        # Of what is no array of floats: of elements whose type it does not know, of an empty list.
+        self.refusals: Final = (TypeError, TypingError, ValueError)
 
     def _caller(self, run: Any) -> Any:
         """A function of `values` with as little work around the machine code as there can be.

@@ -419,3 +419,12 @@ def test_loops_have_no_equations():
     with pytest.raises(InputError, match="backend='numpy'"):
         compile(x * x, [x], backend="numba").equations()
     assert "x" in compile(x * x, [x], backend="numpy").equations()
+
+
+def test_a_program_without_inputs_takes_an_empty_list():
+    x = Value(2.0)
+    program = compile(x * x, [], [x], backend="numba")
+    for nothing in ([], (), np.empty(0)):
+        value, gradient = program(nothing)
+        assert (value, gradient.tolist()) == (4.0, [4.0])
+    assert [each.tolist() for each in program(np.empty((2, 0)))] == [[4.0, 4.0], [[4.0], [4.0]]]
