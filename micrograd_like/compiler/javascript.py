@@ -135,7 +135,9 @@ def function(name: str) -> str:
     """One of the compiler's functions of floats (`rows.FUNCTIONS`) as JavaScript."""
     (tree,) = ast.parse(text_of(name)).body
     assert isinstance(tree, ast.FunctionDef)
-    return "\n".join(_Body(tree).lines)
+    arguments = [x.arg for x in tree.args.args]
+    head = f"function {name}({', '.join(arguments)})"
+    return "\n".join(_block(head, tree.body, set(arguments)))
 
 
 @cache
@@ -152,58 +154,42 @@ def template(python: str) -> str:
     return re.sub(r"\bargument_(?=[^\W\d])", "@", text)
 
 
-class _Body:
-    """A function's lines."""
+def _block(head: str, body: Iterable[ast.stmt], known: set[str]) -> list[str]:
+    """The lines of statements, in which these variables are known so far, with what is before."""
+    lines = [line for x in body for line in _statement(x, known)]
+    return [f"{head} {{", *[f"  {line}" for line in lines], "}"]
 
-    def __init__(self, tree: ast.FunctionDef) -> None:
-        arguments = [x.arg for x in tree.args.args]
-        self.lines = [f"function {tree.name}({', '.join(arguments)}) {{"]
-        self.known = set(arguments)
-        self.block(tree.body, "  ")
-        self.lines.append("}")
 
-    def block(self, statements: Iterable[ast.stmt], indent: str) -> None:
-        for statement in statements:
-            self.statement(statement, indent)
-
-    def statement(self, x: ast.stmt, indent: str) -> None:
-        match x:
-            case ast.Expr(ast.Constant(str())):  # what it is for
-                pass
-            case ast.Return(ast.expr() as value):
-                self.lines.append(f"{indent}return {_text(value)};")
-            case ast.Break():
-                self.lines.append(f"{indent}break;")
-            case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
-                for target, value in zip(targets, values, strict=True):
-                    self.statement(ast.Assign([target], value), indent)
-            case ast.Assign([target], value):
-                name = _text(target)
-                is_new = isinstance(target, ast.Name) and name not in self.known
-                self.known.add(name)
-                self.lines.append(f"{indent}{'let ' * is_new}{name} = {_text(value)};")
-            case ast.AugAssign(target, op, value):
-                sign, _ = _OPERATORS[type(op)]
-                self.lines.append(f"{indent}{_text(target)} {sign}= {_text(value)};")
-            case ast.If(test, [(ast.Return() | ast.Break()) as only], []):
-                self.lines.append(f"{indent}if ({_truth(test)[0]}) ")
-                self.statement(only, "")
-                self.lines[-2:] = ["".join(self.lines[-2:])]
-            case ast.If(test, body, []):
-                self.within(f"if ({_truth(test)[0]})", body, indent)
-            case ast.For(ast.Name(i), ast.Call(ast.Name("range"), bounds), body):
-                first, last, step = _bounds(bounds)
-                how = f"{i} > {last}; {i}--" if step == "-1" else f"{i} < {last}; {i}++"
-                self.within(f"for (let {i} = {first}; {how})", body, indent)
-            case ast.For(ast.Name(item), items, body):
-                self.within(f"for (const {item} of {_text(items)})", body, indent)
-            case _:
-                raise TypeError(ast.unparse(x))
-
-    def within(self, head: str, body: Iterable[ast.stmt], indent: str) -> None:
-        self.lines.append(f"{indent}{head} {{")
-        self.block(body, f"{indent}  ")
-        self.lines.append(f"{indent}}}")
+def _statement(x: ast.stmt, known: set[str]) -> list[str]:
+    match x:
+        case ast.Expr(ast.Constant(str())):  # what it is for
+            return []
+        case ast.Return(ast.expr() as value):
+            return [f"return {_text(value)};"]
+        case ast.Break():
+            return ["break;"]
+        case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
+            each = [ast.Assign([t], value) for t, value in zip(targets, values, strict=True)]
+            return [line for one in each for line in _statement(one, known)]
+        case ast.Assign([target], value):
+            name = _text(target)
+            is_new = isinstance(target, ast.Name) and name not in known
+            known.add(name)
+            return [f"{'let ' * is_new}{name} = {_text(value)};"]
+        case ast.AugAssign(target, op, value):
+            sign, _ = _OPERATORS[type(op)]
+            return [f"{_text(target)} {sign}= {_text(value)};"]
+        case ast.If(test, [(ast.Return() | ast.Break()) as only], []):
+            return [f"if ({_truth(test)[0]}) {line}" for line in _statement(only, known)]
+        case ast.If(test, body, []):
+            return _block(f"if ({_truth(test)[0]})", body, known)
+        case ast.For(ast.Name(i), ast.Call(ast.Name("range"), bounds), body):
+            first, last, step = _bounds(bounds)
+            how = f"{i} > {last}; {i}--" if step == "-1" else f"{i} < {last}; {i}++"
+            return _block(f"for (let {i} = {first}; {how})", body, known)
+        case ast.For(ast.Name(item), items, body):
+            return _block(f"for (const {item} of {_text(items)})", body, known)
+    raise TypeError(ast.unparse(x))
 
 
 def _bounds(bounds: list[ast.expr]) -> tuple[str, str, str]:
@@ -212,8 +198,9 @@ def _bounds(bounds: list[ast.expr]) -> tuple[str, str, str]:
     return first, last, step
 
 
-def _text(x: ast.expr) -> str:
-    return _script(x)[0]
+def _text(x: ast.expr, binding: int = _CHOICE) -> str:
+    """An expression where one is needed that binds so tightly."""
+    return _put(_script(x), binding)
 
 
 def _script(x: ast.expr) -> _Script:
@@ -228,7 +215,7 @@ def _script(x: ast.expr) -> _Script:
         case ast.Attribute():
             return _NAMES[ast.unparse(x)], _CALLED
         case ast.UnaryOp(ast.USub(), operand):
-            return f"-{_within(operand, _CALLED)}", _SIGN
+            return f"-{_text(operand, _CALLED)}", _SIGN
         case ast.UnaryOp(ast.Not(), operand):
             return f"!{_put(_truth(operand), _CALLED)}", _SIGN
         case ast.BinOp(ast.List() as left, ast.Add(), right):
@@ -241,10 +228,10 @@ def _script(x: ast.expr) -> _Script:
             return f"pow({_text(left)}, {_text(right)})", _CALLED
         case ast.BinOp(left, op, right):
             sign, binding = _OPERATORS[type(op)]
-            return f"{_within(left, binding)} {sign} {_within(right, binding + 1)}", binding
+            return f"{_text(left, binding)} {sign} {_text(right, binding + 1)}", binding
         case ast.Compare(left, [op], [right]):
             sign, binding = _OPERATORS[type(op)]
-            return f"{_within(left, binding + 1)} {sign} {_within(right, binding + 1)}", binding
+            return f"{_text(left, binding + 1)} {sign} {_text(right, binding + 1)}", binding
         case ast.Compare(left, [op, *ops], [right, *rest]):
             one = ast.Compare(left, [op], [right])
             return _script(ast.BoolOp(ast.And(), [one, ast.Compare(right, ops, rest)]))
@@ -253,7 +240,7 @@ def _script(x: ast.expr) -> _Script:
             texts = [_put(_truth(value), binding) for value in values]
             return f" {sign} ".join(texts), binding
         case ast.IfExp(test, body, orelse):
-            texts = [_put(_truth(test), _OR), _within(body, _OR), _within(orelse, _CHOICE)]
+            texts = [_put(_truth(test), _OR), _text(body, _OR), _text(orelse, _CHOICE)]
             return "{} ? {} : {}".format(*texts), _CHOICE
         case ast.Call(ast.Name("len"), [items]):
             return f"{_text(items)}.length", _CALLED
@@ -283,11 +270,7 @@ def _truth(x: ast.expr) -> _Script:
     )
     if is_condition or (isinstance(x, ast.Call) and ast.unparse(x.func) in _BOOLEAN):
         return _script(x)
-    return f"{_within(x, _LESS)} != 0", _EQUAL
-
-
-def _within(x: ast.expr, binding: int) -> str:
-    return _put(_script(x), binding)
+    return f"{_text(x, _LESS)} != 0", _EQUAL
 
 
 def _put(script: _Script, binding: int) -> str:
