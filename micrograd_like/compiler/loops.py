@@ -112,6 +112,7 @@ def emit_loops(lifted: Lifted, blocks: Blocks) -> Loops:
     to compile.
     """
     for statement in lifted.statements:
+        assert not statement.parts, "for loops no results are stacked"
         if statement.op is not None and not statement.op.numba:
             raise UnsuitableError(f"{statement.op.name} is not written for Numba")
     if len(lifted.statements) > MOST_OPERATIONS:
@@ -250,8 +251,6 @@ class _Printer:
             self._product_of_matrices(nest.statements[0])
         elif nest.strategy == "rows":
             self._add_rows(nest.statements[0])
-        elif nest.strategy == "parts":
-            self._put_together(nest.statements[0])
         else:
             for axis in order(shape):
                 self._loop(f"i{axis}", 0, shape[axis])
@@ -346,19 +345,6 @@ class _Printer:
         if array.number not in self.buffers:
             self.buffers[array.number] = self._constant(array)
         return self.buffers[array.number]
-
-    def _put_together(self, statement: Statement) -> None:
-        """Each part is copied to its place."""
-        buffer = self.buffers[statement.result.number]
-        places = buffer.positions.reshape(statement.result.shape)
-        for part, positions in zip(statement.parts, places, strict=True):
-            axes = _axes(positions.shape)
-            for axis in order(positions.shape):
-                self._loop(f"i{axis}", 0, positions.shape[axis])
-            value = self._read(part, axes)
-            index, _ = self._index(positions, axes)
-            self._line(f"{buffer.name}[{index}] = {value.text}")
-            self._close(len(axes))
 
     def _add_rows(self, statement: Statement) -> None:
         """Row after row of the operands is added to the stored result."""

@@ -29,8 +29,8 @@ _MOST_WAITING: Final = 200  # after so many statements that cannot join a nest, 
 Blocks = Sequence[tuple[str, int]]  # names and sizes of what the program fills; 0 for one number
 # How a statement's sums over an axis are taken: written out term by term; each element added up in
 # a register by a loop of its own; or row after row of the operands added to the stored result.
-# Products of matrices are calls of kernels, and what is put together is copied.
-Strategy = Literal["inline", "dot", "rows", "product", "parts"]
+# Products of matrices are calls of kernels.
+Strategy = Literal["inline", "dot", "rows", "product"]
 
 
 class Buffer(NamedTuple):
@@ -116,8 +116,6 @@ class Plan:
         number, shape = statement.result.number, statement.result.shape
         if shape == () or statement.op is not None or isinstance(statement.constant, Array):
             return False
-        if statement.parts:
-            return False
         if any(t.kind != "each" or isinstance(t.coefficient, Array) for t in statement.terms):
             return False
         readers = self.readers[number]
@@ -186,8 +184,6 @@ class Plan:
         shape = statement.result.shape
         sums = [term for term in statement.terms if term.kind != "each"]
         lengths = [term.left.places.shape[-1] for term in sums]
-        if statement.parts:
-            return "parts"
         if is_product(statement):
             return "product"
         if sum(lengths) <= 4:
@@ -247,5 +243,3 @@ def _reads(statement: Statement) -> Iterable[_Read]:
     for term in statement.terms:
         for view in term.views:
             yield _Read(statement, view, term.kind == "each")
-    for part in statement.parts:
-        yield _Read(statement, part, False)

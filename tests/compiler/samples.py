@@ -462,14 +462,18 @@ LOOPS = {f"loops, {name}": make for name, make in WRITTEN.items()}
 SOURCES = Path(__file__).parent.parent / "data" / "sources.json"
 
 
-def unpadded(*arguments):
-    """The program as it is lifted for loops, which know no padding."""
+def lifted(*arguments, **options):
+    """The program as it is lifted with these options."""
     from micrograd_like.compiler import lift as module
 
     lift = module.lift
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "lift", lambda *args, **_: lift(*args[:3], padded=False))
+        patch.setattr(module, "lift", lambda *args, **_: lift(*args[:3], **options))
         return compile(*arguments)
+
+
+def unpadded(*arguments):
+    return lifted(*arguments, padded=False)
 
 
 def written(name):

@@ -12,12 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from models import CASES, random_model, roots_of
 
-from micrograd_like import Value, compile, exp, grad, losses, ops, tanh
+from micrograd_like import Value, exp, grad, losses, ops, tanh
 
 np = pytest.importorskip("numpy")
 
 from ragged import random_ragged  # noqa: E402
-from samples import LOOPS, read_once, unpadded, written  # noqa: E402
+from samples import LOOPS, lifted, read_once, unpadded, written  # noqa: E402
 
 from micrograd_like.compiler import loops, rows  # noqa: E402
 
@@ -105,7 +105,7 @@ def multiplied(out, a, b, c, *steps):
 
 def emitted(outputs, inputs, wrt=None):
     """The loops as they are written, and the blocks that they fill."""
-    program = compile(outputs, inputs, wrt)
+    program = lifted(outputs, inputs, wrt, stacks=False)
     if program._lifted.may_lose:
         program = unpadded(outputs, inputs, wrt)
     return loops.emit_loops(program._lifted, program._blocks), program._blocks
