@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from inspect import signature
 from typing import TYPE_CHECKING, Any, overload
 
 from ..engine import Value, set_slot_of_grad
@@ -313,18 +314,17 @@ def _by_name(arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any
     if isinstance(second, Module):
         raise OperandError("the parameters of a module are needed here: module.parameters()")
     is_pair = "model" in named or (arguments and "loss" in named)
-    if is_pair or (len(arguments) > 1 and callable(second)):
-        names, optional = ["model", "loss", "example", "parameters"], {"parameters": None}
-    else:
-        names, optional = ["loss", "parameters", "example"], {}
-    given = dict(zip(names, arguments, strict=False))
-    unknown = [*(named.keys() & given.keys()), *(named.keys() - set(names))]
-    given = {**optional, **given, **named}
-    missing = [name for name in names if name not in given]
-    if len(arguments) > len(names) or unknown or missing:
-        problem = f"lacks {missing[0]}" if missing else f"has more than these: {unknown or names}"
-        raise OperandError(f"compile_step({', '.join(names)}) {problem}")
-    return given
+    form = _OF_MODEL if is_pair or (len(arguments) > 1 and callable(second)) else _OF_LOSS
+    try:
+        given = form.bind(*arguments, **named)
+    except TypeError as error:
+        raise OperandError(f"compile_step{form}: {error}") from None
+    given.apply_defaults()
+    return given.arguments
+
+
+_OF_MODEL = signature(lambda model, loss, example, parameters=None: None)
+_OF_LOSS = signature(lambda loss, parameters, example: None)
 
 
 def _of_model(model: Any, parameters: Any) -> tuple[list[Value], list[str]]:
