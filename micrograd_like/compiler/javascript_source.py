@@ -6,7 +6,7 @@ Operations are spelled as their rows say, for JavaScript or for Numba: see `java
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +27,8 @@ _TAKEN: Final = OURS | {
 }  # fmt: skip
 _IN_A_LINE = 4  # inputs
 # Engines do not optimize longer functions, and refuse far longer ones. What has more names and
-# terms is written over arrays, in parts of so many characters.
-_LONGEST, _PART = 3000, 20_000
+# terms is written over arrays, in parts of so many lines.
+_LONGEST, _PART = 3000, 50
 _SIGNS: Final = {eq: "===", ne: "!==", lt: "<", le: "<=", gt: ">", ge: ">="}
 
 
@@ -156,26 +156,12 @@ class JavaScriptPrinter(StraightPrinter):
         lines, parts = self.lines, []
         if self.is_long:
             heads = []
-            for i, part in enumerate(_portions(self.lines)):
-                heads.append(f"part{i + 1}({arguments}, t)")
-                parts.append(_function(heads[i], part))
+            for first in range(0, len(lines), _PART):
+                heads.append(f"part{first // _PART + 1}({arguments}, t)")
+                parts.append(_function(heads[-1], lines[first : first + _PART]))
             lines = [f"const t = new Float64Array({len(self.names)})", *heads]
         program = _function(f"program({arguments})", [*lines, f"return {result}"])
         return "\n\n".join([*scripts([*parts, program]), *parts, f"export {program}"]) + "\n"
-
-
-def _portions(lines: Sequence[str]) -> Iterator[list[str]]:
-    """The lines in portions of about as many characters."""
-    portion: list[str] = []
-    size = 0
-    for line in lines:
-        portion.append(line)
-        size += len(line)
-        if size > _PART:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
 
 
 def _function(head: str, lines: Sequence[str]) -> str:

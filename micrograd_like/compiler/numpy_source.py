@@ -36,9 +36,7 @@ from .form import (
 )
 from .padding import neutral
 from .tape import word
-
-# Python's compiler recurses into sums: longer ones are written in several lines.
-_MOST_TERMS = 100
+from .terms import MOST_TERMS
 
 # A program, and if it has padding, what prints the same without.
 Written = tuple[Source, Callable[[], Source] | None]
@@ -533,9 +531,9 @@ class NumpyPrinter:
             values = [self._call(statement, statement.op, inner)]
         else:
             parts = self._parts(statement, inner)
-            values = [ex.total(parts[:_MOST_TERMS])]
-            for first in range(_MOST_TERMS, len(parts), _MOST_TERMS):
-                values.append(ex.total([ex.name(name), *parts[first : first + _MOST_TERMS]]))
+            values = [ex.total(parts[:MOST_TERMS])]
+            for first in range(MOST_TERMS, len(parts), MOST_TERMS):
+                values.append(ex.total([ex.name(name), *parts[first : first + MOST_TERMS]]))
         if narrow:  # equal elements: one is computed
             values[-1] = self._repeated(values[-1], shape)
         elif _is_repeated(statement):
@@ -827,16 +825,12 @@ class NumpyPrinter:
             array = self._reshaped(array, batched, route.shape)
         if route.taken:
             array = self.item(array, batched, *route.taken)
-        if route.axes is not None:
-            array = self._turned(array, batched, route.axes)
-        return array
-
-    def _turned(self, array: Expression, batched: bool, axes: Sequence[int]) -> Expression:
-        """With its axes in this order."""
-        if axes == (1, 0) and not batched:
+        if route.axes == (1, 0) and not batched:
             return ex.transposed(array)
-        turned = [0] * batched + [axis + batched for axis in axes]
-        return ex.method(array, "transpose", *map(ex.number, turned))
+        if route.axes is not None:
+            turned = [0] * batched + [axis + batched for axis in route.axes]
+            array = ex.method(array, "transpose", *map(ex.number, turned))
+        return array
 
 
 # How the table writes over NumPy a rectified array, and the derivative of that.

@@ -14,10 +14,7 @@ from typing import Any
 from ..ops import BUILTIN, Op
 from .rows import unrefusing
 from .tape import Call, Sum, Tape, word
-from .terms import Signed, joined, ordered, scaled, signed
-
-# Compilers recurse into expressions: longer sums are written in several lines.
-_MOST_TERMS = 100
+from .terms import MOST_TERMS, Signed, joined, ordered, scaled, signed
 
 
 def emit_straight(
@@ -48,7 +45,7 @@ class StraightPrinter:
                 self.assign(name, self.call(assignment.op, assignment.args))
                 continue
             terms = self._terms(assignment)
-            parts = [terms[i : i + _MOST_TERMS] for i in range(0, len(terms), _MOST_TERMS)]
+            parts = [terms[i : i + MOST_TERMS] for i in range(0, len(terms), MOST_TERMS)]
             self.assign(name, joined(parts[0]), *[joined([("", name), *p]) for p in parts[1:]])
 
     def assign(self, name: str, *texts: str) -> None:
@@ -79,8 +76,8 @@ class StraightPrinter:
 
     def source(self, blocks: Sequence[tuple[str, int]]) -> tuple[str, dict[str, Any]]:
         inputs = self.names[: self.tape.inputs]
-        for first in range(0, len(inputs), _MOST_TERMS):
-            part = inputs[first : first + _MOST_TERMS]
+        for first in range(0, len(inputs), MOST_TERMS):
+            part = inputs[first : first + MOST_TERMS]
             taken = "values" if len(part) == len(inputs) else f"values[{first}:{first + len(part)}]"
             self.lines.append(f"[{', '.join(part)}] = {taken}")
         self.statements()

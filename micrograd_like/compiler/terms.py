@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import copysign
+from typing import Final
 
+MOST_TERMS: Final = 100  # in a line, of longer sums: compilers recurse into expressions
 Signed = tuple[str, str]  # a term: "-" or "", and what is subtracted or added
 
 

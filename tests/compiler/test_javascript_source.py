@@ -195,7 +195,7 @@ def test_long_programs_are_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     from micrograd_like.compiler import javascript_source
 
     monkeypatch.setattr(javascript_source, "_LONGEST", 30)
-    monkeypatch.setattr(javascript_source, "_PART", 60)
+    monkeypatch.setattr(javascript_source, "_PART", 3)
     for name in ("softmax cross-entropy", "Black-Scholes"):
         inputs, root = PROGRAMS[name]()
         source = program(root, inputs, inputs)
