@@ -189,16 +189,13 @@ def normcdf(xp: Any, x: Any) -> Any:
     return 0.5 * erfc(x)
 
 
-def normpdf(xp: Any, x: Any) -> Any:
-    return xp.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
-
-
 def gelu(xp: Any, x: Any) -> Any:
     return damp(xp, x, normcdf(xp, x))
 
 
 def gelu_slope(xp: Any, x: Any) -> Any:
-    return normcdf(xp, x) + damp(xp, x, normpdf(xp, x))
+    density = xp.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+    return normcdf(xp, x) + damp(xp, x, density)
 
 
 def cosine(xp: Any, x: Any, y: Any) -> Any:

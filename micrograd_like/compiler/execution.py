@@ -122,10 +122,7 @@ def are_finite(results: Any) -> bool:
     """Whether all numbers are that, in arrays and floats or lists of such."""
     if isinstance(results, (tuple, list)):
         return all(map(are_finite, results))
-    np = require_numpy()
-    flat = np.asarray(results).reshape(-1)
-    total = flat.dot(flat)  # a third of the time of isfinite
-    return bool(total - total == 0.0 or np.isfinite(flat).all())
+    return bool(require_numpy().isfinite(results).all())
 
 
 def check_plain(values: Any) -> None:
