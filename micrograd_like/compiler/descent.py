@@ -28,6 +28,9 @@ def _norm(gradient: Any) -> float:
 ARRAYS = Library(lambda f, *columns: f(*columns), np.sqrt, _norm, min)
 
 
+_OURS = SGD, Adam, AdamW
+
+
 def takes_arrays(optimizer: Optimizer) -> bool:
     """Whether its steps on arrays are those on floats: a rule that is not ours is tried.
 
@@ -35,7 +38,7 @@ def takes_arrays(optimizer: Optimizer) -> bool:
     """
     if not optimizer.steps_by_rule():
         return False
-    if type(optimizer) in (SGD, Adam, AdamW):
+    if type(optimizer) in _OURS:
         return True
     found = []
     try:
@@ -251,15 +254,16 @@ class OnDevices(Descent):
         from .xla import named
 
         (way, rows), optimizer, names = sole, self.optimizer, tuple(self.optimizer.remembers)
-        key = way, repr({**optimizer.settings(), "lr": None}), names
+        self._take()
+        steps = self._device[1].steps if self._device else self._states[1].memory["steps"]
+        factors = optimizer.factors(optimizer.rate(steps), steps)
+        key = way, self._rule(len(factors)), names
         if (learning := self._learnings.get(key)) is None:
             learning = self._learnings[key] = way.learning(optimizer.moved)
-        self._take()
         if self._device is None or self._device[1].names != names:
             self._device = self._placed(learning, 0), self._placed(learning, 1)
         before, now = self._device
         self._device = now, now  # the other one gives its memory to the next state
-        factors = optimizer.factors(optimizer.rate(now.steps), now.steps)
         examples = named(rows, way.examples)
         new, gradient, mean, finite, outputs = learning(before.rows, now.rows, examples, factors)
         if not finite:
@@ -268,6 +272,21 @@ class OnDevices(Descent):
         self._device, self._is_ahead = (now, _Placed(new, names, now.steps + 1, gradient)), True
         self._step.outputs = outputs[0] if outputs else None
         return mean, ""
+
+    def _rule(self, factors: int) -> Any:
+        """What tells the rule: its settings, and of one that is not ours what it makes of numbers.
+
+        A program keeps the attributes and variables that a rule reads.
+        """
+        optimizer = self.optimizer
+        settings = repr({**optimizer.settings(), "lr": None})
+        if type(optimizer) in _OURS:
+            return settings
+        some = np.array([0.3, -1.2, 0.7])
+        columns = [some * some] * len(optimizer.remembers)
+        with np.errstate(all="ignore"):
+            made = optimizer.moved(ARRAYS, (0.5,) * factors, some, some - 0.4, columns)
+        return settings, np.array(made).tobytes()
 
     def _placed(self, learning: Any, which: int) -> _Placed:
         state = self._landed()[which]

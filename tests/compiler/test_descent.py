@@ -315,6 +315,34 @@ def test_on_devices_what_is_changed_counts_and_what_is_written_is_seen(on_jax):
     assert seen[1] == pytest.approx(seen[0], rel=1e-12)
 
 
+DAMPING = [1.0]
+
+
+class Damped(optim.SGD):
+    """Its rule reads an attribute, and an item of a variable."""
+
+    damping = 1.0
+
+    def rule(self, sqrt, lr):
+        return lambda p, g: (p - self.damping * DAMPING[0] * lr * g,)
+
+
+@pytest.mark.parametrize("where", ["attribute", "variable"])
+def test_on_devices_what_a_rule_of_ones_own_reads_counts(on_jax, where):
+    def change(k, training):
+        if where == "attribute":
+            optimizer.damping = 1.0 / (1 + k // 2)
+        else:
+            DAMPING[0] = 1.0 / (1 + k // 2)
+
+    ended = []
+    for step in (STEP, on_jax[losses.mse]):
+        optimizer = fresh(lambda: Damped(STEP.parameters, lr=0.3))
+        on_arrays(step, optimizer, 6, change)
+        ended.append(numbers(optimizer))
+    assert_close(ended[1], ended[0])
+
+
 @pytest.mark.parametrize("rate", [1e200, 1e308])
 def test_on_devices_a_step_that_leads_away_is_undone(on_jax, rate):
     ended = []
