@@ -113,8 +113,8 @@ def atan2(y: complex, x: complex) -> complex:
 
 
 def pow_log(x: complex, y: complex) -> complex:
-    if x.real < 0.0:
-        raise ValueError("x is negative")
+    if x.real < 0.0 or (x.real == 0.0 and y.real <= 2.0):  # where x²·log(x) bends too much
+        raise ValueError("x is negative, or a branch point")
     return pow(x, y) * cmath.log(x)
 
 

@@ -203,7 +203,8 @@ class _Check:
             return row
         low, high = sorted(slope.sides or (slope.value, slope.value))
         nearest = max(low, min(row.gradient, high))
-        return Row(row.name, row.gradient, nearest, slope.bound, slope.sides is not None)
+        bound = slope.bound + (row.bound if row.bound < math.inf else 0.0)  # sums of thirds round
+        return Row(row.name, row.gradient, nearest, bound, slope.sides is not None)
 
     def second(self) -> None:
         """Check the gradient of the gradient, in the same way."""

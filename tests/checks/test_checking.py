@@ -187,6 +187,11 @@ def test_powers_of_0_are_right_in_the_second_derivatives_too(f):
         assert gradcheck(f, at)
 
 
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 3.0, 4.0])
+def test_second_derivatives_of_a_power_of_0_by_its_exponent_first_are_right(exponent):
+    assert gradcheck(lambda y, x: x**y, [exponent, 0.0])
+
+
 def near_a_zero_of_the_slope() -> list[tuple[str, tuple[float, ...]]]:
     """Points where the terms of a derivative cancel: close to where their sum is 0, and on it."""
     zeros = [
@@ -555,6 +560,11 @@ def test_the_edge_of_a_domain_is_no_error(f):
 
 
 # --- where kinks meet -----------------------------------------------------------------------------
+
+
+def test_shares_of_a_tie_may_round():
+    assert gradcheck(lambda x: ops.minimum(x, x, x) - x, [1.0])
+
 
 Germ = tuple[Fraction, Fraction]  # a number, and the slope with which it moves to one side
 
