@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from threading import Lock, RLock
 from typing import Any, Self, TypeVar
 
@@ -63,11 +64,16 @@ class Mode(ContextDecorator):
 
     def __call__(self, function: Any) -> Any:
         """Decorate a function. Raises OperandError for one that runs later: see `_LATER`."""
-        if getattr(getattr(function, "__code__", None), "co_flags", 0) & _LATER:
+        called = function
+        while isinstance(called, partial):
+            called = called.func
+        code = getattr(called, "__code__", getattr(type(called).__call__, "__code__", None))
+        if getattr(code, "co_flags", 0) & _LATER or isinstance(called, type):
+            kind = "class" if isinstance(called, type) else "coroutine or generator"
             raise OperandError(
-                f"{type(self).__name__}() decorates functions, and would be over before "
-                f"{function.__name__}, a coroutine or generator, begins: write `with "
-                f"{type(self).__name__}():` in it"
+                f"{type(self).__name__}() decorates functions, and would be over before what "
+                f"{function!r:.80}, a {kind}, has to do: write `with {type(self).__name__}():` "
+                "in it"
             )
         return super().__call__(function)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -236,9 +237,17 @@ def test_what_runs_later_is_not_decorated() -> None:
     async def both() -> AsyncIterator[int]:
         yield 1
 
-    for function in (coroutine, generator, both):
-        with pytest.raises(OperandError, match=rf"over before {function.__name__}.*with no_grad"):
+    class Called:
+        async def __call__(self) -> None: ...
+        def method(self) -> Iterator[int]:
+            yield 1
+
+    partials = partial(coroutine), partial(partial(generator))
+    for function in (coroutine, generator, both, *partials, Called(), Called().method, Called):
+        name = getattr(function, "__name__", type(function).__name__)
+        with pytest.raises(OperandError, match=rf"over before .*{name}.*with no_grad"):
             no_grad()(function)
+    assert no_grad()(partial(len, "abc"))() == 3
 
 
 def test_apart_from_what_is_in_force_around_it() -> None:
