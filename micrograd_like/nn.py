@@ -146,9 +146,9 @@ class Neuron(Module):
     """activation(w·x + b), of `nin` inputs. Called with a sequence, it returns a Value.
 
     `activation` is the name of an operation, an `Op`, any function of a Value, or None for a linear
-    neuron; `nonlin=True` is relu and `nonlin=False` linear, as in micrograd, and so are True and
-    False as the second argument. `fused=False` builds the sum from single additions and
-    multiplications.
+    neuron; `nonlin=True` is relu, if no other is named, and `nonlin=False` linear, as in micrograd,
+    and so are True and False as the second argument. `fused=False` builds the sum from single
+    additions and multiplications.
     Weights are drawn from a generator, `seed` or one seeded with it (without a seed, from Python's
     global `random`), uniformly within
     ±sqrt(6 / nin) for relu and other rectifiers (He et al. 2015), ±sqrt(6 / (nin + nout)) for other
@@ -325,10 +325,19 @@ def _answer(outputs: list[float]) -> float | int | None:
 
 
 def _nonlinearity(activation: Activation, nonlin: bool | None) -> Activation:
-    """The activation; micrograd's `nonlin` says relu, or linear, in the place of it, too."""
+    """The activation; micrograd's `nonlin` says whether there is one, in the place of it, too.
+
+    Raises InputError for a `nonlin` that is neither.
+    """
     if isinstance(activation, bool):
-        nonlin = activation
-    return activation if nonlin is None else "relu" if nonlin else None
+        activation = "relu" if activation else None
+    if nonlin is None:
+        return activation
+    if nonlin not in (False, True):
+        raise InputError(f"nonlin is True or False, not {nonlin!r:.60}: give it as activation")
+    if not nonlin:
+        return None
+    return "relu" if activation in (None, "linear") else activation
 
 
 def _activation(activation: Activation) -> Callable[[Any], Any] | None:

@@ -20,13 +20,14 @@ from micrograd_like import (
     Value,
     grad,
     nn,
+    ops,
     sin,
     sqrt,
     tanh,
     topological_order,
     training,
 )
-from micrograd_like.errors import MicrogradWarning, OperandError, StateError
+from micrograd_like.errors import InputError, MicrogradWarning, OperandError, StateError
 
 
 def test_parameters_are_labelled_with_their_path():
@@ -315,6 +316,13 @@ def test_nonlin_is_relu_or_linear_as_in_micrograd():
         assert nn.Neuron(2, nonlin).nonlin is nonlin  # where micrograd has it
     assert nn.Neuron(2).nonlin
     assert not nn.Neuron(2, None).nonlin
+    # As `nonlin=i < last` beside an activation, for all layers alike.
+    for activation, want in (("tanh", ops.tanh), (ops.gelu, ops.gelu), ("linear", ops.relu)):
+        assert nn.Layer(2, 1, activation, nonlin=True).neurons[0].activation is want
+        assert nn.Layer(2, 1, activation, nonlin=False).neurons[0].activation is None
+    for nonlin in ("tanh", "linear", 2):
+        with pytest.raises(InputError, match="nonlin is True or False, not"):
+            nn.Layer(2, 1, nonlin=nonlin)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("make", [lambda: nn.MLP(2, [4, 1]), lambda: nn.Layer(2, 3)])
