@@ -57,8 +57,9 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
     figures: list[str] = []
     *adjoints, result = grad(graph.root, [*users, node])
     for user, adjoint in zip(users, adjoints, strict=True):
-        edges = zip(user.edges, graph.partials(user), strict=True)
-        partials = [d for (parent, _), d in edges if parent is node]
+        local = {i: d for i, d in enumerate(user.operand_grads) if user.operands[i] is node}
+        places = [i for i, d in local.items() if d is not None]
+        partials = graph.partials(user, places)
         if user is graph.root:
             chain += partials
             symbols += partials
@@ -66,8 +67,7 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
             outer = graph.ratio(graph.root, user)
             chain.append(outer * graph.ratio(user, node))
             symbols += [outer * d for d in partials]
-        locals_here = [local for parent, local in user.edges if parent is node]
-        figures += [f"{factor(adjoint)} · {factor(local)}" for local in locals_here]
+        figures += [f"{factor(adjoint)} · {factor(d)}" for d in local.values() if d is not None]
     sides = [_written(chain), _written(symbols), _written(figures)]
     if sides[0] == sides[1]:
         del sides[0]

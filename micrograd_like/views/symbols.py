@@ -89,15 +89,11 @@ class SymbolicGraph:
         if node.op is None:
             return []
         places: list[Any] = _flowing(node)
-        pairs = zip(places, self._partials(node, places), strict=True)
+        pairs = zip(places, self.partials(node, places), strict=True)
         return [(a, d) for i, d in pairs if (a := node.operands[i]) in active]
 
-    def partials(self, node: Value) -> list[Expression]:
-        """The partial by each parent; a symbol for one that is not written in the table's ops."""
-        return self._partials(node, [i for i, d in enumerate(node.operand_grads) if d is not None])
-
-    def _partials(self, node: Value, places: Sequence[int]) -> list[Expression]:
-        """The partials by the operands at these places."""
+    def partials(self, node: Value, places: Sequence[int]) -> list[Expression]:
+        """The partials by these operands; a symbol for one that is not in the table's ops."""
         op, operands = node.op, list(map(self.operand, node.operands))
         assert op is not None
         written = algebra.partials(op, operands, self.symbols[node], self._form)
