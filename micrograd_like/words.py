@@ -90,13 +90,16 @@ def meant(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def first_and_last(items: Sequence[T], gap: str, first: int = 3, last: int = 1) -> list[T | str]:
+def first_and_last(
+    items: Sequence[T], gap: str, first: int = 3, last: int = 1, most: int | None = 0
+) -> list[T | str]:
     """The items, or the first and the last of them around `gap`, which says how many are between.
+
+    Up to `most` are not too many, and if that is None any number.
 
     >>> first_and_last(list("abcdefg"), "… {} more …")
     ['a', 'b', 'c', '… 3 more …', 'g']
     """
-    hidden = len(items) - first - last
-    if hidden <= 0:
+    if most is None or len(items) <= max(most, first + last):
         return list(items)
-    return [*items[:first], gap.format(hidden), *items[len(items) - last :]]
+    return [*items[:first], gap.format(len(items) - first - last), *items[len(items) - last :]]

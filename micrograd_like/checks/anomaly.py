@@ -162,8 +162,7 @@ def _error(
         names = [writer.text(path[0])]
         for v, w in pairwise(path):
             names.append(f"{'→' if v in _values(w) else '←'} {writer.text(w)}")
-        if len(names) > _LONGEST_PATH:
-            names = first_and_last(names, "… ({} more)", 3, 3)
+        names = first_and_last(names, "… ({} more)", 3, 3, _LONGEST_PATH)
         lines.append(f"nearest label: {' '.join(names)}")
     witness, place = node if user is None else user, None
     if isinstance(witness, _Watched):

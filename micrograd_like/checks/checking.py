@@ -9,9 +9,6 @@ At a kink any slope between those to both sides is right. Where kinks meet, they
 slopes of the whole graph decide, which differences tell.
 
 Second derivatives are the gradient of a graph, that of the gradient, so the same is asked of it.
-
-All this costs a few sweeps and a few calls of f, not some for each input, and the rounding of a
-whole f does not drown the small ones of a thousand gradients, as it does in differences of f.
 """
 
 from __future__ import annotations

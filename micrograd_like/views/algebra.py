@@ -225,21 +225,20 @@ def formula(
             return what, 9 if looks_like_a_name(what) else 0
         return _written_number(what, "text", digits, point)
 
-    def few(texts: list[str]) -> list[str]:
-        return texts if most is None or len(texts) <= most else first_and_last(texts, "…")
-
     op, written = node.op, list(map(spelled, node.operands))
     if op is None:
         return ""
     if op is ops.affine_row:
         n = len(written) // 2
         pairs = zip(written[:n], written[n:-1], strict=True)
-        terms = few([write(ops.mul, pair, spaced=spaced) for pair in pairs])
+        terms = [write(ops.mul, pair, spaced=spaced) for pair in pairs]
+        terms = first_and_last(terms, "…", most=most)
         if isinstance(bias := node.operands[-1], Value) or bias or not terms:
             terms.append(written[-1][0])
         return " + ".join(terms).replace(" + -", " - ")
     if op.arity is None:
-        written = [(text, 9) for text in few([text for text, _ in written])]
+        texts = [text for text, _ in written]
+        written = [(text, 9) for text in first_and_last(texts, "…", most=most)]
     return write(op, written, spaced=spaced)
 
 
@@ -342,11 +341,9 @@ def _terms(e: Expression, most: int | None, gap: str) -> list[tuple[Op, Expressi
         terms.append((e.op, e.operands[1]))
         e = e.operands[0]
     terms = [(ops.add, e), *reversed(terms)] if terms else [(ops.add, x) for x in e.operands]
-    if most is None or len(terms) <= most:
-        return terms
     return [
         (ops.add, Expression(x, name_in_latex=x, binding=9.0)) if isinstance(x, str) else x
-        for x in first_and_last(terms, gap)
+        for x in first_and_last(terms, gap, most=most)
     ]
 
 

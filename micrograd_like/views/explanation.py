@@ -76,7 +76,7 @@ def _sides(graph: SymbolicGraph, node: Value, users: list[Value]) -> list[list[s
 
 def _written(terms: Sequence[Expression | str]) -> list[str]:
     """The terms as text; of many the first three and the last."""
-    few = first_and_last(terms, "… {} more …") if len(terms) > MOST_TERMS else terms
+    few = first_and_last(terms, "… {} more …", most=MOST_TERMS)
     return [
         e if isinstance(e, str) else e.written("text", spaced=True, most=MOST_TERMS) for e in few
     ]

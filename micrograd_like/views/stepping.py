@@ -355,4 +355,4 @@ def _plain(lines: Sequence[Line]) -> str:
 
 def few(items: Sequence[T]) -> Sequence[T | str]:
     """The items, of many the first three and the last, with a note between them."""
-    return items if len(items) <= _MOST_TERMS else first_and_last(items, "… ({} more)")
+    return first_and_last(items, "… ({} more)", most=_MOST_TERMS)
