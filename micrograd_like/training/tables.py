@@ -62,11 +62,15 @@ _MEASURE = re.compile(
 )
 _NUMBERS = "numbers, with faults"
 _MOST_UNITS = 3  # in a column; more of them are codes such as seats 12A ... 30F
+_HINT = re.compile(r"sep=[,;\t|]\r?\n")  # which Excel writes, reads and does not show
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
 class Layout(NamedTuple):
-    """How a file is written; `rows` are the cells of the first rows, without the header."""
+    """How a file is written; `rows` are the cells of the first rows, without the header.
+
+    `hint` says whether a line before them names the separator.
+    """
 
     encoding: str
     separator: str
@@ -75,6 +79,7 @@ class Layout(NamedTuple):
     header: bool
     names: list[str]
     rows: list[list[str]]
+    hint: bool
 
 
 def read_table(
@@ -141,6 +146,8 @@ def _layout(
     """How the file is written that begins with the text, or is it, as a whole."""
     if "\0" in text:
         raise InputError(f"{path} is no text: there is a NUL in its first rows")
+    hint = _HINT.match(text)
+    text = text[hint.end() :] if hint else text
 
     def cells(separator: str) -> list[list[str]]:
         if separator == _BLANKS:
@@ -185,7 +192,7 @@ def _layout(
         if len(row) > len(names):
             others = "the header" if header else "most others"
             raise InputError(f"{path}: row {i} has {len(row)} cells, {others} {len(names)}")
-    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows)
+    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows, bool(hint))
 
 
 def _agreement(rows: list[list[str]]) -> tuple[float, float]:
@@ -253,6 +260,7 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
             return pandas.read_csv(
                 file,
                 sep=layout.separator,
+                skiprows=int(layout.hint),
                 header=0 if layout.header else None,
                 names=layout.names,
                 usecols=columns,

@@ -43,6 +43,7 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         GOOD.replace(",", " | "),
         GOOD.replace(",", "   "),
         GOOD.replace(",", ";").replace(".", ","),
+        "sep=;\r\n" + GOOD.replace(",", ";"),
         GOOD.replace("-1e3", "-1.000,0").replace(",", ";", 4).replace("3,4.5,a", "3;4,5;a")
         .replace("-1.000,0,0,b", "-1.000,0;0;b"),
         GOOD.replace("-1e3", '"-1,000.0"'),
@@ -56,7 +57,7 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
     ids=[
         "plain", "CRLF", "BOM", "no last newline", "blank lines", "quotes", "spaces",
         "quotes after spaces", "CR", "plus", "semicolons", "tabs", "bars", "blanks",
-        "decimal commas", "both commas and points", "thousands",
+        "decimal commas", "a hint of the separator", "both commas and points", "thousands",
         "last separators", "last separators but in the header", "rows of nothing",
         "UTF-16", "little", "big",
     ],
