@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,6 @@ _MOST_ROUNDS = 4  # through all arrays; two are enough, as a rule
 _RESHAPED, _TURNED, _COPIED, _GATHERED = 1.0, 2.0, 3.0, 12.0
 _TRANSPOSED = 0.25  # of a matrix that is a factor, which costs nothing but is to be read
 _COLUMNS = 3.0  # of a product W Xᵀ, which is not one for all examples together as X Wᵀ is
-
-
-_Efforts = list[tuple[int, float]]  # by the numbers of the arrays that are read, or taken from
 
 
 def laid_out(lifted: Lifted) -> Lifted:
@@ -56,7 +52,6 @@ class _Layouts:
         self.places: dict[Array, Indices] = {}  # where each element is then
         self.turned: set[int] = set()  # the numbers of those that are transposed after that
         self.outputs = {array.number for array in self.given_out}
-        self.efforts: dict[Statement, _Efforts] = {}  # what has been found
         self.known: dict[Any, float] = {}
 
     def laid_out(self) -> Lifted:
@@ -90,7 +85,7 @@ class _Layouts:
     def _improve(self, statement: Statement) -> bool:
         """Lay out the result of a statement anew, if that is less effort."""
         array = statement.result
-        if array.size < 2 or self._is_as_wanted(array):
+        if array.size < 2:
             return False
         least = self._effort_of(array)
         before = self.layouts.get(array)
@@ -103,8 +98,6 @@ class _Layouts:
         return best is not None
 
     def _lay_out(self, array: Array, layout: Layout | None) -> None:
-        for statement in (self.made[array], *self.readers.get(array, ())):
-            self.efforts.pop(statement, None)
         if layout is None:
             for known in (self.layouts, self.arrays, self.places):
                 known.pop(array, None)
@@ -121,20 +114,8 @@ class _Layouts:
     def _effort_of(self, array: Array) -> float:
         """That of all that the layout of an array matters to."""
         statements = (self.made[array], *self.readers.get(array, ()))
-        effort = sum(effort for s in statements for _, effort in self._efforts(s))
+        effort = sum(sum(self._efforts_of(self._now(s))) for s in statements)
         return effort + self._effort_of_output(array)
-
-    def _is_as_wanted(self, array: Array) -> bool:
-        """Whether there is no effort that its layout could save."""
-        readers = chain.from_iterable(map(self._efforts, self.readers.get(array, ())))
-        mine = [effort for number, effort in readers if number == array.number]
-        mine += [effort for _, effort in self._efforts(self.made[array])]
-        return not any(mine) and not self._effort_of_output(array)
-
-    def _efforts(self, statement: Statement) -> _Efforts:
-        if statement not in self.efforts:
-            self.efforts[statement] = [*self._efforts_of(self._now(statement))]
-        return self.efforts[statement]
 
     def _effort_of_output(self, array: Array) -> float:
         if array not in self.given_out:
@@ -169,31 +150,25 @@ class _Layouts:
 
     # --- what it comes to ---
 
-    def _efforts_of(self, statement: Statement) -> Iterator[tuple[int, float]]:
-        """What it takes to have its views, and to take its result, by the numbers of arrays."""
+    def _efforts_of(self, statement: Statement) -> Iterator[float]:
+        """What it takes to have its views, and to take its result."""
         axes, result = len(statement.shape), statement.result
         if statement.taken is not None:
             is_matrix = len(result.shape) < _MOST_AXES
-            yield result.number, self._effort(statement.taken, as_rows=is_matrix)
-        for part in statement.parts:
-            yield part.array.number, self._effort(part)
+            yield self._effort(statement.taken, as_rows=is_matrix)
+        yield from map(self._effort, statement.parts)
         for x in statement.args:
             if isinstance(x, View):
-                of = self._effort if x.places.ndim > axes else self._effort_each
-                yield x.array.number, of(x)
+                yield self._effort(x) if x.places.ndim > axes else self._effort_each(x)
         for term in statement.terms:
             if term.kind == "matmul" and all(view.places.ndim > 1 for view in term.views):
-                efforts = self._efforts_of_product(term, result.number in self.outputs)
+                yield self._effort_of_product(term, result.number in self.outputs)
             elif term.kind == "each":
-                efforts = [*map(self._effort_each, term.views)]
+                yield from map(self._effort_each, term.views)
             elif term.right is None and term.left.places.ndim == 2:  # along either axis
-                efforts = [min(self._effort(term.left), self._effort(term.left.turned))]
-            elif term.right is None and term.left.is_all:  # of all there is
-                continue
-            else:
-                efforts = [*map(self._effort, term.views)]
-            for view, effort in zip(term.views, efforts, strict=True):
-                yield view.array.number, effort
+                yield min(self._effort(term.left), self._effort(term.left.turned))
+            elif term.right is not None or not term.left.is_all:  # else it is of all there is
+                yield from map(self._effort, term.views)
 
     def _effort(self, view: View, as_rows: bool = False) -> float:
         array, places = view.array, view.places
@@ -209,24 +184,23 @@ class _Layouts:
         """That of an operand of what is computed element by element, which may be repeated."""
         return self._effort(view.without_repeats()[0])
 
-    def _efforts_of_product(self, term: Term, is_output: bool) -> list[float]:
-        """Those of the factors of a product of matrices.
+    def _effort_of_product(self, term: Term, is_output: bool) -> float:
+        """That of the factors of a product of matrices.
 
         What is multiplied by an input, and by what for the derivative of one, has the examples'
         rows as its own: over a batch, and in textbooks.
         """
         left, right = term.views
         if is_output and left.places.ndim == 2:
-            return [self._effort(view.turned, as_rows=True) for view in term.views]
+            return sum(self._effort(view.turned, as_rows=True) for view in term.views)
         given = [view.array in self.inputs for view in term.views]
         if given == [False, True]:
-            return [self._effort(left, as_rows=True), 0.0]
+            return self._effort(left, as_rows=True)
         if given == [True, False]:
-            return [0.0, _COLUMNS + self._effort(right.turned, as_rows=True)]
-        return [
-            min(self._effort(left), self._effort(left.turned) + _TRANSPOSED),
-            min(self._effort(right) + _TRANSPOSED, self._effort(right.turned)),
-        ]
+            return _COLUMNS + self._effort(right.turned, as_rows=True)
+        of_left = min(self._effort(left), self._effort(left.turned) + _TRANSPOSED)
+        of_right = min(self._effort(right) + _TRANSPOSED, self._effort(right.turned))
+        return of_left + of_right
 
     def _view(self, view: View) -> View:
         places = self.places.get(view.array)
@@ -235,11 +209,7 @@ class _Layouts:
     def _now(self, statement: Statement) -> Statement:
         """The statement as it is with the layouts that there are."""
         ways = [*map(self._with_views, self._ways(statement))]
-        return (
-            ways[0]
-            if len(ways) == 1
-            else min(ways, key=lambda way: sum(effort for _, effort in self._efforts_of(way)))
-        )
+        return ways[0] if len(ways) == 1 else min(ways, key=lambda way: sum(self._efforts_of(way)))
 
     def _with_views(self, statement: Statement) -> Statement:
         result = self.arrays.get(statement.result, statement.result)
