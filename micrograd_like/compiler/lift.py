@@ -76,7 +76,6 @@ class _Lifter:
         self.array_of = [-1] * total  # the same, for looking at one at a time
         self.place = np.zeros(total, dtype=np.intp)
         self.form_of: dict[int, object] = {}  # of the level that is being lifted
-        self.family_of: dict[object, object] = {}  # each form
         self.arrays: list[Array] = []
         self.constants: dict[bytes, Array] = {}
         self.tables: dict[tuple[int, bytes], tuple[Array, Indices]] = {}
@@ -216,11 +215,7 @@ class _Lifter:
         """The form without the numbers of alike terms, where there may be padding."""
         form: Any = self._form(number)
         self.form_of[number] = form
-        if not self.is_padded:
-            return form
-        if (family := self.family_of.get(form)) is None:
-            family = self.family_of[form] = _without_numbers(form)
-        return family
+        return _without_numbers(form) if self.is_padded else form
 
     def _plans(self, family: list[int]) -> Iterator[_Plan]:
         """How to lift assignments that may differ in the numbers of their terms: together, or not.

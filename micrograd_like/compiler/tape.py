@@ -42,8 +42,6 @@ class Sum:
     @property
     def key(self) -> object:
         """What equal sums have in common, in whatever order their terms are."""
-        if not self.linear and self.constant == 0.0 and len(self.products) == 1:
-            return next(iter(self.products.items()))
         terms = frozenset(self.linear.items()), frozenset(self.products.items())
         return (_bits(self.constant), *terms)
 
@@ -245,13 +243,10 @@ class _Reader(Arithmetic):
         self, order: Sequence[Value], users: Iterable[Value], sources: Mapping[Value, Value]
     ) -> None:
         """Make the entries of a graph; `users` has each node once for each use of it outside."""
-        places, known = self.places, self.known
+        places = self.places
         every_operands = operands_of(order)
         uses = Counter[Any](users)  # constants are counted, too, which does no harm
         uses.update(chain.from_iterable(every_operands))
-        add, mul = ops.add, ops.mul
-        place: Callable[[Any, int], int] = places.get
-        number_of = known.setdefault
         for node, operands in zip(order, every_operands, strict=True):
             op = node.op
             if op is None:
@@ -260,14 +255,6 @@ class _Reader(Arithmetic):
                 elif node not in places:
                     places[node] = self._place((node.data, _CONSTANT))
                 continue
-            # Sums and products of two entries are nearly all there is: in short.
-            if op is add or op is mul:
-                x, y = operands
-                i, j = place(x, _CONSTANT), place(y, _CONSTANT)
-                if i >= 0 and j >= 0:
-                    key = ("+", i, j) if op is add else (i, j) if i <= j else (j, i)
-                    places[node] = number_of(key, len(known))
-                    continue
             reference = self._apply(op, [self.reference(a) for a in operands])
             if uses[node] > 1:
                 reference = self._shared(reference)
