@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import copy_context
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, MissingExtraError, OperandError
@@ -87,15 +87,11 @@ def unless_nan(
     function = run(source)
     if exactly is None:
         return function
-    others: list[Callable[..., Any]] = []
+    other = cache(lambda: run(exactly()))
 
     def either(*arguments: Any) -> Any:
         results = function(*arguments)
-        if not has_nan(results):
-            return results
-        if not others:
-            others.append(run(exactly()))
-        return others[0](*arguments)
+        return other()(*arguments) if has_nan(results) else results
 
     return either
 

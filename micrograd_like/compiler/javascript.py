@@ -184,18 +184,13 @@ def _statement(x: ast.stmt, known: set[str]) -> list[str]:
         case ast.If(test, body, []):
             return _block(f"if ({_truth(test)[0]})", body, known)
         case ast.For(ast.Name(i), ast.Call(ast.Name("range"), bounds), body):
-            first, last, step = _bounds(bounds)
+            texts = list(map(_text, bounds))
+            first, last, step = {1: ["0", *texts, "1"], 2: [*texts, "1"], 3: texts}[len(texts)]
             how = f"{i} > {last}; {i}--" if step == "-1" else f"{i} < {last}; {i}++"
             return _block(f"for (let {i} = {first}; {how})", body, known)
         case ast.For(ast.Name(item), items, body):
             return _block(f"for (const {item} of {_text(items)})", body, known)
     raise TypeError(ast.unparse(x))
-
-
-def _bounds(bounds: list[ast.expr]) -> tuple[str, str, str]:
-    texts = list(map(_text, bounds))
-    first, last, step = {1: ["0", *texts, "1"], 2: [*texts, "1"], 3: texts}[len(texts)]
-    return first, last, step
 
 
 def _text(x: ast.expr, binding: int = _CHOICE) -> str:

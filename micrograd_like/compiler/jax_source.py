@@ -124,8 +124,7 @@ class JaxPrinter(NumpyPrinter):
             name = f"d_{given}_"
             parts = pieces(self.lifted, name, [outputs[i] for i in numbers])
             if len(parts) == 1:
-                places = parts[0].places[np.argsort(parts[0].positions)]
-                entries[given] = self._part(Piece(*parts[0][:3], places), shape)
+                entries[given] = self._part(parts[0].by_position(), shape)
                 continue
             self.assemble(name, len(numbers), parts, many=False)
             entries[given] = ex.name(name)

@@ -191,7 +191,11 @@ class _Lifter:
     @cached_property
     def loses(self) -> bool:
         """Whether a NaN may not show in what is computed of it."""
-        return any(map(_loses, self.tape.assignments))
+        return any(
+            may_lose(a.op, tuple(None if isinstance(x, int) else x for x in a.args))
+            for a in self.tape.assignments
+            if isinstance(a, Call)
+        )
 
     def _form(self, number: int) -> object:
         """What assignments have in common that are computed alike, term for term."""
@@ -715,10 +719,3 @@ def _distinct(rows: NDArray[Any], rank: Indices | None = None) -> tuple[NDArray[
         np.minimum.at(lowest, inverse, rank)
     order = np.argsort(lowest)
     return rows[first[order]], np.argsort(order)[inverse]
-
-
-def _loses(assignment: Sum | Call) -> bool:
-    """Whether a NaN among its operands may not show in it."""
-    return isinstance(assignment, Call) and may_lose(
-        assignment.op, tuple(None if isinstance(a, int) else a for a in assignment.args)
-    )

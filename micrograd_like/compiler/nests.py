@@ -202,17 +202,14 @@ class Plan:
         for term in sums:
             for view, own in operands(term, axes):
                 if axis in own:
-                    fit = affine(self._positions(view.array)[view.places])
+                    known = self.inputs.get(view.array.number)  # other buffers are chosen later
+                    positions = known.positions if known else layout(view.array.shape)
+                    fit = affine(positions[view.places])
                     if fit is None or abs(fit[1][own.index(axis)]) > 1:
                         return False
         return True
 
     # --- what is stored ---
-
-    def _positions(self, array: Array) -> Indices:
-        """Where the elements lie, as far as that is known before buffers are chosen."""
-        known = self.inputs.get(array.number)
-        return layout(array.shape) if known is None else known.positions
 
     def _store(self, array: Array, nest: Nest, name: str) -> None:
         """Give the array a buffer if it outlives its nest: if outputs, or statements, need it.
