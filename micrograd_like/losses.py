@@ -81,11 +81,7 @@ def cross_entropy(
     examples = list(_examples(_list(logits), _list(targets)))
     if any(isinstance(t, Value) and not _chooses(t) for _, t in examples):
         raise OperandError("a label is a plain integer: use its .data, or .detach()")
-    kept = [
-        (row, t)
-        for row, t in examples
-        if isinstance(t, list) or _chooses(t) or number(t) != ignore_index
-    ]
+    kept = [(row, t) for row, t in examples if not _is_ignored(t, ignore_index, len(row))]
     if examples and not kept:
         every = "every label is" if len(examples) > 1 else "the label is"
         raise InputError(f"{every} {ignore_index}, the ignore_index: no example is left to learn")
@@ -135,6 +131,12 @@ def _cross_entropy(logits: list[Any], target: Any, smoothing: float) -> Any:
         exact(k) if k == top or t < 0.0 else total - logits[k] for k, t in enumerate(numbers) if t
     ]
     return affine([t for t in weights if isinstance(t, Value) or t], terms)
+
+
+def _is_ignored(target: Any, index: int, labels: int) -> bool:
+    if _chooses(target):  # each comparison is a branch, and `take` refuses what is no label anyway
+        return 0 <= index < labels and target == index
+    return not isinstance(target, list) and number(target) == index
 
 
 def _chooses(target: Any) -> bool:

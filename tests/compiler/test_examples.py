@@ -505,3 +505,18 @@ def test_longer_examples_than_the_traced_one_come_beside_shorter_ones(lengths):
     step = compile_step(loss, w, some[0])
     for batch in (some, some[::-1], some[1:], some):
         agrees(step, loss, w, batch)
+
+
+@pytest.mark.parametrize("first", [[1, 2, 0], [2, 1, 2]])
+def test_labels_to_be_ignored_are_left_out_of_each_example(first):
+    w = [Value(0.5), Value(-0.3), Value(0.1)]
+
+    def loss(tokens):
+        rows = [[v * (1.0 + 0.5 * i) for v in w] for i in range(len(tokens))]
+        return losses.cross_entropy(rows, tokens, ignore_index=0)
+
+    step = compile_step(loss, w, first)
+    for batch in ([[1, 2, 0]], [[2, 1, 2], [1, 0, 0], [1, 2, 0], [0, 0, 2]]):
+        agrees(step, loss, w, batch)
+    with pytest.raises(InputError, match="no example is left"):
+        step([[0, 0, 0]])
