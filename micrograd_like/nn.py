@@ -225,11 +225,16 @@ class Layer(Module):
         return out[0] if len(out) == 1 else out
 
     def _respond(self, x: Sequence[Value | float]) -> list[Value]:
-        # A class of the user's may compute in its own way; the inputs of ours are checked by now.
-        return [n._respond(x) if n.__class__ is Neuron else n(x) for n in self.neurons]
+        # What is the user's, a class or a __call__ that was put into ours, may compute in its own
+        # way; the inputs of ours are checked by now.
+        ours = Neuron if Neuron.__call__ is _CALLS[0] else None
+        return [n._respond(x) if n.__class__ is ours else n(x) for n in self.neurons]
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
+
+
+_CALLS = Neuron.__call__, Layer.__call__
 
 
 class MLP(Module):
@@ -275,10 +280,10 @@ class MLP(Module):
         return [len(self.layers[0].neurons[0].w), *(len(layer.neurons) for layer in self.layers)]
 
     def __call__(self, x: Sequence[Value | float]) -> Any:
-        first = self.layers[0]
-        out = _inputs(self, x, len(first.neurons[0].w)) if first.__class__ is Layer else _listed(x)
+        first, ours = self.layers[0], Layer if Layer.__call__ is _CALLS[1] else None
+        out = _inputs(self, x, len(first.neurons[0].w)) if first.__class__ is ours else _listed(x)
         for layer in self.layers:
-            out = layer._respond(out) if layer.__class__ is Layer else _listed(layer(out))
+            out = layer._respond(out) if layer.__class__ is ours else _listed(layer(out))
         return out[0] if len(out) == 1 else out
 
     def predict(self, X: Any) -> list[Any]:

@@ -508,6 +508,22 @@ def test_layers_and_neurons_of_ones_own_compute_in_their_own_way() -> None:
         nn.MLP(2, [2, 1])([1.0])
 
 
+@pytest.mark.parametrize(("kind", "change"), [(nn.Neuron, lambda y: y * 2.0), (nn.Layer, list)])
+def test_a_call_that_is_put_into_a_class_is_made(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, change: Callable[[Any], Any]
+) -> None:
+    model, call, calls = nn.MLP(2, [3, 2], seed=0), kind.__call__, []
+
+    def traced(self: Any, x: Any) -> Any:
+        calls.append(self)
+        return change(call(self, x))
+
+    monkeypatch.setattr(kind, "__call__", traced)
+    out = model([1.0, 2.0])
+    assert len(calls) == (5 if kind is nn.Neuron else 2)
+    assert [v.data for v in out] == [v.data for v in model.layers[1](model.layers[0]([1.0, 2.0]))]
+
+
 def test_predictions_are_the_largest_outputs_place_or_a_single_ones_number():
     many = nn.MLP(2, [3, 3], seed=0)
     one = nn.MLP(2, [3, 1], seed=0)
