@@ -82,7 +82,7 @@ class SymbolicGraph:
             for a in node.operands
         ]
         if node.op in self._activations:
-            return _call(self._activations[node.op], operands[:1])
+            return _call(self._activations[node.op], operands[: len(_told(node))])
         return node.op(*operands)
 
     def _edges(self, node: Value, active: Iterable[Value]) -> list[tuple[Value, Expression]]:
@@ -98,7 +98,7 @@ class SymbolicGraph:
         assert op is not None
         written = algebra.partials(op, operands, self.symbols[node], self._form)
         if op in self._activations:
-            written[0] = None
+            written[: len(_told(node))] = [None for _ in _told(node)]
         return [self._slope(node, i) if (d := written[i]) is None else d for i in places]
 
     def _slope(self, node: Value, place: int) -> Expression:
@@ -109,7 +109,7 @@ class SymbolicGraph:
         if key not in self._slopes:
             name = self._activations.get(op, printable(op.name))
             if op in self._activations:
-                operands = operands[:1]
+                operands = _told(node)
             if len(operands) > 1:
                 name = f"{name}_{place + 1}"
             slope = self.fresh(_call(name, list(map(self.operand, operands)), "'"))
@@ -138,6 +138,13 @@ def _between(root: Value, wrt: Sequence[Value]) -> dict[Value, None]:
         if node in reached:
             reached.update([node.operands[i] for i in _flowing(node)])  # type: ignore[misc]
     return dict.fromkeys(node for node in active if node in reached)
+
+
+def _told(node: Value) -> tuple[Value | float, ...]:
+    """The operands of a function that is left unspecified, without the defaults of its row."""
+    assert node.op is not None
+    told = node.operands
+    return told[:1] if told[1:] == node.op.defaults else told
 
 
 def as_factor(name: Expression) -> tuple[str, str]:

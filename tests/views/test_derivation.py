@@ -391,6 +391,16 @@ def test_a_tie_is_half_a_step() -> None:
     assert last(y, q) == "∂y/∂q = 2 · H(q - q)"
 
 
+def test_unspecified_functions_of_one_name_are_told_apart_by_their_constants() -> None:
+    x, s = Value(0.5, "x"), Value(0.3, "s")
+    y = labelled(ops.leaky_relu(x) + ops.leaky_relu(x, 0.5), "y")
+    derivation = derive(y, x, activation="α")
+    assert derivation.text.splitlines()[0] == "y = α(x) + α(x, 0.5)"
+    assert last(y, x, activation="α") == "∂y/∂x = α'(x) + α_1'(x, 0.5)"
+    y = labelled(ops.leaky_relu(x, s) * x, "y")
+    assert last(y, s, activation="α") == "∂y/∂s = x · α_2'(x, s)"
+
+
 def test_what_cancels_in_the_result_has_lines_for_the_chain_rule_that_speaks_of_it() -> None:
     p, q = Value(2.0, "p"), Value(3.0, "q")
     r = labelled(p / q, "r")
