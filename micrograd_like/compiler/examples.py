@@ -257,7 +257,7 @@ def _key(x: Any) -> Hashable:
         raise OperandError(
             f"a static argument is a key of programs: {x!r:.60} is not hashable"
         ) from None
-    return type(x), x
+    return type(x), x, repr(x) if isinstance(x, (float, tuple)) else ""  # (1,) is (True,), 0.0 -0.0
 
 
 def _names(function: Callable[..., Any]) -> Iterator[str]:

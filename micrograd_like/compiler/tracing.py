@@ -165,6 +165,7 @@ class Trace:
     def taken(self, rows: Sequence[Any], index: Value) -> Any:
         """The row that a number of the example chooses. Raises InputError, and TraceError."""
         if (place := self._places.get(id(index))) is None:
+            self.indexed(index)  # the error may be caught
             raise TraceError(
                 f"take chooses by a number of the example as it is, and {index!r:.60} was computed "
                 "from such: let the example have what you computed"

@@ -289,6 +289,27 @@ def test_static_arguments_have_programs_of_their_own():
         compile_step(loss, [w], (2.0, "square", 1))
 
 
+@pytest.mark.parametrize("statics", [(0.0, -0.0), (1, True), ((1,), (1.0,)), ((0.0,), (-0.0,))])
+def test_static_arguments_that_are_equal_but_not_the_same_are_told_apart(statics):
+    w = Value(0.5)
+    loss = lambda x, static: w * x * len(repr(static))  # noqa: E731
+    batch = [(1.0, static) for static in statics]
+    step = compile_step(loss, [w], batch[0], static=(1,))
+    agrees(step, loss, [w], batch)
+
+
+def test_a_computed_choice_is_refused_though_the_error_is_caught():
+    def loss(x, i):
+        try:
+            return take([w, w * 2.0], i + 1) * x
+        except ValueError:
+            return w * 9.0
+
+    w = Value(0.5)
+    with pytest.raises(TraceError, match="used as an integer at"):
+        compile_step(loss, [w], (1.0, 1))
+
+
 def test_branches_and_tokens_are_followed_together():
     rows = table(6, 2, random.Random(9))
 
