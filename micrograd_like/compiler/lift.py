@@ -335,8 +335,6 @@ class _Lifter:
     def _number(self, data: Floats) -> float | Array:
         """One number if they are all the same, else an array of them."""
         first = float(data.flat[0])
-        if data.size == 1:
-            return first
         same = np.all(data == first) and np.all(np.signbit(data) == np.signbit(first))
         if same or np.all(np.isnan(data)):
             return first
