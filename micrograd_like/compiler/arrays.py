@@ -251,18 +251,33 @@ def elementwise(op: Op) -> Callable[..., Any]:
 def _called_back(elementwise: Callable[..., Any]) -> Callable[..., Any]:
     """A row of the user's, computed by Python in the midst of XLA's program.
 
-    JAX refuses to differentiate or to export it; programs have the derivatives of their own.
+    JAX refuses to differentiate or to export it; programs have the derivatives of their own. The
+    numbers travel as integers: XLA calls from threads of its own, where JAX's x64 may be off, and
+    floats would lose half their digits.
     """
     import jax
     import jax.numpy as jnp
 
+    @jax.custom_jvp  # type: ignore[untyped-decorator]
     def function(*xs: Any) -> Any:
-        xs = tuple(jnp.broadcast_arrays(*xs))
-        like = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
+        dtype = jnp.result_type(*xs)
+        arrays = [x.astype(dtype) for x in jnp.broadcast_arrays(*xs)]
+        every = [jax.lax.bitcast_convert_type(x, np.int32) for x in arrays]
 
-        def computed(*xs: Any) -> Any:
-            return np.asarray(elementwise(*map(np.asarray, xs)), like.dtype)
+        def computed(*every: Any) -> Any:
+            xs = [np.ascontiguousarray(bits).view(dtype) for bits in every]
+            result = np.ascontiguousarray(elementwise(*xs), dtype)
+            return result.view(np.int32).reshape(np.broadcast_shapes(*[x.shape for x in every]))
 
-        return jax.pure_callback(computed, like, *xs, vmap_method="expand_dims")
+        like = jax.ShapeDtypeStruct(every[0].shape, np.int32)
+        bits = jax.pure_callback(computed, like, *every, vmap_method="expand_dims")
+        return jax.lax.bitcast_convert_type(bits, dtype)
 
-    return function
+    @function.defjvp  # type: ignore[untyped-decorator]
+    def _(*_: Any) -> Any:
+        raise ValueError(
+            "JAX cannot differentiate an operation of yours, which is a callback: "
+            "compile its gradient, with wrt"
+        )
+
+    return function  # type: ignore[no-any-return]

@@ -393,6 +393,18 @@ def test_a_row_of_the_users_is_called_back_and_jax_refuses_to_look_into_it(made_
             jax.export.export(jax.jit(program.function))(jax.ShapeDtypeStruct((1,), point.dtype))
 
 
+def test_a_row_that_xla_calls_from_threads_of_its_own_gets_and_gives_float64(made_up):
+    cube = made_up("cube", lambda x: x * x * x, lambda x, out: 3.0 * x * x)
+    xs = [Value(0.1 * i) for i in range(20)]
+    state, total = Value(0.0), Value(0.0)
+    for x in xs:
+        state = ops.sin(0.5 * state + x)
+        total = total + cube(state)
+    rows = np.random.default_rng(0).normal(size=(3000, len(xs)))
+    by_xla, by_numpy = (compile(total, xs, backend=of)(rows) for of in ("jax", "numpy"))
+    assert np.allclose(by_xla, by_numpy, rtol=1e-11, atol=1e-11)
+
+
 # --- dtypes ---------------------------------------------------------------------------------------
 
 
