@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from textwrap import wrap
 
 from ..engine import Value, topological_order
 from ..gradients import grad, values
@@ -45,7 +47,7 @@ def explain(node: Value, root: Value) -> None:
         line = " = ".join([left, *map(_sum, sides)])
         if len(line) > _WIDTH - len(" = "):  # a line for each side
             indent = len(left) + len(" = ")
-            broken = f"\n{'= ':>{indent}}".join(map(_sum, sides))
+            broken = f"\n{'= ':>{indent}}".join(_sum(side, indent, _WIDTH) for side in sides)
             line = f"{left} = {broken}"
     print(fitting(line))
 
@@ -82,6 +84,10 @@ def _written(terms: Sequence[Expression | str]) -> list[str]:
     ]
 
 
-def _sum(terms: list[str]) -> str:
-    first, *others = terms
-    return first + "".join(f" - {x[1:]}" if x.startswith("-") else f" + {x}" for x in others)
+def _sum(terms: list[str], indent: int = 0, width: int = sys.maxsize) -> str:
+    """The terms added up; there are line ends before terms that would leave the width."""
+    first, *others = [term.replace(" ", "\xa0") for term in terms]  # no line ends within a term
+    signed = [f"-\xa0{term[1:]}" if term.startswith("-") else f"+\xa0{term}" for term in others]
+    lines = wrap(" ".join([first, *signed]), max(1, width - indent), break_long_words=False,
+                 break_on_hyphens=False)  # fmt: skip
+    return f"\n{' ' * indent}".join(lines).replace("\xa0", " ")

@@ -56,6 +56,18 @@ def test_explain_elides_many_uses_and_breaks_long_lines(
     assert lines[-1] == "      = 4950.0"
 
 
+def test_explain_breaks_what_is_longer_than_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    w = Value(0.5, "weight")
+    root = Value(0.0)
+    for i in range(8):
+        root = root + labelled(w * float(i + 1), f"weighted_input_{i}")
+    lines = explained(capsys, w, labelled(root, "L")).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("∂L/∂weight = ∂L/∂weighted_input_0 · ∂weighted_input_0/∂weight")
+    assert all(line.startswith(("           = ", "             + ")) for line in lines[1:])
+    assert lines[-1] == "           = 36.0"
+
+
 def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str]) -> None:
     x, y = Value(1.0, "x"), Value(2.0, "y")
     root = labelled(x * 2, "r")
