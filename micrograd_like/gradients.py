@@ -285,8 +285,9 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
     has the same structure. Of one argument it is the gradient itself, of several a tuple. Where an
     argument is a Value, or f uses a variable of a function that is being differentiated itself,
-    the results are Values, which can be differentiated again. Within `no_grad` the results are the
-    same, but constants.
+    the results are Values, which can be differentiated again; else they are floats. So a loss with
+    f' in it, by which the other variables of f are to learn (the weights of a network), calls it
+    with `Value(x)`. Within `no_grad` the results are the same, but constants.
 
     >>> value_and_grad(lambda x, y: x * y + x)(3.0, 4.0)
     (15.0, (5.0, 3.0))
