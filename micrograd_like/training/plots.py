@@ -32,6 +32,7 @@ _FONTS = (
     "Droid Sans Fallback", "Noto Sans Devanagari", "Nirmala UI", "Arial Unicode MS",
 )  # fmt: skip
 _ACROSS = 150  # places at which the plane is asked, in each direction
+_LEGIBLE = 40  # classes in a legend
 
 
 @cache
@@ -278,7 +279,10 @@ def decision_boundary(
     axes.set(xlim=sides[0, [0, -1]], ylim=sides[1, [0, -1]])
     axes.grid(visible=False)
     there = np.unique(np.concatenate([labels for _, labels, _ in groups])).tolist()
-    keys = [(_shown(classes[k]), markers[k], dark[k], "white") for k in there]
+    shown = there if len(there) <= _LEGIBLE else there[: _LEGIBLE - 1]
+    keys = [(_shown(classes[k]), markers[k], dark[k], "white") for k in shown]
+    if len(there) > len(shown):
+        keys.append((f"… and {len(there) - len(shown)} more", "", GREY, GREY))
     if held_out is not None:
         keys += [("training", "o", GREY, GREY), ("held out", "o", "white", GREY)]
     handles = [

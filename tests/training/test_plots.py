@@ -60,6 +60,14 @@ def test_of_many_classes_each_boundary_is_drawn_where_two_lead():
     assert {round(x, 2) for x in lines} == {k + 0.5 for k in range(8)}
 
 
+def test_a_legend_of_very_many_classes_leaves_room_for_the_plane():
+    X, y = [[float(k), float(k % 7)] for k in range(60)], [*range(60)]
+    names = [f"class number {k} of many" for k in y]
+    figure = plots.decision_boundary(lambda rows: [0] * len(rows), X, y, ["a", "b"], names)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-1] == "… and 21 more"
+
+
 def test_points_to_learn_from_are_filled_and_held_out_ones_hollow():
     held = [[0.5, 3.0]], [1]
     figure = plots.decision_boundary(lambda rows: [0] * len(rows), *DATA, held_out=held)
