@@ -42,6 +42,8 @@ class Sum:
     @property
     def key(self) -> object:
         """What equal sums have in common, in whatever order their terms are."""
+        if not self.linear and self.constant == 0.0 and len(self.products) == 1:
+            return next(iter(self.products.items()))  # in short: a tenth of the tape's time
         terms = frozenset(self.linear.items()), frozenset(self.products.items())
         return (_bits(self.constant), *terms)
 
