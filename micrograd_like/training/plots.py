@@ -295,23 +295,31 @@ def decision_boundary(
 
 
 def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label: str) -> Any:
-    """A Figure of the predicted number over the true one.
+    """A Figure of the predicted number over the true one, and beside it of what is left between.
 
     Examples for which None was predicted are left out.
     """
     pairs = [(t, x) for t, x in zip(numbers, predicted, strict=True) if x is not None]
     lost = len(numbers) - len(pairs)
+    note = "on the line both are equal" + (f"; {lost} without an answer" if lost else "")
     mean = math.fsum(abs(t - x) for t, x in pairs) / max(len(pairs), 1)
-    note = f"mean absolute error {mean:.4g}" + (f", {lost} without an answer" if lost else "")
-    true, found = f"true {_shown(label)}", f"predicted {_shown(label)}"
-    panel = {"title": "Predictions", "note": note, "x": true, "y": found}
-    figure, (axes,) = _figure(5.4, 4.4, panel)
+    name, small = _shown(label), f"mean absolute error {mean:.4g}"
+    true, found = f"true {name}", f"predicted {name}"
+    figure, (axes, beside) = _figure(
+        9.6,
+        4.4,
+        {"title": "Predictions", "note": note, "x": true, "y": found},
+        {"title": "Residuals", "note": small, "x": found, "y": "true - predicted"},
+    )
     if pairs:
-        axes.xaxis.get_major_locator().set_params(nbins=5)  # large ones would run into each other
+        for x_axis in (axes.xaxis, beside.xaxis):  # large numbers would run into each other
+            x_axis.get_major_locator().set_params(nbins=5)
         truth, answers = zip(*pairs, strict=True)
         axes.axline((truth[0], truth[0]), slope=1.0, color=GREY, lw=1.0)
-        alpha = 1.0 if len(pairs) < 300 else 0.6
-        _points(axes, truth, answers, BLUE, _size(len(pairs)), alpha=alpha, zorder=3)
+        beside.axhline(0.0, color=GREY, lw=1.0)
+        how: Any = {"alpha": 1.0 if len(pairs) < 300 else 0.6, "zorder": 3}
+        _points(axes, truth, answers, BLUE, _size(len(pairs)), **how)
+        _points(beside, answers, [t - x for t, x in pairs], BLUE, _size(len(pairs)), **how)
     return figure
 
 

@@ -150,9 +150,10 @@ def test_labels_are_short_and_alike_ones_stay_different():
     assert shown[4] == r"b \$"
 
 
-def test_a_number_is_drawn_over_the_true_one():
-    (agreement,) = plots.predicted_numbers([1.0, 2.0, 4.0], [1.5, None, 3.0], "y").axes
+def test_a_number_is_drawn_over_the_true_one_and_what_is_left_beside():
+    agreement, left = plots.predicted_numbers([1.0, 2.0, 4.0], [1.5, None, 3.0], "y").axes
     assert agreement.collections[0].get_offsets().tolist() == [[1.0, 1.5], [4.0, 3.0]]
+    assert left.collections[0].get_offsets().tolist() == [[1.5, -0.5], [3.0, 1.0]]
     assert plots.predicted_numbers([1.0], [None], "y").axes
 
 
