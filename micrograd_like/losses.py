@@ -9,7 +9,7 @@ InputError (a ValueError) is raised for empty batches, lengths that differ and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import ops
@@ -24,9 +24,10 @@ _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 __dir__ = shown("cross_entropy", "hinge", "mean", "mse", "softmax", *_BINARY)
 
 
-def mean(values: Sequence[Value]) -> Value:
+def mean(values: Iterable[Value]) -> Value:
     """The sum of the values, from left to right, divided by their number. One Value is itself."""
-    if not len(values):
+    values = list(values)
+    if not values:
         raise InputError("a mean needs at least one value: the batch is empty")
     if len(values) == 1:
         return values[0]
@@ -215,9 +216,9 @@ def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
 
 
 def _list(x: Any) -> Any:
-    """Arrays, tuples and ranges as lists; anything else as it is."""
+    """Arrays, tuples, ranges and generators as lists; anything else as it is."""
     x = plain(x)
-    return list(x) if isinstance(x, (tuple, range)) else x
+    return list(x) if isinstance(x, (tuple, range, Iterator)) else x
 
 
 def _pairs(outputs: list[Any], targets: Any) -> list[tuple[Any, Any]]:

@@ -30,7 +30,7 @@ _SIGNS = {
 
 
 # What subclasses do not override.
-_FIXED = ("data", "grad", "label", "_backward", "__eq__", "__hash__")
+_FIXED = ("data", "grad", "label", "op", "_backward", "__eq__", "__hash__")
 
 
 def text(label: object) -> str:

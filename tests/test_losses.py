@@ -292,6 +292,12 @@ def test_a_batch_is_the_mean_of_its_examples_divided_once(name):
     assert loss(values[:1], targets[:1]).data == singles[0].data  # a batch of 1
 
 
+def test_generators_are_lists_of_outputs_and_targets():
+    xs = [Value(1.0), Value(3.0)]
+    assert losses.mean(x for x in xs).data == 2.0
+    assert losses.mse((x for x in xs), (t for t in [0.0, 1.0])).data == 2.5
+
+
 def test_a_batch_of_cross_entropies_is_their_mean():
     rows = [[Value(0.1), Value(0.7)], [Value(2.0), Value(-1.0)]]
     batch = losses.cross_entropy(rows, [1, 1])

@@ -340,6 +340,7 @@ def test_a_subclass_is_so_within_graphs_and_containers_too() -> None:
         ("data", property(lambda self: 5.0)),
         ("grad", 3.0),
         ("label", lambda self: "w"),
+        ("op", "mine"),
         ("_backward", lambda self: None),
         ("__eq__", lambda self, other: self.data == other.data),
         ("__hash__", lambda self: 1),

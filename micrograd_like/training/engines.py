@@ -171,7 +171,8 @@ class Eager:
         inputs, targets = batch
         outputs = [self.model(x) for x in inputs]
         mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
-        self.outputs = [[v.data for v in o] if isinstance(o, list) else [o.data] for o in outputs]
+        rows = [o if isinstance(o, list) else [o] for o in outputs]
+        self.outputs = [[x.data if isinstance(x, Value) else x for x in row] for row in rows]
         return mean
 
 

@@ -95,6 +95,22 @@ def test_a_function_is_a_loss_without_labels():
     rule.usable(None)([[0.0]], ["anything"], [0])  # it may take any target
 
 
+def test_a_model_may_have_plain_numbers_among_its_outputs():
+    """One class is the reference, whose score is 0."""
+
+    class Referred(nn.Module):
+        def __init__(self):
+            self.score = nn.Neuron(2, nonlin=False)
+
+        def __call__(self, x):
+            return [self.score(x), 0.0]
+
+    history = training.fit(
+        Referred(), DATA.X, DATA.y, loss="cross_entropy", epochs=2, engine="eager"
+    )
+    assert len(history.loss) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "outputs", "labels"),
     [
