@@ -93,7 +93,6 @@ def running(table, tmp_path_factory):
     (folder / "missing").mkdir()
     (folder / "missing" / "model.json").write_text("untouched")
     runs = {
-        "two": Processes(folder / "two", table, "--epochs", "3"),
         "three": Processes(folder / "three", table, "--epochs", "3", count=3),
         "differing": Processes(folder / "differing", table, each={1: ["--hidden", "5"]}),
         "missing": Processes(folder / "missing", table, "--timeout", "2", only=1),
@@ -255,18 +254,17 @@ def test_the_training_goes_on_when_nobody_reads_what_it_prints(start):
     assert len(content["training"]["history"]["loss"]) == 8
 
 
-@pytest.mark.parametrize(("name", "count"), [("two", 2), ("three", 3)])
-def test_processes_learn_the_weights_of_one_that_is_alone(running, table, tmp_path, name, count):
-    ends = running[name].ends()
-    assert [(status, error) for status, _, error in ends] == [(0, [])] * count
+def test_processes_learn_the_weights_of_one_that_is_alone(running, table, tmp_path):
+    ends = running["three"].ends()
+    assert [(status, error) for status, _, error in ends] == [(0, [])] * 3
     assert main(["train", str(table), *OPTIONS, "--engine", "eager", "--epochs", "3",
                  "--out", str(tmp_path)]) == 0  # fmt: skip
-    assert weights(running[name].out) == pytest.approx(weights(tmp_path), rel=0.0, abs=1e-9)
+    assert weights(running["three"].out) == pytest.approx(weights(tmp_path), rel=0.0, abs=1e-9)
     last = {out[-1] for _, out, _ in ends}
     assert len(last) == 1
     assert last.pop().startswith("test accuracy")
     assert [any(line.startswith("wrote model.json") for line in out) for _, out, _ in ends] == [
-        i == 0 for i in range(count)
+        i == 0 for i in range(3)
     ]
 
 
