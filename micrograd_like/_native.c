@@ -1949,8 +1949,10 @@ execute(PyObject *module)
             slot->pfunc = (void *)PyBaseObject_Type.tp_hash;
         }
     }
-    Value = (PyTypeObject *)PyType_FromSpecWithBases(&value_spec,
-                                                     ((PyTypeObject *)in_python)->tp_bases);
+    PyObject *bases = ((PyTypeObject *)in_python)->tp_bases; /* the last one has slots of its own */
+    bases = PyTuple_GetSlice(bases, 0, PyTuple_GET_SIZE(bases) - 1);
+    Value = bases == NULL ? NULL : (PyTypeObject *)PyType_FromSpecWithBases(&value_spec, bases);
+    Py_XDECREF(bases);
     if (Value == NULL) {
         return -1;
     }

@@ -328,6 +328,16 @@ def test_an_attribute_of_ones_own_is_refused_with_a_word_on_subclasses_and_label
     assert own.last.parents == (own,)
 
 
+@pytest.mark.parametrize("node", [Value(1.0), Value(2.0) * 3.0, Own(1.0), Own(1.0) * 2.0])
+def test_the_slots_of_the_engine_in_python_are_not_those_of_a_node_in_c(node: Value) -> None:
+    # Their descriptors would take the numbers of a node for objects.
+    assert not {*IN_PYTHON.slots.Slots.__slots__} & {*dir(node)}
+    own = Own(2.0)
+    for name in IN_PYTHON.slots.Slots.__slots__:
+        setattr(own, name, None)
+    assert ((own * 3.0).data, own.parents) == (6.0, ())
+
+
 def test_a_constructor_that_does_not_call_values_is_named() -> None:
     class Careless(Value):
         def __init__(self) -> None:
