@@ -44,8 +44,10 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     `create_graph=True` the results are Values, to be differentiated again;
     one may be a node of the graph itself, as d(x·y)/dx is y. They are so within `no_grad`, too.
 
-    Raises OperandError (a TypeError) for what is not a Value, and with `create_graph=True`
-    StaleGraphError (a ValueError) where data was changed after the forward pass.
+    Raises OperandError (a TypeError) for what is not a Value, InputError (a ValueError) within
+    `no_grad` for a root that may have been computed there, a constant, and with
+    `create_graph=True` StaleGraphError (a ValueError) where data was changed after the forward
+    pass.
 
     >>> x = Value(3.0)
     >>> dy = grad(x**3, x, create_graph=True)
@@ -53,6 +55,11 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     (27.0, 18.0)
     """
     targets = values("gradients are with respect to Values", wrt)
+    if isinstance(root, Value) and root.op is None and root not in targets and innermost(silences):
+        raise InputError(
+            "within no_grad what is computed is a constant, whose derivatives are 0: compute the "
+            "root outside of it, or by a function that value_and_grad is given"
+        )
     results: list[Any]
     if create_graph:
         graphs = adjoint_graphs(root, targets)

@@ -16,7 +16,6 @@ from . import ops, state
 from .copying import attributes_of
 from .engine import Value, topological_order
 from .errors import InputError, MissingExtraError, TraceError, shown, warn
-from .modes import no_grad
 from .numerics import number, plain, whole
 from .ops import Op
 from .sums import affine
@@ -303,9 +302,11 @@ class MLP(Module):
             with suppress(TraceError, MissingExtraError):
                 found = compile_forward(self, self.parameters(), rows[0]).batch(rows)
                 return [out if isinstance(out, list) else [out] for out in found]
-        with no_grad():
-            found = [self(row) for row in rows]
-        return [[v.data for v in (x if isinstance(x, list) else [x])] for x in found]
+        found = []
+        for row in rows:  # not within no_grad: a model may have derivatives in it
+            out = self(row)
+            found.append([v.data for v in (out if isinstance(out, list) else [out])])
+        return found
 
     def to_torch(self) -> Any:
         """The same network as a `torch.nn.Sequential` in float64, with copies of the parameters.

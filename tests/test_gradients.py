@@ -983,3 +983,15 @@ def test_the_forms_take_whatever_lists_the_variables_and_go_through_it_once(
     assert jvp(listing([f, x * y]), listing([x, y]), [1.0, 0.0]) == [9.0, 3.0]
     nested = value_and_grad(lambda z: hessian(z * x * y**2, listing([x, y]))[0][1])(2.0)
     assert [float(v.data if isinstance(v, Value) else v) for v in nested] == [12.0, 6.0]
+
+
+def test_within_no_grad_a_constant_has_no_derivatives() -> None:
+    x = Value(2.0)
+    outside = x * x
+    with no_grad():
+        assert grad(outside, x) == 4.0
+        for create_graph in (False, True):
+            with pytest.raises(InputError, match="no_grad"):
+                grad(x * x, x, create_graph=create_graph)
+        assert value_and_grad(lambda x: x * x)(2.0) == (4.0, 4.0)
+        assert grad(x, x) == 1.0

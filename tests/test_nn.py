@@ -557,3 +557,13 @@ def test_a_table_of_pandas_is_its_rows_and_not_the_names_of_its_columns():
     for column in (["a", "b"], pandas.to_datetime(["2020-01-01", "2020-01-02"])):
         with pytest.raises(OperandError):
             models[0].predict(pandas.DataFrame({0: column}))
+
+
+def test_a_network_with_derivatives_in_it_predicts_them() -> None:
+    class Slope(nn.MLP):
+        def __call__(self, x: Any) -> Any:
+            inputs = [Value(number) for number in x]
+            return grad(super().__call__(inputs), inputs[0], create_graph=True)
+
+    model = Slope(1, [3, 1], "tanh", seed=0)
+    assert model.outputs([[0.5]]) == [[model([0.5]).data]] != [[0.0]]

@@ -11,7 +11,7 @@ from .. import losses
 from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
 from ..gradients import grad
-from ..modes import apart, no_grad, paused
+from ..modes import apart, paused
 from ..numerics import number
 from .examples import Nested, Pairs, arguments
 from .execution import are_finite, as_floats, require_numpy
@@ -244,7 +244,7 @@ class Family:
     def eagerly(self, examples: Sequence[Any], forward: bool) -> list[Any]:
         """The results, the outputs in lists, as the eager engine has them."""
         self._plan.settle()
-        with apart(), no_grad() if forward else apart():
+        with apart():
             made = [self._problem.of(*arguments(example)) for example in examples]
             mean = losses.mean([loss for loss, _ in made])
             gradient = [] if forward else [grad(mean, self._plan.parameters)]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from .. import losses
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
-from ..modes import no_grad
 from ..numerics import number, plain
 from ..optim import Optimizer
 from ..words import meant
@@ -54,7 +53,6 @@ class Loss(NamedTuple):
         if self.of is losses.cross_entropy or _is_of_cross_entropy(self.of):
             ignored = number(getattr(self.of, "keywords", {}).get("ignore_index", -100))
 
-        @no_grad()
         def usable(inputs: list[Any], targets: list[Any], places: Sequence[int]) -> Batch:
             kept = [i for i, t in enumerate(targets) if ignored is None or t != ignored]
             for i in kept if self in LOSSES.values() else ():
@@ -148,8 +146,7 @@ class Eager:
 
     def evaluate(self, *batch: list[Any]) -> float:
         """The mean loss, without its gradient."""
-        with no_grad():
-            return self.mean(*batch).data
+        return self.mean(*batch).data  # not within no_grad: a loss may have derivatives in it
 
     def prepare(self, *sources: Any) -> None:
         """Examples come as they are."""
@@ -168,9 +165,11 @@ class Eager:
         if len(batch) == 1:
             of = self.loss.of
             return losses.mean([of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]])
-        inputs, targets = batch
-        outputs = [self.model(x) for x in inputs]
-        mean = losses.mean([self.loss.of(o, t) for o, t in zip(outputs, targets, strict=True)])
+        outputs, terms = [], []
+        for x, target in zip(*batch, strict=True):
+            outputs.append(self.model(x))  # of which a model may keep what its loss reads
+            terms.append(self.loss.of(outputs[-1], target))
+        mean = losses.mean(terms)
         rows = [o if isinstance(o, list) else [o] for o in outputs]
         self.outputs = [[x.data if isinstance(x, Value) else x for x in row] for row in rows]
         return mean

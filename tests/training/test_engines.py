@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim, training
+from micrograd_like import MicrogradError, Value, compile_step, grad, losses, nn, optim, training
 from micrograd_like.datasets import moons
 from micrograd_like.errors import InputError, MicrogradWarning
 from micrograd_like.training import engines
@@ -430,3 +430,57 @@ def test_a_model_that_has_its_optimizer_keeps_what_that_remembers(name):
             )  # fmt: skip
         weights.append([p.data for p in model.parameters()])
     assert weights[1] == pytest.approx(weights[0], rel=1e-9)
+
+
+class Kept(nn.Module):
+    """It keeps what it computes, and a penalty is of that: so do variational autoencoders."""
+
+    def __init__(self):
+        self.inside = nn.Neuron(2, seed=1)
+        self.last = nn.Neuron(1, nonlin=False, seed=2)
+
+    def __call__(self, x):
+        self.z = self.inside(x)
+        return self.last([self.z])
+
+
+@pytest.mark.filterwarnings("ignore:not compiled")
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_loss_may_read_what_the_model_kept_of_its_example(engine):
+    model, same = Kept(), Kept()
+    descent = optim.SGD(same.parameters(), lr=0.1)
+    by_hand = losses.mean(
+        [losses.mse(same(x), t) + 3.0 * same.z**2 for x, t in zip(DATA.X, DATA.y, strict=True)]
+    )
+    by_hand.backward()
+    descent.step()
+    training.fit(
+        model, DATA.X, DATA.y, loss=lambda out, t: losses.mse(out, t) + 3.0 * model.z**2,
+        optimizer=optim.SGD(model.parameters(), lr=0.1), epochs=1, engine=engine,
+    )  # fmt: skip
+    assert [p.data for p in model.parameters()] == pytest.approx(
+        [p.data for p in same.parameters()], rel=1e-12
+    )
+
+
+class Force(nn.Module):
+    """The derivative of an energy, whose weights it has."""
+
+    def __init__(self):
+        self.energy = nn.MLP(2, [3, 1], "tanh", seed=0)
+
+    def __call__(self, x):
+        xs = [Value(number) if isinstance(number, float) else number for number in x]
+        return [-slope for slope in grad(self.energy(xs), xs, create_graph=True)]
+
+
+@pytest.mark.filterwarnings("ignore:not compiled")
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_models_with_derivatives_in_them_are_measured_as_they_learn(engine):
+    model = Force()
+    y = [[1.0, 2.0]] * len(DATA.X)
+    history = training.fit(
+        model, DATA.X, y, loss="mse", epochs=3, engine=engine, validation=(DATA.X, y)
+    )
+    expected = losses.mean([losses.mse(model(x), t) for x, t in zip(DATA.X, y, strict=True)])
+    assert history.validation_loss[-1] == pytest.approx(expected.data, rel=1e-12)
