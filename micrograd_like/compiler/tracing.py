@@ -216,11 +216,20 @@ class Trace:
         return self._used(value, self._indices)
 
     def _used(self, value: Value, uses: dict[tuple[str, int], None]) -> Value:
-        if id(value) in self.keys and (line := users_line()):
+        if id(value) not in self.keys:
+            self._look_after(value)
+        elif line := users_line():
             uses[line] = None
         return value
 
+    def _look_after(self, *values: Value) -> None:
+        """Those that are no parameters, and not computed from any: see `check_others`."""
+        for value in values:
+            if value.op is None and id(value) not in self.keys:
+                self.others[id(value)] = value
+
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
+        self._look_after(*[value for value in (x, y) if isinstance(value, Value)])
         y = y if isinstance(y, Value) else Value(y)
         outcome = bool(sign(*numbers_of([x, y])))
         if id(x) in self.keys or id(y) in self.keys:
@@ -234,8 +243,7 @@ class Trace:
         if (key := self.keys.get(id(value))) is not None:
             self._keep(leaf, hash(("detached", key)))
             self.sources[leaf] = value
-        elif value.op is None:
-            self.others[id(value)] = value
+        self._look_after(value)
         return leaf
 
     # Afterwards.

@@ -66,7 +66,7 @@ class Loss(NamedTuple):
                     raise InputError(f"y[{places[i]}]: {error}") from None
             return [inputs[i] for i in kept], [targets[i] for i in kept]
 
-        return usable  # type: ignore[no-any-return]
+        return usable
 
 
 def _is_of_cross_entropy(loss: Any) -> bool:

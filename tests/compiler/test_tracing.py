@@ -786,6 +786,7 @@ def of_no_grad(x):
         lambda x: (TEACHER * 2.0).detach(),
         lambda x: TEACHER.detach(),
         lambda x: 1.0 if x > TEACHER else 2.0,
+        lambda x: x if TEACHER > 0.5 else 2.0 * x,
         lambda x: grad(TEACHER**2 * x, TEACHER, create_graph=True),
         of_no_grad,
     ],
@@ -806,6 +807,15 @@ def test_another_number_of_a_value_that_is_no_parameter_is_noticed_at_once(f):
 
 
 TEACHER = Value(0.25, "teacher")
+
+
+def test_another_number_of_a_value_that_was_read_is_noticed_at_once():
+    w, beta = Value(0.5, "w"), Value(0.25, "beta")
+    step = compile_step(lambda x: (w * x - beta.data * 2.0) ** 2, [w], 2.0)
+    step([1.0, 2.0])
+    beta.data = 0.5
+    with pytest.raises(TraceError, match="no parameter of the step"):
+        step([1.0, 2.0])
 
 
 def test_two_trainings_at_a_time_see_what_the_other_learned():
