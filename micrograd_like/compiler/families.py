@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import losses
 from ..engine import Value, numbers_of
-from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
+from ..errors import DomainError, InputError, TraceError, warn
 from ..gradients import grad
 from ..modes import apart, paused
 from ..numerics import number
@@ -65,7 +65,8 @@ class Family:
     def __init__(
         self, problem: Pairs | Nested, plan: Plan, example: Any, trace: Trace | None = None
     ) -> None:
-        self._problem, self._plan, self._example = problem, plan, example
+        self._problem, self._plan = problem, plan
+        self._examples = [example]  # the first on each way
         self._traces = [trace or self.traced(example)]
         self._is_warned = False
         self._follow(self.traced(example))
@@ -119,7 +120,7 @@ class Family:
         if groups is None or (found := coefficients(groups, longer, trace)) is None:
             return None
         if groups and not self.ways[0].groups:
-            longer = self.traced(self._example)  # with the numbers that the parameters have now
+            longer = self.traced(self._examples[0])  # with the numbers that the parameters have now
             self._follow(longer)
             self._traces, self.ways = [longer], [self._way(longer, is_weighted=True)]
         place = {name: i for i, name in enumerate(longer.names)}
@@ -150,16 +151,19 @@ class Family:
         return self._problem.trace(example, self._plan.parameters, outcomes)
 
     def check(self) -> None:
-        """Trace the example again, on each way. Raises TraceError where something else comes out.
+        """Trace the examples again, on each way. Raises TraceError where something else comes out.
 
-        It may not get through on a way that it would not take.
+        On a way that its example has left since, an operation may refuse its numbers.
         """
-        self._follow(self.traced(self._example))
-        for known in self._traces:
+        self._follow(self.traced(self._examples[0]))
+        for known, example in zip(self._traces, self._examples, strict=True):
             if known.guards:
-                path = known.path
-                with suppress(MicrogradError):
-                    path = self.traced(self._example, [g.outcome for g in known.guards]).path
+                try:
+                    path = self.traced(example, [g.outcome for g in known.guards]).path
+                except (TraceError, DomainError) as error:
+                    if not isinstance(error.__cause__ or error, DomainError):
+                        raise
+                    continue
                 if path != known.path:
                     raise TraceError(CHANGED)
 
@@ -237,6 +241,7 @@ class Family:
             return False  # by a rounding error, the program finds it on another way
         if len(trace.shown) != len(self._traces[0].shown) or trace.shape != self.shape:
             raise TraceError("the model has not as many outputs for one example as for another")
+        self._examples.append(example)
         self._traces.append(trace)
         self.ways.append(self._way(trace))
         return True

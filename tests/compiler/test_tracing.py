@@ -516,6 +516,38 @@ def test_a_change_on_a_way_that_the_example_has_left_is_noticed():
     step.check()
 
 
+def reading(model, h):
+    return h * abs(h.data)
+
+
+def drawing(model, h):
+    return h + random.gauss(0.0, 1.0)
+
+
+def counting(model, h):
+    model.calls += 1
+    return h * model.calls
+
+
+@pytest.mark.parametrize("later", [reading, drawing, counting])
+def test_what_is_refused_later_on_a_way_that_the_first_example_does_not_take_is_noticed(later):
+    def f(model, x):
+        h = model.linear(x)
+        if x[0] > 0.0:
+            return h.tanh()
+        return later(model, h) if model.is_late else h
+
+    model = Linear(f)
+    model.is_late, model.calls = False, 1
+    step = compile_step(model, losses.mse, ([1.0, 0.0], 3.0))
+    step([[1.0, 0.0], [-1.0, 0.0]], [3.0, 4.0])
+    step.check()
+    model.is_late = True
+    with pytest.raises(TraceError):
+        step.check()
+    assert model.calls == 1
+
+
 BETA = 1.0
 SCALED = Op("scaled", lambda x: BETA * x, lambda x, out: BETA * 1.0)
 
