@@ -213,29 +213,33 @@ def arguments(example: Any) -> tuple[Any, ...]:
 
 
 def _structure(x: Any, numbers: list[Any], kinds: set[Any]) -> Hashable:
-    """The shape of an example, whose numbers join `numbers`.
+    """The shape of an example, whose numbers join `numbers`; tuples are none of lists.
 
-    Their types join `kinds`, with those of what they are in, which is no list, each as a tuple.
+    Their types join `kinds`, with those of the arrays that they are in, each as a tuple.
     """
     container, x = x.__class__, plain(x)
     if isinstance(x, (list, tuple)):
-        if container is not list:
-            kinds.add((container,))
+        shape: Hashable = len(x)
         if {*map(type, x)} <= kinds:  # as nearly all lists are: in short
             numbers += x
-            return len(x)
-        items = tuple([_structure(item, numbers, kinds) for item in x])
-        return len(x) if {*items} == {None} else items
+        elif {*(items := tuple([_structure(item, numbers, kinds) for item in x]))} != {None}:
+            shape = items
+        if isinstance(x, tuple):
+            return container, shape
+        if container is not list:
+            kinds.add((container,))
+        return shape
     numbers.append(_number(x))
     kinds.add(x.__class__)
     return None
 
 
 def _traced(x: Any, trace: Trace, path: str) -> Any:
-    """Leaves of a trace in the places of the numbers."""
+    """Leaves of a trace in the places of the numbers; tuples, which compare so, stay such."""
     x = plain(x)
     if isinstance(x, (list, tuple)):
-        return [_traced(item, trace, f"{path}[{i}]") for i, item in enumerate(x)]
+        items = [_traced(item, trace, f"{path}[{i}]") for i, item in enumerate(x)]
+        return items if isinstance(x, list) else getattr(x, "_make", tuple)(items)
     return trace.leaf(_number(x), path)
 
 

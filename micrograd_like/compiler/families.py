@@ -241,6 +241,7 @@ class Family:
             return False  # by a rounding error, the program finds it on another way
         if len(trace.shown) != len(self._traces[0].shown) or trace.shape != self.shape:
             raise TraceError("the model has not as many outputs for one example as for another")
+        self.compare(trace, example)
         self._examples.append(example)
         self._traces.append(trace)
         self.ways.append(self._way(trace))

@@ -9,6 +9,7 @@ import random
 import re
 import threading
 import warnings
+from collections import namedtuple
 
 import pytest
 from hypothesis import given, settings
@@ -879,3 +880,33 @@ def test_a_number_that_is_written_is_used(write):
     for loss in (lambda x: w * x * len(write(x)), lambda x: w * x * len(write(w))):
         with pytest.raises(TraceError, match="the number of a Value is used"):
             compile_step(loss, [w], 2.0)
+
+
+Cell = namedtuple("Cell", "row column")
+CELLS = [(0, 0), (2, 3), (1, 1), (2, 3)]
+
+
+@pytest.mark.parametrize("kind", [tuple, list, Cell._make])
+@pytest.mark.parametrize(
+    "is_goal",
+    [lambda at: at == (2, 3) or at == [2, 3], lambda at: at in [(2, 3), [1, 1]],
+     lambda at: tuple(at) < (1, 2), lambda at: isinstance(at, tuple)],
+)  # fmt: skip
+def test_what_numbers_of_an_example_are_in_compares_as_it_does_eagerly(kind, is_goal):
+    u, v = Value(0.3), Value(0.4)
+    loss = lambda at, y: (u * at[0] + v * at[1] - y) ** 2 * (5.0 if is_goal(at) else 1.0)  # noqa: E731
+    batch = [(kind(at), float(i)) for i, at in enumerate(CELLS)]
+    expected = losses.mean([loss(*example) for example in batch])
+    step = compile_step(loss, [u, v], batch[0])
+    assert step.evaluate(batch) == pytest.approx(expected.data, rel=1e-12)
+
+
+def test_the_numbers_of_an_example_on_another_way_are_plain_ones_there_too():
+    u = Value(0.3)
+
+    def loss(x, kind):
+        return (u * x) ** 2 if kind == 0 else u * value_and_grad(lambda t: t * t * u)(x)[1]
+
+    step = compile_step(loss, [u], (1.0, 0))
+    with pytest.raises(TraceError, match="plain ones"):
+        step.evaluate([(1.0, 0), (2.0, 1)])
