@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from ..engine import Value, numbers_of, set_slot_of_grad
-from ..errors import DivergenceError, InputError
+from ..errors import DivergenceError, InputError, TraceError
+from ..modes import tracing
 from ..numerics import plain
 from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
 from .plan import trainings
@@ -31,6 +33,56 @@ ARRAYS = Library(lambda f, *columns: f(*columns), np.sqrt, _norm, min)
 _OURS = SGD, Adam, AdamW
 
 
+class Reads:
+    """A recorder that refuses to let an optimizer see these Values: they are old on arrays.
+
+    `found` says whether it tried to, for it may catch the error.
+    """
+
+    def __init__(self, values: Iterable[Value]) -> None:
+        self._values = frozenset(values)
+        self.found = False
+
+    def made(self, node: Value) -> None:
+        self._look_for(*node.operands)
+
+    def touched(self, value: Value) -> None:
+        self._look_for(value)
+
+    def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
+        self._look_for(x, y)
+        return bool(sign(*numbers_of([x, y if isinstance(y, Value) else Value(y)])))
+
+    def detached(self, value: Value) -> Value:
+        self._look_for(value)
+        (data,) = numbers_of([value])
+        return Value(data, value.label)
+
+    def _look_for(self, *read: Any) -> None:
+        if any(x in self._values for x in read if isinstance(x, Value)):
+            self.found = True
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raises TraceError if it tried to."""
+        if self.found:
+            raise TraceError(
+                "the optimizer looks at a parameter, which has an old number and an old gradient "
+                "while a step learns on arrays: its `gradient` and `moved` are given the new ones"
+            )
+
+
+def surroundings_of(optimizer: Optimizer) -> Surroundings:
+    """What its rule and its schedule may move, with the global generators of random numbers."""
+    return Surroundings(optimizer, random.random, np.random.random)
+
+
+def _is_ours(optimizer: Optimizer) -> bool:
+    """Whether its rule is, and no method was put into it; its schedule may be any."""
+    own = [x for name, x in vars(optimizer).items() if name != "lr"]
+    return type(optimizer) in _OURS and not any(map(callable, own))
+
+
 def takes_arrays(optimizer: Optimizer) -> bool:
     """Whether its steps on arrays are those on floats: a rule that is not ours is tried.
 
@@ -38,14 +90,16 @@ def takes_arrays(optimizer: Optimizer) -> bool:
     """
     if not optimizer.steps_by_rule():
         return False
-    if type(optimizer) in _OURS:
+    if _is_ours(optimizer):
         return True
     found = []
     try:
         for of in (LISTS, ARRAYS):
-            surroundings = Surroundings(optimizer, random.random, np.random.random)
+            surroundings = surroundings_of(optimizer)
             try:
-                found.append(_two_steps(optimizer, of))
+                with tracing(reads := Reads(optimizer.params)):
+                    found.append(_two_steps(optimizer, of))
+                reads.refuse()
                 surroundings.check()
             finally:
                 surroundings.bring_back()
@@ -97,7 +151,7 @@ class Descent:
 
     Raises DivergenceError where a loss, or a parameter after a step, is not finite; all is then as
     it was at the last batch whose loss was finite. Raises InputError where a Value was changed
-    while it waited.
+    while it waited, and TraceError where the optimizer's schedule reads one.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
@@ -109,11 +163,12 @@ class Descent:
         if not takes_arrays(optimizer):
             raise InputError(
                 f"the rule of {kind} is another one for arrays: it is to compute by + - * / and "
-                "its sqrt, without branches, functions of floats, random numbers or a state"
+                "its sqrt, without branches, functions of floats, random numbers, Values or a state"
             )
         self.optimizer = optimizer
         self.learned = frozenset(step.parameters)
         self._step = step
+        self._is_ours = _is_ours(optimizer)
         self._known: Snapshot = optimizer.snapshot()  # what the Values and the optimizer have
         self._is_ahead = False  # whether the arrays have what these do not
         now = _arrays(self._known)
@@ -150,10 +205,24 @@ class Descent:
         if not math.isfinite(mean):
             return mean, f"the loss is {mean!r}"
         with np.errstate(all="ignore"):
-            values, memory = self.optimizer.updated(ARRAYS, now.values, gradient, now.memory)
+            update = self.optimizer.updated
+            values, memory = self._unseen(update, ARRAYS, now.values, gradient, now.memory)
         finite = bool(np.isfinite(values).all())
         self._states, self._is_ahead = (now, _State(values, memory, gradient)), True
         return mean, "" if finite else "the step led to a parameter that is not finite"
+
+    def _unseen(self, compute: Callable[..., Any], *arguments: Any) -> Any:
+        """What the optimizer computes. Raises TraceError where it reads what is learned."""
+        if self._is_ours and not callable(self.optimizer.lr):
+            return compute(*arguments)
+        with tracing(reads := Reads(self.learned)):
+            try:
+                found = compute(*arguments)
+            except Exception:  # of old numbers, perhaps: a gradient of 0 to divide by
+                reads.refuse()
+                raise
+        reads.refuse()
+        return found
 
     def undo(self) -> None:
         """Go back to the state before the latest step, whose loss was finite."""
@@ -256,7 +325,7 @@ class OnDevices(Descent):
         (way, rows), optimizer, names = sole, self.optimizer, tuple(self.optimizer.remembers)
         self._take()
         steps = self._device[1].steps if self._device else self._states[1].memory["steps"]
-        factors = optimizer.factors(optimizer.rate(steps), steps)
+        factors = self._unseen(lambda: optimizer.factors(optimizer.rate(steps), steps))
         key = way, self._rule(len(factors)), names
         if (learning := self._learnings.get(key)) is None:
             learning = self._learnings[key] = way.learning(optimizer.moved)
@@ -280,7 +349,7 @@ class OnDevices(Descent):
         """
         optimizer = self.optimizer
         settings = repr({**optimizer.settings(), "lr": None})
-        if type(optimizer) in _OURS:
+        if self._is_ours:
             return settings
         some = np.array([0.3, -1.2, 0.7])
         columns = [some * some] * len(optimizer.remembers)

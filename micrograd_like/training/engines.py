@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from .. import losses
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
+from ..modes import tracing
 from ..numerics import number, plain
 from ..optim import Optimizer
 from ..words import meant
@@ -312,17 +313,18 @@ def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> St
 
 def _learns_on_arrays(eager: Eager) -> bool:
     """Whether the optimizer does. Raises TraceError where its schedule changes model or loss."""
-    from ..compiler.descent import takes_arrays
+    from ..compiler.descent import Reads, surroundings_of, takes_arrays
     from ..compiler.surroundings import Surroundings
 
     optimizer, of_model = eager.optimizer, Surroundings(eager.model, eager.loss.of)
     try:
-        of_optimizer = Surroundings(optimizer)
+        of_optimizer = surroundings_of(optimizer)
     except TraceError:  # it has an iterator, which nobody could bring back
         return takes_arrays(optimizer)
+    reads = Reads(optimizer.params)
     try:
         for steps in (0, 1):
-            with suppress(Exception):  # a step will raise it, if there are so many
+            with suppress(Exception), tracing(reads):  # a step will raise it, if there are so many
                 optimizer.factors(optimizer.rate(steps), steps)
         of_model.check()
     except TraceError:
@@ -330,7 +332,7 @@ def _learns_on_arrays(eager: Eager) -> bool:
     finally:
         of_model.bring_back()
         of_optimizer.bring_back()
-    return takes_arrays(optimizer)
+    return not reads.found and takes_arrays(optimizer)
 
 
 @contextmanager

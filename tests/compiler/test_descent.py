@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim
-from micrograd_like.errors import DivergenceError, InputError
+from micrograd_like.errors import DivergenceError, InputError, TraceError
 
 pytest.importorskip("numpy")
 
@@ -237,6 +237,18 @@ def test_a_schedule_without_a_rate_ends_it_with_the_steps_before():
     found = numbers(optimizer)
     on_values(STEP, optimizer := fresh(lambda: optim.SGD(STEP.parameters, lr=0.1)), 2)
     assert found == numbers(optimizer)
+
+
+def test_a_schedule_that_reads_a_parameter_while_it_waits_is_refused():
+    def lr(steps):
+        return 0.1 + abs(STEP.parameters[0].data) if steps else 0.1
+
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=lr))
+    with STEP.training(optimizer) as learning:
+        learning(X, Y)
+        with pytest.raises(TraceError, match="the optimizer looks at a parameter"):
+            learning(X, Y)
+    assert numbers(optimizer)[0] == 1
 
 
 def test_what_arrays_do_not_know_is_refused():

@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 import warnings
+from functools import partial
 
 import pytest
 
@@ -271,7 +272,11 @@ def by_count(optimizer, p, g):
     return p - 0.05 * g / optimizer.count
 
 
-@pytest.mark.parametrize("rule", [by_branch, by_function, by_noise, by_count])
+def by_parameters(optimizer, p, g):
+    return p - 0.05 * g * math.hypot(*(p.data for p in optimizer.params))
+
+
+@pytest.mark.parametrize("rule", [by_branch, by_function, by_noise, by_count, by_parameters])
 def test_a_rule_that_arrays_do_not_know_is_that_of_each_number(rule):
     class Own(optim.SGD):
         count = 0
@@ -289,6 +294,51 @@ def test_a_rule_that_arrays_do_not_know_is_that_of_each_number(rule):
     step = compile_step(model, losses.cross_entropy, (DATA.X[0], DATA.y[0]))
     with pytest.raises(InputError, match="the rule of Own is another one for arrays"):
         step.training(Own(step.parameters))
+
+
+def by_gradients(parameters, steps):
+    return 0.05 / math.hypot(*(p.grad for p in parameters))
+
+
+def by_comparison(parameters, steps):
+    return 0.05 if parameters[0] > 0.75 else 0.01
+
+
+def by_operation(parameters, steps):
+    with contextlib.suppress(MicrogradError):
+        return 0.05 * sum(p * p for p in parameters).data
+    return 0.0
+
+
+def by_generator(parameters, steps):
+    return 0.05 * random.random()
+
+
+def by_gradients_later(parameters, steps):
+    return 0.05 if steps < 4 else by_gradients(parameters, steps)
+
+
+SCHEDULES = [by_gradients, by_comparison, by_operation, by_generator, by_gradients_later]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_sees_the_parameters_as_they_are_and_draws_what_it_would(schedule):
+    def make(parameters, **options):
+        random.seed(5)
+        return optim.SGD(parameters, lr=partial(schedule, parameters))
+
+    warned = pytest.warns(MicrogradWarning, match="the optimizer looks at a parameter")
+    with warned if schedule is by_gradients_later else contextlib.nullcontext():
+        assert assert_fitted_alike(make=make) is training.History
+
+
+def test_a_method_that_was_put_into_an_optimizer_is_that_of_each_number():
+    def make(*arguments, **options):
+        made = optim.SGD(*arguments, **options)
+        made.gradient = lambda of, p, g: of.each(lambda g: (min(g, 0.1),), g)[0]
+        return made
+
+    assert assert_fitted_alike(make=make) is training.History
 
 
 class Keeping(optim.SGD):
