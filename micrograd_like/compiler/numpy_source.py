@@ -232,8 +232,11 @@ class NumpyPrinter:
         numbers = self.lifted.one_hot.get(rows.array.name)
         if numbers is None or not rows.places.ndim:
             return None
-        of, columns = np.divmod(rows.places, rows.array.shape[-1])
+        choices = rows.array.shape[-1]
+        of, columns = np.divmod(rows.places, choices)
         if (of != of[..., :1]).any() or (columns != np.arange(columns.shape[-1])).any():
+            return None
+        if columns.shape[-1] < choices:  # a number may choose what is not among these
             return None
         choosing = numbers[of[..., 0]]
         source = self.lifted.array_of[int(choosing.flat[0])]

@@ -104,6 +104,22 @@ def test_a_number_may_choose_and_count():
         step([(3, [0.5, 1.0])])  # the smaller table decides
 
 
+@pytest.mark.parametrize("order", ["abcd", "dabc", "dabd", "abdd", "aabd", "abxx", "xabc", "axbd"])
+def test_some_rows_may_be_constants_or_of_the_example(order):
+    rows = table(3, 2, random.Random(4))
+    known = {**dict(zip("abc", rows, strict=True)), "d": [0.0, 0.5]}
+
+    def loss(i, j, x):
+        first, second = take([{**known, "x": x}[name] for name in order], i)
+        return (first * x[0] + second * rows[0][1]) ** 2 + take([*rows[1], x[1]], j) * rows[2][0]
+
+    step = compile_step(loss, rows, (0, 0, [0.5, -1.0]))
+    batch = [(i, i % 3, [0.3 * i, 1.0 - i]) for i in range(4)]
+    for examples in ([example] for example in batch):
+        agrees(step, loss, rows, examples)
+    agrees(step, loss, rows, batch)
+
+
 @pytest.mark.parametrize("k", [0, 1, 2])
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_what_is_not_chosen_may_be_anything(bad, k):
