@@ -122,6 +122,12 @@ def nested(f: Callable[[Any], Any], x: Any) -> Any:
     return [nested(f, item) for item in x] if isinstance(x, (list, tuple)) else f(x)
 
 
+def flat(x: Any) -> list[Any]:
+    """What is in lists, tuples and arrays, and in those within them; of anything else itself."""
+    x = x.tolist() if hasattr(x, "tolist") else x
+    return [i for item in x for i in flat(item)] if isinstance(x, (list, tuple)) else [x]
+
+
 def is_masked(x: Any) -> bool:
     """Whether it is an array that hides some of its numbers. In pandas `mask` is a method."""
     return hasattr(x, "mask") and not callable(x.mask)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from .. import losses, ops
 from ..engine import Value
 from ..errors import InputError, OperandError, TraceError
-from ..numerics import number, number_in, plain
+from ..numerics import flat, number, number_in, plain
 from ..sums import affine
 from .tracing import Trace, traced
 
@@ -38,7 +38,7 @@ class Pairs:
     def of(self, x: Any, y: Any) -> Made:
         """The loss, and the outputs of the model in a list."""
         outputs = self._model(x)
-        return self._loss(outputs, y), outputs if isinstance(outputs, list) else [outputs]
+        return self._loss(outputs, y), flat(outputs)
 
     def unlike(self, X: Any, y: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Examples of other kinds of numbers than those before: ints where were floats, say."""
@@ -62,7 +62,7 @@ class Pairs:
             self.inputs = len(inputs)
             outputs = self._model(given := inputs[:])
             _check_same(given, inputs)
-            shown = outputs if isinstance(outputs, list) else [outputs]
+            shown = flat(outputs)
             y = plain(y)
             if (smoothing := _smoothing(self._loss)) is not None:
                 self.row = partial(_one_hot, count=(n := len(shown)))

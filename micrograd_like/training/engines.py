@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import losses
 from ..engine import Value, numbers_of, set_slot_of_grad
-from ..errors import DomainError, InputError, MicrogradError, TraceError, warn
+from ..errors import DomainError, InputError, MicrogradError, OperandError, TraceError, warn
 from ..modes import tracing
-from ..numerics import number, plain
+from ..numerics import flat, number, plain
 from ..optim import Optimizer
 from ..words import meant
 from .batches import Batch, Examples, Usable
@@ -165,15 +165,25 @@ class Eager:
         """The mean loss, of inputs and targets, or of whole examples."""
         if len(batch) == 1:
             of = self.loss.of
-            return losses.mean([of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]])
+            return _mean([of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]])
         outputs, terms = [], []
         for x, target in zip(*batch, strict=True):
             outputs.append(self.model(x))  # of which a model may keep what its loss reads
             terms.append(self.loss.of(outputs[-1], target))
-        mean = losses.mean(terms)
-        rows = [o if isinstance(o, list) else [o] for o in outputs]
-        self.outputs = [[x.data if isinstance(x, Value) else x for x in row] for row in rows]
+        mean = _mean(terms)
+        self.outputs = [[x.data if isinstance(x, Value) else x for x in flat(o)] for o in outputs]
         return mean
+
+
+def _mean(terms: list[Any]) -> Value:
+    """The mean loss. Raises OperandError where that is a plain number."""
+    mean = losses.mean(terms)
+    if not isinstance(mean, Value):
+        raise OperandError(
+            f"a loss is a Value, and here a plain number, {mean!r:.60}, of which nothing is "
+            "learned: model and loss are not to use .data, and give value_and_grad(f)(x) a Value x"
+        )
+    return mean
 
 
 class Compiled:

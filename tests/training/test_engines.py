@@ -8,9 +8,19 @@ from functools import partial
 
 import pytest
 
-from micrograd_like import MicrogradError, Value, compile_step, grad, losses, nn, optim, training
+from micrograd_like import (
+    MicrogradError,
+    Value,
+    compile_step,
+    grad,
+    losses,
+    nn,
+    optim,
+    training,
+    value_and_grad,
+)
 from micrograd_like.datasets import moons
-from micrograd_like.errors import InputError, MicrogradWarning
+from micrograd_like.errors import InputError, MicrogradWarning, OperandError
 from micrograd_like.training import engines
 from micrograd_like.training.engines import find_loss
 
@@ -110,6 +120,56 @@ def test_a_model_may_have_plain_numbers_among_its_outputs():
         Referred(), DATA.X, DATA.y, loss="cross_entropy", epochs=2, engine="eager"
     )
     assert len(history.loss) == 2
+
+
+def test_a_model_may_return_its_outputs_in_parts():
+    pytest.importorskip("numpy")
+
+    class Split(nn.MLP):
+        def __call__(self, x):
+            first, second = super().__call__(x)
+            return first, ([second], ())
+
+    def of_parts(out, t):
+        return losses.cross_entropy([out[0], out[1][0][0]], t)
+
+    for engine in ("eager", "compiled"):
+        ended = []
+        for kind, loss in [(Split, of_parts), (nn.MLP, losses.cross_entropy)]:
+            model, descent = kind(2, [3, 2], "tanh", seed=0), "sgd"
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                training.fit(model, DATA.X, DATA.y, loss=loss, optimizer=descent, engine=engine)
+            ended.append([p.data for p in model.parameters()])
+        assert ended[0] == pytest.approx(ended[1], rel=1e-9)
+
+
+def test_outputs_in_a_tuple_are_taken_for_labels():
+    pytest.importorskip("numpy")
+
+    class Tuple(nn.MLP):
+        def __call__(self, x):
+            return tuple(super().__call__(x))
+
+    for engine in ("eager", "compiled"):
+        found = [
+            training.fit(kind(2, [3, 2], "tanh", seed=0), DATA.X, DATA.y, engine=engine).accuracy
+            for kind in (Tuple, nn.MLP)
+        ]
+        assert found[0] == found[1] != [0.0] * 10
+
+
+@pytest.mark.filterwarnings("ignore:not compiled")
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_loss_that_is_a_plain_number_is_refused_in_words(engine):
+    class Slope(nn.MLP):
+        def __call__(self, x):
+            return value_and_grad(super().__call__)(x)[1][0]
+
+    with pytest.raises(OperandError, match=r"plain number.*give value_and_grad\(f\)\(x\) a Value"):
+        training.fit(Slope(2, [3, 1], "tanh"), DATA.X, DATA.y, loss="mse", engine=engine)
+    with pytest.raises(OperandError, match="plain number"):
+        training.fit([Value(1.0)], [[1.0], [2.0]], loss=sum, engine=engine)
 
 
 @pytest.mark.parametrize(
