@@ -310,7 +310,7 @@ class Trace:
                     f"{node!r:.60} was computed from the parameters before the example was "
                     "traced, and would not change with them: compute it anew for each example"
                 )
-        self._numbers_of_others = packed(self.others.values())
+        self.serve()
         self.keys.clear()
         self.kept.clear()
         self._earlier.clear()
@@ -341,6 +341,12 @@ class Trace:
             if node.op is not None and operands[-1] not in indicators
         }
         return any(may_lose(kind[0], kind[1:]) for kind in kinds)
+
+    def serve(self, *shorter: Trace) -> None:
+        """Have an eye on the others, and on those of shorter examples that have this program."""
+        for trace in shorter:
+            self.others |= trace.others
+        self._numbers_of_others = packed(self.others.values())
 
     def check_others(self) -> None:
         """Raises TraceError where a Value that is no parameter has another number since."""

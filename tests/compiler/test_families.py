@@ -345,6 +345,21 @@ def test_what_changes_later_is_noticed_by_check():
         step.check()
 
 
+def test_a_value_that_is_no_parameter_may_be_of_a_shorter_example_alone():
+    scale, m = {n: Value(1.0) for n in (2, 3, 4)}, model(11)
+
+    def loss(tokens):
+        return sum(x * scale[len(tokens)] for x in terms(m, tokens, "alone"))
+
+    step = compile_step(loss, m, [0, 1, 2, 3])
+    before = step([[0, 1], [1, 2, 3]])
+    assert step.report().padded == 2
+    assert step([[0, 1], [1, 2, 3]]) == before
+    scale[3].data = 2.0
+    with pytest.raises(TraceError, match="no parameter of the step"):
+        step([[0, 1, 2]])
+
+
 @pytest.mark.parametrize("backend", ["jax", "numba"])
 def test_every_backend_takes_all_lengths(backend):
     pytest.importorskip(backend)
