@@ -16,7 +16,7 @@ from . import ops, state
 from .copying import attributes_of
 from .engine import Value, topological_order
 from .errors import InputError, MissingExtraError, TraceError, shown, warn
-from .numerics import number, plain, whole
+from .numerics import flat, number, plain, whole
 from .ops import Op
 from .sums import affine
 from .words import several
@@ -301,11 +301,10 @@ class MLP(Module):
 
             with suppress(TraceError, MissingExtraError):
                 found = compile_forward(self, self.parameters(), rows[0]).batch(rows)
-                return [out if isinstance(out, list) else [out] for out in found]
+                return [flat(out) for out in found]
         found = []
         for row in rows:  # not within no_grad: a model may have derivatives in it
-            out = self(row)
-            found.append([v.data for v in (out if isinstance(out, list) else [out])])
+            found.append([x.data if isinstance(x, Value) else number(x) for x in flat(self(row))])
         return found
 
     def to_torch(self) -> Any:

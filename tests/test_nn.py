@@ -544,6 +544,19 @@ def test_predictions_of_many_rows_are_those_of_few():
         assert model.predict(X) == pytest.approx(few, rel=1e-12)
 
 
+def test_outputs_in_tuples_and_plain_numbers_are_predicted_from() -> None:
+    pytest.importorskip("numpy")
+
+    class Referred(nn.MLP):
+        def __call__(self, x: Any) -> Any:
+            return (super().__call__(x), 0.0)
+
+    model, one = Referred(1, [3, 1], "tanh", seed=0), nn.MLP(1, [3, 1], "tanh", seed=0)
+    X = [[i / 600 - 1.0] for i in range(1200)]
+    assert model.predict(X) == model.predict(X[:600]) + model.predict(X[600:])
+    assert model.predict(X) == [int(out < 0.0) for out in one.predict(X)]
+
+
 def test_a_table_of_pandas_is_its_rows_and_not_the_names_of_its_columns():
     pandas = pytest.importorskip("pandas")
     rows = [[0.5], [-1.0], [2.0], [0.25]]
