@@ -20,6 +20,7 @@ from .numerics import number, plain
 from .sums import affine, take
 
 _ROUNDING = 2.0**-40  # by which a sum of probabilities may be off
+_ROUNDING_OF_SUMS = 1e-6  # in single precision
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 __dir__ = shown("cross_entropy", "hinge", "mean", "mse", "softmax", *_BINARY)
 
@@ -155,7 +156,9 @@ def probabilities(target: list[Any], n: int) -> list[Any]:
     numbers = [t for t in weights if not isinstance(t, Value)]
     if not all(0.0 <= t < math.inf for t in numbers):
         raise InputError(f"the probabilities of a target are from 0 to 1, got {target!r:.60}")
-    if len(numbers) == n and abs(math.fsum(numbers) - 1.0) > 1e-6:  # single precision's rounding
+    if len(numbers) < n:
+        _check(_are_shares, "the probabilities of a target are from 0 to 1, and sum to 1", *weights)
+    elif abs(math.fsum(numbers) - 1.0) > _ROUNDING_OF_SUMS:
         raise InputError(f"the probabilities of a target sum to 1, these to {math.fsum(numbers)!r}")
     return weights
 
@@ -179,8 +182,7 @@ def hinge(scores: Any, targets: Any) -> Value:
     """max(0, 1 - t·score) for a target t of -1 or +1."""
 
     def loss(score: Any, t: Any) -> Any:
-        if not isinstance(t, Value) and number(t) not in (-1.0, 1.0):
-            raise InputError(f"a hinge loss's target is -1 or +1, got {t!r}")
+        _check(_is_sign, "a hinge loss's target is -1 or +1", t)
         return ops.relu(1.0 - t * score)
 
     return _mean_of(loss, scores, targets)
@@ -204,14 +206,41 @@ def _check_probability(p: Any) -> None:
         raise DomainError("binary_cross_entropy", "for probabilities from 0 to 1", [x], labels)
 
 
+def _check(rule: Callable[..., Any], words: str, *targets: Any) -> None:
+    """Raises InputError for targets, numbers, that the rule refuses. Values may be any.
+
+    Values in place of an example's numbers are checked in each example of a step: `Trace.require`.
+    """
+    if values := [t for t in targets if isinstance(t, Value)]:
+        if (require := getattr(values[0], "__require__", None)) is not None:
+            require(rule, words, targets)
+    elif not rule(*map(number, targets)):
+        raise InputError(f"{words}, got {', '.join(map(repr, targets))}")
+
+
+# Rules of numbers, or of arrays of them.
+
+
+def _is_sign(t: Any) -> Any:
+    return abs(t) == 1.0
+
+
+def _is_share(t: Any) -> Any:
+    return (t >= 0.0) & (t <= 1.0)
+
+
+def _are_shares(*ts: Any) -> Any:
+    right = abs(sum(ts) - 1.0) <= _ROUNDING_OF_SUMS
+    for t in ts:
+        right = right & (t >= 0.0)
+    return right
+
+
 def _blend(t: Any, one: Callable[[], Any], zero: Callable[[], Any]) -> Any:
     """t·one() + (1 - t)·zero(), without the term whose factor is the number 0."""
-    if not isinstance(t, Value):
-        t = number(t)
-        if not 0.0 <= t <= 1.0:
-            raise InputError(f"a binary cross-entropy's target is from 0 to 1, got {t!r}")
-        if t in (0.0, 1.0):
-            return one() if t else zero()
+    _check(_is_share, "a binary cross-entropy's target is from 0 to 1", t)
+    if not isinstance(t, Value) and (t := number(t)) in (0.0, 1.0):
+        return one() if t else zero()
     return t * one() + (1.0 - t) * zero()
 
 

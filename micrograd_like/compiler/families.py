@@ -52,7 +52,7 @@ def rows_of(layouts: Sequence[Layout], numbers: Sequence[Sequence[Any]]) -> Any:
             rows[i, layout.columns] = given
         except OverflowError:  # an integer beyond the floats
             rows[i, layout.columns] = as_floats(given)
-    return rows
+    return layouts[0].family.checked(rows)
 
 
 class Family:
@@ -184,15 +184,20 @@ class Family:
         if not all(known.follows(trace) for known in self._traces):
             raise TraceError(CHANGED)
 
+    def checked(self, rows: Any) -> Any:
+        """The rows of examples. Raises InputError where all take one way that refuses a number."""
+        if not self.ways[0].trace.guards:
+            self.ways[0].check(rows)
+        return rows
+
     def results(self, values: Any, rows: Any, examples: Sequence[Any], forward: bool) -> list[Any]:
         """The mean loss, the outputs, and unless it is `forward` the gradient.
 
-        `rows` has the numbers of each of the examples.
+        `rows` has the numbers of each of the examples, and is `checked`.
         """
         np = require_numpy()
         first = self.ways[0]
         if not first.trace.guards:
-            first.check_choices(rows)
             return first.results(values, rows, forward)
         parts: list[tuple[Any, list[Any]]] = []  # rows, and the results for them
         rest, tried = np.arange(len(rows)), 0
@@ -205,7 +210,7 @@ class Family:
             way, tried = self.ways[tried], tried + 1
             found = way.over(rest, values, rows, forward)
             taken = np.concatenate([way.is_taken(results[1]) for _, results in found])
-            way.check_choices(rows[rest[taken]])
+            way.check(rows[rest[taken]])
             if not taken.all():
                 found = way.over(rest[taken], values, rows, forward)
             parts += found

@@ -10,7 +10,7 @@ Terms that depend on the same numbers of the example, with the same coefficient,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..engine import Value, operands_of
 from ..sums import affine
@@ -48,7 +48,8 @@ def coefficients(
 ) -> list[float] | None:
     """The coefficients with which the longer trace's terms are the loss of the other one, or None.
 
-    The numbers that the other one has must choose as they do in the longer one.
+    The numbers that the other one has must choose as they do in the longer one, and be required to
+    be what those are.
     """
     place = {name: i for i, name in enumerate(longer.names)}
     if trace.guards or not trace.names or not place.keys() >= {*trace.names}:
@@ -57,6 +58,8 @@ def coefficients(
         trace.choices.get(i) != longer.choices.get(place[name])
         for i, name in enumerate(trace.names)
     ):
+        return None
+    if _required(trace, {*trace.names}) != _required(longer, {*trace.names}):
         return None
     if trace.constant != longer.constant or not longer.terms.keys() >= trace.terms.keys():
         return None
@@ -69,6 +72,16 @@ def coefficients(
             return None
         result += found
     return result
+
+
+def _required(trace: Trace, names: set[str]) -> set[Any]:
+    """What is required of the numbers with these names, and others."""
+    return {
+        (rule, *of)
+        for rule, every in trace.required.items()
+        for places in every
+        if not names.isdisjoint(of := [trace.names[i] for i in places])
+    }
 
 
 def _dependencies(trace: Trace) -> dict[Value, int]:

@@ -108,7 +108,6 @@ class Step:
             return None
         family, rows = found
         family.ways[0].trace.check_others()
-        family.ways[0].check_choices(rows)
         return family.ways[0], rows
 
     def __call__(self, *batch: Any) -> float:
@@ -200,7 +199,7 @@ class Step:
         if isinstance(X, (list, tuple, require_numpy().ndarray)):
             for example in self._pairs.unlike(X, y):
                 self._first.compare(self._first.traced(example), example)
-        return require_numpy().concatenate([inputs, targets], axis=1)
+        return self._first.checked(require_numpy().concatenate([inputs, targets], axis=1))
 
     def report(self) -> Report:
         """How examples are computed, in numbers."""

@@ -17,7 +17,7 @@ from linecache import getline
 from math import isfinite
 from operator import eq
 from struct import pack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import ops
 from ..engine import Value, numbers_of, operands_of, packed, topological_order
@@ -48,12 +48,16 @@ class Guard(NamedTuple):
     outcome: bool
 
 
+# What must hold of numbers, or elementwise of arrays of them.
+Rule: TypeAlias = Callable[..., Any]
+
+
 class _Given(Value):
     """A Value in place of a number: of an example, or computed from such alone.
 
     Eagerly it is a number. So it compares as one; what indexing, a function of floats, a dict or a
-    set makes of it is a use of its number; and `take` chooses by it. It is a plain Value as soon as
-    the trace is complete.
+    set makes of it is a use of its number; `take` chooses by it; and losses require of it what they
+    do of a target. It is a plain Value as soon as the trace is complete.
     """
 
     __slots__ = ()
@@ -88,6 +92,10 @@ class _Given(Value):
             raise OperandError(f"take chooses by a plain number: {self!r:.60} was part of a trace")
         return trace.taken(plain(rows), self)
 
+    def __require__(self, rule: Rule, words: str, values: Sequence[Any]) -> None:
+        if (trace := innermost(traces)) is not None:
+            trace.require(rule, words, values)
+
 
 _Given.__name__ = "Value"  # what messages call it: to users it is nothing else
 
@@ -96,9 +104,10 @@ class Trace:
     """What model and loss made of an example: it is `root`, the loss, and `shown`, the outputs.
 
     `given` are the leaves that stand for its numbers. Of those that chose, by their places,
-    `indicators` has the leaves, and `choices` how many there were to choose among. `guards` are the
-    comparisons, and `sources` has what each leaf that was detached is the number of, those that
-    others depend on first.
+    `indicators` has the leaves, and `choices` how many there were to choose among. By a rule, what
+    to say where it does not hold, and how many numbers it takes, `required` has their places.
+    `guards` are the comparisons, and `sources` has what each leaf that was detached is the number
+    of, those that others depend on first.
 
     An expression has a *key*, a hash of all that it is made of: where keys are equal, expressions
     are. `path` has the keys of what each comparison compares, with its outcome, and at last those
@@ -122,6 +131,7 @@ class Trace:
         self.names: list[str] = []  # of what is given: users may label it otherwise
         self.indicators: dict[int, list[Value]] = {}
         self.choices: dict[int, int] = {}
+        self.required: dict[tuple[Rule, str, int], set[tuple[int, ...]]] = {}
         self.guards: list[Guard] = []
         self.sources: dict[Value, Value] = {}
         # The keys of what depends on inputs or parameters, by ids: to hash what is given would be
@@ -180,6 +190,19 @@ class Trace:
             leaves.append(leaf)
         self.choices[place] = min(len(rows), self.choices.get(place, len(rows)))
         return _chosen_by(leaves[: len(rows)], rows)
+
+    def require(self, rule: Rule, words: str, values: Sequence[Any]) -> None:
+        """Let a rule hold of these in each example, if they are its. Raises InputError."""
+        if not all(isinstance(x, (float, _Given)) for x in values):
+            return  # a parameter is among them
+        numbers = numbers_of([x if isinstance(x, Value) else Value(x) for x in values])
+        if not rule(*numbers):
+            raise InputError(f"{words}, got {', '.join(map(repr, numbers))}")
+        places = tuple([self._places[id(x)] for x in values if id(x) in self._places])
+        if len(places) < len(values):  # what was computed from the example is compared anew
+            rule(*values)
+        else:
+            self.required.setdefault((rule, words, len(places)), set()).add(places)
 
     # What the engine calls (see `modes.py`).
 

@@ -16,7 +16,7 @@ from .lengths import weighted
 from .names import identifier, input_arrays, single_names
 from .plan import Plan
 from .tape import InputArray, record
-from .tracing import Trace
+from .tracing import Rule, Trace
 
 if TYPE_CHECKING:
     from .expressions import Source
@@ -249,18 +249,33 @@ class Way:
             taken &= guard.sign(left, right) == guard.outcome
         return taken
 
-    def check_choices(self, examples: Any) -> None:
-        """Raises InputError for numbers in these rows that choose what is not there."""
+    def check(self, examples: Any) -> None:
+        """Raises InputError for numbers in these rows that are no targets, or choose nothing."""
+        np = require_numpy()
+        for rule, words, places in self._required:
+            columns = [examples[:, some] for some in places]
+            right = rule(*columns)
+            if np.count_nonzero(right) < right.size:  # a small part of the time of .all()
+                wrong = [float(column[~right][0]) for column in columns]
+                raise InputError(f"{words}, got {', '.join(map(repr, wrong))}")
         for count, places in self._choosing.items():
             numbers = examples[:, places]
             right = (numbers >= 0.0) & (numbers < count) & (numbers == numbers.round())
             if not right.all():
                 row, k = divmod(int((~right).argmax()), right.shape[1])
-                name = require_numpy().array(self.trace.names)[places][k]
+                name = np.array(self.trace.names)[places][k]
                 raise InputError(
                     f"take chooses by a whole number from 0 to {count - 1}, and {name} is "
                     f"{float(numbers[row, k])!r}"
                 )
+
+    @cached_property
+    def _required(self) -> list[tuple[Rule, str, list[Any]]]:
+        """The rules, what to say where one does not hold, and the columns that it takes."""
+        return [
+            (rule, words, [_sliced(list(column)) for column in zip(*sorted(places), strict=True)])
+            for (rule, words, _), places in self.trace.required.items()
+        ]
 
     @cached_property
     def _choosing(self) -> dict[int, Any]:

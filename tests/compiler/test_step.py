@@ -402,6 +402,76 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
         compile_step(model, losses.cross_entropy, (X[0], y[0]), [])
 
 
+def soft(z, t):
+    return losses.cross_entropy([z, 0.0, -z], t)
+
+
+def of_probability(z, t):
+    return losses.binary_cross_entropy(z.sigmoid(), t)
+
+
+REFUSED = {  # right targets, and what each loss refuses
+    losses.hinge: ([1.0, -1.0], [0.0, 2.0, math.nan]),
+    losses.binary_cross_entropy_with_logits: ([1.0, 0.25], [-1.0, 1.5, math.nan]),
+    of_probability: ([1, 0], [-1, 2]),
+    soft: ([[0.2, 0.3, 0.5], [0, 1.0, 0]], [[0.5, 0.5, 0.5], [1.5, 0.0, -0.5]]),
+}
+FORMS = {
+    "of a model": lambda model, loss, parameters, x, y: (
+        compile_step(model, loss, (x, y)),
+        lambda X, Y: (X, Y),
+    ),
+    "of examples": lambda model, loss, parameters, x, y: (
+        compile_step(lambda x, y: loss(model(x), y), parameters, (x, y)),
+        lambda X, Y: ([*zip(X, Y, strict=True)],),
+    ),
+    "of several": lambda model, loss, parameters, x, y: (
+        compile_step(
+            lambda x, ys: losses.mean([loss(model([*x[:2], i]), y) for i, y in enumerate(ys)]),
+            parameters,
+            (x, [y, y, y]),
+        ),
+        lambda X, Y: (
+            [(x, [Y[0], y][: i + 1]) for i, (x, y) in enumerate(zip(X, Y, strict=True))],
+        ),
+    ),
+    "of a branch": lambda model, loss, parameters, x, y: (
+        compile_step(
+            lambda x, y: loss(model(x), y) * (2.0 if x[0] > 0.0 else 3.0), parameters, (x, y)
+        ),
+        lambda X, Y: ([*zip(X, Y, strict=True)],),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("loss", REFUSED)
+def test_targets_are_refused_in_each_example_that_the_loss_refuses(loss, form):
+    model, X = nn.MLP(3, [4, 1], seed=3), [[0.3, -0.5, 0.1], [-0.2, 0.4, 0.9]]
+    right, wrong = REFUSED[loss]
+    step, batch = FORMS[form](model, loss, model.parameters(), X[0], right[0])
+    assert math.isfinite(step(*batch(X, right)))
+    assert step.evaluate(*batch(X, right)) == pytest.approx(step(*batch(X, right)))
+    for y in wrong:
+        with pytest.raises(InputError) as eagerly:
+            loss(model(X[1]), y)
+        for call in (step, step.value_and_grad, step.evaluate):
+            with pytest.raises(InputError, match=str(eagerly.value)[:30]):
+                call(*batch(X, [right[0], y]))
+    if form != "of a branch":
+        step.function(*step.arrays(*batch(X[:1], right[:1])))
+
+
+def test_targets_that_are_computed_are_refused_and_parameters_are_none():
+    w = [Value(0.5), Value(0.25)]
+    step = compile_step(lambda x, y: losses.hinge(w[0] * x, 2 * y - 1), w, (1.0, 0))
+    assert step([(1.0, 0), (0.5, 1)]) == pytest.approx((1.5 + 0.75) / 2)
+    with pytest.raises(InputError, match=r"-1 or \+1, got -3.0"):
+        step([(1.0, 0), (0.5, -1)])
+    step = compile_step(lambda x: losses.hinge(w[0] * x, w[1]), w, (1.0,))
+    assert step([(1.0,), (2.0,)]) == pytest.approx(1.0 - 1.5 * 0.125)
+
+
 def test_a_loss_outside_its_domain_is_a_divergence():
     w = Value(1.0, "w")
 

@@ -594,3 +594,13 @@ def test_models_with_derivatives_in_them_are_measured_as_they_learn(engine):
     )
     expected = losses.mean([losses.mse(model(x), t) for x, t in zip(DATA.X, y, strict=True)])
     assert history.validation_loss[-1] == pytest.approx(expected.data, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["eager", "compiled"])
+def test_a_target_that_a_loss_of_ones_own_refuses_is_refused_wherever_it_is(name):
+    pytest.importorskip("numpy")
+    X, y = [[i / 50] for i in range(50)], [1.0] * 50
+    y[-1] = 0.0  # which is not among those that engines are compared on
+    loss = lambda output, target: losses.hinge(output, target) + 0.1  # noqa: E731
+    with pytest.raises(InputError, match=r"-1 or \+1, got 0.0"):
+        training.fit(nn.MLP(1, [1], seed=0), X, y, loss=loss, epochs=1, engine=name)
