@@ -60,7 +60,7 @@ class Pairs:
             x, y = example
             inputs = [trace.leaf(number, f"X[{i}]") for i, number in enumerate(x)]
             self.inputs = len(inputs)
-            outputs = self._model(given := inputs[:])
+            outputs = self._model(given := _of_kind(x, inputs))
             _check_same(given, inputs)
             shown = flat(outputs)
             y = plain(y)
@@ -73,7 +73,7 @@ class Pairs:
             if isinstance(y, (list, tuple)):
                 self.row = partial(_several, count=len(y))
                 targets = [trace.leaf(t, f"Y[{k}]") for k, t in enumerate(y)]
-                loss = self._loss(outputs, given := targets[:])
+                loss = self._loss(outputs, given := _of_kind(y, targets))
                 _check_same(given, targets)
                 return loss, shown
             self.row = _single
@@ -84,7 +84,7 @@ class Pairs:
 
 
 class Rows(Sequence[Any]):
-    """The examples (x, y) of some rows of inputs, an array, and their targets."""
+    """The examples (x, y) of some rows of inputs, an array or tuples, and their targets."""
 
     def __init__(self, inputs: Any, targets: Sequence[Any]) -> None:
         self._inputs, self._targets = inputs, targets
@@ -93,7 +93,8 @@ class Rows(Sequence[Any]):
         return len(self._targets)
 
     def __getitem__(self, i: Any) -> Any:
-        return self._inputs[i].tolist(), self._targets[i]
+        x = self._inputs[i]
+        return x if isinstance(x, tuple) else x.tolist(), self._targets[i]
 
 
 class Prepared(list[Any]):
@@ -239,8 +240,13 @@ def _traced(x: Any, trace: Trace, path: str) -> Any:
     x = plain(x)
     if isinstance(x, (list, tuple)):
         items = [_traced(item, trace, f"{path}[{i}]") for i, item in enumerate(x)]
-        return items if isinstance(x, list) else getattr(x, "_make", tuple)(items)
+        return _of_kind(x, items)
     return trace.leaf(_number(x), path)
+
+
+def _of_kind(x: Any, items: list[Any]) -> Any:
+    """The items as what x is: a tuple, a named one, or else a list."""
+    return getattr(x, "_make", tuple)(items) if isinstance(x, tuple) else items[:]
 
 
 def _number(x: Any) -> float:

@@ -69,7 +69,10 @@ class Family:
         self._examples = [example]  # the first on each way
         self._traces = [trace or self.traced(example)]
         self._is_warned = False
-        self._follow(self.traced(example))
+        again = self.traced(example)
+        self._follow(again)
+        if again.continues(self._traces[0]):
+            raise TraceError("model or loss keeps numbers of an example for the next one")
         if trace is None:
             self.compare(self._traces[0], example)
         # Tokens come in any number, as a rule: to do it later would take twice as long.
@@ -180,6 +183,16 @@ class Family:
             wrt = self._plan.parameters
             _check_equal("a derivative of ", grad(trace.root, wrt), grad(results[0], wrt))
 
+    def admit(self, example: Any) -> None:
+        """Raises TraceError where an example of another kind, a tuple say, has another program."""
+        trace = self.traced(example)
+        if not all(known.follows(trace) for known in self._traces):
+            raise TraceError(
+                "an example is of another kind, a tuple for a list or an int for a float, than "
+                "those before, and model or loss tells them apart, or has changed since"
+            )
+        self.compare(trace, example)
+
     def _follow(self, trace: Trace) -> None:
         if not all(known.follows(trace) for known in self._traces):
             raise TraceError(CHANGED)
@@ -208,8 +221,11 @@ class Family:
                 parts.append((rest, [loss, np.array(outputs), *gradient]))
                 break
             way, tried = self.ways[tried], tried + 1
-            found = way.over(rest, values, rows, forward)
-            taken = np.concatenate([way.is_taken(results[1]) for _, results in found])
+            taken = way.may_take(rows[rest])
+            if not taken.any():
+                continue
+            found = way.over(rest[taken], values, rows, forward)
+            taken[taken] = np.concatenate([way.is_taken(results[1]) for _, results in found])
             way.check(rows[rest[taken]])
             if not taken.all():
                 found = way.over(rest[taken], values, rows, forward)

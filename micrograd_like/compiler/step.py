@@ -135,7 +135,8 @@ class Step:
             return [loss, None, *gradient]
         assert self._pairs is not None
         rows, n = self.rows_of(*batch), self._pairs.inputs
-        examples = Rows(rows[:, :n], list(plain(batch[1])))
+        of_tuples = isinstance(batch[0], list) and isinstance(batch[0][0], tuple)
+        examples = Rows(batch[0] if of_tuples else rows[:, :n], list(plain(batch[1])))
         results = self._first.results(values, rows, examples, forward)
         if self._first.may_spoil(results):
             with suppress(DomainError):  # which a program does not raise
@@ -198,7 +199,7 @@ class Step:
             )
         if isinstance(X, (list, tuple, require_numpy().ndarray)):
             for example in self._pairs.unlike(X, y):
-                self._first.compare(self._first.traced(example), example)
+                self._first.admit(example)
         return self._first.checked(require_numpy().concatenate([inputs, targets], axis=1))
 
     def report(self) -> Report:

@@ -142,7 +142,7 @@ def _parts_of(x: Any) -> Iterator[_Part]:
         yield _Part(
             f"a {type(x).__name__}", lambda: {"": _copied(x)}, partial(_refill, x, _copied(x))
         )
-    elif _is_array(x) and x.size <= _MANY:
+    elif is_array(x) and x.size <= _MANY:
         yield _Part("an array", lambda: {"": x.copy()}, partial(x.__setitem__, ..., x.copy()))
     elif isinstance(x, type):
         if not _is_of_library(x):
@@ -183,7 +183,7 @@ def _within(x: Any) -> Iterable[Any]:
         return list(x.values())
     if isinstance(x, (list, tuple, set, frozenset, deque)):
         return list(x)
-    if _is_array(x):
+    if is_array(x):
         return list(x.flat) if x.dtype.hasobject else []
     if isinstance(x, CellType):
         return [_content(x)]
@@ -242,7 +242,7 @@ def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
         return len(x) == len(now) and all(map(partial(_is_same, depth=depth - 1), x, now))
     if isinstance(x, dict):
         return all(_is_same(x[key], now[key], depth - 1) for key in x.keys() & now.keys())
-    if _is_array(x):
+    if is_array(x):
         if x.dtype.hasobject:
             return _is_same(x.tolist(), now.tolist(), depth - 1)
         return bool(x.tobytes() == now.tobytes())
@@ -303,7 +303,8 @@ def _numpys(name: str) -> Any:
     return getattr(sys.modules.get("numpy.random"), name, ())
 
 
-def _is_array(x: Any) -> bool:
+def is_array(x: Any) -> bool:
+    """Whether it is an array of NumPy, which may not be loaded."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(x, numpy.ndarray)
 

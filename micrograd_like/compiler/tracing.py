@@ -35,7 +35,7 @@ from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
 from .plan import land
-from .surroundings import DRAWS, Surroundings
+from .surroundings import DRAWS, Surroundings, is_array
 from .tape import ordered
 
 
@@ -62,8 +62,12 @@ class _Given(Value):
 
     __slots__ = ()
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: Any) -> Any:
         trace = innermost(traces)
+        if trace and is_array(other) and other.ndim:
+            same = other.astype(bool)  # for its shape
+            same.flat = [self == item for item in other.flat]
+            return same
         is_number = not isinstance(other, Value) and number_in(other) is not None
         if trace is None or not (is_number or isinstance(other, _Given)):
             return NotImplemented
@@ -334,6 +338,7 @@ class Trace:
                     "traced, and would not change with them: compute it anew for each example"
                 )
         self.serve()
+        self._reached = [id(node) for node in order if node.op is None]
         self.keys.clear()
         self.kept.clear()
         self._earlier.clear()
@@ -382,6 +387,11 @@ class Trace:
                 "a Value that is no parameter of the step has another number since it was traced: "
                 "name it among the parameters, which an optimizer need not have, or trace anew"
             )
+
+    def continues(self, other: Trace) -> bool:
+        """Whether model or loss used what they kept of the other one: by numbers none can tell."""
+        kept = map(id, [*other.given, *other.sources])
+        return not {*self.others, *self._reached}.isdisjoint(kept)
 
     def follows(self, other: Trace) -> bool:
         """Whether model and loss can be the same: they differ after another outcome only."""

@@ -249,6 +249,13 @@ class Way:
             taken &= guard.sign(left, right) == guard.outcome
         return taken
 
+    def may_take(self, examples: Any) -> Any:
+        """Which of these rows choose what is there: others are on another way, or refused."""
+        right = require_numpy().ones(len(examples), bool)
+        for count, places in self._choosing.items():
+            right &= _choose(examples[:, places], count).all(1)
+        return right
+
     def check(self, examples: Any) -> None:
         """Raises InputError for numbers in these rows that are no targets, or choose nothing."""
         np = require_numpy()
@@ -260,8 +267,7 @@ class Way:
                 raise InputError(f"{words}, got {', '.join(map(repr, wrong))}")
         for count, places in self._choosing.items():
             numbers = examples[:, places]
-            right = (numbers >= 0.0) & (numbers < count) & (numbers == numbers.round())
-            if not right.all():
+            if not (right := _choose(numbers, count)).all():
                 row, k = divmod(int((~right).argmax()), right.shape[1])
                 name = np.array(self.trace.names)[places][k]
                 raise InputError(
@@ -284,6 +290,11 @@ class Way:
         for place, count in self.trace.choices.items():
             columns.setdefault(count, []).append(place)
         return {count: _sliced(sorted(places)) for count, places in columns.items()}
+
+
+def _choose(numbers: Any, count: int) -> Any:
+    """Which of these numbers choose one of so many."""
+    return (numbers >= 0.0) & (numbers < count) & (numbers == numbers.round())
 
 
 def _sliced(places: list[int]) -> Any:

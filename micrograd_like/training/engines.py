@@ -146,8 +146,17 @@ class Eager:
         self.optimizer.restore(self.before)
 
     def evaluate(self, *batch: list[Any]) -> float:
-        """The mean loss, without its gradient."""
-        return self.mean(*batch).data  # not within no_grad: a loss may have derivatives in it
+        """The mean loss, without its gradient: the graph of one example at a time.
+
+        They are graphs, not within `no_grad`: a loss may have derivatives in it.
+        """
+        found, rows = [], []
+        for example in zip(*batch, strict=True):
+            (term,) = self._terms(*[[x] for x in example])
+            found.append(Value(term.data if isinstance(term, Value) else number(term)))
+            rows += self.outputs
+        self.outputs = rows
+        return losses.mean(found).data
 
     def prepare(self, *sources: Any) -> None:
         """Examples come as they are."""
@@ -163,21 +172,26 @@ class Eager:
 
     def mean(self, *batch: list[Any]) -> Value:
         """The mean loss, of inputs and targets, or of whole examples."""
+        return _mean(self._terms(*batch))
+
+    def _terms(self, *batch: list[Any]) -> list[Any]:
+        """The loss of each example."""
         if len(batch) == 1:
             of = self.loss.of
-            return _mean([of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]])
+            return [of(*x) if isinstance(x, tuple) else of(x) for x in batch[0]]
         outputs, terms = [], []
         for x, target in zip(*batch, strict=True):
             outputs.append(self.model(x))  # of which a model may keep what its loss reads
             terms.append(self.loss.of(outputs[-1], target))
-        mean = _mean(terms)
         self.outputs = [[x.data if isinstance(x, Value) else x for x in flat(o)] for o in outputs]
-        return mean
+        return terms
 
 
 def _mean(terms: list[Any]) -> Value:
-    """The mean loss. Raises OperandError where that is a plain number."""
-    mean = losses.mean(terms)
+    """The mean loss. Raises OperandError where that is a plain number, but for max(0, ...) = 0."""
+    mean: Any = losses.mean(terms)
+    if mean.__class__ in (int, float) and mean == 0.0:
+        return Value(0.0)
     if not isinstance(mean, Value):
         raise OperandError(
             f"a loss is a Value, and here a plain number, {mean!r:.60}, of which nothing is "
@@ -247,7 +261,10 @@ class Compiled:
 
         for source in sources:
             if isinstance(source, Examples) and self._step is not None:
-                source.prepare(self._step.rows_of, Prepared)
+                try:
+                    source.prepare(self._step.rows_of, Prepared)
+                except MicrogradError as error:  # a target is of another kind than that traced
+                    self._without(error)
 
     def check(self) -> None:
         """Whether model and loss, and the parameters to learn, are those that were compiled."""
@@ -300,7 +317,7 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
 
 
 def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> Step:
-    """The step, which computes the sample's loss. Raises TraceError."""
+    """The step, which computes the sample's loss. Raises TraceError, and what the engine does."""
     from ..compiler import compile_step
 
     options: Any = {"backend": _BACKENDS.get(name, name), "devices": devices}
@@ -315,7 +332,12 @@ def _verified(name: str, eager: Eager, sample: Batch, devices: int | None) -> St
         step = compile_step(eager.model, of, example, parameters, **options)
     else:
         step = compile_step(eager.loss.of, _named(eager), sample[0][0], **options)
-    mean, expected = step.evaluate(*sample), eager.mean(*sample).data
+    try:
+        mean = step.evaluate(*sample)
+    except (InputError, OperandError) as error:  # a target is of another kind than that traced
+        eager.mean(*sample)
+        raise TraceError(str(error)) from None
+    expected = eager.mean(*sample).data
     if not math.isclose(mean, expected, rel_tol=1e-9, abs_tol=1e-12):
         raise TraceError(f"the loss would be {mean!r} for examples where it is {expected!r}")
     return step

@@ -347,6 +347,33 @@ def test_branches_and_tokens_are_followed_together():
     agrees(step, loss, rows, [[rng.randrange(6) for _ in range(2)] for _ in range(30)])
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba", "jax"])
+@pytest.mark.parametrize(
+    "tokens", [[0, 2, -100, 1], [0, 2, 9, 1], [1, 0.5, 2**40, -0.25], [2, NAN, INF, 0]]
+)
+def test_what_is_no_token_may_take_another_way(tokens, backend):
+    """Where branches look after padding, no row is chosen by it."""
+    if backend != "numpy":
+        pytest.importorskip(backend)
+    w = [Value(0.3), Value(-0.2), Value(0.5)]
+
+    def loss(token):
+        return take(w, token) ** 2 if token in (0, 1, 2) else w[0] * 2.0
+
+    step = compile_step(loss, w, 0, backend=backend)
+    expected = losses.mean(list(map(loss, tokens)))
+    value, gradient = step.value_and_grad(tokens)
+    assert value == pytest.approx(expected.data, rel=1e-12)
+    assert gradient == pytest.approx(grad(expected, w), rel=1e-12)
+
+
+def test_a_token_that_chooses_nothing_on_its_way_is_refused_by_name():
+    w = [Value(0.3), Value(-0.2), Value(0.5)]
+    step = compile_step(lambda t: take(w, t) if t > 0 else w[0] * 2.0, w, 0)
+    with pytest.raises(InputError, match="from 0 to 2"):
+        step.evaluate([0, 1, 7])
+
+
 # --- what is refused, and what it says ------------------------------------------------------------
 
 

@@ -910,3 +910,46 @@ def test_the_numbers_of_an_example_on_another_way_are_plain_ones_there_too():
     step = compile_step(loss, [u], (1.0, 0))
     with pytest.raises(TraceError, match="plain ones"):
         step.evaluate([(1.0, 0), (2.0, 1)])
+
+
+@pytest.mark.parametrize(
+    "is_rare",
+    [lambda t: t in np.array([2.0, 3.0]), lambda t: (np.arange(4) == t)[2:].any(),
+     lambda t: np.any(t == np.array([[3], [2]]))],
+)  # fmt: skip
+def test_a_number_of_an_example_is_compared_with_each_of_an_array(is_rare):
+    u = Value(0.3)
+    loss = lambda t: (u * t - 1.0) ** 2 * (5.0 if is_rare(t) else 1.0)  # noqa: E731
+    batch = [0.0, 2.0, 3.0, 1.0]
+    step = compile_step(loss, [u], 0.0)
+    expected = losses.mean(list(map(loss, batch)))
+    assert step.evaluate(batch) == pytest.approx(expected.data, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [lambda x, last: x, lambda x, last: [x[0] * 1.0],
+     lambda x, last: [(0.5 * (last or x)[0] + 0.5 * x[0] * Value(1.0)).detach()],
+     no_grad()(lambda x, last: [x[0] * Value(1.0)])],
+)  # fmt: skip
+def test_a_model_that_keeps_the_numbers_of_an_example_is_refused(keep):
+    """Also where it had seen the traced example just before, and so computes the same twice."""
+    u, last = Value(0.3), [None]
+
+    def model(x):
+        change = x[0] - last[0][0] if last[0] else 0.0
+        last[0] = keep(x, last[0])
+        return u * x[0] + change
+
+    model([1.0])
+    with pytest.raises(TraceError, match="keeps numbers of an example"):
+        compile_step(model, losses.mse, ([1.0], 2.0), [u])
+
+
+def test_rows_of_a_model_that_are_tuples_compare_as_such():
+    u = Value(0.3)
+    model = lambda x: (u * x[0] + x[1]) * (5.0 if x == (2.0, 3.0) else 1.0)  # noqa: E731
+    rows, targets = [(0.0, 1.0), (2.0, 3.0), (1.0, 1.0)], [1.0, 2.0, 3.0]
+    step = compile_step(model, losses.mse, (rows[0], 1.0), [u])
+    expected = losses.mse(list(map(model, rows)), targets)
+    assert step.evaluate(rows, targets) == pytest.approx(expected.data, rel=1e-12)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import random
 import warnings
+import weakref
 from functools import partial
 
 import pytest
@@ -604,3 +605,61 @@ def test_a_target_that_a_loss_of_ones_own_refuses_is_refused_wherever_it_is(name
     loss = lambda output, target: losses.hinge(output, target) + 0.1  # noqa: E731
     with pytest.raises(InputError, match=r"-1 or \+1, got 0.0"):
         training.fit(nn.MLP(1, [1], seed=0), X, y, loss=loss, epochs=1, engine=name)
+
+
+class Watched(list):
+    """A list that can be referred to weakly."""
+
+
+def test_examples_are_measured_one_after_the_other():
+    """Thousands of them at a time, with their graphs, would need much memory."""
+    model, alive, most = nn.MLP(2, [3, 1], seed=0), [], []
+
+    def outputs(x):
+        out = Watched([model(x)])
+        alive.append(weakref.ref(out))
+        most.append(sum(ref() is not None for ref in alive))
+        return out
+
+    eager = engines.Eager(outputs, find_loss("mse"), optim.SGD(model.parameters()))
+    mean = eager.evaluate(DATA.X, [[t] for t in DATA.y])
+    expected = losses.mse([model(x) for x in DATA.X], DATA.y).data
+    assert (mean, len(eager.outputs)) == (expected, len(DATA.X))
+    assert max(most) <= 2
+
+
+@pytest.mark.parametrize(
+    ("y", "held"),
+    [([1.0, [1.0, 2.0]] * 6, None), ([[1.0] * (2 + i % 2) for i in range(12)], None),
+     ([1.0, None] * 6, None), ([1.0] * 12, [[1.0, 2.0]] * 12)],
+)  # fmt: skip
+def test_targets_of_several_kinds_are_left_to_the_eager_engine(y, held):
+    def loss(out, t):
+        return (out - (sum(t) if isinstance(t, list) else 0.5 if t is None else t)) ** 2
+
+    weights = []
+    for engine in ("eager", "compiled"):
+        model = nn.MLP(2, [2, 1], seed=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            training.fit(
+                model, DATA.X, y, loss=loss, epochs=2, engine=engine,
+                validation=held and (DATA.X, held),
+            )  # fmt: skip
+        weights.append([p.data for p in model.parameters()])
+        assert len(caught) == (engine == "compiled")
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_a_batch_of_examples_that_are_right_has_a_loss_of_0(engine):
+    model = nn.MLP(2, [1], seed=0)
+    before = [p.data for p in model.parameters()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = training.fit(
+            model, [[1.0, 2.0], [3.0, 0.5]], [0.0, 0.0], batch_size=1, epochs=2, engine=engine,
+            loss=lambda out, t: max(0, t * out), validation=([[1.0, 1.0]], [0.0]),
+        )  # fmt: skip
+    assert (history.loss, history.validation_loss) == ([0.0, 0.0], [0.0, 0.0])
+    assert [p.data for p in model.parameters()] == before
