@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -205,8 +206,10 @@ class Descent:
         if not math.isfinite(mean):
             return mean, f"the loss is {mean!r}"
         with np.errstate(all="ignore"):
-            update = self.optimizer.updated
-            values, memory = self._unseen(update, ARRAYS, now.values, gradient, now.memory)
+            given = now.values, gradient, now.memory
+            if not self._is_ours:  # a rule of `v *= 0.9` writes into its arrays
+                given = deepcopy(given)
+            values, memory = self._unseen(self.optimizer.updated, ARRAYS, *given)
         finite = bool(np.isfinite(values).all())
         self._states, self._is_ahead = (now, _State(values, memory, gradient)), True
         return mean, "" if finite else "the step led to a parameter that is not finite"
@@ -309,16 +312,18 @@ class _Placed(NamedTuple):
 class OnDevices(Descent):
     """The same with JAX: states stay on the devices, and a step is one program with its gradient.
 
-    What no single program computes, or is not finite there, takes the way above.
+    What no single program computes, or is not finite there, takes the way above, and so does a rule
+    that JAX cannot trace, as it branches on a norm.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         self._learnings: dict[Any, Any] = {}  # by the program, the settings, and what is remembered
         self._device: tuple[_Placed, _Placed] | None = None  # the states, if they are there
+        self._is_traceable = True
         super().__init__(step, optimizer)
 
     def advance(self, *batch: Any) -> tuple[float, str]:
-        if (sole := self._step.sole(*batch)) is None:
+        if not self._is_traceable or (sole := self._step.sole(*batch)) is None:
             return super().advance(*batch)
         from .xla import named
 
@@ -334,7 +339,14 @@ class OnDevices(Descent):
         before, now = self._device
         self._device = now, now  # the other one gives its memory to the next state
         examples = named(rows, way.examples)
-        new, gradient, mean, finite, outputs = learning(before.rows, now.rows, examples, factors)
+        try:
+            found = learning(before.rows, now.rows, examples, factors)
+        except TypeError:  # JAX's, for the use of a number that it does not know yet
+            if self._is_ours:
+                raise
+            self._device, self._is_traceable = (before, now), False
+            return super().advance(*batch)
+        new, gradient, mean, finite, outputs = found
         if not finite:
             self._device = _Placed(new, *before[1:]), now
             return super().advance(*batch)

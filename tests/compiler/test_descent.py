@@ -272,6 +272,34 @@ def test_what_arrays_do_not_know_is_refused():
     assert compile_step(lambda x: w * x[0], losses.mse, (X[0], Y[0]), [w]).training(optim.SGD([w]))
 
 
+class InPlace(optim.SGD):
+    """A rule that writes into what it is given, as one does with arrays."""
+
+    remembers = {"v": -math.inf}  # noqa: RUF012
+
+    def rule(self, sqrt, lr):
+        def update(p, g, v):
+            g *= 0.5
+            v *= 0.9
+            v += g
+            p -= lr * v
+            return p, v
+
+        return update
+
+
+def test_a_rule_that_writes_into_arrays_leaves_the_step_before_alone():
+    MODEL.load_state_dict(START)
+    before = [p.data for p in MODEL.parameters()]
+    _, expected = STEP.value_and_grad(X, Y)
+    descent = STEP.training(InPlace(MODEL.parameters(), lr=0.1))
+    with descent:
+        descent(X, Y)
+        assert descent.before() == (before, {"steps": 0})
+        descent.write()
+        assert [p.grad for p in MODEL.parameters()] == list(expected)
+
+
 # --- on devices (several: see test_xla.py) --------------------------------------------------------
 
 
@@ -399,3 +427,20 @@ def test_on_devices_ctrl_c_amid_a_step_keeps_the_one_before(on_jax, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         on_arrays(step, optimizer, 5, tear)
     assert_close(numbers(optimizer), expected)
+
+
+class Clipped(optim.SGD):
+    def gradient(self, of, p, g):
+        norm = of.norm(g)
+        return of.each(lambda g: (g * (0.1 / norm),), g)[0] if norm > 0.1 else g
+
+
+def test_on_devices_a_rule_that_branches_on_a_norm_is_that_of_arrays(on_jax):
+    weights = []
+    for step in (STEP, on_jax[losses.mse]):
+        MODEL.load_state_dict(START)
+        with step.training(Clipped(MODEL.parameters(), lr=0.3)) as learn:
+            for _ in range(3):
+                learn(X, Y)
+        weights.append([p.data for p in MODEL.parameters()])
+    assert weights[1] == pytest.approx(weights[0], rel=1e-12)
