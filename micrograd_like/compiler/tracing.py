@@ -73,6 +73,12 @@ class _Given(Value):
             return NotImplemented
         return bool(trace.compared(eq, self, other))
 
+    def __ne__(self, other: Any) -> Any:
+        equal = self.__eq__(other)
+        if equal is NotImplemented:
+            return equal
+        return ~equal if is_array(equal) else not equal
+
     def __hash__(self) -> int:
         if (trace := innermost(traces)) and users_frame()[1] == 2:  # the user's code asks for it
             trace.touched(self)

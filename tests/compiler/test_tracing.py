@@ -915,7 +915,7 @@ def test_the_numbers_of_an_example_on_another_way_are_plain_ones_there_too():
 @pytest.mark.parametrize(
     "is_rare",
     [lambda t: t in np.array([2.0, 3.0]), lambda t: (np.arange(4) == t)[2:].any(),
-     lambda t: np.any(t == np.array([[3], [2]]))],
+     lambda t: np.any(t == np.array([[3], [2]])), lambda t: (t != np.array([0.0, 1.0])).all()],
 )  # fmt: skip
 def test_a_number_of_an_example_is_compared_with_each_of_an_array(is_rare):
     u = Value(0.3)
