@@ -140,6 +140,7 @@ class _Printer:
         self.names = Counter(_RESERVED)  # how often each was asked for, or is in use
         self.name = {s.result.number: self._named(s.result.name) for s in lifted.statements}
         self.plan = Plan(lifted, blocks, self.name)
+        self.sums = {s.result.number for s in lifted.statements if _adds(s)}
         self.buffers = self.plan.buffers
         self.stacks: dict[int, str] = {}  # arrays for so many arguments of a variadic operation
         self.data: list[Floats] = []
@@ -294,12 +295,15 @@ class _Printer:
                 by_length.setdefault(term.left.places.shape[-1], []).append(term)
         sums: list[list[_Part]] = [[] for _ in corners]
         for length, terms in by_length.items():
+            # LLVM looks into summands that are sums, too, and would cancel what they cancel first.
+            in_turn = any(t.right is None and t.left.array.number in self.sums for t in terms)
             names = [self._variable() for _ in corners]
             self._line(f"{' = '.join(names)} = 0.0")
             self._loop("k", 0, length)
             for name, axes, parts in zip(names, corners, sums, strict=True):
-                summands = [self._product(term, axes, ("k", 0)) for term in terms]
-                self._line(f"{name} = add({name}, {self._sum(summands).text})")
+                summand = self._sum([self._product(t, axes, ("k", 0)) for t in terms]).text
+                added = f"{name} + ({summand})" if in_turn else f"add({name}, {summand})"
+                self._line(f"{name} = {added}")
                 parts.append(_Part("", name, len(shape)))
             self._close()
         for axes, parts in zip(corners, sums, strict=True):
@@ -556,6 +560,12 @@ class _Printer:
                 self._line(f"{total} = add({total}, {name}[k] * {name}[k])")
                 self._close()
         self._line(f"number = {f'number if {total} == {total} else nan' if single else total}")
+
+
+def _adds(statement: Statement) -> bool:
+    """Whether it adds a term, that is no product, to another one, or to a constant."""
+    alone = sum(t.kind == "each" and t.right is None for t in statement.terms)
+    return alone > 0 and len(statement.terms) + (statement.constant != 0.0) > 1
 
 
 def _indented(body: Body, depth: int) -> Iterable[str]:

@@ -421,6 +421,21 @@ def test_loops_have_no_equations():
     assert "x" in compile(x * x, [x], backend="numpy").equations()
 
 
+@pytest.mark.parametrize("count", [6, 30])
+def test_what_was_rounded_is_not_added_up_with_what_rounded_it(count):
+    rng = random.Random(count)
+    xs = [Value(rng.uniform(-5.0, 5.0), f"x[{i}]") for i in range(count)]
+    whole = 6755399441055744.0  # 1.5·2**52, which rounds to whole numbers
+    large = Value(1e16, "large")
+    for root in (
+        sum((x + whole) - whole for x in xs),
+        sum(((x * y + whole) - whole) * 3.0 for x, y in pairwise(xs)),
+        sum((x + large) - large for x in xs),
+    ):
+        inputs = [*xs, large]
+        assert compile(root, inputs, backend="numba")([x.data for x in inputs]) == root.data
+
+
 def test_a_program_without_inputs_takes_an_empty_list():
     x = Value(2.0)
     program = compile(x * x, [], [x], backend="numba")
