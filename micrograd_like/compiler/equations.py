@@ -89,7 +89,7 @@ def _written(x: Expression) -> str:
             return _written(array)
         case ast.Call(ast.Attribute(_, "concatenate"), (ast.List(rows), *_)):
             return rf"\left[{', '.join(map(_written, rows))}\right]^\top"
-        case ast.Call(ast.Name(name) | ast.Attribute(_, name), arguments):
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), arguments, []):
             return _call(name.rstrip("_"), arguments)
     return rf"\texttt{{{_plain(ex.text(x))}}}"
 

@@ -209,13 +209,14 @@ def text(x: Expression, tightly: int = 0) -> str:
             return f"{text(value, 4)}[{index_text(x)}]"
         case ast.Attribute(value, attr):
             return f"{text(value, 4)}.{attr}"
-        case ast.Call(function, arguments):
-            return f"{text(function)}({', '.join(map(text, arguments))})"
-        case ast.UnaryOp(op, operand):
+        case ast.Call(function, arguments, named):
+            given = [*map(text, arguments), *(f"{x.arg}={text(x.value)}" for x in named)]
+            return f"{text(function)}({', '.join(given)})"
+        case ast.UnaryOp(op, operand) if type(op) in _SIGNS:
             sign, own, _, right = _SIGNS[type(op)]
             written = f"{sign}{text(operand, right)}"
             return f"({written})" if own < tightly else written
-        case ast.BinOp(left, op, operand):
+        case ast.BinOp(left, op, operand) if type(op) in _SIGNS:
             sign, own, before, after = _SIGNS[type(op)]
             written = f"{text(left, before)} {sign} {text(operand, after)}"
             return f"({written})" if own < tightly else written
@@ -225,7 +226,7 @@ def text(x: Expression, tightly: int = 0) -> str:
             pairs = zip(filter(None, keys), values, strict=True)
             lines = "".join(f"        {text(key)}: {text(value)},\n" for key, value in pairs)
             return f"{{\n{lines}    }}"
-    return ast.unparse(x)
+    return f"({ast.unparse(x)})" if tightly else ast.unparse(x)
 
 
 def index_text(x: ast.Subscript) -> str:
@@ -263,4 +264,5 @@ class _Filler(ast.NodeTransformer):
     def visit_Call(self, x: ast.Call) -> ast.expr:
         arguments = ast.List(x.args)  # in which what is visited may be several
         self.generic_visit(arguments)
-        return call(self.named(ast.unparse(x.func)), *arguments.elts)
+        named = [ast.keyword(k.arg, self.visit(k.value)) for k in x.keywords]
+        return ast.Call(name(self.named(ast.unparse(x.func))), arguments.elts, named)

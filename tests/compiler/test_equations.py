@@ -68,6 +68,7 @@ def test_equations_are_the_same_in_latex():
         ("the_rest", r"\mathrm{the\_rest}"),
         ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
         ("f(x)(y)", r"\texttt{f(x)(y)}"),
+        ("np.clip(x, max=y)", r"\texttt{np.clip(x, max=y)}"),
     ],
 )
 def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):

@@ -79,6 +79,14 @@ def test_gathers_are_counted_wherever_they_are():
         ("power(@x, @y)", "own(a, b[0])"),
         ("jax.nn.relu(@x)", "jax.nn.relu(a)"),
         ("logsumexp(@xs)", "own(a, b[0], a)"),
+        ("xp.clip(@x, min=-1.0, max=@y)", "np.clip(a, min=-1.0, max=b[0])"),
+        ("(@x > 0.0) * @x", "(a > 0.0) * a"),
+        ("-@x**2 % @y", "-a ** 2 % b[0]"),
+        (
+            "xp.where((@x > 0.0) & ~(@y > 1.0), @x, 0.0)",
+            "np.where((a > 0.0) & ~(b[0] > 1.0), a, 0.0)",
+        ),
+        ("@x * (@y // 2.0)", "a * (b[0] // 2.0)"),
     ],
 )
 def test_a_template_takes_arguments_and_names_of_functions(template, written):
