@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, filterfalse
+from sys import float_info
 from typing import Any
 from unicodedata import normalize
 
@@ -396,9 +397,9 @@ class _Reader(Arithmetic):
             if entry == _CONSTANT:
                 return (c, entry)
             self.scaled.add(entry)
-            if math.isfinite(c) and (c != 0.0 or a == 0.0 or b == 0.0):
+            if math.isfinite(c) and (abs(c) >= float_info.min or a == 0.0 or b == 0.0):
                 return (c, entry)
-            return self.call(ops.mul, (x, y))  # folded, the constants would overflow, or vanish
+            return self.call(ops.mul, (x, y))  # folded, they would overflow, vanish, or lose digits
         return (a * b, self.entry((i, j) if i <= j else (j, i)))
 
     def tape(
@@ -592,8 +593,8 @@ class _ErrorTerms:
                     uses[part] += 1
                     self._keep_apart(more, part)
                 else:
-                    more += constants  # the longer one, in a chain
-                    constants = more
+                    shorter, constants = sorted((constants, more), key=len)
+                    constants += shorter
             if has_constant:
                 constants.append(number)
             if uses[number] > 1 or meets:
@@ -675,7 +676,7 @@ def _bits(x: float) -> tuple[float, float]:
 def _div(reader: _Reader, args: list[_Reference]) -> _Reference | None:
     (a, i), (b, j) = args
     if j == _CONSTANT:
-        if b == 0.0 or not math.isfinite(a / b) or a / b == 0.0:
+        if b == 0.0 or not float_info.min <= abs(a / b) < math.inf:
             return None
         return (a / b, i)
     if i == _CONSTANT or (a == 1.0 and b == 1.0) or a == 0.0 or b == 0.0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tracemalloc
 from itertools import accumulate, pairwise
 
 import pytest
@@ -293,6 +294,25 @@ def test_what_a_sum_rounds_off_is_computed_as_written(sums, count, backend):
         roots = list(sums(*xs))
         program = compile(roots, xs, backend=backend)
         assert list(program(numbers[:count])) == [root.data for root in roots]
+
+
+def test_a_sum_of_many_sums_with_constants_takes_no_list_of_them_for_each():
+    xs = [Value(0.5) for _ in range(4000)]
+    root = sum(1.0 - 2.0 * x for x in xs)
+    tracemalloc.start()
+    record([root], xs)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5000 * len(xs)  # bytes; with a list for each it is 18,000
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_constants_do_not_become_one_that_has_fewer_digits(backend):
+    x = Value(1e300)
+    for root in (x * 1e-160 * 1e-160, x / 1e160 / 1e160, (x * 1e-160) / 1e160):
+        value, gradient = compile(root, [x], [x], backend=backend)([x.data])
+        assert value == pytest.approx(root.data, rel=1e-15, abs=0.0)
+        assert gradient[0] == grad(root, x)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
