@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import copy_context
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from ..errors import InputError, MissingExtraError, OperandError
 from ..numerics import is_masked, number
 
 if TYPE_CHECKING:
     from .expressions import Source
+
+
+class Unpicklable:
+    """A program: it is made where it runs. Pickling and copies raise OperandError."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        name = type(self).__name__
+        raise OperandError(
+            f"a {name} is neither pickled nor copied: hand on the Values that it is made from (a "
+            f"model by its save and load), and compile them there; its .source is text"
+        )
 
 
 def check_backend(backend: str, known: Sequence[str], dtype: str) -> None:

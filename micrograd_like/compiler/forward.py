@@ -9,12 +9,12 @@ from typing import Any
 from ..errors import OperandError
 from ..numerics import plain
 from .examples import Outputs
-from .execution import check_backend
+from .execution import Unpicklable, check_backend
 from .families import Families, Report
 from .plan import BACKENDS, Plan, planned
 
 
-class Forward:
+class Forward(Unpicklable):
     """A function of numbers, lists of them and parameters, as a program: see `compile_forward`.
 
     Called as the function is, with one example, it gives what that returns, with floats in place of

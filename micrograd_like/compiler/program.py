@@ -13,6 +13,7 @@ from ..modes import paused
 from ..numerics import number
 from .equations import equations
 from .execution import (
+    Unpicklable,
     as_floats,
     check_backend,
     check_plain,
@@ -82,7 +83,7 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
         return Program(roots, leaves, targets, isinstance(outputs, Value), backend, dtype)
 
 
-class Program:
+class Program(Unpicklable):
     """A compiled graph. Call it with the values of the inputs; `source` is what then runs.
 
     `function` is what runs it, without a look at its arguments: from an array (a list, for
@@ -206,6 +207,8 @@ class Program:
         return self._single(values) if values.ndim == 1 else self._batch(values)
 
     def _run_python(self, values: Any, check: bool) -> Any:
+        if getattr(values, "shape", None) == (0, self._tape.inputs):  # a batch of no examples
+            return [] if len(self._blocks) == 1 else ([], [])
         values = listed(values.tolist() if hasattr(values, "tolist") else values)
         if values and isinstance(values[0], (list, tuple)):
             rows = [self._run_python(row, check) for row in values]

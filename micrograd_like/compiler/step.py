@@ -13,7 +13,7 @@ from ..nn import Module
 from ..numerics import plain
 from .equations import equations
 from .examples import Nested, Outputs, Pairs, Prepared, Rows
-from .execution import as_floats, check_backend, require_numpy
+from .execution import Unpicklable, as_floats, check_backend, require_numpy
 from .families import Families, Family, Report
 from .forward import Forward
 from .plan import BACKENDS, Plan, planned
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .ways import Way
 
 
-class Step:
+class Step(Unpicklable):
     """A training step for batches: `step(batch)` gives the mean loss and sets the gradients.
 
     A batch is a list of examples, of the structure of the one that was traced or of others: for

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import random
 import subprocess
 import sys
@@ -37,6 +39,7 @@ from micrograd_like import (
     Value,
     affine,
     compile,
+    compile_step,
     grad,
     log,
     losses,
@@ -320,6 +323,25 @@ def test_a_batch_in_python_refuses_what_its_rows_refuse():
         program([[1.0], [-1.0]], check=True)
     with pytest.raises(InputError, match=r"takes 1 values, or rows of 1, .*; got shape \(2,\)"):
         program([1.0, 2.0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_may_be_empty(backend):
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    nothing = np.empty((0, 2))
+    assert len(compile(x * y, [x, y], backend=backend)(nothing)) == 0
+    assert [*map(len, compile([x * y, x], [x, y], [x], backend=backend)(nothing))] == [0, 0]
+    with pytest.raises(InputError, match="rows of 2"):
+        compile(x * y, [x, y], backend=backend)(np.empty((0, 3)))
+
+
+@pytest.mark.parametrize("do", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_program_that_is_to_be_pickled_or_copied_says_what_to_do(do):
+    x = Value(2.0, "x")
+    step = compile_step(lambda t: x * t, [x], 1.0)
+    for made in (compile(x * x, [x]), compile(x * x, [x], backend="python"), step):
+        with pytest.raises(OperandError, match="hand on the Values"):
+            do(made)
 
 
 def test_a_batch_has_a_jacobian_for_each_example():
