@@ -7,15 +7,17 @@ import os
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import wraps
 from itertools import pairwise, product
 from numbers import Integral
 from random import Random
+from types import FunctionType
 from typing import Any
 
 from . import ops, state
 from .copying import attributes_of
 from .engine import Value, topological_order
-from .errors import InputError, MissingExtraError, TraceError, shown, warn
+from .errors import InputError, MicrogradError, shown, warn
 from .numerics import flat, number, plain, whole
 from .ops import Op
 from .sums import affine
@@ -38,22 +40,20 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
         """Each parameter with its name, in the order of the attributes."""
-        found: dict[Value, str] = {}
-        _walk("", self, set(), found)
-        computed = _computed(found)
-        for parameter, name in found.items():
-            if parameter not in computed:
-                yield name, parameter
+        found, _ = _search(self)
+        yield from [(name, parameter) for parameter, name in found.items()]
 
     def parameters(self) -> list[Value]:
         """The parameters, in the order of `named_parameters`.
 
-        Warns (MicrogradWarning) if one was replaced by a node that updates it, as in
-        `w = w - lr * w.grad`.
+        Where a class within has `parameters` of its own, they are what that says: of a layer that
+        is frozen so there are none. Warns (MicrogradWarning) if one was replaced by a node that
+        updates it, as in `w = w - lr * w.grad`.
         """
-        named = list(self.named_parameters())
-        parameters = [parameter for _, parameter in named]
-        rebound = [name for name, p in named if p.op is not None and _is_update(p, parameters)]
+        found, left_out = _search(self)
+        parameters = [p for p in found if p not in left_out]
+        computed = [p for p in parameters if p.op is not None]
+        rebound = [found[p] for p in computed if _is_update(p, parameters)]
         if rebound:
             warn(
                 f"instead of a parameter there is a computed node at {several(rebound)}: "
@@ -61,6 +61,15 @@ class Module:
                 "change a parameter in place, e.g. w.data -= lr * w.grad"
             )
         return parameters
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a `parameters` of the class's own list each once.
+
+        In micrograd `super().parameters() + [self.gain]` does: here super() finds it, too.
+        """
+        super().__init_subclass__(**options)
+        if isinstance(own := vars(cls).get("parameters"), FunctionType):
+            cls.parameters = _each_once(own)  # type: ignore[method-assign]
 
     def zero_grad(self) -> None:
         """Set every parameter's gradient to 0."""
@@ -100,6 +109,16 @@ class Module:
             parameter.label = name
 
 
+def _each_once(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def parameters(*args: Any, **named: Any) -> Any:
+        found = method(*args, **named)
+        values = isinstance(found, list) and all(isinstance(p, Value) for p in found)
+        return [*dict.fromkeys(found)] if values else found
+
+    return parameters
+
+
 def _computed(found: Collection[Value]) -> set[Value]:
     """Those that were computed from others that were found."""
     reached = set(found)
@@ -121,24 +140,63 @@ def _is_update(node: Value, parameters: list[Value]) -> bool:
     return node.op is None and node not in parameters
 
 
-def _walk(path: str, item: Any, seen: set[int], found: dict[Value, str]) -> None:
-    """Find the Values below `item`. What was `seen` is not searched again: modules may share it."""
+def _search(module: Module) -> tuple[dict[Value, str], set[Value]]:
+    """The names of the parameters, and those that are in none of the lists of modules within."""
+    seen, found, within = set[int](), dict[Value, str](), list[tuple[str, Any]]()
+    _walk("", module, seen, found, within)
+    listed, count = {*found}, len(within)
+    for k, (path, item) in enumerate(within):  # what comes to them is within another one of them
+        if isinstance(item, Module):
+            _walk_attributes(path, item, seen, found, within)
+        for i, parameter in enumerate(item.parameters()):
+            if isinstance(parameter, Value):
+                found.setdefault(parameter, f"{path}.parameters()[{i}]")
+                if k < count:
+                    listed.add(parameter)
+    for node in _computed(found):
+        del found[node]
+    return found, found.keys() - listed if within else set()
+
+
+def _walk(
+    path: str, item: Any, seen: set[int], found: dict[Value, str], within: list[tuple[str, Any]]
+) -> None:
+    """Find the Values below `item`. What was `seen` is not searched again: modules may share it.
+
+    Into the list `within` comes what has `parameters` of its own, and is not searched.
+    """
     if isinstance(item, Value):
         found.setdefault(item, path)
+    elif path and _has_its_own(item):
+        if id(item) not in seen:
+            seen.add(id(item))
+            within.append((path, item))
     elif isinstance(item, (Module, dict, list, tuple)) and id(item) not in seen:
         seen.add(id(item))
         if isinstance(item, Module):
-            for name, x in attributes_of(item).items():
-                _walk(f"{path}.{name}" if path else name, x, seen, found)
+            _walk_attributes(path, item, seen, found, within)
         elif isinstance(item, dict):
             for key, x in item.items():
-                _walk(f"{path}[{key!r}]", x, seen, found)
+                _walk(f"{path}[{key!r}]", x, seen, found, within)
         else:
             for i, x in enumerate(item):
-                _walk(f"{path}[{i}]", x, seen, found)
+                _walk(f"{path}[{i}]", x, seen, found, within)
     elif getattr(getattr(item, "dtype", None), "hasobject", False):  # an array of Values
         for index in product(*map(range, item.shape)):
-            _walk(f"{path}{''.join(f'[{i}]' for i in index)}", item[index], seen, found)
+            _walk(f"{path}{''.join(f'[{i}]' for i in index)}", item[index], seen, found, within)
+
+
+def _walk_attributes(path: str, module: Module, *where: Any) -> None:
+    for name, x in attributes_of(module).items():
+        _walk(f"{path}.{name}" if path else name, x, *where)
+
+
+def _has_its_own(item: Any) -> bool:
+    """Whether it is a module, or is called as one, whose class says what its parameters are."""
+    method = getattr(item.__class__, "parameters", None)
+    if method is None or method is Module.parameters:
+        return False
+    return callable(method) and (isinstance(item, Module) or callable(item))
 
 
 class Neuron(Module):
@@ -178,7 +236,7 @@ class Neuron(Module):
         return self.activation is not None
 
     def __call__(self, x: Sequence[Value | float]) -> Value:
-        return self._respond(_inputs(self, x, len(self.w)))
+        return self._respond(_inputs(self, x, self))
 
     def _respond(self, x: Sequence[Value | float]) -> Value:
         if self.fused:
@@ -220,7 +278,7 @@ class Layer(Module):
         self._label_parameters()
 
     def __call__(self, x: Sequence[Value | float]) -> Any:
-        out = self._respond(_inputs(self, x, len(self.neurons[0].w)))
+        out = self._respond(_inputs(self, x, self.neurons[0]))
         return out[0] if len(out) == 1 else out
 
     def _respond(self, x: Sequence[Value | float]) -> list[Value]:
@@ -280,7 +338,7 @@ class MLP(Module):
 
     def __call__(self, x: Sequence[Value | float]) -> Any:
         first, ours = self.layers[0], Layer if Layer.__call__ is _CALLS[1] else None
-        out = _inputs(self, x, len(first.neurons[0].w)) if first.__class__ is ours else _listed(x)
+        out = _inputs(self, x, first.neurons[0]) if first.__class__ is ours else _listed(x)
         for layer in self.layers:
             out = layer._respond(out) if layer.__class__ is ours else _listed(layer(out))
         return out[0] if len(out) == 1 else out
@@ -299,7 +357,7 @@ class MLP(Module):
         if len(rows) > _MANY:
             from .compiler.forward import compile_forward
 
-            with suppress(TraceError, MissingExtraError):
+            with suppress(MicrogradError):  # what is wrong with the rows is said below
                 found = compile_forward(self, self.parameters(), rows[0]).batch(rows)
                 return [flat(out) for out in found]
         found = []
@@ -386,12 +444,14 @@ def _generator(seed: int | Random | None) -> Random:
     return Random(int(seed) if isinstance(seed, Integral) else seed)  # NumPy's integers too
 
 
-def _inputs(module: Module, x: Any, wanted: int) -> list[Value | float]:
-    """`x` as a list of Values and floats. Raises InputError if there are not `wanted` of them."""
-    x = _listed(x)
-    if len(x) != wanted:
-        raise InputError(f"this {type(module).__name__} takes {wanted} inputs, got {len(x)}")
-    return [xi if isinstance(xi, (Value, float)) else number(xi) for xi in x]
+def _inputs(module: Module, x: Any, neuron: Any) -> list[Any]:
+    """`x` as a list of Values and floats. Raises InputError if the neuron takes not so many."""
+    xs = _listed(x)
+    if not isinstance(neuron, Neuron):  # one of the user's, which takes what it likes
+        return xs
+    if len(xs) != (wanted := len(neuron.w)):
+        raise InputError(f"this {type(module).__name__} takes {wanted} inputs, got {len(xs)}")
+    return [xi if isinstance(xi, (Value, float)) else number(xi) for xi in xs]
 
 
 def _listed(x: Any) -> list[Any]:

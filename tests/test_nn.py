@@ -451,6 +451,69 @@ def test_a_state_without_some_of_the_parameters_is_refused(tmp_path: Path) -> No
     assert not path.exists()
 
 
+def test_modules_within_say_themselves_what_their_parameters_are(tmp_path: Path) -> None:
+    """As in micrograd, whose containers ask them: layers are frozen so, or made of other things."""
+
+    class Frozen(nn.Layer):
+        def parameters(self) -> list[Value]:
+            return []
+
+    class Unbiased(nn.Neuron):
+        def parameters(self) -> list[Value]:
+            return self.w
+
+    class Scale:  # no Module, but called as one
+        def __init__(self) -> None:
+            self.gains = [Value(2.0), Value(3.0)]
+
+        def __call__(self, xs: list[Value]) -> list[Value]:
+            return [gain * x for gain, x in zip(self.gains, xs, strict=True)]
+
+        def parameters(self) -> list[Value]:
+            return self.gains
+
+    def network(seed: int) -> nn.MLP:
+        model = nn.MLP(2, [2, 2, 1], seed=seed)
+        model.layers[0] = Frozen(2, 2, seed=seed)
+        model.layers[1].neurons = [Unbiased(2, seed=seed), Unbiased(2, seed=seed + 1)]
+        model.layers.insert(1, Scale())  # type: ignore[arg-type]
+        return model
+
+    model, other = network(1), network(5)
+    expected = [p for layer in model.layers[1:3] for n in getattr(layer, "neurons", [layer])
+                for p in n.parameters()]  # fmt: skip
+    assert model.parameters() == [*model.layers[-1].parameters(), *expected]
+    assert len(model.state_dict()) == 6 + 2 + 6 + 3  # what is frozen is saved, too
+    model.layers[1].gains[0].data = 7.0  # type: ignore[attr-defined]
+    model.save(tmp_path / "model.json")
+    other.load(tmp_path / "model.json")
+    assert other([1.0, 2.0]).data == model([1.0, 2.0]).data
+
+
+def test_what_a_class_adds_to_the_parameters_it_inherits_is_listed_once() -> None:
+    class Scaled(nn.MLP):
+        def __init__(self) -> None:
+            super().__init__(1, [2, 1], seed=0)
+            self.gain = Value(1.0)
+
+        def parameters(self) -> list[Value]:
+            return [*super().parameters(), self.gain]
+
+    assert len(Scaled().parameters()) == len(set(Scaled().parameters())) == 8
+
+
+def test_a_layer_takes_what_its_first_neuron_takes_if_that_is_of_another_class() -> None:
+    class Sum(nn.Module):
+        def __call__(self, xs: list[Any]) -> Any:
+            return sum(xs)
+
+    layer = nn.Layer(2, 2, activation=None, seed=0)
+    layer.neurons[0] = Sum()  # type: ignore[call-overload]
+    assert layer([1.0, Value(2.0)])[0].data == 3.0
+    with pytest.raises(InputError):
+        layer([1.0, 2.0, 3.0])
+
+
 def test_parameters_in_slots_are_found() -> None:
     class Slotted(Line):
         __slots__ = ("a", "never_set")
