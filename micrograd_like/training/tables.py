@@ -160,7 +160,8 @@ def _layout(
 
     limit = csv.field_size_limit(max(len(text), 2**17))
     try:
-        found = {separator: cells(separator) for separator in (",", ";", "\t", "|", _BLANKS)}
+        # Of two that do as well the comma is the last: it may be a decimal one.
+        found = {separator: cells(separator) for separator in (";", "\t", "|", ",", _BLANKS)}
     except csv.Error as error:
         raise InputError(f"{path}: {error}") from None
     finally:
@@ -169,6 +170,8 @@ def _layout(
     separator = max(found, key=lambda separator: _agreement(found[separator]))
     if not _agreement(found[separator])[0]:
         separator = _BLANKS if _agreement(spaced)[0] else ","
+    if separator == "," and _is_one_column(text, found[","], found[";"]):
+        separator = ";"
     first, *rows = found.get(separator, spaced) or [[]]
     decimal, thousands = _points([cell for row in rows for cell in row], separator)
     ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
@@ -200,6 +203,15 @@ def _agreement(rows: list[list[str]]) -> tuple[float, float]:
     ((width, count),) = Counter(map(len, rows)).most_common(1) or [(0, 0)]
     some = [_is_number(cell) for row in rows[:50] for cell in row]
     return (count / len(rows), sum(some) / len(some)) if width > 1 else (0.0, 0.0)
+
+
+def _is_one_column(text: str, apart: list[list[str]], whole: list[list[str]]) -> bool:
+    """Whether below one name there are numbers with decimal commas.
+
+    R writes one name, too, and names of rows in front of each number, but in quotes.
+    """
+    one_name = [*map(len, apart[:1])] == [1] and '"' not in text
+    return one_name and all(_is_number(cell) for row in whole[1:] for cell in row)
 
 
 def _points(cells: list[str], separator: str) -> tuple[str, str | None]:

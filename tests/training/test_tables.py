@@ -219,6 +219,20 @@ def test_a_header_is_noticed_and_so_is_none(tmp_path, content, features, rows):
     assert len(said) == (features[0] == "1")
 
 
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("12,5;yes\n7,0;no\n" * 3, [[12.5, "yes"], [7.0, "no"]]),  # as many numbers as in 5;yes
+        ("1,5;red;2,5\n0,5;blue;1,5\n" * 3, [[1.5, "red", 2.5], [0.5, "blue", 1.5]]),
+        ("weight, kg;y\n12,5;yes\n7,0;no\n", [[12.5, "yes"], [7.0, "no"]]),
+        ("x\n12,5\n7,25\n3\n", [[12.5], [7.25], [3.0]]),
+        ('"x"\n"1",5\n"2",25\n', [[1, 5], [2, 25]]),  # names of rows, by R
+    ],
+)
+def test_a_decimal_comma_is_not_taken_for_a_separator(tmp_path, content, rows):
+    assert tables.read_table(write(tmp_path, content)).values.tolist()[: len(rows)] == rows
+
+
 def test_header_can_be_said(tmp_path):
     path = write(tmp_path, "1,2,3\n5,6,a\n7,8,b\n")
     assert from_csv(path, header=True).features == ["1", "2"]
