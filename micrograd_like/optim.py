@@ -105,8 +105,10 @@ class Optimizer:
         raise NotImplementedError
 
     def rate(self, steps: int) -> float:
-        """The learning rate after so many steps. Raises InputError if a schedule's is none."""
-        return _in_range(f"lr({steps})", self.lr(steps)) if callable(self.lr) else self.lr
+        """The learning rate after so many steps. Raises InputError if it is none."""
+        if callable(self.lr):
+            return _in_range(f"lr({steps})", self.lr(steps))
+        return _in_range("lr", self.lr)  # which may have been assigned since
 
     def gradient(self, of: Library, p: Any, g: Any) -> Any:
         """What the rule takes as gradient: shortened, and with weight decay's, weight_decay·p."""
@@ -226,7 +228,7 @@ class Optimizer:
     def settings(self) -> dict[str, Any]:
         """The options that the optimizer was made with, as they are now; of a schedule its name."""
         kind = getattr(self.lr, "__name__", type(self.lr).__name__)
-        lr = f"the function {kind}" if callable(self.lr) else self.lr
+        lr = f"the function {kind}" if callable(self.lr) else self.rate(0)
         return {"lr": lr, "weight_decay": self.weight_decay, "max_norm": self.max_norm}
 
     def _checked(self, memory: Any) -> Memory:
@@ -251,6 +253,7 @@ class SGD(Optimizer):
         params: Iterable[Value],
         lr: float | Callable[[int], float] = 1e-3,
         momentum: float = 0.0,
+        *,  # PyTorch has others here
         weight_decay: float = 0.0,
         max_norm: float | None = None,
     ) -> None:
@@ -290,6 +293,7 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
         max_norm: float | None = None,
     ) -> None:
         super().__init__(params, lr, weight_decay, max_norm)
@@ -334,9 +338,10 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        *,
         max_norm: float | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, max_norm)
+        super().__init__(params, lr, betas, eps, weight_decay, max_norm=max_norm)
 
     decays_gradient = False
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from optional import np
 
 from micrograd_like import MicrogradError, Value, optim
 from micrograd_like.errors import InputError
@@ -333,3 +334,29 @@ def test_a_computed_node_is_no_parameter():
     with pytest.raises(ValueError, match=r"parameters are leaves.*was computed.*\.detach\(\)"):
         optim.SGD(weights)
     optim.SGD([w.detach() for w in weights])
+
+
+def test_a_learning_rate_that_is_assigned_is_a_number_in_full():
+    w = Value(1.0)
+    optimizer = optim.SGD([w])
+    w.grad, optimizer.lr = 1 / 3, np.float32(0.5)
+    optimizer.step()
+    assert w.data == 1.0 - 0.5 * (1 / 3)
+    optimizer.lr = np.array(0.25)
+    assert json.loads(json.dumps(optimizer.state_dict()))["settings"]["lr"] == 0.25
+    for wrong in (math.nan, -0.1):
+        optimizer.lr = wrong
+        with pytest.raises(InputError, match=r"^lr is at least 0\b"):
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p: optim.SGD(p, 0.1, 0.9, 0.0),
+        lambda p: optim.Adam(p, 0.1, (0.9, 0.99), 1e-8, 0.0, 1),
+    ],
+)
+def test_what_has_another_meaning_in_pytorch_is_not_given_by_its_place(call):
+    with pytest.raises(TypeError, match="positional"):
+        call([Value(1.0)])
