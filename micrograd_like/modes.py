@@ -65,8 +65,8 @@ class Mode(ContextDecorator):
     def __call__(self, function: Any) -> Any:
         """Decorate a function. Raises OperandError for one that runs later: see `_LATER`."""
         called = function
-        while isinstance(called, partial):
-            called = called.func
+        while isinstance(called, (partial, staticmethod)) or hasattr(called, "cache_parameters"):
+            called = called.func if isinstance(called, partial) else called.__wrapped__
         code = getattr(called, "__code__", getattr(type(called).__call__, "__code__", None))
         if getattr(code, "co_flags", 0) & _LATER or isinstance(called, type):
             kind = "class" if isinstance(called, type) else "coroutine or generator"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import pytest
 
@@ -243,11 +243,13 @@ def test_what_runs_later_is_not_decorated() -> None:
             yield 1
 
     partials = partial(coroutine), partial(partial(generator))
-    for function in (coroutine, generator, both, *partials, Called(), Called().method, Called):
+    others = staticmethod(coroutine), lru_cache(generator), lru_cache(partials[1])
+    for function in (coroutine, generator, both, *partials, *others, Called(), Called().method,
+                     Called):  # fmt: skip
         name = getattr(function, "__name__", type(function).__name__)
         with pytest.raises(OperandError, match=rf"over before .*{name}.*with no_grad"):
             no_grad()(function)
-    assert no_grad()(partial(len, "abc"))() == 3
+    assert no_grad()(partial(len, "abc"))() == no_grad()(lru_cache(len))("abc") == 3
 
 
 def test_apart_from_what_is_in_force_around_it() -> None:
