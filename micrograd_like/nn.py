@@ -284,14 +284,11 @@ class Layer(Module):
     def _respond(self, x: Sequence[Value | float]) -> list[Value]:
         # What is the user's, a class or a __call__ that was put into ours, may compute in its own
         # way; the inputs of ours are checked by now.
-        ours = Neuron if Neuron.__call__ is _CALLS[0] else None
+        ours = Neuron if Neuron.__call__ is CALLS[0] else None
         return [n._respond(x) if n.__class__ is ours else n(x) for n in self.neurons]
 
     def __repr__(self) -> str:
         return f"Layer of [{', '.join(map(repr, self.neurons))}]"
-
-
-_CALLS = Neuron.__call__, Layer.__call__
 
 
 class MLP(Module):
@@ -337,7 +334,7 @@ class MLP(Module):
         return [len(self.layers[0].neurons[0].w), *(len(layer.neurons) for layer in self.layers)]
 
     def __call__(self, x: Sequence[Value | float]) -> Any:
-        first, ours = self.layers[0], Layer if Layer.__call__ is _CALLS[1] else None
+        first, ours = self.layers[0], Layer if Layer.__call__ is CALLS[1] else None
         out = _inputs(self, x, first.neurons[0]) if first.__class__ is ours else _listed(x)
         for layer in self.layers:
             out = layer._respond(out) if layer.__class__ is ours else _listed(layer(out))
@@ -378,6 +375,10 @@ class MLP(Module):
 
     def __repr__(self) -> str:
         return f"MLP of [{', '.join(map(repr, self.layers))}]"
+
+
+# How they compute, if nobody has put in another way.
+CALLS = Neuron.__call__, Layer.__call__, MLP.__call__
 
 
 def _answer(outputs: list[float]) -> float | int | None:

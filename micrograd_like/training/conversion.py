@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from ..errors import InputError, MissingExtraError
-from ..nn import MLP, Layer, Neuron, activation_name
+from ..nn import CALLS, MLP, activation_name
 
 
 def to_torch(model: MLP) -> Any:
@@ -16,11 +16,11 @@ def to_torch(model: MLP) -> Any:
     except ImportError:
         raise MissingExtraError("torch", "torch") from None
     modules = []
-    if type(model).__call__ is not MLP.__call__:
+    if type(model).__call__ not in CALLS:
         raise InputError(f"{type(model).__name__} computes in its own way, not layer by layer")
     for i, layer in enumerate(model.layers):
         kinds = type(layer), *map(type, getattr(layer, "neurons", ()))
-        if not {kind.__call__ for kind in kinds} <= {Layer.__call__, Neuron.__call__}:
+        if not {kind.__call__ for kind in kinds} <= {*CALLS}:
             raise InputError(f"layers[{i}] computes in its own way, which PyTorch has no module of")
         rows = [[w.data for w in neuron.w] for neuron in layer.neurons]
         linear = torch.nn.Linear(len(rows[0]), len(rows), dtype=torch.float64)

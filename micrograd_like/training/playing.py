@@ -14,7 +14,7 @@ from typing import Any
 from ..engine import Value, numbers_of
 from ..errors import InputError, RendererError
 from ..losses import binary_cross_entropy_with_logits, cross_entropy, softmax
-from ..nn import MLP, initial_bound
+from ..nn import MLP, Neuron, initial_bound
 from ..numerics import plain, whole
 from ..ops import logsumexp, sigmoid, softplus
 from ..optim import SGD, Adam, Optimizer
@@ -78,6 +78,8 @@ def play(
     labels = [whole("a label + 1", label + 1) - 1 for label in plain(y)]
     if not isinstance(model, MLP) or type(model).__call__ is not MLP.__call__:
         raise InputError(f"play takes an nn.MLP, whose layers it draws, not {model!r:.60}")
+    if model.parameters() != [p for layer in model.layers for p in _drawn(layer)]:
+        raise InputError("play draws weights and biases, and this network has other parameters")
     widths, wide = model.widths, len(rows[0]) if rows else 0
     known = max(labels, default=0) + 1
     count = max(2, widths[-1])
@@ -167,6 +169,12 @@ def _spread(model: MLP) -> list[float]:
             bound = initial_bound(neuron.activation, len(neuron.w), len(layer.neurons))
             spread += [bound] * len(neuron.w) + [0.0]
     return spread
+
+
+def _drawn(layer: Any) -> list[Value | None]:
+    """The weights and biases of a layer's neurons; None for what is none."""
+    neurons = [n if isinstance(n, Neuron) else None for n in getattr(layer, "neurons", [None])]
+    return [p for n in neurons for p in ([None] if n is None else [*n.w, n.b])]
 
 
 def _range(column: Sequence[float]) -> tuple[float, float]:

@@ -113,7 +113,7 @@ def test_a_row_of_ones_own_and_a_layer_of_several_activations_are_named(made_up)
         model.to_torch()
 
 
-def test_what_computes_in_its_own_way_is_refused():
+def test_what_computes_in_its_own_way_is_refused(monkeypatch):
     pytest.importorskip("torch")
 
     class Own(nn.MLP):
@@ -137,6 +137,13 @@ def test_what_computes_in_its_own_way_is_refused():
     model.layers[1] = lambda x: x
     with pytest.raises(ValueError, match=r"layers\[1\] computes in its own way"):
         model.to_torch()
+    model = nn.MLP(2, [2, 1], seed=0)
+    for kind, what in ((nn.Neuron, r"layers\[0\]"), (nn.Layer, r"layers\[0\]"), (nn.MLP, "MLP")):
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "__call__", lambda self, x: 2.0)
+            with pytest.raises(ValueError, match=f"{what} computes in its own way"):
+                model.to_torch()
+    model.to_torch()
 
 
 def test_an_op_of_ones_own_may_make_its_module(made_up):

@@ -213,6 +213,12 @@ def test_what_does_not_fit_is_refused() -> None:
         play(own(2, [1]), [[0.0, 0.0], [1.0, 1.0]], [0, 1])
     with pytest.raises(InputError, match="MLP"):
         play(nn.Neuron(2), X, y)
+    inserted, tied = nn.MLP(2, [2, 2]), nn.MLP(2, [2, 2])
+    inserted.layers.insert(0, lambda x: x)  # type: ignore[arg-type]
+    tied.layers[1] = tied.layers[0]
+    for other in (inserted, tied):
+        with pytest.raises(InputError, match="other parameters"):
+            play(other, X, y)
     with pytest.raises(InputError, match="to name"):
         play(model, X, y, features=["a"])
     with pytest.raises(InputError, match="momentum"):
