@@ -65,6 +65,24 @@ def test_a_batch_does_away_with_the_gradients_before_it_and_evaluation_leaves_th
     assert [p.grad for p in model.parameters()] == before
 
 
+def test_an_evaluation_holds_the_graph_of_one_example_at_a_time():
+    class Input(Value):
+        pass
+
+    seen, alive = [], []
+    w = Value(2.0)
+
+    def model(row):
+        x = Input(row[0])
+        seen.append(weakref.ref(x))
+        alive.append(sum(x() is not None for x in seen))
+        return w * x
+
+    eager = engines.Eager(model, training.LOSSES["mse"], optim.SGD([w]))
+    assert eager.evaluate([[1.0]] * 9, [1.0] * 9) == eager.mean([[1.0]] * 9, [1.0] * 9).data == 1.0
+    assert (max(alive[:9]), max(alive)) == (2, 9)
+
+
 def test_a_loss_that_is_not_finite_is_not_differentiated():
     model, engine = made("eager", "mse")
     model.layers[-1].neurons[0].b.data = 1e200
