@@ -313,13 +313,15 @@ class OnDevices(Descent):
     """The same with JAX: states stay on the devices, and a step is one program with its gradient.
 
     What no single program computes, or is not finite there, takes the way above, and so does a rule
-    that JAX cannot trace, as it branches on a norm.
+    that JAX cannot trace, as it branches on a norm, or with an `updated` of its own.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         self._learnings: dict[Any, Any] = {}  # by the program, the settings, and what is remembered
         self._device: tuple[_Placed, _Placed] | None = None  # the states, if they are there
-        self._is_traceable = True
+        methods = optimizer.updated, optimizer.remembered  # which a program does not call
+        ours = [Optimizer.updated, Optimizer.remembered]
+        self._is_traceable = [getattr(f, "__func__", None) for f in methods] == ours
         super().__init__(step, optimizer)
 
     def advance(self, *batch: Any) -> tuple[float, str]:

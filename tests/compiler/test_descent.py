@@ -435,11 +435,24 @@ class Clipped(optim.SGD):
         return of.each(lambda g: (g * (0.1 / norm),), g)[0] if norm > 0.1 else g
 
 
-def test_on_devices_a_rule_that_branches_on_a_norm_is_that_of_arrays(on_jax):
+class Shrinking(optim.SGD):
+    def updated(self, of, p, g, memory):
+        p, memory = super().updated(of, p, g, memory)
+        return of.each(lambda p: (0.9 * p,), p)[0], memory
+
+
+class Forgetting(optim.SGD):
+    def remembered(self, of, p, memory):
+        columns = dict.fromkeys(self.remembers, of.each(lambda p: (p - p,), p)[0])
+        return {**super().remembered(of, p, memory), **columns}
+
+
+@pytest.mark.parametrize("rule", [Clipped, Shrinking, Forgetting])
+def test_on_devices_a_rule_that_no_program_has_is_that_of_arrays(on_jax, rule):
     weights = []
     for step in (STEP, on_jax[losses.mse]):
         MODEL.load_state_dict(START)
-        with step.training(Clipped(MODEL.parameters(), lr=0.3)) as learn:
+        with step.training(rule(MODEL.parameters(), lr=0.3, momentum=0.5)) as learn:
             for _ in range(3):
                 learn(X, Y)
         weights.append([p.data for p in MODEL.parameters()])
