@@ -377,8 +377,11 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         if traced and node.op is not None and node.op.kind == "choice":
             condition, *sides = node.operands
             if not tangent.keys().isdisjoint(sides):
+                if is_stale(node):
+                    raise _stale(node)
                 zero_or = [tangent.get(x, 0.0) if isinstance(x, Value) else 0.0 for x in sides]
-                tangent[node] = node.op(condition, *zero_or)
+                chosen = node.op(condition, *zero_or)
+                tangent[node] = tangent[node] + chosen if node in tangent else chosen
             continue
         if tangent.keys().isdisjoint(node.parents):
             continue
@@ -517,10 +520,11 @@ def is_stale(node: Value) -> bool:
     except Exception:  # a domain that was left, or whatever an operation of the user's raises
         return True
     now = [(a, d) for a, d in zip(operands, partials, strict=True) if d is not None]
+    edges = [*zip(node.parents, slopes_of(node), strict=True)]
     return (
-        not _same(node.data, out)
-        or len(now) != len(node.parents)
-        or not all(a is b and _same(d, e) for (a, d), (b, e) in zip(now, node.edges, strict=True))
+        not _same(out, *numbers_of([node]))
+        or len(now) != len(edges)
+        or not all(a is b and _same(d, e) for (a, d), (b, e) in zip(now, edges, strict=True))
     )
 
 

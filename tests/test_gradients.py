@@ -362,6 +362,22 @@ def test_jvp_by_a_node_and_what_it_was_made_from_is_the_jacobian_times_the_direc
     assert jvp(z, [x, y], [1.0, 1.0]) == 15.0
 
 
+@pytest.mark.parametrize("one", [1.0, Value(1.0)])
+def test_jvp_by_a_choice_and_what_it_was_made_from_adds_both(one: Any) -> None:
+    x, y = leaves(2.0, 5.0)
+    chosen = where(greater(x, 0.0), x * 2.0, y)
+    result = jvp(chosen * 3.0, [x, chosen], [one, one])
+    assert result.data if isinstance(result, Value) else result == 9.0
+
+
+def test_jvp_refuses_a_choice_whose_condition_was_changed() -> None:
+    condition, x = leaves(1.0, 2.0)
+    y = where(condition, x, 3.0)
+    condition.data = 0.0
+    with pytest.raises(StaleGraphError):
+        jvp(y, x, Value(1.0))
+
+
 def test_jvp_ignores_infinite_slopes_of_what_does_not_move() -> None:
     w, x = leaves(0.0, 2.0)
     z = w.sqrt() + x

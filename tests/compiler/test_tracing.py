@@ -418,6 +418,15 @@ def test_a_gradient_within_the_loss_is_followed_as_a_graph():
     assert assert_trained_alike(penalised, "mse") == []
 
 
+def test_a_gradient_through_a_choice_within_the_loss_is_followed_as_a_graph():
+    def penalised(model, x):
+        out = model.linear(x)
+        out = ops.where(ops.greater(out, 0.0), out.tanh(), out**2)
+        return out + grad(out, model.w[0], create_graph=True) ** 2
+
+    assert assert_trained_alike(penalised, "mse") == []
+
+
 def annealed(model, history):
     model.scale *= 0.9
 
