@@ -107,23 +107,27 @@ class _Sweep:
                     off += e * abs(slope.value) if e else 0.0
                     self.error[parent] += off + _ROUNDING * abs(term)
                     self._follow(local)
-        # What a choice depends on has no adjoint: where it switches, there may be a kink.
-        conditions = [n.operands[0] for n in nodes if n.op is not None and n.op.kind == "choice"]
-        for node in reversed(topological_order(*[c for c in conditions if isinstance(c, Value)])):
+        # What a choice depends on has no adjoint: where it switches, there may be a kink, also
+        # where the side that is taken is a number.
+        order = topological_order(root, untaken=True)
+        choices = [n for n in order if n.op is not None and n.op.kind == "choice"]
+        conditions = [n.operands[0] for n in choices if isinstance(n.operands[0], Value)]
+        for node in reversed(topological_order(*conditions, untaken=True)):
             for local in measured(node) if node not in nodes else ():
-                self._follow(local)
+                self._follow(local, True)
         mattering = [node for node, a in self.adjoint.items() if a]
         self.locals = [loc for node in mattering for loc in measured(node) if loc.parent in nodes]
 
-    def _follow(self, local: Local) -> None:
+    def _follow(self, local: Local, chooses: bool = False) -> None:
         """Note the kinks that are met on the way from the root through `local`."""
         node, sides = local.node, local.slope.sides
         met: dict[tuple[Value, int], Local] = {}
-        if node in self.kinks and (local.slope.value or sides):
+        turns = chooses and not local.slope.value  # x·x > 0 at 0: on both sides the same holds
+        if node in self.kinks and (local.slope.value or sides or turns):
             met |= self.kinks[node]
         elif sides is None or sides[0] != sides[1]:  # a jump moves what chooses by it, if not here
             return
-        if sides is not None:
+        if sides is not None or turns:
             met[node, local.place] = local
         if len(found := self.kinks.setdefault(local.parent, {})) < 2:
             found |= met

@@ -16,7 +16,9 @@ from ..errors import InputError, OperandError
 from ..numerics import nested, number, plain
 from .measuring import EXACT, FAILURES, Slope, differences
 
-_STEP = 2.0**-16  # of the inputs: rounding is far below it, most branches of f are further off
+# Of the inputs: rounding is far below the first, and most branches of f are further off. What is
+# small, beside gradients that are not known that well, is seen with the second alone.
+_STEPS = 2.0**-16, 2.0**-8
 
 
 class Function:
@@ -126,8 +128,11 @@ class Function:
 
         def slope(group: range) -> float:
             """At a branch of f there is another slope on one side alone, or far away alone."""
-            found = [lacking(group, t * _STEP) for t in (-0.25, 0.25, -1.0, 1.0)]
-            return found[0] if all(found) and all(0.5 < s / found[0] < 2.0 for s in found) else 0.0
+            for step in _STEPS:
+                found = [lacking(group, t * step) for t in (-0.25, 0.25, -1.0, 1.0)]
+                if all(found) and all(0.5 < s / found[0] < 2.0 for s in found):
+                    return found[0]
+            return 0.0
 
         group = range(len(self.at))
         if not slope(group):

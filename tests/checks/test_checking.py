@@ -403,6 +403,12 @@ def test_a_partial_whose_graph_lacks_a_part_has_wrong_second_derivatives(partial
     assert "second derivatives by x3 are not" in report.problem
 
 
+def test_a_graph_that_lacks_a_part_is_found_where_the_input_is_small(made_up):
+    grown = made_up("grown", math.exp, lambda x, out: out.data if isinstance(out, Value) else out)
+    problem = refused(grown, [1e-4]).problem
+    assert "second derivatives by x0 are not those of the gradient's graph" in problem
+
+
 @pytest.mark.parametrize(
     ("compute", "partials", "at"),
     [
@@ -728,3 +734,25 @@ def test_a_choice_is_right_on_both_sides_and_a_kink_between(x):
 def test_a_choice_that_switches_at_the_point_is_a_kink(f):
     assert [row.verdict for row in gradcheck(f, [1.0], second=False).rows] == ["kink"]
     assert [row.verdict for row in gradcheck(f, [1.5], second=False).rows] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: where(greater(abs(x), 0.0), x + 3.0 * x**2, 0.0),
+        lambda x: where(greater(x * x, 0.0), 2.0 * x, 0.0) - x,
+        lambda x: where(greater(abs(x), 0.0), x, where(greater(x + 1.0, 0.0), 0.0, x)),
+    ],
+)
+def test_a_number_that_is_chosen_at_the_point_alone_hides_no_slope(f):
+    report = gradcheck(f, [0.0], raise_exception=False)
+    assert not report
+    assert "kinks meet there" in report.problem
+    assert gradcheck(f, [0.5])
+
+
+def test_a_number_chosen_at_the_point_alone_is_right_where_it_is_the_limit():
+    def f(x):
+        return where(greater(x * x, 0.0), x.sin() / where(greater(x * x, 0.0), x, 1.0), 1.0)
+
+    assert gradcheck(f, [0.0])
