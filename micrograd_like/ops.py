@@ -83,18 +83,18 @@ class Op:
     `defaults` complete missing last arguments, and `many` is called with any other number of them.
     `domain` ends the sentence "NAME is defined ...". `kink` states the convention where the
     derivative does not exist. `kind` is "arithmetic", "activation", "rectifier" (an activation near
-    x on one side and near 0 on the other), "choice" (between the second argument and the third),
-    "internal" (for partials alone) or "function".
+    x on one side and near 0 on the other), "choice" (the second argument where the first is not 0,
+    else the third), "internal" (for partials alone) or "function".
 
     `text` and `latex` are templates for people, in which `@x` stands for the argument named x in
     the partials; `binding` is how tightly they bind (1 sums, 2 products, 3 negation, 4 powers,
-    9 calls). The other templates are for machines, and empty where there is no such thing: `array`
-    for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides), `numba` for floats in compiled
-    Python, `javascript` for JavaScript, where `numba` translated is not what it should be; a name
-    without a module is a function of the compiler's own (`compiler/arrays.py`, `compiler/rows.py`,
-    `compiler/javascript.py`), as a function of `numerics.py` is by its name where a row says
-    nothing else. `torch` makes a module of `torch.nn`, which it gets. `analytic` is the operation
-    on complex numbers.
+    9 calls, or what their signs say). The other templates are for machines, and empty where there
+    is no such thing: `array` for arrays (`xp` is NumPy, or jax.numpy, which `jax` overrides),
+    `numba` for floats in compiled Python, `javascript` for JavaScript, where `numba` translated is
+    not what it should be; a name without a module is a function of the compiler's own
+    (`compiler/arrays.py`, `compiler/rows.py`, `compiler/javascript.py`), as a function of
+    `numerics.py` is by its name where a row says nothing else. `torch` makes a module of
+    `torch.nn`, which it gets. `analytic` is the operation on complex numbers.
     """
 
     __doc__ = _Documentation(__doc__)

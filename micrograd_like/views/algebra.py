@@ -298,19 +298,40 @@ def _template(op: Op, style: Style) -> str:
 
 @cache
 def _binding(op: Op, style: Style) -> float:
-    # A power of a power, or of a root, needs parentheses even where the row is written as a call,
-    # as e^{x} is. As text a / b·c would be read in two ways, and a mod b·c as LaTeX, too.
-    template = getattr(op, style)
-    if re.search(r"^\\sqrt|\^\{[^{}]*\}$" if style == "latex" else "^√", template):
-        return min(op.binding, 4)
+    template = _template(op, style)
+    if op.binding == 9:
+        return _shown(template)
     if re.match(r"@\w+ (?!\\cdot)\\?[a-z]+ @", template):  # a word between operands
         return min(op.binding, 1.9)
+    # As text a / b·c would be read in two ways, and a mod b·c as LaTeX, too.
     return min(op.binding, 1.95) if style == "text" and " / " in op.text else op.binding
+
+
+_ENCLOSED = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^][]*\]|\|[^|]*\||⌊[^⌋]*⌋|‖[^‖]*‖|\\l.*\\r\w+")
+_BY_SIGNS = (
+    (r"^-|@\w+ *[-+±]|[-+±] *@| [-+] ", 1.0),
+    ("/", 1.95),
+    (r"[·*×]|\\cdot|\\times|^\\frac", 2.0),
+    (r"@.+@| ([^\w\s]|\\[a-z]+) ", 1.0),  # of another sign nobody knows how tightly it binds
+    # A power of a power, or of a root, needs parentheses.
+    (r"^√|^\\sqrt|[⁰¹²³⁴-⁹!'^]$|\^\w$", 4.0),
+)
+
+
+def _shown(template: str) -> float:
+    """How tightly it binds by what stands between its parts, where its row does not say so."""
+    before = ""
+    while template != before:
+        before, template = template, _ENCLOSED.sub("", template)
+    found = (binding for signs, binding in _BY_SIGNS if re.search(signs, template))
+    return next(found, 9.0)
 
 
 # How tightly an operand must bind after and before what stands in a template, to go without ().
 _AFTER = dict.fromkeys(["", *"([{|,>"], 0.0) | {"+": 1.0, "·": 2.0, "t": 2.0, "/": 2.5}  # \cdot
-_BEFORE = dict.fromkeys(["", *")]}|,>"], 0.0) | {"+": 1.0, "-": 1.0, "^": 4.5, "²": 4.5}
+_BEFORE = dict.fromkeys(["", *")]}|,>"], 0.0) | {
+    "+": 1.0, "-": 1.0, **dict.fromkeys("^²³⁴⁵⁶⁷⁸⁹⁰¹⁻!", 4.5)
+}  # fmt: skip
 
 
 def _needed_after(before: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from reference import number_of
@@ -96,6 +97,29 @@ def test_constants_simplify_and_parentheses_stand_where_they_must(
     expression: Expression, text: str
 ) -> None:
     assert expression.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "latex", "squared", "of_a_product", "in_a_product"),
+    [
+        ("@x³", "@x^3", "(x³)²", "(-a·b)³", "x³·c"),
+        ("@x + 1", "@x + 1", "(x + 1)²", "-a·b + 1", "(x + 1)·c"),
+        ("2·@x", r"2 \cdot @x", "(2·x)²", "2·(-a·b)", "2·x·c"),
+        ("@x / 2", r"\frac{@x}{2}", "(x / 2)²", "-a·b / 2", "(x / 2)·c"),
+        ("@x ∨ 0", r"@x \vee 0", "(x ∨ 0)²", "-a·b ∨ 0", "(x ∨ 0)·c"),
+        ("f[@x + 1]", r"f\left[@x + 1\right]", "f[x + 1]²", "f[-a·b + 1]", "f[x + 1]·c"),
+    ],
+)
+def test_a_row_that_does_not_say_how_tightly_it_binds_gets_the_parentheses_of_its_signs(
+    text: str, latex: str, squared: str, of_a_product: str, in_a_product: str, made_up: Any
+) -> None:
+    row = made_up("row", lambda x: x, lambda x, out: 1.0, text=text, latex=latex)
+    assert (row(x) ** 2).text == squared
+    assert row(-a * b).text == of_a_product
+    assert (row(x) * c).text == in_a_product
+    needed = squared.startswith("(")
+    inner = latex.replace("@x", "x")
+    assert (row(x) ** 2).latex == (rf"\left({inner}\right)^{{2}}" if needed else inner + "^{2}")
 
 
 @pytest.mark.parametrize(
