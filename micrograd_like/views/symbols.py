@@ -164,11 +164,11 @@ def _call(name: str, operands: Sequence[Expression], primes: str = "") -> Expres
     )
 
 
-def _activations(given: str | Mapping[str, str], order: Iterable[Value]) -> dict[Op, str]:
+def _activations(given: str | Mapping[str, str], order: Sequence[Value]) -> dict[Op, str]:
     """The names of the operations that are left unspecified.
 
     A single name stands for the activations, and for the unary operations that users add. If a
-    graph has several of them, their own names tell them apart.
+    graph has several of one name, their own names tell them apart.
     """
     if isinstance(given, Mapping):
         result = {ops.find(row): name for row, name in given.items()}
@@ -182,4 +182,9 @@ def _activations(given: str | Mapping[str, str], order: Iterable[Value]) -> dict
     for name in result.values():
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"activation needs names, such as 'α', not {name!r:.60}")
-    return {op: printable(name) for op, name in result.items()}
+    others = {node.op for node in order if node.op is not None} - {*result}
+    written = Counter([*result.values(), *(op.text.partition("(")[0] for op in others)])
+    return {
+        op: printable(name if written[name] == 1 else f"{name}_{op.name}")
+        for op, name in result.items()
+    }

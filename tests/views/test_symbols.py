@@ -78,6 +78,9 @@ def test_different_activations_get_names_of_their_own() -> None:
         r"\sigma'\left(z\right) \cdot \alpha'\left(w\right)" in derive(y, w, activation=both).latex
     )
     assert last(y, w, activation={"tanh": "f"}).endswith(" · f'(w)")
+    same = {"tanh": "f", "sigmoid": "f"}
+    assert last(y, w, activation=same) == "∂y/∂w = f_sigmoid'(z) · f_tanh'(w)"
+    assert last(y, w, activation={"tanh": "σ"}) == "∂y/∂w = y · (1 - y) · σ_tanh'(w)"
     assert last(labelled(w.sin(), "y"), w, activation="α") == "∂y/∂w = cos(w)"
     assert last(labelled(w.leaky_relu(), "y"), w, activation="α") == "∂y/∂w = α'(w)"
 
@@ -96,7 +99,7 @@ def test_activations_with_different_parameters_have_slopes_of_their_own() -> Non
         assert grad(y, p) == pytest.approx(-0.2)
         assert evaluated(derived, [p]) == pytest.approx([grad(y, p)])
     three = derive(y * p.tanh(), p, activation="α")
-    assert "α_leaky_relu(p)" in three.text
+    assert "α_leaky_relu(p, 0.1)" in three.text
     assert "α_tanh(p)" in three.text
 
 
