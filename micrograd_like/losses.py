@@ -94,9 +94,11 @@ def _examples(logits: Any, targets: Any) -> Iterator[tuple[list[Any], Any]]:
     """The lists of logits in a batch, or in lists of batches, each with its target."""
     if not isinstance(logits, list):
         raise InputError("cross_entropy needs a list of logits for each example, got a single one")
-    if isinstance(_list(logits[0]) if logits else targets, list):
-        for row, target in _pairs(logits, targets):
-            yield from _examples(_list(row), _list(target))
+    first = _list(logits[0]) if logits else targets
+    if isinstance(first, list):
+        rows = [first, *map(_list, logits[1:])] if logits else []
+        for row, target in _pairs(rows, targets):
+            yield from _examples(row, _list(target))
     else:
         yield logits, targets
 

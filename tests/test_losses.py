@@ -296,6 +296,9 @@ def test_generators_are_lists_of_outputs_and_targets():
     xs = [Value(1.0), Value(3.0)]
     assert losses.mean(x for x in xs).data == 2.0
     assert losses.mse((x for x in xs), (t for t in [0.0, 1.0])).data == 2.5
+    rows = [[1.0, 2.0], [3.0, 0.0]]
+    expected = losses.cross_entropy(rows, [0, 1])
+    assert losses.cross_entropy([map(float, row) for row in rows], [0, 1]) == expected
 
 
 def test_a_batch_of_cross_entropies_is_their_mean():
