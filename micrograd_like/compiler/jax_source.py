@@ -9,6 +9,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -54,9 +55,13 @@ class JaxPrinter(NumpyPrinter):
             and self.used[sech] == 2 * squared[sech]
         }
         # XLA makes (x + a) + b into x + (a + b), where a + b may be 0 and x + a have been rounded.
-        sums = [s for s in lifted.statements if s.constant != 0.0]
-        added = {t.left.array for s in sums for t in s.terms if (t.kind, t.right) == ("each", None)}
-        self.rounded = added & {s.result for s in sums}
+        sums = {s.result: _added(s) for s in lifted.statements if s.constant != 0.0}
+        self.rounded = {*chain.from_iterable(sums.values())} & {*sums}
+        # And it makes one sum of a sum of sums, whose rounding errors may be computed from both.
+        totals = {s.result: found for s in lifted.statements if (found := _added(s, "total"))}
+        for added in map(_added, lifted.statements):
+            for array in added & {*totals}:
+                self.rounded |= totals[array] & added & {*totals}
 
     def _source(self, arguments: str, results: Sequence[Expression]) -> Source:
         source = super()._source(arguments, results)
@@ -177,6 +182,11 @@ def _calls(lifted: Lifted, template: str) -> Iterator[tuple[Array, Array]]:
             view = statement.args[0]
             if isinstance(view, View) and view.is_whole:
                 yield view.array, statement.result
+
+
+def _added(statement: Statement, kind: str = "each") -> set[Array]:
+    """The arrays that it adds up, element by element or along an axis, without the products."""
+    return {t.left.array for t in statement.terms if (t.kind, t.right) == (kind, None)}
 
 
 def _is_square(term: Term) -> bool:

@@ -662,3 +662,14 @@ def test_constants_that_were_added_one_after_the_other_stay_apart():
     short = [(x + 1.5 * 2.0**23) - 1.5 * 2.0**23 for x in xs]
     values = compile(short, xs, backend="jax", dtype="float32")([3.4, -0.7])
     assert values.tolist() == [3.0, -1.0]
+
+
+def test_errors_of_a_sum_of_sums_are_those_of_its_own_order():
+    def error(a, b):
+        z = (a + b) - a
+        return (a - ((a + b) - z)) + (b - z)
+
+    numbers = [1.5530764339221814, 5521910708222612.0, -0.47715640081037314, -3046059354296498.5]
+    a, b, c, d = xs = [Value(x) for x in numbers]
+    errors = (error(a, b) + error(c, d)) + error(a + b, c + d)
+    assert compile(errors, xs, backend="jax")(numbers) == errors.data
