@@ -59,9 +59,9 @@ def _written(x: Expression) -> str:
             return _name(name)
         case ast.Constant(float() | int() as value):
             return latex_numeral(float(value), 6)
-        case ast.UnaryOp(_, ast.BinOp(_, ast.Mult()) as operand):
+        case ast.UnaryOp(ast.USub(), ast.BinOp(_, ast.Mult()) as operand):
             return f"-{_written(operand)}"
-        case ast.UnaryOp(_, operand):
+        case ast.UnaryOp(ast.USub(), operand):
             return f"-{_factor(operand)}"
         case ast.BinOp(left, ast.Add(), right):
             return f"{_written(left)} + {_written(right)}"
@@ -69,7 +69,7 @@ def _written(x: Expression) -> str:
             return f"{_written(left)} - {_factor(right)}"
         case ast.BinOp(left, ast.MatMult(), right):
             return _matrix_product(left, right)
-        case ast.BinOp(ast.UnaryOp(_, left), ast.Mult(), right):
+        case ast.BinOp(ast.UnaryOp(ast.USub(), left), ast.Mult(), right):
             return f"-{_product(left, right)}"
         case ast.BinOp(left, ast.Mult(), right):
             return _product(left, right)
@@ -101,6 +101,8 @@ def _factor(x: Expression) -> str:
         case ast.UnaryOp() | ast.BinOp(_, ast.Add() | ast.Sub()):
             return rf"\left({written}\right)"
         case ast.BinOp(ast.UnaryOp(), ast.Mult()) | ast.Call(ast.Attribute(_, "sum")):
+            return rf"\left({written}\right)"
+        case ast.Compare() | ast.BinOp(_, ast.Pow() | ast.Mod() | ast.FloorDiv()):
             return rf"\left({written}\right)"
     return written
 

@@ -69,6 +69,8 @@ def test_equations_are_the_same_in_latex():
         ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
         ("f(x)(y)", r"\texttt{f(x)(y)}"),
         ("np.clip(x, max=y)", r"\texttt{np.clip(x, max=y)}"),
+        ("(x > 0) * y", r"\left(\texttt{x > 0}\right) \odot y"),
+        ("~(x > 0)", r"\texttt{~(x > 0)}"),
     ],
 )
 def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):
