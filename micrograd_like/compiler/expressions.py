@@ -249,6 +249,8 @@ def filled(
     The argument of a variadic operation is all that there are.
     """
     tree = ast.parse(template.replace("@", _ARGUMENT), mode="eval").body
+    if isinstance(tree, ast.Compare):  # truth values are no numbers: the sum of two is one of them
+        tree = product(tree, number(1.0))
     written: Expression = _Filler(arguments, named).visit(tree)
     return written
 

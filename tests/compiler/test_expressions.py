@@ -87,6 +87,7 @@ def test_gathers_are_counted_wherever_they_are():
             "np.where((a > 0.0) & ~(b[0] > 1.0), a, 0.0)",
         ),
         ("@x * (@y // 2.0)", "a * (b[0] // 2.0)"),
+        ("@x > @y", "(a > b[0]) * 1.0"),
     ],
 )
 def test_a_template_takes_arguments_and_names_of_functions(template, written):
