@@ -365,10 +365,12 @@ class OnDevices(Descent):
         settings = repr({**optimizer.settings(), "lr": None})
         if self._is_ours:
             return settings
-        some = np.array([0.3, -1.2, 0.7])
-        columns = [some * some] * len(optimizer.remembers)
-        with np.errstate(all="ignore"):
-            made = optimizer.moved(ARRAYS, (0.5,) * factors, some, some - 0.4, columns)
+        made: list[Any] = []
+        for size in (1e-6, 1e-3, 1.0, 1e3, 1e6):  # what shortens gradients does so to long ones
+            p, g = size * np.array([[0.3, -1.2, 0.7], [-0.1, -1.6, 0.3]])
+            columns = [p * p for _ in optimizer.remembers]
+            with np.errstate(all="ignore"):
+                made += optimizer.moved(ARRAYS, (0.5,) * factors, p, g, columns)
         return settings, np.array(made).tobytes()
 
     def _placed(self, learning: Any, which: int) -> _Placed:

@@ -359,19 +359,26 @@ DAMPING = [1.0]
 
 
 class Damped(optim.SGD):
-    """Its rule reads an attribute, and an item of a variable."""
+    """Its rule reads attributes, one of which counts for short gradients, and an item."""
 
     damping = 1.0
+    least = 1e-9
+
+    def gradient(self, of, p, g):
+        share = of.least(1.0, of.norm(g) / self.least)
+        return of.each(lambda g: (share * g,), g)[0]
 
     def rule(self, sqrt, lr):
         return lambda p, g: (p - self.damping * DAMPING[0] * lr * g,)
 
 
-@pytest.mark.parametrize("where", ["attribute", "variable"])
+@pytest.mark.parametrize("where", ["attribute", "attribute for some", "variable"])
 def test_on_devices_what_a_rule_of_ones_own_reads_counts(on_jax, where):
     def change(k, training):
         if where == "attribute":
             optimizer.damping = 1.0 / (1 + k // 2)
+        elif where == "attribute for some":
+            optimizer.least = 0.5 + 0.5 * (k // 2)
         else:
             DAMPING[0] = 1.0 / (1 + k // 2)
 
