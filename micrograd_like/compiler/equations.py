@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 
 from ..errors import InputError
 from ..views.names import latex_numeral
@@ -30,12 +31,84 @@ def equations(assignments: Sequence[Assignment] | None) -> str:
     """
     if assignments is None:
         raise InputError("this is no program of equations: compile it with backend='numpy'")
-    rows = " \\\\\n".join(
-        f"{_written(each.target)} &= {_written(each.value)}"
-        for each in assignments
-        if not each.moves
-    )
+    columns, written = _Columns(), []
+    for each in assignments:
+        is_whole = isinstance(each.value, ast.Subscript)  # a column alone is a vector
+        value = each.value if is_whole else columns.visit(deepcopy(each.value))
+        if isinstance(each.target, ast.Name):
+            columns.axes[each.target.id] = columns.axes_of(each.value)
+        if not each.moves:
+            written.append(f"{_written(each.target)} &= {_written(value)}")
+    rows = " \\\\\n".join(written)
     return f"\\begin{{aligned}}\n{rows}\n\\end{{aligned}}"
+
+
+class _Columns(ast.NodeTransformer):
+    """Writes columns, `v[:, None]`, as products of matrices: v wᵀ beside a row w, else v 1ᵀ."""
+
+    def __init__(self) -> None:
+        self.axes: dict[str, int | None] = {"values": 1}  # of each name, None where not known
+
+    def visit_BinOp(self, node: ast.BinOp) -> Expression:
+        match node:
+            case ast.BinOp(ast.Subscript(v) as column, ast.Mult(), w) if (
+                self._is_column(column) and self.axes_of(w) == 1
+            ):
+                return self._product(v, w)
+            case ast.BinOp(w, ast.Mult(), ast.Subscript(v) as column) if (
+                self._is_column(column) and self.axes_of(w) == 1
+            ):
+                return self._product(v, w)
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_Subscript(self, node: ast.Subscript) -> Expression:
+        if self._is_column(node):
+            return self._product(node.value, ast.Name("ones"))
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def _is_column(self, x: ast.Subscript) -> bool:
+        return ex.index_text(x) == ":, None" and self.axes_of(x) in (2, None)
+
+    def _product(self, v: Expression, w: Expression) -> Expression:
+        return ast.BinOp(self.visit(v), ast.MatMult(), ast.Attribute(self.visit(w), "T"))
+
+    def axes_of(self, x: Expression) -> int | None:
+        """How many axes the value has, as far as it is known."""
+        match x:
+            case ast.Name(name):
+                return 1 if name.startswith("ones") else self.axes.get(name)
+            case ast.Constant():
+                return 0
+            case ast.UnaryOp(_, operand) | ast.Attribute(operand, "T"):
+                return self.axes_of(operand)
+            case ast.BinOp(left, ast.MatMult(), right):
+                a, b = self.axes_of(left), self.axes_of(right)
+                return None if not a or not b else max(a, b) if min(a, b) > 1 else a + b - 2
+            case ast.BinOp(left, _, right):
+                a, b = self.axes_of(left), self.axes_of(right)
+                return None if a is None or b is None else max(a, b)
+            case ast.Subscript(array, index):
+                axes = self.axes_of(array)
+                for each in index.elts if isinstance(index, ast.Tuple) else [index]:
+                    match each:
+                        case ast.Constant(value):
+                            axes = axes and axes + (1 if value is None else -1)
+                        case ast.Slice():
+                            pass
+                        case _:
+                            return None
+                return axes
+            case ast.Call(ast.Attribute(_, "reshape"), sizes):
+                return len(sizes)
+            case ast.Call(ast.Attribute(_, "ravel")):
+                return 1
+            case ast.Call(ast.Attribute(array, "transpose")):
+                return self.axes_of(array)
+            case ast.Call(ast.Attribute(_, "sum"), []):
+                return 0
+            case ast.Call(_, [operand], []):
+                return self.axes_of(operand)
+        return None
 
 
 def _name(name: str) -> str:
@@ -108,12 +181,10 @@ def _factor(x: Expression) -> str:
 
 
 def _product(left: Expression, right: Expression) -> str:
-    """A number before the rest; a column before a row for their outer product; else ⊙."""
+    """A number before the rest; else with ⊙."""
     x, y = _factor(left), _factor(right)
     if isinstance(left, ast.Constant):
         return f"{x}\\,{y}"
-    if ex.is_broadcast(left):
-        return f"{x}\\, {y}^\\top"
     return rf"{x} \odot {y}"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import itertools
 
 import pytest
 from samples import demo
 
-from micrograd_like import Value, compile
+from micrograd_like import Value, compile, tanh
 from micrograd_like.compiler.equations import equations
 from micrograd_like.compiler.expressions import Assignment, name, total
 from micrograd_like.errors import InputError
@@ -35,7 +36,7 @@ def test_equations_are_the_same_in_latex():
         ("x / (y + z)", r"\frac{x}{y + z}"),
         ("-2.0 * x", r"-2\,x"),
         ("2.0 * (x + y)", r"2\,\left(x + y\right)"),
-        ("u[:, None] * v", r"u\, v^\top"),
+        ("u[:, None] * v", r"u\, \mathbf{1}^\top \odot v"),
         ("(x * y + z) @ v", r"\left(x \odot y + z\right)\, v"),
         ("(x * y) @ z", r"\left(x \odot y\right)\, z"),
         ("v @ v", r"\lVert v \rVert^2"),
@@ -51,7 +52,7 @@ def test_equations_are_the_same_in_latex():
         ("sigmoid_(x)", r"\sigma\left(x\right)"),
         ("MAX_(x)", r"\mathrm{MAX}\left(x\right)"),
         ("(x - y) * z", r"\left(x - y\right) \odot z"),
-        ("u[:, :, None] * v", r"u\, v^\top"),
+        ("u[:, :, None] * v", r"u \odot v"),
         ("X.sum(0) * y", r"\left(\textstyle\sum X\right) \odot y"),
         ("x if a_b else y", r"\texttt{x if a\_b else y}"),
         ("f(x)(y) * z", r"\texttt{f(x)(y)} \odot z"),
@@ -77,6 +78,26 @@ def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, lat
     y, value = name("y"), ast.parse(expression, mode="eval").body
     (row,) = equations([Assignment(y, value)]).splitlines()[1:-1]
     assert row == f"y &= {latex}"
+
+
+@pytest.mark.parametrize(
+    ("f", "latex"),
+    [
+        (lambda s, w, X, i, j: tanh(s[i] * X[i][j]), r"X \odot s\, \mathbf{1}^\top"),
+        (lambda s, w, X, i, j: tanh(w[j] * X[i][j]), r"X \odot w"),
+        (lambda s, w, X, i, j: tanh(s[i] * w[j]), r"w\, s^\top"),
+        (lambda s, w, X, i, j: tanh(s[i] + w[j] + X[i][j]), r"s\, \mathbf{1}^\top + w + X"),
+    ],
+)
+def test_a_factor_of_each_row_is_no_outer_product(f, latex):
+    s, w = (
+        [Value(0.1 * i, f"s[{i}]") for i in range(3)],
+        [Value(0.2 * j, f"w[{j}]") for j in range(4)],
+    )
+    X = [[Value(0.3 * i - 0.1 * j, f"X[{i}][{j}]") for j in range(4)] for i in range(3)]
+    total = sum((f(s, w, X, i, j) for i in range(3) for j in range(4)), Value(0.0))
+    program = compile(total, [*s, *w, *itertools.chain(*X)])
+    assert f"&= {latex} \\\\" in program.equations()
 
 
 def test_equations_go_without_what_takes_inputs_or_puts_results_together():
