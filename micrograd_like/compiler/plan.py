@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
-from ..nn import Module
+from ..module import Module
 from .execution import require_numpy
 from .names import input_arrays
 from .surroundings import containers

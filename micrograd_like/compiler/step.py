@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..engine import Value, set_slot_of_grad
 from ..errors import DomainError, InputError, OperandError
-from ..nn import Module
+from ..module import Module
 from ..numerics import plain
 from .equations import equations
 from .examples import Nested, Outputs, Pairs, Prepared, Rows

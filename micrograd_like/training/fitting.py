@@ -15,7 +15,8 @@ from typing import Any
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError
 from ..modes import no_grad, paused, tracing
-from ..nn import Module, architecture
+from ..module import Module
+from ..nn import architecture
 from ..numerics import whole
 from ..optim import SGD, Adam, AdamW, Optimizer
 from . import engines

@@ -15,7 +15,7 @@ from ..engine import Value
 from ..errors import InputError
 from ..losses import mean, softmax
 from ..modes import no_grad
-from ..nn import Module
+from ..module import Module
 from ..numerics import number, whole
 from ..ops import logsumexp, relu
 from ..sums import affine, take

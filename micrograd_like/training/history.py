@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import state
 from ..errors import InputError, StateError
-from ..nn import Module
+from ..module import Module
 from ..numerics import number
 from ..optim import Optimizer
 

@@ -32,6 +32,7 @@ from micrograd_like import (
 )
 from micrograd_like.datasets import moons
 from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
+from micrograd_like.module import label_parameters
 from micrograd_like.views import drawing
 from micrograd_like.views.drawing import draw
 
@@ -445,7 +446,7 @@ def test_networks_behind_one_another_keep_their_neurons_apart():
         def __init__(self):
             self.encoder = nn.MLP(3, [4, 2], seed=0)  # with a linear output
             self.decoder = nn.MLP(2, [4, 1], seed=1)
-            self._label_parameters()
+            label_parameters(self)
 
     pair = Pair()
     y = pair.decoder(pair.encoder([1.0, 2.0, 3.0]))
@@ -472,7 +473,7 @@ def test_a_small_network_is_not_collapsed():
 def test_shared_weights_make_a_loop_and_not_an_error():
     cell = nn.Neuron(2, seed=0)
     layer = nn.Layer(2, 2, seed=0)
-    layer._label_parameters()
+    label_parameters(layer)
     h = [0.0, 0.0]
     for _ in range(30):
         h = layer(h)
