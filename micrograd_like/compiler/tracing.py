@@ -361,6 +361,16 @@ class Trace:
         return [side for guard in self.guards for side in (guard.left, guard.right)]
 
     @property
+    def is_spoiled(self) -> bool:
+        """Whether it is NaN where the engine, which has other formulas for choices, may not be.
+
+        Of infinite logits `cross_entropy` of a label that is traced is inf - inf, say.
+        """
+        return bool(self.choices) and any(
+            x != x for x in numbers_of([self.root, *self.shown, *self.sides])
+        )
+
+    @property
     def could_lose_nan(self) -> bool:
         """Whether a NaN on the way, as 0·inf is, may not be seen in what comes out."""
         from .padding import may_lose

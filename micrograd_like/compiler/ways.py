@@ -247,6 +247,8 @@ class Way:
         sides = iter(outputs.T[len(self.trace.shown) :])
         for guard, left, right in zip(self.trace.guards, sides, sides, strict=True):
             taken &= guard.sign(left, right) == guard.outcome
+            if self.trace.choices:  # the engine may have a number there: see `Trace.is_spoiled`
+                taken &= (left == left) & (right == right)
         return taken
 
     def may_take(self, examples: Any) -> Any:
