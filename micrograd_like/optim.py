@@ -47,17 +47,47 @@ def _each(f: Rule, *columns: list[float]) -> list[list[float]]:
 LISTS = Library(_each, math.sqrt, lambda column: math.hypot(*column), min)
 
 
+def _in_range(name: str, x: float, least: float = 0.0, end: float = math.inf) -> float:
+    x = number(x)
+    if not (math.isfinite(x) and least <= x < end):
+        raise InputError(f"{name} is at least {least} and below {end}, got {x!r}")
+    return x
+
+
+class _Option:
+    """An attribute that is checked whenever it is assigned, and a float then, not a float32."""
+
+    def __init__(self, checked: Callable[[str, Any], Any] = _in_range) -> None:
+        self._checked = checked
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, owner: Any, x: Any) -> None:
+        vars(owner)[self._name] = self._checked(self._name, x)
+
+
+def _pair(name: str, pair: Any) -> tuple[float, ...]:
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise InputError(f"{name} is a pair of numbers, got {pair!r:.60}")
+    return tuple([_in_range(f"{name}[{i}]", x, end=1.0) for i, x in enumerate(pair)])
+
+
 class Optimizer:
     """What optimizers share: the parameters, `zero_grad`, and a `step` that changes all or none.
 
     As in PyTorch, gradients add up until they are set to 0. `lr` is a number, or a schedule: a
     function of how many steps were made before. Where the gradient is longer than `max_norm`, a
     step takes it shortened to that. Raises InputError (a ValueError) for an empty list of
-    parameters or an option out of range.
+    parameters, or an option out of range, now or when it is assigned.
 
     A rule of your own has a method `rule`, and where it needs them `factors`, `remembers`, and
     `settings`.
     """
+
+    lr: Any = _Option(lambda name, x: x if callable(x) else _in_range(name, x))
+    weight_decay: Any = _Option()
+    max_norm: Any = _Option(lambda name, x: None if x is None else _in_range(name, x))
 
     def __init__(
         self,
@@ -81,9 +111,7 @@ class Optimizer:
                 )
         if len(set(self.params)) != len(self.params):
             raise InputError("a parameter is listed twice, and would be updated twice")
-        self.lr: Any = lr if callable(lr) else _in_range("lr", lr)
-        self.weight_decay = _in_range("weight_decay", weight_decay)
-        self.max_norm = None if max_norm is None else _in_range("max_norm", max_norm)
+        self.lr, self.weight_decay, self.max_norm = lr, weight_decay, max_norm
         self._memory: Memory = {"steps": 0}
         self._remembered = self.params[:]  # those whose columns the memory has
 
@@ -108,7 +136,7 @@ class Optimizer:
         """The learning rate after so many steps. Raises InputError if it is none."""
         if callable(self.lr):
             return _in_range(f"lr({steps})", self.lr(steps))
-        return _in_range("lr", self.lr)  # which may have been assigned since
+        return self.lr  # type: ignore[no-any-return]
 
     def gradient(self, of: Library, p: Any, g: Any) -> Any:
         """What the rule takes as gradient: shortened, and with weight decay's, weight_decay·p."""
@@ -248,6 +276,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Gradient descent: v ← momentum·v + g, p ← p - lr·v, with v = g in the first step."""
 
+    momentum: Any = _Option()
+
     def __init__(
         self,
         params: Iterable[Value],
@@ -258,7 +288,7 @@ class SGD(Optimizer):
         max_norm: float | None = None,
     ) -> None:
         super().__init__(params, lr, weight_decay, max_norm)
-        self.momentum = _in_range("momentum", momentum)
+        self.momentum = momentum
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "momentum": self.momentum}
@@ -286,6 +316,9 @@ class Adam(Optimizer):
     m ← β₁m + (1-β₁)g, v ← β₂v + (1-β₂)g², p ← p - lr/(1-β₁ᵗ) · m / (√v / √(1-β₂ᵗ) + ε)
     """
 
+    betas: Any = _Option(_pair)
+    eps: Any = _Option()
+
     def __init__(
         self,
         params: Iterable[Value],
@@ -297,10 +330,7 @@ class Adam(Optimizer):
         max_norm: float | None = None,
     ) -> None:
         super().__init__(params, lr, weight_decay, max_norm)
-        if not isinstance(betas, Sequence) or len(betas) != 2:
-            raise InputError(f"betas is a pair of numbers, got {betas!r:.60}")
-        self.betas = tuple(_in_range(f"betas[{i}]", x, end=1.0) for i, x in enumerate(betas))
-        self.eps = _in_range("eps", eps)
+        self.betas, self.eps = betas, eps
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "betas": list(self.betas), "eps": self.eps}
@@ -352,10 +382,3 @@ class AdamW(Adam):
         *adams, kept = factors
         update = super().rule(sqrt, *adams)
         return lambda p, g, m, v: update(kept * p, g, m, v)
-
-
-def _in_range(name: str, x: float, least: float = 0.0, end: float = math.inf) -> float:
-    x = number(x)
-    if not (math.isfinite(x) and least <= x < end):
-        raise InputError(f"{name} is at least {least} and below {end}, got {x!r}")
-    return x

@@ -164,7 +164,7 @@ def test_a_step_that_fails_changes_no_parameter(rule):
     parameters = [Value(1.0), Value(2.0)]
     optimizer = rule(parameters, lr=0.1)
     parameters[0].grad, parameters[1].grad = 1.0, 2.0
-    optimizer.lr = "not a number"
+    optimizer.lr = lambda steps: "not a number"
     with pytest.raises((TypeError, ValueError)):
         optimizer.step()
     assert [p.data for p in parameters] == [1.0, 2.0]
@@ -344,10 +344,33 @@ def test_a_learning_rate_that_is_assigned_is_a_number_in_full():
     assert w.data == 1.0 - 0.5 * (1 / 3)
     optimizer.lr = np.array(0.25)
     assert json.loads(json.dumps(optimizer.state_dict()))["settings"]["lr"] == 0.25
-    for wrong in (math.nan, -0.1):
-        optimizer.lr = wrong
-        with pytest.raises(InputError, match=r"^lr is at least 0\b"):
+
+
+ASSIGNED = {"lr": 0.3, "weight_decay": 0.2, "max_norm": 0.7, "momentum": 0.6, "eps": 0.1}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", [*ASSIGNED, "betas"])
+def test_an_option_may_be_assigned_as_it_is_given(rule, name):
+    options = {name: np.float32(ASSIGNED[name]) if name in ASSIGNED else [np.float32(0.7), 0.8]}
+    try:
+        given = rule([Value(1.0), Value(-2.0)], **options)
+    except TypeError:
+        pytest.skip("it has no such option")
+    assigned = rule([Value(1.0), Value(-2.0)])
+    setattr(assigned, name, options[name])
+    for optimizer in (given, assigned):
+        for k in range(3):
+            for p in optimizer.params:
+                p.grad = k - 1 / 3
             optimizer.step()
+    assert given.state_dict() == assigned.state_dict()
+    assert [p.data for p in given.params] == [p.data for p in assigned.params]
+    before = getattr(assigned, name)
+    for wrong in (math.nan, -0.1, math.inf, (0.5, -1.0), "0.1"):
+        with pytest.raises((TypeError, ValueError), match=r"number|is at least 0|cannot compute with"):
+            setattr(assigned, name, wrong)
+    assert getattr(assigned, name) == before
 
 
 @pytest.mark.parametrize(
