@@ -6,8 +6,10 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,32 @@ def made_up() -> Iterator[Callable[..., Op]]:
     yield Op
     ops.TABLE.clear()
     ops.TABLE.update(before)
+
+
+@pytest.fixture
+def typeset(tmp_path: Path) -> Callable[..., Path]:
+    """A function that makes a page of LaTeX by pdflatex, with nothing wrong or too wide in it."""
+    if not shutil.which("pdflatex"):
+        if os.environ.get("REQUIRE_LATEX") == "1":
+            pytest.fail("REQUIRE_LATEX=1, and pdflatex is not installed")
+        pytest.skip("pdflatex is not installed")
+
+    def made(body: str, width: int = 50) -> Path:
+        page = tmp_path / "page.tex"
+        page.write_text(
+            r"\documentclass{article}\usepackage{amsmath}"
+            rf"\usepackage[paperwidth={width}cm,paperheight=250cm,margin=1cm]{{geometry}}"
+            rf"\begin{{document}}{body}\end{{document}}",
+            encoding="utf-8",
+        )
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", page.name]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        log = done.stdout.decode(errors="replace")
+        assert done.returncode == 0, log[-2000:]
+        assert "Overfull" not in log
+        return page.with_suffix(".pdf")
+
+    return made
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -368,7 +368,7 @@ def test_an_option_may_be_assigned_as_it_is_given(rule, name):
     assert [p.data for p in given.params] == [p.data for p in assigned.params]
     before = getattr(assigned, name)
     for wrong in (math.nan, -0.1, math.inf, (0.5, -1.0), "0.1"):
-        with pytest.raises((TypeError, ValueError), match=r"number|is at least 0|cannot compute with"):
+        with pytest.raises((TypeError, ValueError), match=r"number|at least 0|compute with"):
             setattr(assigned, name, wrong)
     assert getattr(assigned, name) == before
 

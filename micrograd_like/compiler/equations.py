@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import deepcopy
 
 from ..errors import InputError
@@ -31,43 +31,64 @@ def equations(assignments: Sequence[Assignment] | None) -> str:
     """
     if assignments is None:
         raise InputError("this is no program of equations: compile it with backend='numpy'")
-    columns, written = _Columns(), []
+    parts = [part for each in assignments for part in (each.target, each.value)]
+    names = {x.id for part in parts for x in ast.walk(part) if isinstance(x, ast.Name)}
+    readable, written = _Readable(names), []
     for each in assignments:
-        is_whole = isinstance(each.value, ast.Subscript)  # a column alone is a vector
-        value = each.value if is_whole else columns.visit(deepcopy(each.value))
+        value = deepcopy(each.value)
+        if isinstance(value, ast.Subscript) and readable.is_column(value):
+            value = value.value  # a column alone is a vector
+        target, value = readable.visit(deepcopy(each.target)), readable.visit(value)
         if isinstance(each.target, ast.Name):
-            columns.axes[each.target.id] = columns.axes_of(each.value)
+            readable.axes[each.target.id] = readable.axes_of(each.value)
         if not each.moves:
-            written.append(f"{_written(each.target)} &= {_written(value)}")
+            written.append(f"{_written(target)} &= {_written(value)}")
     rows = " \\\\\n".join(written)
     return f"\\begin{{aligned}}\n{rows}\n\\end{{aligned}}"
 
 
-class _Columns(ast.NodeTransformer):
-    """Writes columns, `v[:, None]`, as products of matrices: v wᵀ beside a row w, else v 1ᵀ."""
+class _Readable(ast.NodeTransformer):
+    """Says what a program says by axes and names as mathematics does.
 
-    def __init__(self) -> None:
+    Columns, `v[:, None]`, become products of matrices, v wᵀ beside a row w, else v 1ᵀ; a vector's
+    product with itself a norm; and the adjoint of X, which programs call dX, `d X`.
+    """
+
+    def __init__(self, names: Set[str]) -> None:
         self.axes: dict[str, int | None] = {"values": 1}  # of each name, None where not known
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> Expression:
+        first, of = node.id[:1], node.id[1:]  # dX, or if there are several, dX2
+        is_adjoint = first == "d" and not self._names.isdisjoint({of, re.sub(r"_?\d+$", "", of)})
+        return ast.Name(f"d {of}") if is_adjoint else node
 
     def visit_BinOp(self, node: ast.BinOp) -> Expression:
         match node:
             case ast.BinOp(ast.Subscript(v) as column, ast.Mult(), w) if (
-                self._is_column(column) and self.axes_of(w) == 1
+                self.is_column(column) and self.axes_of(w) == 1
             ):
                 return self._product(v, w)
             case ast.BinOp(w, ast.Mult(), ast.Subscript(v) as column) if (
-                self._is_column(column) and self.axes_of(w) == 1
+                self.is_column(column) and self.axes_of(w) == 1
             ):
                 return self._product(v, w)
+            case ast.BinOp(v, ast.MatMult(), w) if (
+                ast.dump(v) == ast.dump(w) and self.axes_of(v) == 1
+            ):
+                return ex.call("norm", self.visit(v))
         return self.generic_visit(node)  # type: ignore[return-value]
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
-        if self._is_column(node):
+        if self.is_column(node):
             return self._product(node.value, ast.Name("ones"))
         return self.generic_visit(node)  # type: ignore[return-value]
 
-    def _is_column(self, x: ast.Subscript) -> bool:
-        return ex.index_text(x) == ":, None" and self.axes_of(x) in (2, None)
+    def is_column(self, x: ast.Subscript) -> bool:
+        """Whether it is a vector, or in a batch one of each example, as a column."""
+        *before, last = ex.index_text(x).split(", ")
+        axes = self.axes_of(x)
+        return last == "None" and {*before} == {":"} and axes in (len(before) + 1, None)
 
     def _product(self, v: Expression, w: Expression) -> Expression:
         return ast.BinOp(self.visit(v), ast.MatMult(), ast.Attribute(self.visit(w), "T"))
@@ -112,18 +133,20 @@ class _Columns(ast.NodeTransformer):
 
 
 def _name(name: str) -> str:
-    """dW1 as dW_1, dt7_2 as dt_{7,2}, a longer name upright."""
+    """D W1 as dW_1, d t7_2 as dt_{7,2}, a longer name upright."""
+    if name.startswith("d "):
+        return f"d{_name(name[2:])}"
     if name.startswith("ones"):
         return r"\mathbf{1}"
     if name in _SYMBOLS:
         return _SYMBOLS[name]
-    match = re.fullmatch(r"(d?)([^\W\d_]+)(\d*)(?:_(\d+(?:_\d+)*))?", name)
+    match = re.fullmatch(r"([^\W\d_]+)(\d*)(?:_(\d+(?:_\d+)*))?", name)
     if not match:
         return rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
-    d, stem, *indices = match.groups()
+    stem, *indices = match.groups()
     index = ",".join(i.replace("_", ",") for i in indices if i)
     letter = stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
-    return f"{d}{letter}" + (f"_{{{index}}}" if index else "")
+    return letter + (f"_{{{index}}}" if index else "")
 
 
 def _written(x: Expression) -> str:
@@ -148,16 +171,18 @@ def _written(x: Expression) -> str:
             return _product(left, right)
         case ast.BinOp(left, ast.Div(), right):
             return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
-        case ast.Attribute(array, "T") | ast.Call(ast.Attribute(array, "transpose")):
-            return f"{_factor(array)}^\\top"
+        case ast.Attribute(array, "T"):
+            return f"{_atom(array)}^\\top"
+        case ast.Call(ast.Attribute(array, "transpose"), axes):
+            return _permuted(array, [*map(ast.literal_eval, axes)])
         case ast.Subscript(array) if ex.is_broadcast(x):
             return _written(array)
         case ast.Subscript(array):
-            return f"{_factor(array)}[{_plain(ex.index_text(x))}]"
+            return f"{_atom(array)}[{_plain(ex.index_text(x))}]"
         case ast.Call(ast.Attribute(array, "sum")):
             return rf"\textstyle\sum {_factor(array)}"
-        case ast.Call(ast.Attribute(array, "take"), (places,)):
-            return f"{_factor(array)}[{_written(places)}]"
+        case ast.Call(ast.Attribute(array, "take"), (places, *_)):
+            return f"{_atom(array)}[{_written(places)}]"
         case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
             return _written(array)
         case ast.Call(ast.Attribute(_, "concatenate"), (ast.List(rows), *_)):
@@ -180,6 +205,30 @@ def _factor(x: Expression) -> str:
     return written
 
 
+def _atom(x: Expression) -> str:
+    """What can have an exponent, or an index: in parentheses if it has signs or has one already."""
+    written = _written(x)
+    match x:
+        case ast.Subscript(array) if ex.is_broadcast(x):
+            return _atom(array)
+        case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
+            return _atom(array)
+        case ast.Name() | ast.Subscript():
+            return written
+        case ast.Call() if "^" not in written:
+            return written
+    return written if written.startswith(r"\left(") else rf"\left({written}\right)"
+
+
+def _permuted(array: Expression, axes: Sequence[int]) -> str:
+    """With its last two axes exchanged a transpose; else it says where each axis comes from."""
+    *others, row, column = range(len(axes) or 2)
+    if not axes or [*axes] == [*others, column, row]:
+        return f"{_atom(array)}^\\top"
+    places = ", ".join(map(str, axes))
+    return rf"\mathrm{{permute}}_{{{places}}}\left({_written(array)}\right)"
+
+
 def _product(left: Expression, right: Expression) -> str:
     """A number before the rest; else with ⊙."""
     x, y = _factor(left), _factor(right)
@@ -193,8 +242,6 @@ def _matrix_product(left: Expression, right: Expression) -> str:
     x, y = _factor(left), _factor(right)
     if "odot" in x and not x.startswith(r"\left("):
         x = rf"\left({x}\right)"
-    if x == y:
-        return rf"\lVert {x} \rVert^2"
     if ex.has_name(left, "ones"):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
@@ -204,6 +251,17 @@ def _call(name: str, arguments: Sequence[Expression]) -> str:
     if name == "ones":
         return r"\mathbf{1}"
     written = [_written(argument) for argument in arguments]
+    if name == "norm":
+        return rf"\lVert {written[0]} \rVert^2"
+    if name == "power":
+        base = _atom(arguments[0])
+        if base.startswith("d"):  # the square of dX is not the adjoint of X squared
+            base = rf"\left({base}\right)"
+        return rf"{base}^{{{written[1]}}}"
+    if name == "sqrt":
+        return rf"\sqrt{{{written[0]}}}"
+    if name == "fraction":
+        return rf"\exp\left({written[0]} - {_factor(arguments[1])}\right)"
     if name == "outer":
         return rf"{_factor(arguments[0])}\, {written[1]}"
     if name == "maximum" and written[1:] == ["0"]:

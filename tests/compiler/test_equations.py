@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 
 import pytest
-from samples import demo
+from samples import SOURCES, demo
 
-from micrograd_like import Value, compile, tanh
+from micrograd_like import Value, compile, compile_step, tanh
 from micrograd_like.compiler.equations import equations
 from micrograd_like.compiler.expressions import Assignment, name, total
 from micrograd_like.errors import InputError
+from micrograd_like.training.gpt import GPT
 
 
 def test_equations_are_the_same_in_latex():
@@ -39,7 +41,22 @@ def test_equations_are_the_same_in_latex():
         ("u[:, None] * v", r"u\, \mathbf{1}^\top \odot v"),
         ("(x * y + z) @ v", r"\left(x \odot y + z\right)\, v"),
         ("(x * y) @ z", r"\left(x \odot y\right)\, z"),
-        ("v @ v", r"\lVert v \rVert^2"),
+        ("values @ values", r"\lVert \theta \rVert^2"),
+        ("A @ A", r"A\, A"),
+        ("A @ A.T", r"A\, A^\top"),
+        ("(A @ B.T).T", r"\left(A\, B^\top\right)^\top"),
+        ("A.T.reshape(2, 3).transpose()", r"\left(A^\top\right)^\top"),
+        ("(A @ B).reshape(-1, 2, 3).transpose(0, 2, 1)", r"\left(A\, B\right)^\top"),
+        ("X.transpose(0, 2, 1, 3)", r"\mathrm{permute}_{0, 2, 1, 3}\left(X\right)"),
+        ("(A @ B)[1:3]", r"\left(A\, B\right)[1:3]"),
+        ("wte.take(tokens, 0)", r"\mathrm{wte}[\mathrm{tokens}]"),
+        ("np.power(x, -0.5)", "x^{-0.5}"),
+        ("np.power(x + y, z)", r"\left(x + y\right)^{z}"),
+        ("np.power(np.power(x, y), 2.0)", r"\left(x^{y}\right)^{2}"),
+        ("np.power(x @ x.T, 2.0)", r"\left(x\, x^\top\right)^{2}"),
+        ("x + np.power(dx, 2.0)", r"x + \left(dx\right)^{2}"),
+        ("np.sqrt(x)", r"\sqrt{x}"),
+        ("fraction_(x, y - z)", r"\exp\left(x - \left(y - z\right)\right)"),
         ("ones5 @ X", r"\mathbf{1}^\top X"),
         ("np.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
         ("jnp.heaviside(x, 0.0)", r"\mathbf{1}[x > 0]"),
@@ -52,7 +69,8 @@ def test_equations_are_the_same_in_latex():
         ("sigmoid_(x)", r"\sigma\left(x\right)"),
         ("MAX_(x)", r"\mathrm{MAX}\left(x\right)"),
         ("(x - y) * z", r"\left(x - y\right) \odot z"),
-        ("u[:, :, None] * v", r"u \odot v"),
+        ("u[:, :, None] * v", r"u\, \mathbf{1}^\top \odot v"),
+        ("u[:, 0, None] * v", r"u \odot v"),
         ("X.sum(0) * y", r"\left(\textstyle\sum X\right) \odot y"),
         ("x if a_b else y", r"\texttt{x if a\_b else y}"),
         ("f(x)(y) * z", r"\texttt{f(x)(y)} \odot z"),
@@ -64,7 +82,9 @@ def test_equations_are_the_same_in_latex():
         ("x.ravel()", "x"),
         ("x.reshape(2, 3)", "x"),
         ("x[1:3]", "x[1:3]"),
-        ("dt7_2", "dt_{7,2}"),
+        ("t7_2 * dt7_2", r"t_{7,2} \odot dt_{7,2}"),
+        ("down1", r"\mathrm{down}_{1}"),  # the adjoint of nothing that the program has
+        ("lm_head @ dlm_head", r"\mathrm{lm\_head}\, d\mathrm{lm\_head}"),
         ("w_0_1", "w_{0,1}"),
         ("the_rest", r"\mathrm{the\_rest}"),
         ("x if y else f(x)(y)", r"\texttt{x if y else f(x)(y)}"),
@@ -110,3 +130,31 @@ def test_a_program_of_floats_has_no_equations():
     x = Value(2.0, "x")
     with pytest.raises(InputError, match="backend='numpy'"):
         compile(x * x, [x], backend="python").equations()
+
+
+def test_the_equations_of_a_gpt_are_those_of_its_numbers():
+    model = GPT("abc", embed=8, heads=2, context=5)
+    latex = compile_step(model.loss, model.weights, model.tokens("abca")).equations()
+    for equation in (
+        r"E &= \mathrm{wte}[\mathrm{tokens}[:, :5]] + \mathrm{wpe}",
+        r"Q_{1} &= \mathrm{permute}_{0, 2, 1, 3}\left(N_{1}\, \mathrm{wq}_{1}^\top\right)",
+        r"S_{1} &= 0.5\,Q_{1}\, K_{1}^\top + \mathrm{mask}_{1}",
+        r"Z_{1} &= \mathrm{permute}_{0, 2, 1, 3}\left(A_{1}\, V_{1}\right)",
+        r"X &= H_{1}\, \mathrm{down}_{1}^\top + Y_{1}",
+        r"d\mathrm{down}_{1} &= dX^\top\, H_{1}",
+        r"d\mathrm{lm\_head} &= dL^\top\, X",
+    ):
+        assert f"{equation} \\\\" in latex
+
+
+def test_a_page_of_equations_compiles_with_pdflatex(typeset):
+    begin, end = "\\begin{aligned}", "\\end{aligned}"
+    sources = json.loads(SOURCES.read_text(encoding="utf-8")).values()
+    pages = [
+        ["\\[", *lines[lines.index(begin) : lines.index(end) + 1], "\\]"]
+        for lines in sources
+        if begin in lines
+    ]
+    assert len(pages) > 15
+    page = typeset("\n".join(line for page in pages for line in page), width=70)
+    assert page.stat().st_size > 10_000
