@@ -17,6 +17,7 @@ from typing import Any, Literal, overload
 
 from .engine import Value, adjoints, numbers_of, operands_of, slopes_of, topological_order
 from .errors import DomainError, InputError, OperandError, StaleGraphError
+from .given import Given
 from .modes import apart, innermost, silences, swept, watches
 from .numerics import nested, number, plain
 from .ops import Op
@@ -290,8 +291,10 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
     """The function that returns f's value and gradient.
 
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
-    has the same structure. Of one argument it is the gradient itself, of several a tuple. Where an
-    argument is a Value, or f uses a variable of a function that is being differentiated itself,
+    has the same structure, in lists. Of one argument it is the gradient itself, of several a tuple.
+    In place of numbers f gets Values, which compare with numbers as these do (`1 if y == 1 else
+    -1`), though sets and dicts do not find them, and in place of an array an array of Values. Where
+    an argument is a Value, or f uses a variable of a function that is being differentiated itself,
     the results are Values, which can be differentiated again; else they are floats. So a loss with
     f' in it, by which the other variables of f are to learn (the weights of a network), calls it
     with `Value(x)`. Within `no_grad` the results are the same, but constants.
@@ -415,18 +418,22 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
 
     Last, whether the derivatives are to be graphs: there are Values among `args`, or f uses a
     variable of a function further out. A derivative is with respect to a function's own variable:
-    in place of a Value stands a product with 1, not the Value itself.
+    in place of a Value stands a product with 1, not the Value itself. What stands in place of a
+    number compares as one.
     """
-    leaves: list[Value] = []
+    leaves: list[Any] = []
 
-    def variable(x: Any) -> Value:
-        leaves.append(x * 1.0 if isinstance(x, Value) else Value(x))
+    def variable(x: Any) -> Any:
+        leaf: Any = x * 1.0 if isinstance(x, Value) else Given(x)
+        leaves.append(leaf)
         if isinstance(x, Value):
-            leaves[-1].label = x.label
-        return leaves[-1]
+            leaf.label = x.label
+            if x.__class__ is Given:  # the variable of a function further out
+                leaf.__class__ = Given
+        return leaf
 
     with apart(silences):
-        variables = [nested(variable, arg) for arg in args]
+        variables = [nested(variable, arg, arrays=True) for arg in args]
     outer = {*_variables}
     _variables.update(dict.fromkeys(leaves))
     try:
@@ -435,6 +442,8 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
     finally:
         for leaf in leaves:
             del _variables[leaf]
+            if leaf.__class__ is Given:
+                leaf.__class__ = Value  # type: ignore[assignment]
     several = isinstance(out, (list, tuple))
     roots = list(out) if several else [out]
     if roots and not any(isinstance(root, Value) for root in roots):

@@ -116,10 +116,19 @@ def plain(x: Any) -> Any:
     return x.tolist() if hasattr(x, "tolist") else x
 
 
-def nested(f: Callable[[Any], Any], x: Any) -> Any:
-    """F of each number or Value in x, in lists that are nested as they are in x."""
+def nested(f: Callable[[Any], Any], x: Any, arrays: bool = False) -> Any:
+    """F of each number or Value in x, in lists that are nested as they are in x.
+
+    With `arrays`, what is an array there, or a table of pandas', is an array of objects.
+    """
+    if arrays and has_axes(x := x.to_numpy() if hasattr(x, "to_numpy") else x):
+        numpy = sys.modules["numpy"]
+        out = numpy.empty(x.shape, object)
+        for at, item in zip(numpy.ndindex(x.shape), plain(x.reshape(-1)), strict=True):
+            out[at] = nested(f, item, arrays)
+        return out
     x = plain(x)
-    return [nested(f, item) for item in x] if isinstance(x, (list, tuple)) else f(x)
+    return [nested(f, item, arrays) for item in x] if isinstance(x, (list, tuple)) else f(x)
 
 
 def flat(x: Any) -> list[Any]:

@@ -113,6 +113,31 @@ def test_value_and_grad_takes_arrays_of_several_axes() -> None:
     assert value_and_grad(lambda x: x * x)(np.float64(3.0)) == (9.0, 6.0)
 
 
+def test_functions_get_arrays_where_they_are_given_arrays() -> None:
+    x, y = np.array([1.0, 2.0]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert value_and_grad(lambda v: sum((3 * v + v) ** 2))(x) == (80.0, [32.0, 64.0])
+    assert value_and_grad(lambda a, b: (b @ a).sum() * a[0])(x, y)[0] == 16.0
+    assert jacobian(lambda v: y @ v, x) == [[1.0, 2.0], [3.0, 4.0]]
+    assert hessian(lambda v: v @ v, x) == [[2.0, 0.0], [0.0, 2.0]]
+    assert jvp(lambda v: 2 * v, x, x) == ([2.0, 4.0], [2.0, 4.0])
+    w = np.array([Value(1.0), Value(2.0)])
+    value, gradient = value_and_grad(lambda v: (3 * v) @ v)(w)
+    assert value.data == 15.0
+    assert grad(gradient[0], list(w)) == [6.0, 0.0]
+    assert value_and_grad(lambda v: v[0].sum() + v[1])([x, 5]) == (8.0, [[1.0, 1.0], 1.0])
+    ragged = np.array([[1.0, 2.0], [3.0]], dtype=object)
+    assert value_and_grad(lambda v: v[0][1] * v[1][0])(ragged) == (6.0, [[0.0, 3.0], [2.0]])
+    with pytest.raises(TypeError, match="None"):
+        value_and_grad(lambda v: v @ v)(np.ma.array(x, mask=[False, True]))
+
+
+def test_functions_get_arrays_where_they_are_given_tables() -> None:
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3, 4]})
+    assert value_and_grad(lambda v: (2 * v)[1][0])(table) == (4.0, [[0.0, 0.0], [2.0, 0.0]])
+    assert value_and_grad(lambda v: (2 * v)[1])(table["b"]) == (8.0, [0.0, 2.0])
+
+
 def test_value_and_grad_leaves_values_that_it_is_given_alone() -> None:
     x = Value(3.0)
     value, slope = value_and_grad(lambda v: v * v)(x)

@@ -24,7 +24,7 @@ FLOORS = [
     {"modes"},
     {"copying", "methods", "slots"},
     {"engine"},
-    {"sums", "gradients"},
+    {"sums", "given", "gradients"},
     {"state", "losses"},
     {"module", "optim"},
     {"nn"},

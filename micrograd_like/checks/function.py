@@ -13,7 +13,8 @@ from typing import Any
 
 from ..engine import Value
 from ..errors import InputError, OperandError
-from ..numerics import nested, number, plain
+from ..given import Given
+from ..numerics import has_axes, nested, number, plain
 from .measuring import EXACT, FAILURES, Slope, differences
 
 # Of the inputs: rounding is far below the first, and most branches of f are further off. What is
@@ -34,7 +35,9 @@ class Function:
         self.f = f
         self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
-        self.arguments = nested(self._adopted, list(plain(inputs)) if several else [inputs])
+        inputs = inputs if has_axes(inputs) else list(plain(inputs)) if several else [inputs]
+        together = nested(self._adopted, inputs, arrays=True)
+        self.arguments = list(together)
         self.leaves = [*self._leaves]
         if not self.leaves:
             raise InputError("gradcheck needs one input or more")
@@ -42,7 +45,7 @@ class Function:
             try:
                 signature(f).bind(*self.arguments)
             except TypeError:  # f takes them all as one list
-                self.arguments = [self.arguments]
+                self.arguments = [together]
             except ValueError:  # a builtin, which has no signature
                 pass
         self.at = [leaf.data for leaf in self.leaves]
@@ -51,7 +54,7 @@ class Function:
 
     def _adopted(self, x: Any) -> Any:
         if not isinstance(x, Value):
-            x = Value(number(x), f"x{len(self._leaves)}")
+            x = Given(number(x), f"x{len(self._leaves)}")
         elif x.op is not None or x in self._leaves:
             x = Value(x.data, x.label)
         self._leaves[x] = None

@@ -30,12 +30,13 @@ from ..errors import (
     users_frame,
     users_line,
 )
+from ..given import Given
 from ..modes import apart, innermost, paused, silences, traces, tracing
-from ..numerics import number_in, plain
+from ..numerics import plain
 from ..sums import affine, chosen
 from ..words import several
 from .plan import land
-from .surroundings import DRAWS, Surroundings, is_array
+from .surroundings import DRAWS, Surroundings
 from .tape import ordered
 
 
@@ -52,7 +53,7 @@ class Guard(NamedTuple):
 Rule: TypeAlias = Callable[..., Any]
 
 
-class _Given(Value):
+class _Given(Given):
     """A Value in place of a number: of an example, or computed from such alone.
 
     Eagerly it is a number. So it compares as one; what indexing, a function of floats, a dict or a
@@ -62,22 +63,9 @@ class _Given(Value):
 
     __slots__ = ()
 
-    def __eq__(self, other: Any) -> Any:
+    def equals(self, other: Any) -> Any:
         trace = innermost(traces)
-        if trace and is_array(other) and other.ndim:
-            same = other.astype(bool)  # for its shape
-            same.flat = [self == item for item in other.flat]
-            return same
-        is_number = not isinstance(other, Value) and number_in(other) is not None
-        if trace is None or not (is_number or isinstance(other, _Given)):
-            return NotImplemented
-        return bool(trace.compared(eq, self, other))
-
-    def __ne__(self, other: Any) -> Any:
-        equal = self.__eq__(other)
-        if equal is NotImplemented:
-            return equal
-        return ~equal if is_array(equal) else not equal
+        return NotImplemented if trace is None else bool(trace.compared(eq, self, other))
 
     def __hash__(self) -> int:
         if (trace := innermost(traces)) and users_frame()[1] == 2:  # the user's code asks for it

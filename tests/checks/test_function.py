@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from optional import np
 
 from micrograd_like import Value, topological_order
 from micrograd_like.checks.function import Function
@@ -26,6 +27,13 @@ def test_f_is_called_at_other_inputs_which_are_put_back():
     assert x.data == 1.0
     twice = Function(lambda a, b: a * b, [x, x])
     assert twice.leaves[0] is x is not twice.leaves[1]
+
+
+def test_f_gets_arrays_where_there_are_arrays():
+    x = np.array([1.0, 2.0])
+    assert Function(lambda v, y: (3 * v) @ v + y, [x, 1.0])([1.0, 2.0, 1.0])[1] == 16.0
+    assert Function(lambda v: (3 * v) @ v, x)([2.0, 1.0])[1] == 15.0
+    assert Function(lambda a, b: a * b, x)([2.0, 3.0])[1] == 6.0
 
 
 def test_a_slope_that_the_graph_lacks_is_traced_to_the_input():

@@ -1,0 +1,42 @@
+"""Values in place of numbers: within a function that is differentiated, and within a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engine import Value, numbers_of
+from .numerics import has_axes, number, number_in
+
+
+class Given(Value):
+    """A Value in place of a number, which compares as one: `1 if y == 1 else -1` is as of numbers.
+
+    It is so while a function runs that was written for numbers, and a plain Value afterwards.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: Any) -> Any:
+        if has_axes(other):
+            same = other.astype(bool)  # for its shape
+            same.flat = [self == item for item in other.flat]
+            return same
+        if isinstance(other, Given) or not (isinstance(other, Value) or number_in(other) is None):
+            return self.equals(other)
+        return NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        equal = self.__eq__(other)
+        if equal is NotImplemented:
+            return equal
+        return ~equal if has_axes(equal) else not equal
+
+    __hash__ = Value.__hash__
+
+    def equals(self, other: Any) -> Any:
+        """Whether the numbers of both are equal."""
+        x, y = numbers_of([self, other if isinstance(other, Value) else number(other)])
+        return x == y
+
+
+Given.__name__ = "Value"  # what messages call it: to users it is nothing else
