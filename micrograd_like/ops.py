@@ -186,9 +186,10 @@ class Op:
             if arg.__class__ is not float:
                 return self._dispatch(args)
         try:
-            return self.compute(*args)
+            out = self.compute(*args)
         except (ArithmeticError, ValueError):
             return self.evaluate(args)
+        return out if out.__class__ is float else self._number("the result", out)
 
     def _dispatch(self, args: tuple[Any, ...]) -> Any:
         for arg in args:

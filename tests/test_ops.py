@@ -888,8 +888,13 @@ def test_a_made_up_rows_errors_are_domain_errors(made_up: type[Op]) -> None:
 
 def test_what_a_made_up_row_computes_becomes_a_float(made_up: type[Op]) -> None:
     side = made_up("side", lambda x: 1 if x > 0 else -1, lambda x, out: 0.0)
-    assert [side.evaluate([2.0]), side(2), side(Value(-2.0)).data] == [1.0, 1.0, -1.0]
-    assert {type(side.evaluate([2.0])), type(side(2)), type(side(Value(-2.0)).data)} == {float}
+    results = [side.evaluate([2.0]), side(2), side(2.0), side(Value(-2.0)).data]
+    assert results == [1.0, 1.0, 1.0, -1.0]
+    assert {*map(type, results)} == {float}
+    third = made_up("third", lambda x: x ** (1 / 3), lambda x, out: 0.0)
+    for x in (-8.0, -8, Value(-8.0)):
+        with pytest.raises(TypeError, match="the result of third is no number"):
+            third(x)
 
 
 def test_a_graph_with_a_made_up_row_pickles_and_deep_copies(made_up: type[Op]) -> None:
