@@ -141,7 +141,8 @@ class Optimizer:
     def gradient(self, of: Library, p: Any, g: Any) -> Any:
         """What the rule takes as gradient: shortened, and with weight decay's, weight_decay·p."""
         if self.max_norm is not None:
-            share = of.least(1.0, self.max_norm / (of.norm(g) + 1e-6))  # PyTorch's, to the digit
+            # PyTorch's, to the digit. Of NaN and 1, `min` takes what comes first.
+            share = of.least(self.max_norm / (of.norm(g) + 1e-6), 1.0)
             (g,) = of.each(lambda g: (share * g,), g)
         if self.decays_gradient and (decay := self.weight_decay):
             (g,) = of.each(lambda g, p: (g + decay * p,), g, p)

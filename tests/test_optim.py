@@ -257,6 +257,13 @@ def test_a_gradient_beyond_the_squares_of_floats_is_shortened():
     assert [p.data for p in parameters] == pytest.approx([-3.0, 4.0])
 
 
+def test_a_gradient_that_is_no_number_shortens_to_none():
+    parameters = [Value(0.0), Value(0.0)]
+    parameters[0].grad, parameters[1].grad = math.nan, 100.0
+    optim.SGD(parameters, lr=1.0, max_norm=1.0).step()  # the length is that of all
+    assert [math.isnan(p.data) for p in parameters] == [True, True]
+
+
 def test_gradient_descent_finds_a_minimum():
     x, y = Value(-1.0), Value(2.0)
     optimizer = optim.Adam([x, y], lr=0.05)
