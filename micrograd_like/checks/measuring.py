@@ -90,6 +90,10 @@ def differences(f: Callable[[float], float], x: float, size: float, unit: float 
         return Slope(0.5 * (left + right), bound + 4.0 * floor[k] / hs[k], (left, right))
     steps: list[tuple[float, float, float]] = []
     best, low, high, noise = (math.nan, math.inf), -math.inf, math.inf, 0.0
+    # What changes late, and by no more than numbers around 1 round by, is noise of 1 - cos(x).
+    late = next((abs(d) for d in odd if d), 0.0)
+    if late <= 4.0 * math.ulp(max(1.0, *map(abs, odd))):
+        noise = late
     for k in range(len(hs) - 2):
         first = next((abs(d) for d in odd[: k + 11] if d), 0.0)
         noise = max(noise, first, abs(odd[k + 1] - 4.0 * odd[k]))

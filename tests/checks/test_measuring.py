@@ -50,6 +50,14 @@ def test_differences_are_as_right_as_they_say(f, slope):
         assert found.bound < 0.05 * math.fabs(slope(x)) + 5e-3
 
 
+@pytest.mark.parametrize("x", [10.0**-k for k in range(3, 10)])
+@pytest.mark.parametrize("of", [lambda x: 1.0 - math.cos(x), lambda x: math.log(1.0 + x * x) / 2.0,
+                                lambda x: math.sqrt(1.0 + x * x) - 1.0])  # fmt: skip
+def test_what_numbers_around_one_are_rounded_by_is_no_slope(of, x):
+    found = differences(of, x, x)
+    assert math.fabs(found.value - x) <= found.bound + x**3
+
+
 def test_a_kink_has_a_slope_to_each_side():
     found = differences(lambda t: 3.0 * max(t, 0.0) + t + t * t, 0.0, 1.0)
     assert found.sides == pytest.approx((1.0, 4.0))
