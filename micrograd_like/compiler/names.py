@@ -107,7 +107,7 @@ def _split(label: str) -> tuple[str, tuple[int, ...]]:
 
 # Names that the sources use for other things: constants, functions, results.
 _RESERVED = re.compile(
-    r"np|jnp|jax|dtype|len|float|values|examples|gradient|outputs|program|ones\d*|places\d+|[ct]\d+(_\d+)*|.*_"
+    r"np|jnp|jax|dtype|len|float|values|examples|gradient|outputs|program|ones\d*|(eye|places)\d+|[ct]\d+(_\d+)*|.*_"
 )
 
 

@@ -8,7 +8,9 @@ from samples import BACKENDS, agrees
 from micrograd_like import (
     Value,
     compile,
+    compile_step,
     ops,
+    take,
     tanh,
 )
 from micrograd_like.compiler.names import input_arrays
@@ -54,3 +56,13 @@ def test_any_label_is_a_label(label, backend):
     xs = [Value(0.5, label), Value(-0.25, label), Value(1.5, f"{label}2")]
     root = sum((x * 0.3 + 1.0).tanh() * x for x in xs) + xs[0].sigmoid() * ops.logaddexp(*xs[:2])
     agrees(root, xs, backend)
+
+
+def test_the_table_by_which_numbers_choose_has_a_name_of_its_own():
+    rows = [[Value(0.3, "eye2[0][0]"), Value(0.5, "eye2[0][1]")], [Value(0.7), Value(0.9)]]
+
+    def loss(i, eye2):
+        return tanh(take(rows, i)[0] * eye2) + take(rows[0], i)
+
+    step = compile_step(loss, [*rows[0], *rows[1]], (1, 2.0))
+    assert step([(0, 1.0)]) == pytest.approx(loss(0, 1.0).data)
