@@ -149,8 +149,25 @@ def _name(name: str) -> str:
     return letter + (f"_{{{index}}}" if index else "")
 
 
-def _written(x: Expression) -> str:
+def _unshaped(x: Expression) -> Expression:
+    """Without what only gives it another shape."""
     match x:
+        case ast.Subscript(array) if {*ex.index_text(x).split(", ")} <= {":", "None"}:
+            return _unshaped(array)
+        case ast.Call(ast.Attribute(array, "reshape" | "ravel")) if not _is_library(array):
+            return _unshaped(array)
+    return x
+
+
+def _is_library(x: Expression) -> bool:
+    """Whether it is np, or jax.nn: what a function is of, not an array that has a method."""
+    while isinstance(x, ast.Attribute):
+        x = x.value
+    return isinstance(x, ast.Name) and x.id in ("np", "jnp", "jax")
+
+
+def _written(x: Expression) -> str:
+    match x := _unshaped(x):
         case ast.Name(name):
             return _name(name)
         case ast.Constant(float() | int() as value):
@@ -171,31 +188,30 @@ def _written(x: Expression) -> str:
             return _product(left, right)
         case ast.BinOp(left, ast.Div(), right):
             return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
+        case ast.Call(ast.Attribute(_, "concatenate"), (ast.List(rows), *_)):
+            return rf"\left[{', '.join(map(_written, rows))}\right]^\top"
+        case ast.Call(ast.Attribute(library, name), arguments, named) if _is_library(library):
+            code = rf"\texttt{{{_plain(ex.text(x))}}}"
+            return code if named else _call(name.rstrip("_"), arguments)
+        case ast.Call(ast.Name(name), arguments, []):
+            return _call(name.rstrip("_"), arguments)
         case ast.Attribute(array, "T"):
             return f"{_atom(array)}^\\top"
         case ast.Call(ast.Attribute(array, "transpose"), axes):
             return _permuted(array, [*map(ast.literal_eval, axes)])
-        case ast.Subscript(array) if ex.is_broadcast(x):
-            return _written(array)
         case ast.Subscript(array):
             return f"{_atom(array)}[{_plain(ex.index_text(x))}]"
         case ast.Call(ast.Attribute(array, "sum")):
             return rf"\textstyle\sum {_factor(array)}"
-        case ast.Call(ast.Attribute(array, "take"), (places, *_)):
+        case ast.Call(ast.Attribute(array, "take"), (places,) | (places, ast.Constant(0))):
             return f"{_atom(array)}[{_written(places)}]"
-        case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
-            return _written(array)
-        case ast.Call(ast.Attribute(_, "concatenate"), (ast.List(rows), *_)):
-            return rf"\left[{', '.join(map(_written, rows))}\right]^\top"
-        case ast.Call(ast.Name(name) | ast.Attribute(_, name), arguments, []):
-            return _call(name.rstrip("_"), arguments)
     return rf"\texttt{{{_plain(ex.text(x))}}}"
 
 
 def _factor(x: Expression) -> str:
     """What can stand beside a sign of multiplication: in parentheses if it is a sum."""
     written = _written(x)
-    match x:
+    match x := _unshaped(x):
         case ast.UnaryOp() | ast.BinOp(_, ast.Add() | ast.Sub()):
             return rf"\left({written}\right)"
         case ast.BinOp(ast.UnaryOp(), ast.Mult()) | ast.Call(ast.Attribute(_, "sum")):
@@ -208,11 +224,7 @@ def _factor(x: Expression) -> str:
 def _atom(x: Expression) -> str:
     """What can have an exponent, or an index: in parentheses if it has signs or has one already."""
     written = _written(x)
-    match x:
-        case ast.Subscript(array) if ex.is_broadcast(x):
-            return _atom(array)
-        case ast.Call(ast.Attribute(array, "reshape" | "ravel")):
-            return _atom(array)
+    match x := _unshaped(x):
         case ast.Name() | ast.Subscript():
             return written
         case ast.Call() if "^" not in written:
@@ -237,11 +249,17 @@ def _product(left: Expression, right: Expression) -> str:
     return rf"{x} \odot {y}"
 
 
+def _is_product(x: Expression) -> bool:
+    """Whether it is elementwise, or by a number."""
+    return isinstance(x, ast.BinOp) and isinstance(x.op, ast.Mult)
+
+
 def _matrix_product(left: Expression, right: Expression) -> str:
     """A matrix product without a sign; with the vector of ones on its left, the column sums."""
-    x, y = _factor(left), _factor(right)
-    if "odot" in x and not x.startswith(r"\left("):
-        x = rf"\left({x}\right)"
+    x, y = (
+        rf"\left({_written(side)}\right)" if _is_product(_unshaped(side)) else _factor(side)
+        for side in (left, right)
+    )
     if ex.has_name(left, "ones"):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
@@ -263,7 +281,7 @@ def _call(name: str, arguments: Sequence[Expression]) -> str:
     if name == "fraction":
         return rf"\exp\left({written[0]} - {_factor(arguments[1])}\right)"
     if name == "outer":
-        return rf"{_factor(arguments[0])}\, {written[1]}"
+        return rf"{_factor(arguments[0])}\, {_atom(arguments[1])}^\top"
     if name == "maximum" and written[1:] == ["0"]:
         return rf"\max\left(0, {written[0]}\right)"
     if name == "heaviside":
