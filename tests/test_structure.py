@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def imports(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield base if base in FILES else f"{base}.__init__".lstrip("."), alias.name
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     return {
         name: {other for other, _ in imports(name, tree) if (name, other) not in LATE}

@@ -56,6 +56,16 @@ class Processes:
         ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def kept(tmp_path_factory):
+    """What XLA has compiled for one process is read by the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        yield
+
+
 def weights(folder):
     return json.loads((folder / "model.json").read_text())["parameters"]
 

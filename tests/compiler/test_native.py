@@ -20,11 +20,13 @@ from micrograd_like.errors import DomainError, InputError, MissingExtraError, Op
 np = pytest.importorskip("numpy")
 pytest.importorskip("numba")
 
+from test_examples import flat  # noqa: E402
+from test_families import CAUSAL  # noqa: E402
+from test_families import model as attending  # noqa: E402
 from test_loops import emitted, largest, leaves, random_root, same  # noqa: E402
 from test_rows import SPECIAL, everything  # noqa: E402
 
 from micrograd_like.compiler import loops, native  # noqa: E402
-from micrograd_like.training.gpt import GPT  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,16 +62,20 @@ def rosenbrock(xs):
 # --- the table of operations ----------------------------------------------------------------------
 
 
-def test_every_row_is_compiled_with_its_infinities_and_nan():
+def test_every_row_and_its_partials_are_compiled_with_infinities_and_nan():
     table, arity, inputs, outputs = everything()
-    program = compile(outputs, inputs, backend="numba")
+    weighted = [(1.0 + 0.1 * k) * y for k, y in enumerate(outputs) if math.isfinite(y.data)]
+    slopes = grad(sum(weighted), inputs, create_graph=True)
+    program = compile([*outputs, *slopes], inputs, backend="numba")
     assert program.backend == "numba"
+    expected = [y.data for y in (*outputs, *slopes)]
+    assert same(program(np.array([x.data for x in inputs])), expected)
     rng = random.Random(0)
     for _ in range(2000):
         xs = [rng.choice(SPECIAL) if rng.random() < 0.8 else rng.gauss(0, 2) for _ in inputs]
         results = program(np.array(xs)).tolist()
         start = 0
-        for op, result in zip(table, results, strict=True):
+        for op, result in zip(table, results[: len(table)], strict=True):
             arguments = xs[start : start + arity[op]]
             start += arity[op]
             if op is ops.affine_row and not all(abs(x) < 1e100 for x in arguments):
@@ -80,12 +86,6 @@ def test_every_row_is_compiled_with_its_infinities_and_nan():
                 assert not math.isfinite(result), (op, arguments)
                 continue
             assert same(result, expected), (op, arguments, result, expected)
-
-
-def test_the_partials_of_every_row_are_compiled():
-    _, _, inputs, outputs = everything()
-    weighted = [(1.0 + 0.1 * k) * y for k, y in enumerate(outputs) if math.isfinite(y.data)]
-    agrees(sum(weighted), inputs)
 
 
 def test_logsumexp_of_one_number_is_that_number():
@@ -165,12 +165,16 @@ def test_a_large_irregular_graph_runs_over_numpy():
 
 def test_padding_is_not_seen_in_any_way_to_call_a_program():
     """Infinite numbers make NaN of padding, 0·inf, and then the same is computed without it."""
-    model = GPT("abc", embed=4, heads=2, context=5)
-    tokens, parameters = [3, 0, 1, 2, 0, 3], model.parameters()
-    program = compile(model.loss(tokens), parameters, parameters, backend="numba")
+    tables, tokens = attending(0), [3, 0, 1, 2, 0, 3]
+    parameters = flat(tables)
+
+    def loss(tokens):
+        return CAUSAL["mean"](tables, tokens, "attention")
+
+    program = compile(loss(tokens), parameters, parameters, backend="numba")
     assert program.backend == "numba"
     assert program._lifted.is_padded
-    step = compile_step(model.loss, model.weights, tokens, backend="numba")
+    step = compile_step(loss, tables, tokens, backend="numba")
     rng = random.Random(0)
     here = [p.data for p in parameters]
     rows_ = [here]
@@ -181,7 +185,7 @@ def test_padding_is_not_seen_in_any_way_to_call_a_program():
     for row, of_batch, slopes in zip(rows_, losses, gradients, strict=True):
         for p, x in zip(parameters, row, strict=True):
             p.data = x
-        root = model.loss(tokens)
+        root = loss(tokens)
         expected = grad(root, parameters)
         scale = largest(expected)
         for value, gradient in (
