@@ -29,7 +29,10 @@ class Module:
     """
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
-        """Each parameter with its name, in the order of the attributes."""
+        """Each parameter with its name, in the order of the attributes.
+
+        Those of modules that list their `parameters` themselves come last.
+        """
         found, _ = _search(self)
         yield from [(name, parameter) for parameter, name in found.items()]
 
@@ -139,9 +142,10 @@ def _search(module: Module) -> tuple[dict[Value, str], set[Value]]:
     seen, found, within = set[int](), dict[Value, str](), list[tuple[str, Any]]()
     _walk("", module, seen, found, within)
     listed, count = {*found} if within else set[Value](), len(within)
-    for k, (path, item) in enumerate(within):  # what comes to them is within another one of them
+    for path, item in within:  # what comes to them is within another one of them
         if isinstance(item, Module):
             _walk_attributes(path, item, seen, found, within)
+    for k, (path, item) in enumerate(within):
         for i, parameter in enumerate(item.parameters()):
             if isinstance(parameter, Value):
                 found.setdefault(parameter, f"{path}.parameters()[{i}]")

@@ -480,9 +480,9 @@ def test_modules_within_say_themselves_what_their_parameters_are(tmp_path: Path)
         return model
 
     model, other = network(1), network(5)
-    expected = [p for layer in model.layers[1:3] for n in getattr(layer, "neurons", [layer])
-                for p in n.parameters()]  # fmt: skip
-    assert model.parameters() == [*model.layers[-1].parameters(), *expected]
+    _, scale, second, last = model.layers
+    unbiased = [p for neuron in second.neurons for p in neuron.parameters()]
+    assert model.parameters() == [*last.parameters(), *unbiased, *scale.parameters()]
     assert len(model.state_dict()) == 6 + 2 + 6 + 3  # what is frozen is saved, too
     model.layers[1].gains[0].data = 7.0  # type: ignore[attr-defined]
     model.save(tmp_path / "model.json")
@@ -500,6 +500,36 @@ def test_what_a_class_adds_to_the_parameters_it_inherits_is_listed_once() -> Non
             return [*super().parameters(), self.gain]
 
     assert len(Scaled().parameters()) == len(set(Scaled().parameters())) == 8
+
+
+def test_a_parameter_is_called_by_its_attributes_though_each_class_lists_its_own() -> None:
+    class Unit(nn.Module):
+        def __init__(self) -> None:
+            self.w, self.b = [Value(1.0), Value(2.0)], Value(0.0)
+
+        def parameters(self) -> list[Value]:
+            return [self.b, *self.w]
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            self.units = [Unit(), Unit()]
+
+        def parameters(self) -> list[Value]:
+            return [p for unit in self.units for p in unit.parameters()]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.layers = [Block(), Block()]
+
+    names = [
+        f"layers[{i}].units[{j}].{name}"
+        for i in range(2)
+        for j in range(2)
+        for name in ("w[0]", "w[1]", "b")
+    ]
+    model = Model()
+    assert sorted(model.state_dict()) == sorted(names)
+    assert len(model.parameters()) == len(names)
 
 
 def test_a_layer_takes_what_its_first_neuron_takes_if_that_is_of_another_class() -> None:
