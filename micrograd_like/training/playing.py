@@ -19,8 +19,9 @@ from ..numerics import plain, whole
 from ..ops import logsumexp, sigmoid, softplus
 from ..optim import SGD, Adam, Optimizer
 from ..sums import affine
-from ..views import player
+from ..views import player, steps
 from ..views.page import Page, filled, opened
+from ..words import several
 from .datasets import split, standardise
 
 _MOST_STEPPED = 500
@@ -108,12 +109,10 @@ def play(
         "range": [_range(column) for column in zip(*rows, strict=True)],
         "batch_size": min(whole("batch_size", batch_size), len(train)),
         "seed": seed,
-        **_settings(optimizer),
+        **_settings(optimizer, model),
     }  # fmt: skip
     loss, units = _programs(model, rows[0], labels[0])
-    steps = _steps(model, rows[0], names)
-    if steps:
-        data["names"] = [p.label for p in model.parameters()]
+    steps, data["leaves"] = _steps(model, rows[0], names)
     page = filled(
         __package__, "play.html", title, data, steps=html.escape(steps), loss=loss, units=units
     )
@@ -121,7 +120,10 @@ def play(
 
 
 def _programs(model: MLP, row: list[float], label: int) -> tuple[str, str]:
-    """The loss of an example with its gradient, and the outputs of all units, as JavaScript."""
+    """The loss of an example with its gradient, and the outputs of all units, as JavaScript.
+
+    Raises InputError for a network with branches: these are programs for one way through them.
+    """
     from ..compiler import compile_forward, compile_step
     from ..compiler.javascript_source import inlined
 
@@ -136,17 +138,23 @@ def _programs(model: MLP, row: list[float], label: int) -> tuple[str, str]:
 
     loss = cross_entropy if model.widths[-1] > 1 else binary_cross_entropy_with_logits
     step = compile_step(model, loss, (row, label), backend="javascript")
+    if step.sole([row], [label]) is None:
+        raise InputError(
+            "the page follows no branches, and this network compares Values: write an operation "
+            "such as leaky_relu, or where(greater(x, 0.0), x, y)"
+        )
     forward = compile_forward(units, model.parameters(), row, backend="javascript")
     return inlined(step.source), inlined(forward.source)
 
 
-def _steps(model: MLP, row: list[float], features: Sequence[str]) -> str:
+def _steps(model: MLP, row: list[float], features: Sequence[str]) -> tuple[str, list[int]]:
     """The page that plays the loss of an example step by step, if it is small and can be drawn.
 
-    Its leaves are the parameters, the example's inputs and, for each output, a y of 1 or 0.
+    Its leaves are the parameters, the example's inputs and, for each output, a y of 1 or 0; with it
+    comes which of all these each leaf of the page is, -1 for one that is none.
     """
     if len(model.parameters()) > _MOST_STEPPED:
-        return ""
+        return "", []
     x = [Value(number, label=name) for number, name in zip(row, features, strict=True)]
     scores = model(x)
     scores = scores if isinstance(scores, list) else [scores]
@@ -155,10 +163,12 @@ def _steps(model: MLP, row: list[float], features: Sequence[str]) -> str:
     normalizer = logsumexp(*scores) if len(scores) > 1 else softplus(scores[0])
     loss = normalizer - affine(y, scores)
     loss.label = "loss"
+    place = {leaf: i for i, leaf in enumerate([*model.parameters(), *x, *y])}
+    leaves = [place.get(e.node, -1) for e in steps(loss).forward if e.node.op is None]
     try:
-        return player(loss).html
+        return player(loss).html, leaves
     except RendererError:
-        return ""
+        return "", []
 
 
 def _spread(model: MLP) -> list[float]:
@@ -183,10 +193,16 @@ def _range(column: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _settings(optimizer: Optimizer) -> dict[str, Any]:
+def _settings(optimizer: Optimizer, model: MLP) -> dict[str, Any]:
     """What the page begins with. Raises InputError for a rule that it does not have."""
-    settings = optimizer.settings()
-    if type(optimizer) not in (SGD, Adam) or settings.get("momentum") or callable(optimizer.lr):
+    settings, kind = optimizer.settings(), type(optimizer)
+    begun = {"lr": settings.pop("lr"), "weight_decay": settings.pop("weight_decay")}
+    if kind not in (SGD, Adam) or callable(optimizer.lr) or settings.get("momentum"):
         raise InputError("the page has SGD without momentum, and Adam, each with a number for lr")
-    kind, (lr, decay) = type(optimizer).__name__, (settings["lr"], settings["weight_decay"])
-    return {"optimizer": kind, "lr": lr, "weight_decay": decay}
+    others = [name for name, x in kind(model.parameters()).settings().items()
+              if settings.get(name, x) != x]  # fmt: skip
+    if others:
+        raise InputError(f"the page has {kind.__name__} with the usual {several(others)}")
+    if {*optimizer.params} != {*model.parameters()}:
+        raise InputError("the page trains all parameters of the model, the optimizer has others")
+    return {"optimizer": kind.__name__, **begun}

@@ -145,8 +145,11 @@ def test_a_point_and_a_unit_can_be_looked_at(opened: Opener) -> None:
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_an_example_is_gone_through_with_the_numbers_of_now(outputs: int, opened: Opener) -> None:
     X, y = data(max(2, outputs))
-    page = play(nn.MLP(2, [4, outputs], "tanh", seed=1), X, y)
-    if "Go through it" not in page.html or '"names"' not in page.html:
+    model = nn.MLP(2, [4, outputs], "tanh", seed=1)
+    if outputs > 1:  # and weights of two layers are called alike
+        model.layers = [nn.Layer(2, 4, "tanh", seed=1), nn.Layer(4, outputs, None, seed=2)]
+    page = play(model, X, y, features=["x", "x"])
+    if '"leaves":[]' in page.html:
         pytest.skip("needs Graphviz")
     driver = opened(page)
     driver.execute_script(
@@ -164,12 +167,13 @@ def test_an_example_is_gone_through_with_the_numbers_of_now(outputs: int, opened
         if shown == pytest.approx(loss, rel=1e-3):
             break
     assert shown == pytest.approx(loss, rel=1e-3)
-    name = "layers[0].neurons[1].w[0]"
+    label = model.parameters()[3].label
     fields = driver.execute_script(
         "return [...document.querySelectorAll('tbody tr')].map((row) => "
         "[row.cells[0].textContent.trim(), row.querySelector('input[type=number]')?.value])"
     )
-    assert float(dict(fields)[name]) == pytest.approx(weight, rel=1e-3)
+    shown = [float(x) for name, x in fields if name in (label, f"{label}_2")]
+    assert pytest.approx(weight, rel=1e-3) in shown
     driver.switch_to.default_content()
     driver.find_element("css selector", "#player button").click()
 
@@ -225,6 +229,13 @@ def test_what_does_not_fit_is_refused() -> None:
         play(model, X, y, optimizer=optim.SGD(model.parameters(), momentum=0.9))
     with pytest.raises(InputError, match="momentum"):
         play(model, X, y, optimizer=optim.AdamW(model.parameters()))
+    for wrong, options in (("betas", {"betas": (0.5, 0.9)}), ("max_norm", {"max_norm": 1.0})):
+        with pytest.raises(InputError, match=wrong):
+            play(model, X, y, optimizer=optim.Adam(model.parameters(), **options))
+    with pytest.raises(InputError, match="the optimizer has others"):
+        play(model, X, y, optimizer=optim.Adam(model.layers[0].neurons[0].parameters()))
+    with pytest.raises(InputError, match="follows no branches"):
+        play(nn.MLP(2, [3, 3], lambda z: z if z > 0.0 else 0.1 * z, seed=0), X, y)
 
 
 def test_half_a_character_in_a_title_is_written_as_a_question_mark(tmp_path: Path) -> None:
