@@ -11,7 +11,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Any, Literal
 
 from .. import ops
@@ -29,7 +29,7 @@ _PARAMETER = re.compile(
     r"(^|\.)(w|W|b|weight|bias|theta|θ)s?_?\d*(\[[\d, ]+\])*$|\][\w.\[\]]*\.\w+(\[\d+\])*$"
 )
 _MODULE_PATH = re.compile(r"^(.+)\.\w+(?:\[[^\]]*\])*$", re.DOTALL)
-_NEURON = re.compile(r"neurons\[\d+\]")
+_NEURON = re.compile(r"(\(\d+\) |)neurons\[\d+\]")
 _LONGEST_PATH = 1000
 
 
@@ -53,12 +53,16 @@ class Graph:
 
         A neuron has the parameters that are labelled so, the sum of products with them (one node,
         or single ones), and the function that is applied to the sum, and to nothing else.
+        Where several networks have the same labels, the paths in the second one begin with (2).
         """
         result = {
             leaf: path[1]
             for leaf in leaves
             if leaf in self.parameters and (path := _found(_MODULE_PATH, leaf.label))
         }
+        if len({leaf.label for leaf in result}) < len(result):
+            for leaf, k in self._networks(result).items():
+                result[leaf] = f"({k}) " * (k > 1) + result[leaf]
         for node in self.order:
             op, parents = node.op, node.parents
             terms: Sequence[Value] = ()
@@ -78,6 +82,50 @@ class Graph:
             if len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
         return result
+
+    def _networks(self, paths: dict[Value, str]) -> dict[Value, int]:
+        """Which network each of the parameters with these paths is of, counted from 1.
+
+        None has two with the same label. What is added up belongs together, as do neurons of a
+        layer with the same inputs; else a neuron is of the network that its inputs are from.
+        """
+        number: dict[Value, int] = {}  # of nodes, too: that of the last neuron on the way to them
+        sums: dict[Value, str] = {}  # the paths of the neurons whose sums they are
+        layers: dict[Any, list[int]] = {}
+        taken: set[tuple[str, int]] = set()
+
+        def join(leaves: Sequence[Value], wanted: Iterable[int]) -> int:
+            for k in chain(wanted, count(1)):
+                places = {(leaf.label, k) for leaf in leaves}
+                if taken.isdisjoint(places):
+                    break
+            taken.update(places)
+            number.update(dict.fromkeys(leaves, k))
+            return k
+
+        for node in self.order:
+            terms: list[Any] = []
+            if node.op is ops.affine_row or node.op is ops.add:
+                for a in node.operands:
+                    terms += a.operands if isinstance(a, Value) and a.op is ops.mul else [a]
+            own = [a for a in terms if a in paths]
+            inputs = tuple([a for a in terms if a not in paths])
+            above = [number[a] for a in (inputs if own else node.parents) if a in number]
+            if own and inputs:
+                sums[node] = path = paths[own[0]]
+                alike = layers.setdefault((layer_of(path), inputs), [])
+                known = [number[a] for a in own if a in number]
+                known += [number[a] for a in inputs if sums.get(a) == path]
+                if fresh := [a for a in own if a not in number]:
+                    known = [join(fresh, [*known, *alike, *above])]
+                    alike += known
+                above = known
+            if above:
+                number[node] = above[0]
+        for leaf in paths:
+            if leaf not in number:
+                join([leaf], ())
+        return {leaf: number[leaf] for leaf in paths}
 
 
 def _found(pattern: re.Pattern[str], label: str) -> re.Match[str] | None:
@@ -99,7 +147,8 @@ class Box:
 def layer_of(path: str) -> str:
     """The path of the layer that a neuron is in; other modules are their own."""
     layer, _, name = path.rpartition(".")
-    return layer or "layer" if _NEURON.fullmatch(name) else path
+    neuron = _NEURON.fullmatch(name)
+    return layer or f"{neuron[1]}layer" if neuron else path
 
 
 def stem(label: str) -> str:

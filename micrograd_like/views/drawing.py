@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -222,6 +223,7 @@ class _Picture:
         self.widest = _WIDEST if room else ""
         self.box_of = {node: box for box in boxes for node in box.nodes}
         self.highlight = highlight
+        self.named = {*graph.names.values()}
         grads = [abs(node.grad) for node in graph.order if math.isfinite(node.grad)]
         self.largest_grad = max(grads, default=0.0)
         self.swept = any(node.grad != 0.0 for node in graph.order if node.op is not None)
@@ -355,14 +357,15 @@ class _Picture:
 
     def _about_module(self, box: Box, parameters: Sequence[Value]) -> str:
         """How many neurons and parameters there are in a module, and which functions."""
-        sums = [node for node in box.nodes if node.op is ops.affine_row]
+        sums = Counter(self.graph.modules[n] for n in box.nodes if n.op is ops.affine_row)
         functions = {n.op.name for n in box.nodes if n.op and n.op.binding >= 9}
         functions -= {ops.affine_row.name}
         neurons = {self.graph.modules[node] for node in parameters}
         what = [_counted(len(neurons), "neuron")] if len(neurons) > 1 else []
         what += [*sorted(functions), _counted(len(parameters), "parameter")]
-        if (uses := len(sums) // len(neurons)) > 1:
-            what.append(f"used {uses:,} times")
+        if (uses := max(sums.values(), default=1)) > 1:
+            alike = len(neurons) * uses == sums.total()
+            what.append(f"used {'' if alike else 'up to '}{uses:,} times")
         return ", ".join(what)
 
     def _title_of_alike(self, box: Box) -> str:
@@ -372,7 +375,7 @@ class _Picture:
             return f"{count:,} {kind} {stem(node.label)}"
         if any(p in box.nodes for p in node.parents):
             return f"Σ: {count:,} additions"
-        what = _generic(box.nodes)
+        what = self._generic(box.nodes)
         loose = node.op.binding < ops.mul.binding
         return f"{count:,} × {f'({what})' if loose else what}"
 
@@ -410,31 +413,33 @@ class _Picture:
         """The operation, with the names of what it was applied to if there is room for them."""
         named = len(node.operands) <= _MANY_OPERANDS
         written = formula(node, self.graph.names, digits=4, point=False) if named else ""
-        return written if 0 < len(written) <= _LONGEST_FORMULA else _generic([node])
+        return written if 0 < len(written) <= _LONGEST_FORMULA else self._generic([node])
 
+    def _generic(self, nodes: Sequence[Value]) -> str:
+        """An operation in general terms that are true of all these nodes: w·x + b, c·x, tanh(x).
 
-def _generic(nodes: Sequence[Value]) -> str:
-    """An operation in general terms that are true of all these nodes: w·x + b, c·x, x - y, tanh(x).
-
-    The nodes have the same operation. A letter stands for what is not the same number in all.
-    """
-    node = nodes[-1]
-    assert node.op is not None
-    if node.op.arity is None:
-        return node.op.text if node.op is ops.affine_row else f"{node.op.name}(…)"
-    # x·x where each has one operand twice, else x·y.
-    places = {tuple(map(node.operands.index, node.operands)) for node in nodes}
-    alike = places.pop() if len(places) == 1 else range(len(node.operands))
-    values, numbers = iter("xyzuvw"), iter("cdab")
-    written: list[tuple[str, float]] = []
-    for k, operand in enumerate(node.operands):
-        if isinstance(operand, Value):
-            written.append(written[alike[k]] if alike[k] < k else (next(values, "…"), 9))
-        elif any(other.operands[k] != operand for other in nodes):
-            written.append((next(numbers, "…"), 9))
-        else:
-            written.append((_short(operand), 3 if operand < 0 else 9))
-    return write(node.op, written)
+        The nodes have the same operation. A letter that is no node's name stands for what is not
+        the same number in all.
+        """
+        node = nodes[-1]
+        assert node.op is not None
+        if node.op.arity is None:
+            return node.op.text if node.op is ops.affine_row else f"{node.op.name}(…)"
+        # x·x where each has one operand twice, else x·y.
+        places = {tuple(map(node.operands.index, node.operands)) for node in nodes}
+        alike = places.pop() if len(places) == 1 else range(len(node.operands))
+        values, numbers = (
+            iter(c for c in few if c not in self.named) for few in ("xyzuvw", "cdab")
+        )
+        written: list[tuple[str, float]] = []
+        for k, operand in enumerate(node.operands):
+            if isinstance(operand, Value):
+                written.append(written[alike[k]] if alike[k] < k else (next(values, "…"), 9))
+            elif any(other.operands[k] != operand for other in nodes):
+                written.append((next(numbers, "…"), 9))
+            else:
+                written.append((_short(operand), 3 if operand < 0 else 9))
+        return write(node.op, written)
 
 
 def _short(x: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -87,6 +88,38 @@ def test_the_boxes_that_are_kept_are_the_nearest_to_the_roots() -> None:
 )
 def test_the_path_of_a_neuron_names_its_layer(path: str, layer: str) -> None:
     assert layer_of(path) == layer
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_networks_with_the_same_labels_have_boxes_of_their_own(seed: int) -> None:
+    """Each box of a layer has all parameters of one layer, whatever comes first in the loss."""
+    random = Random(seed)
+    networks, outputs = [], [[0.5, *[Value(random.gauss(0.0, 1.0)) for _ in range(2)]]]
+    for k in range(random.randint(2, 4)):
+        x = random.choice(outputs)
+        widths = [random.randint(1, 4) for _ in range(random.randint(2, 3))]
+        network = nn.MLP(len(x), widths, "tanh", seed=k, fused=random.random() < 0.5)
+        out = network(x)
+        networks.append(network)
+        outputs.append(out if isinstance(out, list) else [out])
+    found = [y for out in outputs[1:] for y in out]
+    if seed % 2:  # else one network after the other
+        random.shuffle(found)
+    penalty = sum(p * p for network in networks[::-1] for p in network.parameters())
+    root = penalty + sum(y * random.gauss(0.0, 1.0) for y in found)
+    layers = {frozenset(layer.parameters()) for network in networks for layer in network.layers}
+    boxes = [box for box in plan_of(root, "layer", 10_000) if box.kind == "module"]
+    assert {frozenset(n for n in box.nodes if n.op is None) for box in boxes} == layers
+    assert len({box.title for box in boxes}) == len(boxes)
+
+
+def test_layers_on_the_same_inputs_are_told_apart() -> None:
+    layers = [nn.Layer(2, 3, seed=k) for k in range(3)]
+    root = sum(q * k * v for q, k, v in zip(*(layer([1.0, 2.0]) for layer in layers), strict=True))
+    boxes = [box for box in plan_of(root, "layer") if box.kind == "module"]
+    assert sorted(box.title for box in boxes) == ["(2) layer", "(3) layer", "layer"]
+    parameters = [{n for n in box.nodes if n.op is None} for box in boxes]
+    assert all({*layer.parameters()} in parameters for layer in layers)
 
 
 def test_numbered_labels_have_a_stem_in_common() -> None:

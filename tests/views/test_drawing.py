@@ -412,6 +412,22 @@ def test_squares_and_products_in_one_box_are_products():
     assert "3 × x·y<" in draw([sum(both) + sum(outputs)], collapse="layer", max_nodes=10).source
 
 
+def test_what_is_too_long_to_be_named_is_not_called_as_another_node():
+    x, y = Value(2.0, "x"), Value(3.0, "y")
+    state, weight = Value(5.0, "previous_hidden_state"), Value(7.0, "recurrent_weight")
+    source = draw(state * weight + x * y).source
+    assert source.count("x·y") == 1
+    assert "z·u" in source
+
+
+def test_a_layer_whose_neurons_are_used_unlike_says_so():
+    cell, h = nn.Layer(3, 2, "tanh", seed=0), [0.0, 0.0]
+    for _ in range(8):
+        h = cell([0.5, *h])
+    assert "used up to 8 times" in draw(h[0], collapse="layer").source
+    assert "used 8 times" in draw(h[0] + h[1], collapse="layer").source
+
+
 def test_the_box_of_a_neuron_has_its_output():
     model = nn.MLP(2, [3, 1], seed=2)
     y = model([1.0, -2.0])
