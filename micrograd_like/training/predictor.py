@@ -71,8 +71,10 @@ class Predictor:
                 or (widths[0], widths[-1]) != (len(row), len(classes) or 1)
                 or sum((nin + 1) * nout for nin, nout in pairwise(widths)) != len(parameters)
                 or len(row) != sum(len(texts.get(name, "1")) for name in features)
+                or not all(isinstance(xs, list) for xs in (features, classes, *texts.values()))
                 or not all(isinstance(x, str) for x in [about["label"], *features, *classes])
                 or not all(isinstance(x, str) for x in chain(*texts.values()))
+                or any(len({*xs}) < len(xs) for xs in (features, classes, *texts.values()))
                 or missing not in (None, "drop", "mean")
             ):
                 raise InputError("its parts do not fit together")

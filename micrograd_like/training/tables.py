@@ -46,7 +46,7 @@ _UNNAMED = "Unnamed: "  # and the place, as pandas says
 _COMMA = re.compile(r"[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 _GROUPED = {
-    ",": re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?"),
+    ",": re.compile(r"[+-]?([1-9]\d{0,2}(,\d{3})+|[1-9]\d?(,\d{2})+,\d{3})(\.\d*)?"),  # 1,00,000
     ".": re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"),
 }
 _DATE = re.compile(
@@ -269,7 +269,7 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            return pandas.read_csv(
+            table = pandas.read_csv(
                 file,
                 sep=layout.separator,
                 skiprows=int(layout.hint),
@@ -282,10 +282,13 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
                 na_values=[*_MISSING, *missing],
                 keep_default_na=False,
                 decimal=layout.decimal,
-                thousands=layout.thousands,
                 encoding=layout.encoding,
                 low_memory=False,  # or a column that turns to texts far below is half of numbers
             )
+        for name in table:
+            if layout.thousands and not (is_numeric(table[name]) or name in texts):
+                table[name] = _ungrouped(table[name], layout.thousands, layout.decimal)
+        return table
 
     try:
         frame = read(dict.fromkeys(texts, str))
@@ -313,6 +316,24 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
         raise InputError(f"{path} is empty: there are no rows below a header")
     unnamed = [name for name in frame if name.startswith(_UNNAMED)]
     return frame.drop(columns=[name for name in unnamed if frame[name].isna().all()])
+
+
+def _ungrouped(column: Any, thousands: str, decimal: str) -> Any:
+    """A column of texts as numbers, some of which are in groups, or as it is if there are others.
+
+    pandas would take every separator away: the date 01.02.2024 would be a number, and so would 1,2.
+    """
+
+    def plain(text: Any) -> Any:
+        if not isinstance(text, str):  # a cell that is missing
+            return text
+        if thousands in text:
+            text = text.strip()
+            text = text.replace(thousands, "") if _GROUPED[thousands].fullmatch(text) else "none"
+        return text.replace(decimal, ".")
+
+    found = _pandas().to_numeric(column.map(plain), errors="coerce")
+    return column if (found.isna() & column.notna()).any() else found
 
 
 def from_csv(
@@ -357,6 +378,9 @@ def from_csv(
         raise InputError(f"{path}: nothing is in column {label!r:.80}: --label names the label")
     if label in chosen:
         raise InputError(f"{path}: {label!r:.80} is the label, and no feature")
+    if len({*chosen}) < len(chosen):
+        twice = [f"{name!r:.80}" for name, times in Counter(chosen).items() if times > 1]
+        raise InputError(f"{path}: {several(twice)} is a feature twice")
     if features is None:
         chosen = _without_ids(frame, chosen, notes)
     problems: list[str] = []

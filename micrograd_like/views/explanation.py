@@ -41,7 +41,11 @@ def explain(node: Value, root: Value) -> None:
     if node is root:
         line = f"{left} = 1.0"
     elif not users:
-        line = f"{left} = 0.0: {graph.names[root]} does not depend on {graph.names[node]}"
+        above, below = graph.names[root], graph.names[node]
+        line = f"{left} = 0.0: {above} does not depend on {below}"
+        if node in topological_order(root, untaken=True):
+            place = "in conditions, and on sides that are not taken"
+            line = f"{left} = 0.0: {above} depends on {below} only {place}"
     else:
         sides = _sides(graph, node, users)
         line = " = ".join([left, *map(_sum, sides)])

@@ -93,6 +93,8 @@ def test_a_model_file_that_does_not_add_up_is_refused(tmp_path):
         with_(classifier__shift=["a", "b"]),
         with_(classifier__classes=[["a"], "b"]),
         with_(classifier__features=["x", 1]),
+        with_(classifier__features=["x1", "x1"]),
+        with_(classifier__classes={"0": "a", "1": "b"}),
         with_(classifier__classes=["a"], model__widths=[2, 4, 1]),
         with_(classifier__texts={"x1": ["a", "b"]}),
         with_(classifier__texts={"x1": [1]}),

@@ -157,6 +157,7 @@ def test_a_table_that_does_not_fit_names_the_place(tmp_path, name):
         ({"drop": ["y", "z"]}, "no column 'y', 'z'"),
         ({"label": "kinds"}, r"no column 'kinds'; .* did you mean kind\?$"),
         ({"features": ["kind"]}, "'kind' is the label"),
+        ({"features": ["x1", "x2", "x1"]}, "'x1' is a feature twice"),
         ({"drop": ["x1", "x2"]}, "no feature"),
         ({"drop": ["x1", "x2", "kind"]}, "no column ''; there are 'x1'"),
         ({"regression": True}, "row 2, column 'kind': 'b' is not a finite number"),
@@ -231,6 +232,25 @@ def test_a_header_is_noticed_and_so_is_none(tmp_path, content, features, rows):
 )
 def test_a_decimal_comma_is_not_taken_for_a_separator(tmp_path, content, rows):
     assert tables.read_table(write(tmp_path, content)).values.tolist()[: len(rows)] == rows
+
+
+@pytest.mark.parametrize(
+    ("separator", "numbers", "texts"),
+    [
+        (";", ["1.234,5", "12,25", "2.000", "7"], ["01.02.2024", "2.02.2024", "1.2.0", "10.0.0.1"]),
+        (",", ['"1,234.5"', "12.25", '"2,000"', "7"], ['"1,2,3"', '"2,3,"', '"12,34,5"', '"1,,2"']),
+        (",", ['"1,00,234.5"', "12.25", '"2,000"', "7"], ['"1,2,3"', '"20,3,4"', '"1,,2345"', "1"]),
+    ],
+)
+def test_what_sets_thousands_apart_is_not_taken_out_of_dates_and_lists(
+    tmp_path, separator, numbers, texts
+):
+    """The date 01.02.2024 was the number 1022024."""
+    rows = [separator.join(row) for row in zip(numbers, texts, strict=True)]
+    table = tables.read_table(write(tmp_path, "\n".join([f"x{separator}when", *rows, ""])))
+    largest = 100234.5 if "1,00," in numbers[0] else 1234.5
+    assert table["x"].tolist() == [largest, 12.25, 2000.0, 7.0]
+    assert table["when"].tolist() == [text.strip('"') for text in texts]
 
 
 def test_header_can_be_said(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from reference import labelled
 
-from micrograd_like import Value
+from micrograd_like import Value, greater, where
 from micrograd_like.errors import OperandError
 from micrograd_like.views.explanation import explain
 from micrograd_like.views.names import numeral
@@ -73,6 +73,10 @@ def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str
     root = labelled(x * 2, "r")
     assert explained(capsys, root, root) == "∂r/∂r = 1.0"
     assert explained(capsys, y, root) == "∂r/∂y = 0.0: r does not depend on y"
+    chosen = labelled(where(greater(x, 0.0), root, y), "c")
+    assert "depends on y only in conditions" in explained(capsys, y, chosen)
+    condition = labelled(where(greater(y, 0.0), root, 1.0), "c")
+    assert "depends on y only in conditions" in explained(capsys, y, condition)
 
 
 @pytest.mark.parametrize(
