@@ -19,7 +19,7 @@ from ..errors import DivergenceError, InputError, TraceError
 from ..modes import tracing
 from ..numerics import plain
 from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
-from .plan import trainings
+from .plan import land, trainings
 from .surroundings import Surroundings
 
 
@@ -275,7 +275,11 @@ class Descent:
         return self._states
 
     def _take(self) -> None:
-        """Begin with what the Values and the optimizer have, if that is not known."""
+        """Begin with what the Values and the optimizer have, if that is not known.
+
+        Another training may have learned of the same parameters since.
+        """
+        land(self.learned, but=self)
         if not self._is_ahead and not self._is_known():
             self._known = self.optimizer.snapshot()
             self._states = self._landed()[0], _arrays(self._known)
@@ -333,7 +337,9 @@ class OnDevices(Descent):
         self._take()
         steps = self._device[1].steps if self._device else self._states[1].memory["steps"]
         factors = self._unseen(lambda: optimizer.factors(optimizer.rate(steps), steps))
-        key = way, self._rule(len(factors)), names
+        if (rule := self._rule(len(factors))) is None:
+            return super().advance(*batch)
+        key = way, rule, names
         if (learning := self._learnings.get(key)) is None:
             learning = self._learnings[key] = way.learning(optimizer.moved)
         if self._device is None or self._device[1].names != names:
@@ -359,18 +365,23 @@ class OnDevices(Descent):
     def _rule(self, factors: int) -> Any:
         """What tells the rule: its settings, and of one that is not ours what it makes of numbers.
 
-        A program keeps the attributes and variables that a rule reads.
+        A program keeps the attributes and variables that a rule reads. None for a rule that refuses
+        such numbers.
         """
         optimizer = self.optimizer
         settings = repr({**optimizer.settings(), "lr": None})
         if self._is_ours:
             return settings
         made: list[Any] = []
-        for size in (1e-6, 1e-3, 1.0, 1e3, 1e6):  # what shortens gradients does so to long ones
-            p, g = size * np.array([[0.3, -1.2, 0.7], [-0.1, -1.6, 0.3]])
-            columns = [p * p for _ in optimizer.remembers]
-            with np.errstate(all="ignore"):
-                made += optimizer.moved(ARRAYS, (0.5,) * factors, p, g, columns)
+        # As many as there are: a rule may know the parameters apart.
+        p, g = (np.resize(some, len(optimizer.params)) for some in ([0.3, -1.2, 0.7], [-0.1, -1.6]))
+        try:
+            for size in (1e-6, 1e-3, 1.0, 1e3, 1e6):  # what shortens gradients does so to long ones
+                columns = [size * size * p * p for _ in optimizer.remembers]
+                with np.errstate(all="ignore"):
+                    made += optimizer.moved(ARRAYS, (0.5,) * factors, size * p, size * g, columns)
+        except Exception:  # the user's
+            return None
         return settings, np.array(made).tobytes()
 
     def _placed(self, learning: Any, which: int) -> _Placed:

@@ -39,10 +39,10 @@ class _Trainings(local):
 trainings = _Trainings()  # of this thread
 
 
-def land(values: Iterable[Value]) -> None:
-    """Let these Values have what trainings that are open here have learned of them."""
+def land(values: Iterable[Value], but: Training | None = None) -> None:
+    """Let these Values have what trainings that are open here, but for one, learned of them."""
     for training in trainings.open:
-        if not training.learned.isdisjoint(values):
+        if training is not but and not training.learned.isdisjoint(values):
             training.write()
 
 

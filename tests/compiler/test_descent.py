@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
-pytest.importorskip("numpy")
+numpy = pytest.importorskip("numpy")
 
 RNG = random.Random(1)
 X = [[RNG.uniform(-1, 1), RNG.uniform(-1, 1)] for _ in range(7)]
@@ -300,6 +300,31 @@ def test_a_rule_that_writes_into_arrays_leaves_the_step_before_alone():
         assert [p.grad for p in MODEL.parameters()] == list(expected)
 
 
+def assert_alternate(steps):
+    """Trainings of the same parameters, one after the other and again, are those on Values."""
+    makers = (
+        lambda: optim.SGD(STEP.parameters, lr=0.1, momentum=0.9),
+        lambda: optim.Adam(STEP.parameters, lr=0.02),
+    )
+    one, other = map(fresh, makers)
+    expected, seen = [], []
+    for k in range(8):
+        expected += on_values(BRANCHED, other, 1, k) if k % 3 else on_values(STEP, one, 1, k)
+        expected.append(STEP.evaluate(X, Y))
+    expected += [*numbers(one), *numbers(other)]
+    one, other = map(fresh, makers)
+    with steps[0].training(one) as first, steps[1].training(other) as second:
+        for k in range(8):
+            seen.append((second if k % 3 else first)(X[k % 3 :], Y[k % 3 :]))
+            seen.append(steps[0].evaluate(X, Y))
+    for x, y in zip([*seen, *numbers(one), *numbers(other)], expected, strict=True):
+        assert x == pytest.approx(y, rel=1e-9, abs=1e-13)
+
+
+def test_trainings_of_the_same_parameters_go_on_from_each_other():
+    assert_alternate((STEP, BRANCHED))
+
+
 # --- on devices (several: see test_xla.py) --------------------------------------------------------
 
 
@@ -370,6 +395,41 @@ class Damped(optim.SGD):
 
     def rule(self, sqrt, lr):
         return lambda p, g: (p - self.damping * DAMPING[0] * lr * g,)
+
+
+class Layerwise(optim.SGD):
+    """Its rule knows the parameters apart."""
+
+    first = 6
+
+    def gradient(self, of, p, g):
+        scale = [0.1 if i < self.first else 1.0 for i in range(len(self.params))]
+        scale = scale if of is optim.LISTS else numpy.array(scale)
+        return of.each(lambda g, s: (g * s,), g, scale)[0]
+
+
+class Careful(Damped):
+    def gradient(self, of, p, g):
+        if of is not optim.LISTS and not (of.norm(g) < 1e3):
+            raise AssertionError("this is no gradient")
+        return g
+
+
+@pytest.mark.parametrize("rule", [Layerwise, Careful])
+def test_on_devices_a_rule_may_know_parameters_apart_or_refuse_some_gradients(on_jax, rule):
+    def change(k, training):
+        optimizer.first, optimizer.damping = 6 + k, 1.0 / (1 + k)
+
+    ended = []
+    for step in (STEP, on_jax[losses.mse]):
+        optimizer = fresh(lambda: rule(STEP.parameters, lr=0.3))
+        on_arrays(step, optimizer, 6, change)
+        ended.append(numbers(optimizer))
+    assert_close(ended[1], ended[0])
+
+
+def test_on_devices_trainings_of_the_same_parameters_go_on_from_each_other(on_jax):
+    assert_alternate((on_jax[losses.mse], on_jax[huber]))
 
 
 @pytest.mark.parametrize("where", ["attribute", "attribute for some", "variable"])
