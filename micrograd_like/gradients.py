@@ -292,12 +292,14 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
 
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
     has the same structure, in lists. Of one argument it is the gradient itself, of several a tuple.
-    In place of numbers f gets Values, which compare with numbers as these do (`1 if y == 1 else
-    -1`), though sets and dicts do not find them, and in place of an array an array of Values. Where
-    an argument is a Value, or f uses a variable of a function that is being differentiated itself,
-    the results are Values, which can be differentiated again; else they are floats. So a loss with
-    f' in it, by which the other variables of f are to learn (the weights of a network), calls it
-    with `Value(x)`. Within `no_grad` the results are the same, but constants.
+    In place of numbers f gets Values, and in place of an array an array of them. They equal what
+    the numbers do, as in `1 if y == 1 else -1`, but what is computed from them equals no number (so
+    `y % 2 > 0`, not `y % 2 == 1`), and sets and dicts find none. Where an argument is a Value, or f
+    uses a variable of a function that is being differentiated itself, the results are Values, which
+    can be differentiated again; else they are floats. So a loss with f' in it, by which the other
+    variables of f are to learn (the weights of a network), calls it with a Value: `Value(x)`, or
+    `x * Value(1.0)` where a step is compiled. Within `no_grad` the results are the same, but
+    constants.
 
     >>> value_and_grad(lambda x, y: x * y + x)(3.0, 4.0)
     (15.0, (5.0, 3.0))

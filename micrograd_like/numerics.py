@@ -37,7 +37,9 @@ def number(x: Any) -> float:
             pass
     if _is_bare_array(x) and isinstance(item := x.item(), (float, int)):
         return float(item)
-    if hasattr(x, "__apply_op__"):
+    if hasattr(x, "__take__"):
+        advice = "it is in place of an example's number, and x * Value(1.0) is a Value of either"
+    elif hasattr(x, "__apply_op__"):
         advice = "a number is needed here: use its .data, or .detach()"
     elif isinstance(x, str):
         advice = "convert it with float() first"

@@ -883,6 +883,19 @@ def test_a_derivative_that_is_a_constant_of_plain_numbers_is_none_of_values():
         compile_step(lambda x: w * cubed(x)[1], [w], 2.0)
 
 
+def test_a_derivative_by_a_value_of_a_number_is_followed_and_the_refusal_says_which():
+    w = Value(0.5, "w")
+    cubed = value_and_grad(lambda a, kind: w * a**3 if kind == 1 else w * a)
+    with pytest.raises(TraceError, match=r"x \* Value\(1\.0\) is a Value of either"):
+        compile_step(lambda x, kind: cubed(Value(x), kind)[1][0] ** 2, [w], (2.0, 1))
+    batch = [(2.0, 1), (3.0, 0), (1.5, 1)]
+    loss = lambda x, kind: cubed(x * Value(1.0), kind)[1][0] ** 2  # noqa: E731
+    value, gradient = compile_step(loss, [w], batch[0]).value_and_grad(batch)
+    expected = losses.mean([loss(*example) for example in batch])
+    assert value == pytest.approx(expected.data, rel=1e-12)
+    assert gradient.tolist() == pytest.approx(grad(expected, [w]), rel=1e-12)
+
+
 @pytest.mark.parametrize("write", ["{}".format, "{:.2f}".format, str, repr, "%s".__mod__])
 def test_a_number_that_is_written_is_used(write):
     w = Value(0.5, "w")
