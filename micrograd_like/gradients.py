@@ -292,7 +292,7 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
 
     Arguments are numbers, or lists (tuples, arrays) of numbers, nested as you like; the gradient
     has the same structure, in lists. Of one argument it is the gradient itself, of several a tuple.
-    In place of numbers f gets Values, and in place of an array an array of them. They equal what
+    In place of numbers f gets Values, in lists, tuples and arrays as these are. They equal what
     the numbers do, as in `1 if y == 1 else -1`, but what is computed from them equals no number (so
     `y % 2 > 0`, not `y % 2 == 1`), and sets and dicts find none. Where an argument is a Value, or f
     uses a variable of a function that is being differentiated itself, the results are Values, which
@@ -435,7 +435,7 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
         return leaf
 
     with apart(silences):
-        variables = [nested(variable, arg, arrays=True) for arg in args]
+        variables = [nested(variable, arg, alike=True) for arg in args]
     outer = {*_variables}
     _variables.update(dict.fromkeys(leaves))
     try:

@@ -118,19 +118,23 @@ def plain(x: Any) -> Any:
     return x.tolist() if hasattr(x, "tolist") else x
 
 
-def nested(f: Callable[[Any], Any], x: Any, arrays: bool = False) -> Any:
+def nested(f: Callable[[Any], Any], x: Any, alike: bool = False) -> Any:
     """F of each number or Value in x, in lists that are nested as they are in x.
 
-    With `arrays`, what is an array there, or a table of pandas', is an array of objects.
+    Where they are to be `alike`, tuples are tuples, and what is an array, or a table of pandas', is
+    an array of objects.
     """
-    if arrays and has_axes(x := x.to_numpy() if hasattr(x, "to_numpy") else x):
+    if alike and has_axes(x := x.to_numpy() if hasattr(x, "to_numpy") else x):
         numpy = sys.modules["numpy"]
         out = numpy.empty(x.shape, object)
         for at, item in zip(numpy.ndindex(x.shape), plain(x.reshape(-1)), strict=True):
-            out[at] = nested(f, item, arrays)
+            out[at] = nested(f, item, alike)
         return out
     x = plain(x)
-    return [nested(f, item, arrays) for item in x] if isinstance(x, (list, tuple)) else f(x)
+    if not isinstance(x, (list, tuple)):
+        return f(x)
+    items = [nested(f, item, alike) for item in x]
+    return getattr(x, "_make", tuple)(items) if alike and isinstance(x, tuple) else items
 
 
 def flat(x: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -129,6 +130,17 @@ def test_functions_get_arrays_where_they_are_given_arrays() -> None:
     assert value_and_grad(lambda v: v[0][1] * v[1][0])(ragged) == (6.0, [[0.0, 3.0], [2.0]])
     with pytest.raises(TypeError, match="None"):
         value_and_grad(lambda v: v @ v)(np.ma.array(x, mask=[False, True]))
+
+
+def test_functions_get_tuples_where_they_are_given_tuples() -> None:
+    is_goal = lambda at, w: w if at == (2, 3) else -w  # noqa: E731
+    assert value_and_grad(is_goal)((2, 3), 5.0) == (5.0, ([0.0, 0.0], 1.0))
+    assert value_and_grad(is_goal)([2, 3], 5.0)[0] == is_goal([2, 3], 5.0) == -5.0
+    cell = namedtuple("cell", "row column")(2.0, 3.0)
+    assert value_and_grad(lambda c: c.row * c.column)(cell) == (6.0, [3.0, 2.0])
+    assert value_and_grad(lambda cs: cs[0].row ** 2)([cell, 1]) == (4.0, [[4.0, 0.0], 0.0])
+    assert hessian(lambda c: c.row * c.column, cell) == [[0.0, 1.0], [1.0, 0.0]]
+    assert gradcheck(lambda c, w: c.row * c.column * w, [cell, 2.0]).ok
 
 
 def test_functions_get_arrays_where_they_are_given_tables() -> None:

@@ -36,7 +36,7 @@ class Function:
         self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
         inputs = inputs if has_axes(inputs) else list(plain(inputs)) if several else [inputs]
-        together = nested(self._adopted, inputs, arrays=True)
+        together = nested(self._adopted, inputs, alike=True)
         self.arguments = list(together)
         self.leaves = [*self._leaves]
         if not self.leaves:
