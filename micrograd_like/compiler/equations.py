@@ -74,7 +74,7 @@ class _Readable(ast.NodeTransformer):
             ):
                 return self._product(v, w)
             case ast.BinOp(v, ast.MatMult(), w) if (
-                ast.dump(v) == ast.dump(w) and self.axes_of(v) == 1
+                ex.text(v) == ex.text(w) and self.axes_of(v) == 1
             ):
                 return ex.call("norm", self.visit(v))
         return self.generic_visit(node)  # type: ignore[return-value]
@@ -198,7 +198,7 @@ def _written(x: Expression) -> str:
         case ast.Attribute(array, "T"):
             return f"{_atom(array)}^\\top"
         case ast.Call(ast.Attribute(array, "transpose"), axes):
-            return _permuted(array, [*map(ast.literal_eval, axes)])
+            return _permuted(array, [int(ex.text(axis)) for axis in axes])
         case ast.Subscript(array):
             return f"{_atom(array)}[{_plain(ex.index_text(x))}]"
         case ast.Call(ast.Attribute(array, "sum")):
