@@ -172,12 +172,11 @@ def _written(x: Expression) -> str:
             return _name(name)
         case ast.Constant(float() | int() as value):
             return latex_numeral(float(value), 6)
-        case ast.UnaryOp(ast.USub(), ast.BinOp(_, ast.Mult()) as operand):
-            return f"-{_written(operand)}"
         case ast.UnaryOp(ast.USub(), operand):
             return f"-{_factor(operand)}"
         case ast.BinOp(left, ast.Add(), right):
-            return f"{_written(left)} + {_written(right)}"
+            added = _written(right)
+            return f"{_written(left)} + {_factor(right) if added[0] == '-' else added}"
         case ast.BinOp(left, ast.Sub(), right):
             return f"{_written(left)} - {_factor(right)}"
         case ast.BinOp(left, ast.MatMult(), right):
@@ -214,11 +213,11 @@ def _factor(x: Expression) -> str:
     match x := _unshaped(x):
         case ast.UnaryOp() | ast.BinOp(_, ast.Add() | ast.Sub()):
             return rf"\left({written}\right)"
-        case ast.BinOp(ast.UnaryOp(), ast.Mult()) | ast.Call(ast.Attribute(_, "sum")):
+        case ast.Call(ast.Attribute(_, "sum")):
             return rf"\left({written}\right)"
         case ast.Compare() | ast.BinOp(_, ast.Pow() | ast.Mod() | ast.FloorDiv()):
             return rf"\left({written}\right)"
-    return written
+    return rf"\left({written}\right)" if written[0] == "-" else written
 
 
 def _atom(x: Expression) -> str:
@@ -229,7 +228,7 @@ def _atom(x: Expression) -> str:
             return written
         case ast.Call() if "^" not in written:
             return written
-    return written if written.startswith(r"\left(") else rf"\left({written}\right)"
+    return rf"\left({written}\right)"
 
 
 def _permuted(array: Expression, axes: Sequence[int]) -> str:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optional import np
 from samples import SOURCES, demo
 
 from micrograd_like import Value, compile, compile_step, tanh
@@ -170,3 +174,97 @@ def test_a_page_of_equations_compiles_with_pdflatex(typeset):
     assert len(pages) > 15
     page = typeset("\n".join(line for page in pages for line in page), width=70)
     assert page.stat().st_size > 10_000
+
+
+# --- read back ------------------------------------------------------------------------------------
+
+MATRICES = {x: np.random.default_rng(k).uniform(0.5, 1.5, (3, 3)) for k, x in enumerate("ABC")}
+NUMBERS = st.sampled_from(["2.0", "0.5"])
+
+
+def combined(of):
+    """Expressions of programs, of other such: of square matrices, which all signs take."""
+    return st.one_of(
+        st.builds("({} {} {})".format, of, st.sampled_from(["+", "-", "*", "/", "@"]), of),
+        st.builds("({} * {})".format, NUMBERS, of),
+        st.builds("(-{})".format, of),
+        st.builds("{}.T".format, of),
+        st.builds("np.power({}, {})".format, st.builds("np.exp({})".format, of), NUMBERS),
+        st.builds("np.{}({})".format, st.sampled_from(["tanh", "exp", "sin"]), of),
+        st.builds("{}.reshape(3, 3)".format, of),
+        st.builds("{}[:, :]".format, of),
+    )
+
+
+class Reader:
+    """What LaTeX says of matrices: a matrix product binds more tightly than ⊙, and ⊙ than +."""
+
+    def __init__(self, latex):
+        tokens = r"\\left\(|\\right\)|\\[a-z]+|\\,|[\d.]+|[A-C]|[-+{}^]"
+        self.tokens = [*re.findall(tokens, latex), "end"]
+
+    def take(self, *expected):
+        token = self.tokens.pop(0)
+        assert not expected or token in expected, (token, self.tokens)
+        return token
+
+    def next_is(self, *tokens):
+        return self.tokens[0] in tokens
+
+    def sum(self):
+        total = -self.each(self.take("-")) if self.next_is("-") else self.each()
+        while self.next_is("+", "-"):
+            total = total + self.each() if self.take() == "+" else total - self.each()
+        return total
+
+    def each(self, _=None):
+        x = self.product()
+        while self.next_is(r"\odot"):
+            x = x * self.product(self.take())
+        return x
+
+    def product(self, _=None):
+        x = self.power()
+        while self.next_is(r"\,"):
+            y = self.power(self.take())
+            x = x @ y if np.ndim(x) else x * y
+        return x
+
+    def power(self, _=None):
+        x = self.atom()
+        if self.next_is("^"):
+            self.take()
+            x = x.T if self.next_is(r"\top") and self.take() else x ** self.braced()
+        assert not self.next_is("^")  # LaTeX refuses it
+        return x
+
+    def braced(self):
+        self.take("{")
+        x = self.sum()
+        self.take("}")
+        return x
+
+    def atom(self):
+        token = self.take()
+        if token == r"\frac":
+            return self.braced() / self.braced()
+        if token in (r"\tanh", r"\exp", r"\sin"):
+            return getattr(np, token[1:])(self.atom())
+        if token == r"\left(":
+            x = self.sum()
+            self.take(r"\right)")
+            return x
+        return MATRICES[token] if token in MATRICES else float(token)
+
+
+@settings(max_examples=300)
+@given(st.recursive(st.sampled_from("ABC"), combined, max_leaves=8))
+def test_an_equation_says_what_the_program_computes(expression):
+    (row,) = equations([Assignment(name("y"), ast.parse(expression, mode="eval").body)]).split(
+        "\n"
+    )[1:-1]
+    reader = Reader(row.removeprefix("y &= "))
+    with np.errstate(all="ignore"):
+        found, expected = reader.sum(), eval(expression, {"np": np, **MATRICES})
+    assert reader.tokens == ["end"], row
+    assert np.allclose(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True), row
