@@ -111,7 +111,7 @@ class Trace:
     are. `path` has the keys of what each comparison compares, with its outcome, and at last those
     of the loss and the outputs, which `keys_of_shown` are. The loss is `constant` and the sum of
     `terms`: by their keys Values, each with its coefficient. It `is_total` where the engine refuses
-    no number. By their ids `others` are the leaves that are neither given nor parameters.
+    no number. By their ids `others` are neither given nor parameters, nor computed from such.
     """
 
     root: Value
@@ -156,7 +156,9 @@ class Trace:
         if x.__class__ is not float:
             if (key := self.keys.get(id(x))) is not None:
                 return key
-            (self.others if x.op is None else self._earlier)[id(x)] = x
+            self._look_after(x)
+            if x.op is not None:
+                self._earlier[id(x)] = x
             (x,) = numbers_of([x])
         return pack("d", x) if x == x else "nan"
 
@@ -209,8 +211,7 @@ class Trace:
         found: tuple[Any, ...] = tuple(map(keys.get, map(id, operands)))
         if None in found:
             if found.count(None) == len(found):
-                leaves = [a for a in operands if isinstance(a, Value) and a.op is None]
-                self.others |= zip(map(id, leaves), leaves, strict=True)
+                self._look_after(*[a for a in operands if isinstance(a, Value)])
                 return
             key_of, pairs = self._key_of, zip(operands, found, strict=True)
             found = tuple([key_of(a) if k is None else k for a, k in pairs])
@@ -246,7 +247,7 @@ class Trace:
     def _look_after(self, *values: Value) -> None:
         """Those that are no parameters, and not computed from any: see `check_others`."""
         for value in values:
-            if value.op is None and id(value) not in self.keys:
+            if id(value) not in self.keys:
                 self.others[id(value)] = value
 
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:

@@ -860,6 +860,26 @@ def test_another_number_of_a_value_that_was_read_is_noticed_at_once():
         step([1.0, 2.0])
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda beta, x: beta * x,
+        lambda beta, x: beta * 2.0,
+        lambda beta, x: beta.detach(),
+        lambda beta, x: 1.0 if x > beta else 2.0,
+        lambda beta, x: x if beta > 0.5 else 2.0 * x,
+        lambda beta, x: beta.data,
+    ],
+)
+def test_another_number_of_a_value_that_was_computed_before_is_noticed_at_once(f):
+    w, beta = Value(0.5, "w"), Value(0.5) * 0.5
+    step = compile_step(lambda x: (w * x - f(beta, x)) ** 2, [w], 2.0)
+    step([1.0, 2.0])
+    beta.data = 1.5
+    with pytest.raises(TraceError, match="no parameter of the step"):
+        step([1.0, 2.0])
+
+
 def test_two_trainings_at_a_time_see_what_the_other_learned():
     a, b = Value(0.5, "a"), Value(-0.5, "b")
     first = compile_step(lambda x: (a * x - b) ** 2, [a], 1.0)
