@@ -426,12 +426,12 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
     leaves: list[Any] = []
 
     def variable(x: Any) -> Any:
-        leaf: Any = x * 1.0 if isinstance(x, Value) else Given(x)
+        leaf: Any = x * 1.0 if isinstance(x, Value) else Value(x)
         leaves.append(leaf)
         if isinstance(x, Value):
             leaf.label = x.label
-            if x.__class__ is Given:  # the variable of a function further out
-                leaf.__class__ = Given
+        if not isinstance(x, Value) or x.__class__ is Given:  # of a function further out
+            leaf.__class__ = Given
         return leaf
 
     with apart(silences):
