@@ -121,13 +121,14 @@ def plain(x: Any) -> Any:
 def nested(f: Callable[[Any], Any], x: Any, alike: bool = False) -> Any:
     """F of each number or Value in x, in lists that are nested as they are in x.
 
-    Where they are to be `alike`, tuples are tuples, and what is an array, or a table of pandas', is
-    an array of objects.
+    Where they are to be `alike`, tuples are tuples, and what is an array of any library, or a table
+    of pandas', is an array of objects.
     """
-    if alike and has_axes(x := x.to_numpy() if hasattr(x, "to_numpy") else x):
-        numpy = sys.modules["numpy"]
-        out = numpy.empty(x.shape, object)
-        for at, item in zip(numpy.ndindex(x.shape), plain(x.reshape(-1)), strict=True):
+    numpy: Any = sys.modules.get("numpy")
+    if alike and numpy and getattr(x, "ndim", 0):
+        x = x.to_numpy(object) if hasattr(x, "to_numpy") else numpy.asanyarray(x)
+        out: Any = numpy.empty(x.shape, object)
+        for at, item in zip(numpy.ndindex(x.shape), x.flat, strict=True):
             out[at] = nested(f, item, alike)
         return out
     x = plain(x)

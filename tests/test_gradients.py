@@ -126,6 +126,7 @@ def test_functions_get_arrays_where_they_are_given_arrays() -> None:
     assert value.data == 15.0
     assert grad(gradient[0], list(w)) == [6.0, 0.0]
     assert value_and_grad(lambda v: v[0].sum() + v[1])([x, 5]) == (8.0, [[1.0, 1.0], 1.0])
+    assert value_and_grad(lambda v: sum(3 * v))(memoryview(x)) == (9.0, [3.0, 3.0])  # as JAX's
     ragged = np.array([[1.0, 2.0], [3.0]], dtype=object)
     assert value_and_grad(lambda v: v[0][1] * v[1][0])(ragged) == (6.0, [[0.0, 3.0], [2.0]])
     with pytest.raises(TypeError, match="None"):
