@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from ..engine import Value, topological_order
-from ..gradients import grad, values
+from ..gradients import grad, is_stale, values
 from ..words import first_and_last, fitting
 from .algebra import Expression
 from .names import factor, numeral
@@ -53,6 +53,8 @@ def explain(node: Value, root: Value) -> None:
             indent = len(left) + len(" = ")
             broken = f"\n{'= ':>{indent}}".join(_sum(side, indent, _WIDTH) for side in sides)
             line = f"{left} = {broken}"
+        if any(map(is_stale, users)):
+            line += "\n(as recorded: data was changed since)"
     print(fitting(line))
 
 

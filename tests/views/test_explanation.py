@@ -79,6 +79,17 @@ def test_explain_where_there_is_nothing_to_sum(capsys: pytest.CaptureFixture[str
     assert "depends on y only in conditions" in explained(capsys, y, condition)
 
 
+def test_explain_says_where_numbers_are_no_longer_those_of_the_symbols(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x, w = Value(2.0, "x"), Value(3.0, "w")
+    y = labelled(w * x, "y")
+    assert explained(capsys, w, y) == "∂y/∂w = x = 1.0 · 2.0 = 2.0"
+    x.data = 5.0
+    said = "∂y/∂w = x = 1.0 · 2.0 = 2.0\n(as recorded: data was changed since)"
+    assert explained(capsys, w, y) == said
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [(lambda x: explain(3.0, x), "3.0"), (lambda x: explain(x, 3.0), "float")],
