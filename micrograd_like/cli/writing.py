@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from importlib import util
 from pathlib import Path
 from random import Random
@@ -133,5 +134,6 @@ def _sample(arguments: argparse.Namespace) -> None:
         from ..compiler import compile_forward
 
         forward = compile_forward(model.scores, model.weights, [model.end] * model.context)
+    shown = printable if sys.stdout.isatty() else str  # a file has the characters as they are
     for _ in range(arguments.count):
-        print(printable(model.invent(random, arguments.temperature, forward)), flush=True)
+        print(shown(model.invent(random, arguments.temperature, forward)), flush=True)

@@ -60,6 +60,17 @@ def test_training_says_what_it_does_and_leaves_a_model_that_invents(run):
     assert len(set(likeliest.splitlines())) == 1
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_lines_with_tabs_are_invented_with_tabs_but_on_a_terminal(
+    train, run, monkeypatch, terminal
+):
+    write("names.txt", "a\tb\u3000c\n" * 20)
+    train("--out", "here", "--epochs", "30")
+    monkeypatch.setattr(writing.sys.stdout, "isatty", lambda: terminal)
+    _, out, _ = run("sample", "here/model.json", "--temperature", "0", "--count", "1")
+    assert out == ("a\ufffdb\ufffdc\n" if terminal else "a\tb\u3000c\n")
+
+
 def test_many_lines_are_invented_by_a_program_and_are_the_same(train, run, monkeypatch):
     pytest.importorskip("numpy")
     train("--out", "here")
