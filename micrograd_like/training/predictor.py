@@ -111,7 +111,7 @@ class Predictor:
         where = table.attrs.get("path", "the table")
         missing = missing or self.missing
         problems = tables.absent(table, self.features)
-        there = [name for name in self.features if name in table]
+        there = [name for name in self.features if [*table].count(name) == 1]
         X, gaps = tables.numbers(table, there, self.texts, missing, problems)
         tables.refuse(where, problems)
         found = self.classify(X)

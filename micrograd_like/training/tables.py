@@ -422,6 +422,9 @@ def refuse(path: Any, problems: Sequence[str]) -> None:
 
 def absent(frame: Any, names: Sequence[str]) -> list[str]:
     """The problem that some of these columns are not there, with those that are; or none."""
+    times = Counter(frame)
+    if twice := [f"{name!r:.80}" for name in dict.fromkeys(names) if times[name] > 1]:
+        return [f"there is more than one column {several(twice)}"]
     lost = [name for name in dict.fromkeys(names) if name not in frame]
     if not lost:
         return []
@@ -566,8 +569,11 @@ def numbers(
         elif is_numeric(column):
             parts[name] = column.to_numpy(float, na_value=np.nan)[:, None]
         else:
-            found = column.map(lambda x: _TRUTHS.get(x, x), na_action="ignore")
-            found = _pandas().to_numeric(found, errors="coerce").to_numpy(float, na_value=np.nan)
+            # As objects: pandas makes numbers of times in a column of them, of nanoseconds.
+            cells = [_TRUTHS.get(x, x) if isinstance(x, str) else x for x in column.tolist()]
+            objects = np.empty(len(cells), object)
+            objects[:] = cells
+            found = np.asarray(_pandas().to_numeric(objects, errors="coerce"), float)
             bad = np.isnan(found) & column.notna().to_numpy()
             parts[name] = found[:, None]
         wrong[name] = bad

@@ -194,6 +194,22 @@ def test_what_differs_from_the_table_that_was_learned_is_refused_by_name(mixed, 
         mixed[0].predict([[1.0, 2.0]])
 
 
+def test_times_are_no_numbers_and_a_name_stands_for_one_column(mixed):
+    """Times in a column are numbers of nanoseconds to pandas."""
+    import pandas
+
+    good = pandas.DataFrame([[1.0, "red", True]] * 2, columns=["n", "c", "f"])
+    for times in (
+        pandas.to_datetime(["2024-01-01", "2024-02-01"]),
+        pandas.to_timedelta([1, 2], "s"),
+        pandas.period_range("2024-01", periods=2, freq="M"),
+    ):
+        with pytest.raises(ValueError, match=r"row 0, column 'n': .* is not a finite number"):
+            mixed[0].predict(good.assign(n=times))
+    with pytest.raises(ValueError, match="more than one column 'n'"):
+        mixed[0].predict(pandas.concat([good, good[["n"]]], axis=1))
+
+
 def test_missing_cells_are_treated_as_they_were_or_as_is_said(mixed, file):
     predictor, _, frame, data = mixed
     gaps = file("n,c,f\n,red,True\n1,?,True\n0,red,False\n", "gaps.csv")
