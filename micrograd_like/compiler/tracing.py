@@ -32,7 +32,7 @@ from ..errors import (
 )
 from ..given import Given
 from ..modes import apart, innermost, paused, silences, traces, tracing
-from ..numerics import plain
+from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
 from .plan import land
@@ -529,6 +529,8 @@ def traced(
         random.setstate(generators[0])
         if generators[1]:
             sys.modules["numpy.random"].set_state(generators[1])
+    if trace.guards and not isinstance(root, Value) and number_in(root) is not None:
+        root = Value(root)  # on this way it is a number, as max(0, ...) may be
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
     for output in shown:

@@ -880,6 +880,19 @@ def test_another_number_of_a_value_that_was_computed_before_is_noticed_at_once(f
         step([1.0, 2.0])
 
 
+@pytest.mark.parametrize("first", [[1.0, 2.0], [1.0, -2.0]])
+def test_a_loss_may_be_a_number_on_some_ways(first):
+    w = Value(0.5, "w")
+    loss = lambda x, t: max(0.0, 1.0 - t * w * x)  # noqa: E731
+    batch = [(1.0, 2.0), (1.0, -2.0), (0.5, 1.0), (3.0, 1.0)]
+    mean, gradient = compile_step(loss, [w], tuple(first)).value_and_grad(batch)
+    expected = losses.mean([loss(*example) for example in batch])
+    assert mean == pytest.approx(expected.data)
+    assert gradient == pytest.approx(grad(expected, [w]))
+    with pytest.raises(TraceError, match=r"to return a Value, not 2\.0"):
+        compile_step(lambda x, t: 2.0, [w], (1.0, 2.0))
+
+
 def test_two_trainings_at_a_time_see_what_the_other_learned():
     a, b = Value(0.5, "a"), Value(-0.5, "b")
     first = compile_step(lambda x: (a * x - b) ** 2, [a], 1.0)
