@@ -529,8 +529,8 @@ def traced(
         random.setstate(generators[0])
         if generators[1]:
             sys.modules["numpy.random"].set_state(generators[1])
-    if trace.guards and not isinstance(root, Value) and number_in(root) is not None:
-        root = Value(root)  # on this way it is a number, as max(0, ...) may be
+    if trace.guards and not isinstance(root, Value) and number_in(root) == 0.0:
+        root = Value(0.0)  # max(0, ...), say: of other numbers nothing is learned
     if not isinstance(root, Value):
         raise TraceError(f"the loss is to return a Value, not {root!r:.60}")
     for output in shown:

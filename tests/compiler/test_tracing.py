@@ -881,7 +881,7 @@ def test_another_number_of_a_value_that_was_computed_before_is_noticed_at_once(f
 
 
 @pytest.mark.parametrize("first", [[1.0, 2.0], [1.0, -2.0]])
-def test_a_loss_may_be_a_number_on_some_ways(first):
+def test_a_loss_may_be_0_on_some_ways_and_no_other_number(first):
     w = Value(0.5, "w")
     loss = lambda x, t: max(0.0, 1.0 - t * w * x)  # noqa: E731
     batch = [(1.0, 2.0), (1.0, -2.0), (0.5, 1.0), (3.0, 1.0)]
@@ -889,8 +889,10 @@ def test_a_loss_may_be_a_number_on_some_ways(first):
     expected = losses.mean([loss(*example) for example in batch])
     assert mean == pytest.approx(expected.data)
     assert gradient == pytest.approx(grad(expected, [w]))
-    with pytest.raises(TraceError, match=r"to return a Value, not 2\.0"):
-        compile_step(lambda x, t: 2.0, [w], (1.0, 2.0))
+    counting = compile_step(lambda x: 1.0 if w * x > 0 else 0.0, [w], -1.0)
+    for refused in (lambda: counting([2.0]), lambda: compile_step(lambda x: 0.0, [w], 1.0)):
+        with pytest.raises(TraceError, match="to return a Value, not"):
+            refused()
 
 
 def test_two_trainings_at_a_time_see_what_the_other_learned():
