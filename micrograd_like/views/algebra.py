@@ -267,7 +267,7 @@ def write(
             return superscript(text.removesuffix(".0"))
         after = _needed_after(template[: match.end(1)].rstrip())
         rest = template[match.end() :].lstrip()
-        before = 0.0 if rest.startswith(r"\right") else _BEFORE.get(rest[:1], 2.0)
+        before = _needed_before(rest)
         if isinstance(text, Slot) and (after > 0 or binding < before):
             return caret + text.join(IF_NEGATIVE)
         if (text.startswith("-") and after > 0) or binding < max(after, before):
@@ -338,6 +338,14 @@ def _needed_after(before: str) -> float:
     if before.endswith("-"):
         return 1.5 if before.rstrip("-") else 1.95
     return _AFTER.get(before[-1:], 9.0)
+
+
+def _needed_before(after: str) -> float:
+    if after.startswith(r"\right"):
+        return 0.0
+    if re.match(r"\w|\\(?!cdot|times)[a-z]", after):  # -a mod b would be read in two ways
+        return 3.5
+    return _BEFORE.get(after[:1], 2.0)
 
 
 def _written_number(x: float, style: Style, digits: int, point: bool = False) -> _Written:
