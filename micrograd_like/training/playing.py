@@ -68,9 +68,9 @@ def play(
 
     A part of the examples, `test_fraction` of each class, is held out, chosen with `seed`. The page
     begins with the learning rate and the weight decay of the optimizer of its parameters: Adam (the
-    default, with lr=0.03), or SGD without momentum, other options as usual. A plane has the colours of what the network says of two
-    features, while the others are at their means. `features` and `classes` are names, and the axes
-    have feature·scale + shift.
+    default, with lr=0.03), or SGD without momentum, other options as usual. A plane has the colours
+    of what the network says of two features, while the others are at their means. `features` and
+    `classes` are names, and the axes have feature·scale + shift.
 
     Raises InputError (a ValueError) where examples, classes and outputs do not agree, and where the
     page would do something else: for a network that compares Values, say, or another optimizer;

@@ -116,7 +116,7 @@ def loss_curve(history: History) -> Any:
     done, held = len(history), history.validation_loss
     panels = [{"title": "Loss", "x": "epoch", "y": "mean loss"}]
     if held:
-        best = min(range(done), key=held.__getitem__)
+        best = min(range(done), key=lambda i: (math.isnan(held[i]), held[i]))
         panels[0]["note"] = f"held out: least after epoch {best + 1}, {held[best]:.3g}"
     elif done:
         panels[0]["note"] = f"training: {history.loss[-1]:.3g} at the end"
@@ -127,7 +127,7 @@ def loss_curve(history: History) -> Any:
         panels.append(accuracy | {"note": f"{whose}: {share:.1f} % at the end"})
     figure, (axes, *beside) = _figure(1.5 + 4.5 * len(panels), 3.8, *panels)
     _over_epochs(axes, history.loss, held)
-    losses = history.loss + held
+    losses = [x for x in history.loss + held if math.isfinite(x)]
     if losses and 0.0 < 10.0 * min(losses) < max(losses):  # else a logarithmic axis is hard to read
         from matplotlib.ticker import LogLocator
 

@@ -1,5 +1,7 @@
 """plots.py: pictures have what they were given in them."""
 
+import math
+
 import pytest
 
 from micrograd_like import gradcheck, nn, plots, tanh, training
@@ -114,6 +116,10 @@ def test_held_out_losses_are_beside_those_of_the_training_and_accuracies_beside_
     columns = history.accuracy, history.validation_accuracy
     assert list(accuracy.values()) == [[100.0 * x for x in column] for column in columns]
     assert accuracy.keys() == loss.keys()
+    history.validation_loss[:] = [math.nan, 3.0, 0.2]
+    axes = plots.loss_curve(history).axes[0]
+    assert axes.texts[0].get_text() == "held out: least after epoch 3, 0.2"
+    assert axes.get_yscale() == "log"
 
 
 def cells(axes):
