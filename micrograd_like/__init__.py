@@ -10,7 +10,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import losses, nn, optim, training
+from . import losses, nn, ops, optim, training
 from .engine import Value, topological_order
 from .errors import DomainError, MicrogradError, found_later, shown
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
@@ -25,17 +25,14 @@ from .ops import (
     tanh, where, xlogy,
 )
 # fmt: on
-
-# Named as Python's own functions: not in __all__, so that `import *` spares those.
-from .ops import absolute as abs  # noqa: A004, F401
-from .ops import power as pow  # noqa: A004, F401
 from .sums import affine, take
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plots as plots
     from .checks import detect_anomaly, gradcheck, stale
-    from .compiler import compile, compile_forward, compile_step  # noqa: A004
+    from .compiler import compile as compile  # noqa: A004
+    from .compiler import compile_forward, compile_step
     from .training.playing import play
     from .views import derive, draw, explain, player, steps
 
@@ -50,12 +47,15 @@ _LATER = {
 _MODULES = {"datasets": "datasets", "plots": "plots"}  # `import *` spares them
 __getattr__ = found_later(__name__, _LATER | _MODULES)
 
+# Named as Python's own functions, as `compile` is: not in __all__, so that `import *` spares those.
+abs, pow = ops.absolute, ops.power  # noqa: A001
+
 __version__ = "0.1.0"
 
 # fmt: off
 __all__ = [
     "DomainError", "MicrogradError", "Op", "Value", "acos", "acosh", "add", "affine", "asin",
-    "asinh", "atan", "atan2", "atanh", "clip", "compile", "compile_forward", "compile_step", "cos",
+    "asinh", "atan", "atan2", "atanh", "clip", "compile_forward", "compile_step", "cos",
     "cosh", "derive", "detect_anomaly", "div", "draw", "elu", "erf", "exp", "explain", "expm1",
     "gelu", "grad", "gradcheck", "greater", "hessian", "hypot", "jacobian", "jvp", "leaky_relu",
     "log", "log1p", "log2", "log10", "logaddexp", "logsumexp", "losses", "maximum", "minimum",
@@ -65,5 +65,5 @@ __all__ = [
 ]
 # fmt: on
 
-_BESIDE = ("__version__", "abs", "datasets", "engine", "errors", "ops", "plots", "pow")
+_BESIDE = ("__version__", "abs", "compile", "datasets", "engine", "errors", "ops", "plots", "pow")
 __dir__ = shown(*__all__, *_BESIDE)
