@@ -182,7 +182,7 @@ def fit(
                 way.check()
                 way.write()
                 answers = [callback(model, history) for callback in callbacks]
-                if any(answer is True for answer in answers):
+                if any(map(_is_true, answers)):
                     history.interrupted = True
                     break
                 if callbacks and epoch < epochs:
@@ -210,6 +210,11 @@ class Parameters(Module):
 
     def __repr__(self) -> str:
         return f"{len(self.parameters())} Values"
+
+
+def _is_true(answer: Any) -> bool:
+    """Whether it is True, or NumPy's: what a comparison of means gives. A count, say, is not."""
+    return type(answer).__name__ in ("bool", "bool_") and bool(answer)
 
 
 def _learn(

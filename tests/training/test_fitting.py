@@ -141,6 +141,16 @@ def test_callbacks_see_each_epoch_and_may_end_the_training(listing):
     assert history.interrupted
 
 
+@pytest.mark.parametrize("answer", [True, False, None, 1, "done", [True]])
+def test_true_alone_ends_the_training_be_it_numpys_or_not(answer):
+    np = pytest.importorskip("numpy")
+    for given in [answer, np.array([answer])[0]] if isinstance(answer, bool) else [answer]:
+        model, X, y = model_and_data("hinge")
+        ends = [lambda model, history: given]  # noqa: B023
+        history = training.fit(model, X, y, loss="hinge", epochs=2, callbacks=ends)
+        assert len(history) == (1 if answer is True else 2)
+
+
 def test_control_c_returns_what_was_learned_so_far():
     model, X, y = model_and_data("hinge")
     snapshots = []
