@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from .. import ops
 from ..engine import Value
-from ..errors import InputError, RendererError, how_to_install
+from ..errors import InputError, RendererError, how_to_install, warn
 from ..gradients import listed, values
 from ..numerics import whole
 from ..state import write_atomically
@@ -180,7 +179,7 @@ class Drawing:
                 return rendered(self.source, suffix)
         many, self._limit = self._limit, max(1, min(_QUICK, self._limit // 4))
         too_long = f"the layout of {many:,} boxes {takes} longer than {LAYOUT_SECONDS:g} seconds"
-        warnings.warn(f"{too_long}: {self._limit:,} are drawn", stacklevel=4)
+        warn(f"{too_long}: {self._limit:,} are drawn")
         self.source, self._boxes = self._drawn(self._limit)
         try:
             return rendered(self.source, suffix)

@@ -31,7 +31,13 @@ from micrograd_like import (
     where,
 )
 from micrograd_like.datasets import moons
-from micrograd_like.errors import InputError, MicrogradError, OperandError, RendererError
+from micrograd_like.errors import (
+    InputError,
+    MicrogradError,
+    MicrogradWarning,
+    OperandError,
+    RendererError,
+)
 from micrograd_like.module import label_parameters
 from micrograd_like.views import drawing
 from micrograd_like.views.drawing import draw
@@ -746,7 +752,9 @@ def test_a_layout_that_takes_too_long_is_retried_once_on_a_smaller_cut(monkeypat
         x = x * 1.5
     picture = draw(x, show_constants=False)
     before = picture.source
-    with pytest.warns(UserWarning, match=r"101 boxes takes longer than 0\.5 seconds: 25 are drawn"):
+    with pytest.warns(
+        MicrogradWarning, match=r"101 boxes takes longer than 0\.5 s.*: 25 are drawn"
+    ):
         assert picture.svg.startswith("<svg>")
     assert picture.source != before
     assert "more nodes" in picture.source
