@@ -23,6 +23,7 @@ from .numerics import nested, number, plain
 from .ops import Op
 
 _NEEDED = "a Value, a list of Values or a function is needed"
+_ONE_AXIS = "the function is of a number, or of a list of numbers (value_and_grad takes nested)"
 
 
 @overload
@@ -475,8 +476,8 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
         if outer and not isinstance(outputs, Value):
             outputs = values(_NEEDED, outputs)
         traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))
-    wrt = wrt if isinstance(wrt, Value) else values(_NEEDED, wrt)
-    return outputs, wrt, traced, from_function
+    rule = _ONE_AXIS if from_function else _NEEDED
+    return outputs, wrt if isinstance(wrt, Value) else values(rule, wrt), traced, from_function
 
 
 def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:

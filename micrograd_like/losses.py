@@ -1,7 +1,7 @@
 """Losses, of one example and of batches: mse, cross-entropies, hinge. And softmax.
 
 Every loss takes `(outputs, targets)`, of one example or, in lists of equal length, of a batch, and
-returns one Value: the mean over the batch, divided by its length once. All are exact in the tails:
+returns one Value (of plain numbers a number): the mean over the batch. All are exact in the tails:
 with logits of ±1000 neither value nor gradient overflows, cancels or becomes NaN.
 InputError (a ValueError) is raised for empty batches, lengths that differ and targets out of range.
 """
@@ -82,7 +82,7 @@ def cross_entropy(
         raise InputError(f"label_smoothing is from 0 to 1, got {label_smoothing!r}")
     examples = list(_examples(_list(logits), _list(targets)))
     if any(isinstance(t, Value) and not _chooses(t) for _, t in examples):
-        raise OperandError("a label is a plain integer: use its .data, or .detach()")
+        raise OperandError("a label is a plain integer: use its .data")
     kept = [(row, t) for row, t in examples if not _is_ignored(t, ignore_index, len(row))]
     if examples and not kept:
         every = "every label is" if len(examples) > 1 else "the label is"

@@ -40,7 +40,7 @@ def number(x: Any) -> float:
     if hasattr(x, "__take__"):
         advice = "it is in place of an example's number, and x * Value(1.0) is a Value of either"
     elif hasattr(x, "__apply_op__"):
-        advice = "a number is needed here: use its .data, or .detach()"
+        advice = "a number is needed here: use its .data"
     elif isinstance(x, str):
         advice = "convert it with float() first"
     elif isinstance(x, Complex) and not isinstance(x, Real):

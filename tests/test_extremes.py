@@ -153,7 +153,7 @@ REFUSALS: dict[str, tuple[type[MicrogradError], str]] = {
     "text": (OperandError, "convert it with float() first"),
     "real": (OperandError, "the library computes with real numbers"),
     "array": (OperandError, "use one Value an element"),
-    "data": (OperandError, "use its .data, or .detach()"),
+    "data": (OperandError, "use its .data"),
     "program": (OperandError, "a program takes numbers, not"),
     "shape": (InputError, "in the order of its inputs; got shape"),
     "range": (InputError, "is at least 0"),

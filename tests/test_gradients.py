@@ -1025,6 +1025,13 @@ def test_max_refuses_nothing_at_all_and_passes_nan_on():
     assert all(map(math.isnan, grad(maximum(x := Value(math.nan), Value(2.0), Value(1.0)), [x])))
 
 
+@pytest.mark.parametrize("form", [jacobian, hessian, lambda f, x: jvp(f, x, [1.0])])
+def test_a_function_of_nested_numbers_is_for_value_and_grad_as_the_others_say(form: Any) -> None:
+    with pytest.raises(OperandError, match=r"a list of numbers \(value_and_grad takes nested"):
+        form(lambda x: x[0][0] ** 2, [[3.0]])
+    assert value_and_grad(lambda x: x[0][0] ** 2)([[3.0]]) == (9.0, [[6.0]])
+
+
 @pytest.mark.parametrize("listing", [list, tuple, iter, lambda xs: (x for x in xs), dict.fromkeys])
 def test_the_forms_take_whatever_lists_the_variables_and_go_through_it_once(
     listing: Callable[[Any], Any],
