@@ -68,7 +68,7 @@ def test_the_table_of_conventions_is_that_of_the_rows():
     public = {
         name: op for name, op in ops.TABLE.items() if op.kink and hasattr(micrograd_like, name)
     }
-    aliases = {"max": ops.maximum, "min": ops.minimum}
+    aliases = {"maximum": ops.maximum, "minimum": ops.minimum}
     rows = [(name, op.kink.replace("**", r"\*\*")) for name, op in {**public, **aliases}.items()]
     for name, kink in rows:
         assert f"| `{name}` | {kink} |" in CORE

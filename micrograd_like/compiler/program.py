@@ -56,7 +56,7 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
     which needs JAX's x64 (a call of the program enables it for itself alone), or in
     `dtype="float32"`. The slope of a tanh is then (1 - tanh)·(1 + tanh), as JAX has it: right to
-    the rounding of 1, numbers below 2.3e-308 are 0, and constant factors are multiplied first, as
+    the rounding of 1, numbers below 2.2e-308 are 0, and constant factors are multiplied first, as
     XLA has them: of (1e-200·x)² nothing is left. An operation of the user's is called back, which
     `jax.grad` and `jax.export` refuse.
 

@@ -1,6 +1,7 @@
 """commands.py: a refusal is one line with exit status 2, whatever stdout can take."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -82,7 +83,15 @@ def test_a_wrong_name_is_answered_with_the_nearest_right_one(argv, wanted, run):
     assert wanted in err
 
 
-@pytest.mark.parametrize("command", ["train", "play", "sample", "draw", "eval", "step", "derive"])
+COMMANDS = ["train", "predict", "play", "sample", "draw", "eval", "step", "derive"]
+
+
+def test_the_commands_are_known(run):
+    _, out, _ = run("--help")
+    assert re.findall(r"^    ([a-z]+) ", out, re.MULTILINE) == sorted(COMMANDS, key=out.index)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_defaults_functions_and_activations(command, run):
     status, out, err = run(command, "--help")
     text = " ".join(out.split())
@@ -92,8 +101,8 @@ def test_help_names_defaults_functions_and_activations(command, run):
         assert text.count("(default:") >= 8
         for option in ("--epochs", "--seed", "--batch-size", "--hidden"):
             assert option in text or (command, option) == ("play", "--epochs")
-    elif command == "sample":
-        assert text.count("(default:") == 3
+    elif command in ("sample", "predict"):
+        assert text.count("(default:") == (3 if command == "sample" else 2)
     else:
         assert "Functions: abs, acos," in text
         assert "* / % **" in text
