@@ -154,7 +154,7 @@ class Step(Unpicklable):
         if not examples:
             raise InputError("a step takes a list of examples, and this one is empty")
         assert self._families is not None
-        if self._families.are_lists and isinstance(examples[0], (int, float)):
+        if self._families.are_lists and all(isinstance(x, (int, float)) for x in examples):
             raise InputError(
                 f"a step takes a list of examples, and {examples[0]!r} is no list, as the example "
                 "is that was traced: for one alone it is step([example])"
@@ -187,6 +187,8 @@ class Step(Unpicklable):
         if len(batch) != 2:
             raise InputError(f"a step of a model takes rows X and targets y, got {len(batch)}")
         X, y = batch
+        if not hasattr(y, "__len__"):
+            raise OperandError(f"a step takes a list of targets, got {y!r:.60}")
         row, count = self._pairs.row, self._pairs.inputs
         targets = as_floats([row(t) for t in y])
         inputs = as_floats(X)

@@ -512,6 +512,14 @@ def test_parameters_and_batches_that_are_none_are_refused():
         compile_step(lambda x: w * w, [w], [])
 
 
+def test_a_batch_may_have_lists_and_numbers_and_one_list_alone_is_no_batch():
+    w = Value(2.0)
+    step = compile_step(lambda x: w * (sum(x) if isinstance(x, list) else x), [w], [1.0, 2.0])
+    assert step([3.0, [1.0, 2.0], 4.0]) == pytest.approx(20 / 3)
+    with pytest.raises(InputError, match="for one alone"):
+        step([1.0, 2.0])
+
+
 # --- losses at random -----------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from models import CASES, check_step, random_model
 from samples import tied_weights
 
 from micrograd_like import Value, compile_step, grad, losses, nn, optim, tanh, training
-from micrograd_like.errors import DivergenceError, InputError, TraceError
+from micrograd_like.errors import DivergenceError, InputError, OperandError, TraceError
 
 pytest.importorskip("numpy")
 
@@ -393,6 +393,8 @@ def test_examples_of_another_shape_and_labels_that_are_none_are_refused():
     single = compile_step(nn.MLP(3, [1], seed=0), losses.mse, (X[0], 1.0))
     with pytest.raises(InputError, match="a target is a number"):
         single(X[:1], [[1.0]])
+    with pytest.raises(OperandError, match=r"a list of targets, got 1\.0"):
+        single(X[:1], 1.0)
     with pytest.raises(InputError, match="4 probabilities as targets"):
         step(X[:1], [[0.0, 1.0, 0.0]])
     for label in (-1, 4, 1.5):
