@@ -304,9 +304,8 @@ def _numpys(name: str) -> Any:
 
 
 def is_array(x: Any) -> bool:
-    """Whether it is an array of NumPy, which may not be loaded."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(x, numpy.ndarray)
+    """Whether it is an array of NumPy, which may not be loaded, or be on its way in a thread."""
+    return isinstance(x, getattr(sys.modules.get("numpy"), "ndarray", ()))
 
 
 def _content(cell: CellType) -> Any:

@@ -575,8 +575,8 @@ def _refusal(run: Callable[[], Any]) -> MicrogradError | None:
 
 def _generators() -> tuple[Any, Any]:
     """The states of the global generators of random numbers, Python's and NumPy's."""
-    numpys = sys.modules.get("numpy.random")
-    return random.getstate(), numpys and numpys.get_state()
+    numpys = getattr(sys.modules.get("numpy.random"), "get_state", None)
+    return random.getstate(), numpys and numpys()
 
 
 def _lines(uses: dict[tuple[str, int], None]) -> str:

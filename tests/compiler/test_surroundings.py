@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import sys
 import warnings
 from array import array
 from collections import deque
@@ -13,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from micrograd_like import Value, nn, optim, training
-from micrograd_like.compiler.surroundings import Surroundings
+from micrograd_like.compiler.surroundings import Surroundings, is_array
 from micrograd_like.errors import TraceError
 
 np = pytest.importorskip("numpy")
@@ -317,3 +318,14 @@ def test_a_great_deal_is_looked_through_in_part():
     model([1.0])
     with pytest.raises(TraceError, match=r"Counting\.calls"):
         surroundings.check()
+
+
+def test_a_library_that_another_thread_is_loading_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its module is there by then, with little in it."""
+    for name in ("numpy", "numpy.random"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    model = nn.MLP(1, [1], seed=0)
+    training.fit(model, [[0.5]], [1.0], epochs=1, loss="mse")
+    assert not is_array([0.5])
