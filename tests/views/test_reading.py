@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import operator
 import re
@@ -11,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import Value, affine, derive, grad, ops
+from micrograd_like import Value, affine, derive, explain, grad, ops, steps, topological_order
 from micrograd_like.errors import DomainError
 from micrograd_like.numerics import normcdf, normpdf
+from micrograd_like.views.symbols import SymbolicGraph
 
 SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789·")
 TOKEN = re.compile(
@@ -200,22 +203,29 @@ NAMESPACE: dict[str, Any] = {**ops.TABLE, "affine": affine, "maximum": ops.maxim
 AT = {"x": 0.71, "y": 1.37, "z": -0.63}
 
 
+def graph_of(formula: str) -> tuple[Value, list[Value]] | None:
+    """The root and the leaves; None where the formula has no graph, or none of moderate numbers."""
+    leaves = {name: Value(number, name) for name, number in AT.items()}
+    try:
+        root = eval(formula, {**NAMESPACE, **leaves})
+    except DomainError:
+        return None
+    if not isinstance(root, Value) or root.op is None:
+        return None
+    nodes = topological_order(root)
+    numbers = [*grad(root, nodes), *[node.data for node in nodes]]
+    return (root, [*leaves.values()]) if all(abs(x) < 1e6 for x in numbers) else None
+
+
 @pytest.mark.parametrize("style", ["text", "latex"])
 @pytest.mark.parametrize("form", ["textbook", "exact"])
 @settings(max_examples=60)
 @given(formula=st.recursive(st.sampled_from("xyz"), combined, max_leaves=7))
 def test_a_derivation_says_what_the_engine_computes(form: Any, style: str, formula: str) -> None:
-    leaves = {name: Value(number, name) for name, number in AT.items()}
-    try:
-        root = eval(formula, {**NAMESPACE, **leaves})
-    except DomainError:
+    if (made := graph_of(formula)) is None:
         return
-    if not isinstance(root, Value) or root.op is None:
-        return
-    wrt = [*leaves.values()]
+    root, wrt = made
     expected = grad(root, wrt)
-    if not all(abs(x) < 1e6 for x in [root.data, *expected]):
-        return
     derived, numbers = derive(root, wrt, form=form), dict(AT)
     text, read, equal = derived.text, Reader, " = "
     if style == "latex":
@@ -231,3 +241,36 @@ def test_a_derivation_says_what_the_engine_computes(form: Any, style: str, formu
         if left.startswith(("∂", r"\frac{\partial")):
             found.append(numbers[left])
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), text
+
+
+RATIO = re.compile(r"∂(\w+)/∂(\w+)")
+
+
+@settings(max_examples=60)
+@given(formula=st.recursive(st.sampled_from("xyz"), combined, max_leaves=7))
+def test_steps_and_explanations_say_what_the_engine_computes(formula: str) -> None:
+    if (made := graph_of(formula)) is None:
+        return
+    root, _ = made
+    named = {name: node for node, name in SymbolicGraph(root, []).names.items()}
+    numbers = {name: node.data for name, node in named.items()}
+    forward, _ = str(steps(root)).removeprefix("forward\n").split("\nbackward\n")
+    for line in forward.splitlines():
+        name, formula, *_ = line.split(maxsplit=1)[1].split(" = ")
+        assert Reader(formula, numbers).whole() == pytest.approx(numbers[name], rel=1e-9, abs=1e-9)
+    for node in named.values():
+        if node is root or node not in topological_order(root):
+            continue
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            explain(node, root)
+        sides = re.sub(r"\n *", " ", out.getvalue().strip()).split(" = ")
+        (expected,) = grad(root, [node])
+        ratios = {"_".join(ab): grad(named[ab[0]], named[ab[1]]) for ab in RATIO.findall(sides[-3])}
+        if "…" in sides[-3] or len(sides) < 4:
+            continue
+        try:
+            found = Reader(RATIO.sub(r"\1_\2", sides[-3]), {**numbers, **ratios}).whole()
+        except (DomainError, ZeroDivisionError):  # 0^y·log(0), say, which is 0
+            continue
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), out.getvalue()
+        assert float(sides[-1]) == pytest.approx(expected, rel=1e-3, abs=1e-12)
