@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from ..errors import InputError, MissingExtraError
+from ..numerics import number, whole
 
 # The place of a point of a class (0 or 1) at a turn from 0 to 1.
 Point = Callable[[float, int], tuple[float, float]]
@@ -99,10 +100,8 @@ def xor(n: int = 400, noise: float = 0.1, seed: int = 0) -> Dataset:
 
 
 def _plane(name: str, point: Point, n: int, noise: float, seed: int) -> Dataset:
-    if n < 1:
-        raise InputError(f"a data set has at least 1 point, not {n}")
-    random = Random(seed)
-    labels = [i % 2 for i in range(n)]
+    noise, random = number(noise), Random(seed)
+    labels = [i % 2 for i in range(whole("n", n))]
     rows = [
         [x + random.gauss(0.0, noise) for x in point(random.random(), label)] for label in labels
     ]

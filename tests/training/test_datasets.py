@@ -37,10 +37,12 @@ def test_generated_sets_are_balanced_reproducible_and_of_their_shape(make):
 
 
 @pytest.mark.parametrize("make", [datasets.moons, datasets.circles, datasets.spiral, datasets.xor])
-def test_a_generated_set_without_points_is_refused(make):
-    for n in (0, -1):
-        with pytest.raises(MicrogradError, match=f"at least 1 point, not {n}"):
+def test_a_generated_set_without_points_or_of_no_numbers_is_refused(make):
+    for n in (0, -1, 100.0, "5"):
+        with pytest.raises(MicrogradError, match=f"n is a whole number, at least 1, got {n!r}"):
             make(n)
+    with pytest.raises(MicrogradError, match="cannot compute with 'much'"):
+        make(5, noise="much")
     assert len(make(1).X) == 1
 
 
