@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 from ..engine import Value
-from ..errors import DivergenceError, DomainError, InputError
+from ..errors import DivergenceError, DomainError, InputError, OperandError
+from ..gradients import listed
 from ..modes import no_grad, paused, tracing
 from ..module import Module
 from ..nn import architecture
@@ -103,7 +104,9 @@ def fit(
     if devices is not None and engine != "jax":
         raise InputError("devices are for engine='jax'")
     epochs = whole("epochs", epochs)
-    callbacks = [callbacks] if callable(callbacks) else list(callbacks)  # called in every epoch
+    callbacks = [callbacks] if callable(callbacks) else listed(callbacks)  # called in every epoch
+    if others := [callback for callback in callbacks if not callable(callback)]:
+        raise OperandError(f"callbacks are functions of model and history, got {others[0]!r:.60}")
     if batch_size is not None:
         batch_size = whole("batch_size", batch_size)
     whole_examples = not callable(model)

@@ -141,6 +141,15 @@ def test_callbacks_see_each_epoch_and_may_end_the_training(listing):
     assert history.interrupted
 
 
+@pytest.mark.parametrize("callbacks", [5, [5], "save", [None]])
+def test_what_is_no_callback_is_refused_before_anything_changes(callbacks):
+    model, X, y = model_and_data("hinge")
+    before = model.state_dict()
+    with pytest.raises(TypeError, match="callbacks are functions of model and history, got"):
+        training.fit(model, X, y, loss="hinge", callbacks=callbacks)
+    assert model.state_dict() == before
+
+
 @pytest.mark.parametrize("answer", [True, False, None, 1, "done", [True]])
 def test_true_alone_ends_the_training_be_it_numpys_or_not(answer):
     np = pytest.importorskip("numpy")
