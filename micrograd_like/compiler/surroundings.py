@@ -32,6 +32,7 @@ from ..engine import Value
 from ..errors import TraceError
 
 _MOST = 20_000
+_LONG = 1_000
 _MANY = 100_000  # items of a list or an array
 _PLAIN = (Number, str, bytes)
 _OURS = __name__.partition(".")[0]
@@ -107,15 +108,19 @@ def _parts(callables: Iterable[Any]) -> Iterator[_Part]:
 
 
 def _reached(roots: Iterable[Any]) -> Iterator[Any]:
-    """The roots and what is within them, at most so much, each thing once: no numbers or texts."""
-    found: deque[Any] = deque(roots)
+    """The roots and what is within them, at most so much, each thing once: no numbers or texts.
+
+    What is in something long, as the rows of a data set are, comes last: it would hide the rest.
+    """
+    found, later = deque(roots), deque[Any]()
     seen: set[int] = set()
-    while found and len(seen) < _MOST:
-        x = found.popleft()
+    while (found or later) and len(seen) < _MOST:
+        x = (found or later).popleft()
         if not isinstance(x, (Value, *_PLAIN)) and id(x) not in seen:
             seen.add(id(x))
             yield x
-            found += [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
+            items = [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
+            (later if len(items) > _LONG else found).extend(items)
 
 
 def _parts_of(x: Any) -> Iterator[_Part]:

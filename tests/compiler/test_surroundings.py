@@ -329,3 +329,17 @@ def test_a_library_that_another_thread_is_loading_is_no_trouble(
     model = nn.MLP(1, [1], seed=0)
     training.fit(model, [[0.5]], [1.0], epochs=1, loss="mse")
     assert not is_array([0.5])
+
+
+def test_a_data_set_hides_nothing_that_is_deeper_than_its_rows():
+    state = SimpleNamespace(of=SimpleNamespace(of=SimpleNamespace(of=SimpleNamespace(n=0))))
+
+    def count(model):
+        state.of.of.of.n += 1
+        return state.of.of.of.n
+
+    model = Counting(count, data=[[float(i)] for i in range(30_000)])
+    surroundings = Surroundings(model)
+    model([1.0])
+    with pytest.raises(TraceError, match=r"SimpleNamespace\.n"):
+        surroundings.check()
