@@ -50,6 +50,8 @@ def set_state(model: Any, state: Mapping[str, Any]) -> None:
 
     `state` must have exactly the parameters' names, and a finite number for each.
     """
+    if not isinstance(state, Mapping):
+        raise StateError(f"a state is a dict of numbers by their names, not {state!r:.60}")
     parameters = by_name(model)
     missing = [f"{name!r:.80}" for name in parameters if name not in state]
     extra = [f"{name!r:.80}" for name in state if name not in parameters]

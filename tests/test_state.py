@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micrograd_like import MicrogradError, Value, nn, state
+from micrograd_like.errors import StateError
 
 
 @pytest.fixture
@@ -174,6 +175,12 @@ def test_another_architecture_is_refused_with_the_counts(path):
     nn.MLP(2, [3, 1]).save(path)
     with pytest.raises(ValueError, match="13 numbers for 17 parameters"):
         nn.MLP(2, [4, 1]).load(path)
+
+
+@pytest.mark.parametrize("state", [3, None, [1.0, 0.0], "model.json"])
+def test_what_is_no_dict_is_no_state(state):
+    with pytest.raises(StateError, match="a state is a dict of numbers by their names, not"):
+        nn.Neuron(1).load_state_dict(state)
 
 
 def test_load_state_dict_takes_what_state_dict_gives():
