@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from .. import ops
 from ..engine import Value
 from ..errors import InputError, RendererError, how_to_install, warn
-from ..gradients import listed, values
+from ..gradients import is_stale, listed, values
 from ..numerics import whole
 from ..state import write_atomically
 from ..words import printable
@@ -83,9 +83,9 @@ def draw(
     a parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
-    stays readable, and the caption counts nodes and boxes. At most `max_nodes` boxes are drawn,
-    those nearest to the roots, and one that says how many nodes there are more.
-    The boxes of the nodes in `highlight` get a heavy border. `hide="grad"` (or "data", or both in
+    stays readable, and a caption counts nodes and boxes. Another says where data was changed since
+    the numbers were recorded. At most `max_nodes` boxes are drawn, those nearest to the roots, and
+    one that says how many nodes there are more. The boxes of the nodes in `highlight` get a heavy border. `hide="grad"` (or "data", or both in
     a list) leaves blanks in place of these numbers, for a worksheet. With `room` there is room for
     any number in place of each.
 
@@ -240,9 +240,14 @@ class _Picture:
             edge_attr={"fontname": _FONT, "fontsize": "9", "fontcolor": _GREY, "color": _LINE,
                        "arrowsize": "0.6", "weight": "4"},
         )  # fmt: skip
+        captions = []
         if len(self.boxes) < len(self.graph.order):
-            caption = f"{len(self.graph.order):,} nodes in {len(self.boxes):,} boxes"
-            dot.attr(label=caption, labelloc="b")
+            captions += [f"{len(self.graph.order):,} nodes in {len(self.boxes):,} boxes"]
+        shown = [box.nodes[0] for box in self.boxes if box.kind == "node"]
+        if not self.widest and any(map(is_stale, shown)):  # a page's numbers follow the changes
+            captions += ["as recorded: data was changed since"]
+        if captions:
+            dot.attr(label=r"\n".join(captions), labelloc="b")
         edges = sum(len(box.sources) for box in self.boxes)
         if edges > _MANY_EDGES:
             # Else it would look for the best places, and for curves around all boxes, for minutes.

@@ -819,3 +819,12 @@ def test_a_choice_is_explained_on_the_side_that_is_taken(
     x = Value(1000.0, "x")
     explain(x, where(greater(0.0, x), x.exp(), 1 + x * x))
     assert capsys.readouterr().out.rstrip().endswith("= 2000.0")
+
+
+def test_a_picture_says_where_data_was_changed_since_its_numbers_were_recorded():
+    model, x = nn.MLP(2, [3, 1], seed=0), Value(0.5, "x")
+    for root, changed in ((x * x, x), (model([0.5, 1.0]), model.parameters()[0])):
+        assert "changed" not in draw(root).source
+        changed.data += 1.0
+        for collapse in ("auto", "none"):
+            assert "as recorded: data was changed since" in draw(root, collapse=collapse).source
