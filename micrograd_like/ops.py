@@ -420,7 +420,8 @@ expm1 = Op("expm1", math.expm1, lambda x, out: exp(x), ieee=lambda x: INF,
            array="xp.expm1(@x)", numba="math.expm1(@x)", analytic=analytic.expm1)
 log = Op("log", math.log, lambda x, out: 1.0 / x, domain="on (0, inf)",
          latex=r"\ln\left(@x\right)", ieee=numerics.log,
-         array="xp.log(@x)", numba="log(@x)", javascript="Math.log(@x)", analytic=cmath.log)
+         array="xp.log(@x)", numba="log(@x)", javascript="Math.log(@x)", analytic=cmath.log,
+         doc="The natural logarithm of x.")
 log2 = Op("log2", math.log2, lambda x, out: (1.0 / math.log(2.0)) / x, domain="on (0, inf)",
           latex=r"\log_{2}\left(@x\right)", ieee=numerics.log,
           array="xp.log2(@x)", numba="math.log2(@x)", analytic=analytic.log2)

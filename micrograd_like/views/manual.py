@@ -10,7 +10,7 @@ from ..errors import MicrogradError
 from ..ops import Op
 from .algebra import Expression, apply, partials
 
-_SAMPLES = (0.5, 2.0, 1.5)
+_SAMPLES = (0.5, 1.5, 2.0)
 
 
 def manual(op: Op) -> str:

@@ -23,6 +23,7 @@ def test_every_public_operation_says_what_it_is_with_an_example_that_holds(op: O
     assert "∂/∂" in text
     assert len(about) > 3
     assert "∂/∂" not in about
+    assert "base" not in about or "base 10" in about or "base 2" in about or "base e" in about
     assert f"It is defined {op.domain}." in text
     assert op.kink in text
     names = {name: getattr(micrograd_like, name) for name in dir(micrograd_like)}
@@ -30,6 +31,10 @@ def test_every_public_operation_says_what_it_is_with_an_example_that_holds(op: O
     assert test.examples
     failed, _ = doctest.DocTestRunner(verbose=False).run(test)
     assert failed == 0
+
+
+def test_bounds_in_the_example_are_in_order() -> None:
+    assert ">>> clip(0.5, 1.5, 2.0)\n    1.5" in manual(ops.clip)
 
 
 def test_help_shows_it() -> None:
