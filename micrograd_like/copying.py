@@ -96,7 +96,7 @@ def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
 def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
     """A leaf of that class, whose own constructor is not called: it takes what it likes."""
     base = next(base for base in kind.__mro__ if "__assemble__" in vars(base))  # Value itself
-    leaf = base.__new__(kind)
+    leaf = base.__new__(base if hasattr(kind, "__passes__") else kind)
     base.__init__(leaf, data, label)
     leaf.grad = grad
     return leaf

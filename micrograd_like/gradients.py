@@ -311,7 +311,7 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
     """
 
     def value_and_gradient(*args: Any) -> tuple[Any, Any]:
-        out, _, leaves, traced = _call(f, args)
+        out, leaves, traced = _call(f, args)
         if not isinstance(out, Value):
             raise InputError("value_and_grad needs a function with one result: use jacobian")
         gradients = iter(grad(out, leaves, create_graph=traced))
@@ -416,8 +416,8 @@ def _result(x: Any) -> Any:
 _variables: dict[Value, None] = {}
 
 
-def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], list[Value], bool]:
-    """What f returns for variables in place of `args`, those in their structure and in one list.
+def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Value], bool]:
+    """What f returns for variables in place of `args`, and these in one list: f may change its own.
 
     Last, whether the derivatives are to be graphs: there are Values among `args`, or f uses a
     variable of a function further out. A derivative is with respect to a function's own variable:
@@ -449,6 +449,10 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
                 leaf.__class__ = Value  # type: ignore[assignment]
     several = isinstance(out, (list, tuple))
     roots = list(out) if several else [out]
+    if any(isinstance(root, (list, tuple)) for root in roots):
+        raise OperandError(
+            f"the function returns one Value, or a flat list of them, not {out!r:.60}"
+        )
     if roots and not any(isinstance(root, Value) for root in roots):
         raise OperandError(
             f"the function returned {out!r:.60}, which has no graph to differentiate: return the "
@@ -460,7 +464,7 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], l
     traced = any(leaf.op is not None for leaf in leaves) or not (
         not outer or outer.isdisjoint(topological_order(*roots))
     )
-    return out, variables, leaves, traced
+    return out, leaves, traced
 
 
 def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
@@ -470,7 +474,9 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
     """
     from_function = callable(outputs)
     if from_function:
-        outputs, (wrt,), _, traced = _call(outputs, [wrt])
+        outputs, leaves, traced = _call(outputs, [wrt])
+        variables = iter(leaves)
+        wrt = nested(lambda _: next(variables), wrt)
     else:
         outer = {*_variables}
         if outer and not isinstance(outputs, Value):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from copy import copy, deepcopy
 from fractions import Fraction
 from typing import Any
 
@@ -63,8 +65,26 @@ def test_they_are_plain_values_afterwards_and_beside_values() -> None:
     assert kept[0] != kept[1]
 
 
+def test_copies_of_them_are_plain_values() -> None:
+    kept: list[Any] = []
+
+    def f(w: Any) -> Any:
+        kept.extend([copy(w), deepcopy(w), pickle.loads(pickle.dumps(w)), *deepcopy(w * w).parents])
+        return w * w
+
+    assert value_and_grad(f)(3.0) == (9.0, 6.0)
+    assert [type(w) for w in kept] == [Value] * 5
+    assert [w.data for w in kept] == [3.0] * 5
+
+
 def test_they_compare_with_the_elements_of_an_array() -> None:
     def chosen(w: Any, y: Any) -> Any:
         return sum(w * float(k) for k in (np.arange(3) == y) * 3 + (y != np.arange(3)))
 
     assert value_and_grad(chosen)(2.0, 1) == (2.0 * 5, (5.0, 0.0))
+
+    def among(ws: Any, y: Any) -> Any:
+        assert [*(ws == y)] == [*(y == ws)] == [not x for x in y != ws]
+        return sum(ws[y == ws])
+
+    assert value_and_grad(among)(np.array([2.0, 1.0, 2.0]), 2.0)[1] == ([1.0, 0.0, 1.0], 0.0)

@@ -133,6 +133,31 @@ def test_functions_get_arrays_where_they_are_given_arrays() -> None:
         value_and_grad(lambda v: v @ v)(np.ma.array(x, mask=[False, True]))
 
 
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_functions_may_change_the_lists_and_arrays_that_they_get(kind: Callable[..., Any]) -> None:
+    """Derivatives are by the numbers that they were given, not by what stands there afterwards."""
+
+    def f(v: Any) -> Any:
+        v[0] *= v[1]
+        v[1] = v[0] + 1.0
+        return v[0] * v[1]
+
+    def g(v: Any) -> Any:
+        return v[0] * v[1] * (v[0] * v[1] + 1.0)
+
+    x = kind([2.0, 3.0])
+    assert value_and_grad(f)(x) == value_and_grad(g)(x)
+    assert jacobian(f, x) == jacobian(g, x)
+    assert hessian(f, x) == hessian(g, x)
+    assert jvp(f, x, [1.0, -1.0]) == jvp(g, x, [1.0, -1.0])
+    assert [*x] == [2.0, 3.0]
+
+
+def test_a_function_returns_no_lists_of_lists() -> None:
+    with pytest.raises(OperandError, match="one Value, or a flat list of them"):
+        jacobian(lambda x: np.outer(x, x), np.array([1.0, 2.0]))
+
+
 def test_functions_get_tuples_where_they_are_given_tuples() -> None:
     is_goal = lambda at, w: w if at == (2, 3) else -w  # noqa: E731
     assert value_and_grad(is_goal)((2, 3), 5.0) == (5.0, ([0.0, 0.0], 1.0))

@@ -35,7 +35,8 @@ class Function:
         self.f = f
         self._leaves: dict[Value, None] = {}
         several = hasattr(inputs, "__iter__") and not isinstance(inputs, Value)
-        inputs = inputs if has_axes(inputs) else list(plain(inputs)) if several else [inputs]
+        if not isinstance(inputs, (list, tuple)) and not has_axes(inputs):
+            inputs = list(plain(inputs)) if several else [inputs]
         together = nested(self._adopted, inputs, alike=True)
         self.arguments = list(together)
         self.leaves = [*self._leaves]
@@ -64,7 +65,7 @@ class Function:
         """The result and its number (which moves back with the inputs if it is one of them)."""
         try:
             self._set(at)
-            out = self.f(*self.arguments)
+            out = self.f(*nested(lambda x: x, self.arguments, alike=True))  # which f may change
             if isinstance(out, (list, tuple)) or hasattr(out, "tolist"):
                 raise InputError("gradcheck needs a function with one result: check one at a time")
             root = out if isinstance(out, Value) else Value(out)

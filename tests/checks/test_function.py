@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,18 @@ def test_f_gets_arrays_where_there_are_arrays():
     assert Function(lambda v, y: (3 * v) @ v + y, [x, 1.0])([1.0, 2.0, 1.0])[1] == 16.0
     assert Function(lambda v: (3 * v) @ v, x)([2.0, 1.0])[1] == 15.0
     assert Function(lambda a, b: a * b, x)([2.0, 3.0])[1] == 6.0
+
+
+def test_f_gets_tuples_as_they_are_and_may_change_what_it_gets():
+    def f(v):
+        v[0] *= v[1]
+        return v[0] * v[1]
+
+    point = namedtuple("Point", "a b")(1.0, 2.0)
+    assert Function(lambda p: p.a * p.b if p == (2.0, 3.0) else None, point)([2.0, 3.0])[1] == 6.0
+    for inputs in ([1.0, 2.0], [[1.0, 2.0]], np.array([1.0, 2.0])):
+        function = Function(f, inputs)
+        assert function([1.0, 2.0])[1] == function([1.0, 2.0])[1] == 4.0
 
 
 def test_a_slope_that_the_graph_lacks_is_traced_to_the_input():
