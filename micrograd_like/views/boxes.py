@@ -86,46 +86,69 @@ class Graph:
     def _networks(self, paths: dict[Value, str]) -> dict[Value, int]:
         """Which network each of the parameters with these paths is of, counted from 1.
 
-        None has two with the same label. What is added up belongs together, as do neurons of a
-        layer with the same inputs; else a neuron is of the network that its inputs are from.
+        None has two with the same label. Neurons of a layer with the same inputs belong together,
+        and to the network that these come from; where a label comes again, the next one begins.
         """
-        number: dict[Value, int] = {}  # of nodes, too: that of the last neuron on the way to them
-        sums: dict[Value, str] = {}  # the paths of the neurons whose sums they are
-        layers: dict[Any, list[int]] = {}
-        taken: set[tuple[str, int]] = set()
-
-        def join(leaves: Sequence[Value], wanted: Iterable[int]) -> int:
-            for k in chain(wanted, count(1)):
-                places = {(leaf.label, k) for leaf in leaves}
-                if taken.isdisjoint(places):
-                    break
-            taken.update(places)
-            number.update(dict.fromkeys(leaves, k))
-            return k
-
+        neurons: dict[Any, list[list[Value]]] = {}  # their parameters, by layers and inputs
+        sums: dict[Value, list[Value]] = {}  # those of the neuron whose sum a node is, or begins
+        source: dict[Value, Value] = {}  # one of the last neuron on the way to a node
+        rest = dict.fromkeys(paths)
         for node in self.order:
-            terms: list[Any] = []
-            if node.op is ops.affine_row or node.op is ops.add:
-                for a in node.operands:
-                    terms += a.operands if isinstance(a, Value) and a.op is ops.mul else [a]
+            terms: list[Any] = list(node.operands) if node.op is ops.affine_row else []
+            for a in node.operands if node.op is ops.add else ():
+                factors = a.operands if isinstance(a, Value) and a.op is ops.mul else ()
+                terms += [a] if paths.keys() >= {*factors} else factors  # w·x, but not w·w
             own = [a for a in terms if a in paths]
             inputs = tuple([a for a in terms if a not in paths])
-            above = [number[a] for a in (inputs if own else node.parents) if a in number]
-            if own and inputs:
-                sums[node] = path = paths[own[0]]
-                alike = layers.setdefault((layer_of(path), inputs), [])
-                known = [number[a] for a in own if a in number]
-                known += [number[a] for a in inputs if sums.get(a) == path]
-                if fresh := [a for a in own if a not in number]:
-                    known = [join(fresh, [*known, *alike, *above])]
-                    alike += known
-                above = known
-            if above:
-                number[node] = above[0]
-        for leaf in paths:
-            if leaf not in number:
-                join([leaf], ())
-        return {leaf: number[leaf] for leaf in paths}
+            if not own or not inputs:
+                source.update([(node, source[a]) for a in node.parents if a in source][:1])
+                continue
+            source[node] = own[0]
+            if fresh := [a for a in dict.fromkeys(own) if a in rest]:
+                path = paths[own[0]]
+                begun = [sums[a] for a in inputs if a in sums and paths[sums[a][0]] == path]
+                if not begun or _clash({leaf.label for leaf in begun[0]}, fresh):
+                    begun = [[]]
+                    neurons.setdefault((layer_of(path), inputs), []).extend(begun)
+                begun[0].extend(fresh)
+                sums[node] = begun[0]
+                for leaf in fresh:
+                    del rest[leaf]
+                if not rest:
+                    break
+        number: dict[Value, int] = {}
+        taken: set[tuple[str, int]] = set()
+        for (_, inputs), found in [*neurons.items(), (("", ()), [[leaf] for leaf in rest])]:
+            above = [number[source[a]] for a in inputs if a in source]
+            joined: list[int] = []
+            for leaves in _runs(found):
+                for k in chain(joined, above, count(1)):
+                    places = {(leaf.label, k) for leaf in leaves}
+                    if taken.isdisjoint(places):
+                        break
+                taken |= places
+                number |= dict.fromkeys(leaves, k)
+                joined.append(k)
+        return number
+
+
+def _runs(neurons: list[list[Value]]) -> list[list[Value]]:
+    """The parameters of layers that follow one another, or of each neuron where they take turns."""
+    runs: list[list[Value]] = []
+    labels: set[str] = set()
+    begins: set[str] = set()
+    for leaves in neurons:
+        if not runs or _clash(labels, leaves):
+            runs.append([])
+            labels = set()
+            begins.add(min(leaf.label for leaf in leaves))
+        runs[-1] += leaves
+        labels.update([leaf.label for leaf in leaves])
+    return runs if len(begins) == 1 else neurons
+
+
+def _clash(labels: set[str], leaves: Iterable[Value]) -> bool:
+    return not labels.isdisjoint([leaf.label for leaf in leaves])
 
 
 def _found(pattern: re.Pattern[str], label: str) -> re.Match[str] | None:

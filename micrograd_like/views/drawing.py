@@ -83,11 +83,12 @@ def draw(
     a parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
-    stays readable, and a caption counts nodes and boxes. Another says where data was changed since
-    the numbers were recorded. At most `max_nodes` boxes are drawn, those nearest to the roots, and
-    one that says how many nodes there are more. The boxes of the nodes in `highlight` get a heavy
-    border. `hide="grad"` (or "data", or both in a list) leaves blanks in place of these numbers,
-    for a worksheet. With `room` there is room for any number in place of each.
+    stays readable, and a caption counts nodes and boxes. Another says where the data of operands of
+    a node that is drawn by itself was changed since its numbers were recorded. At most `max_nodes`
+    boxes are drawn, those nearest to the roots, and one that says how many nodes there are more.
+    The boxes of the nodes in `highlight` get a heavy border. `hide="grad"` (or "data", or both in a
+    list) leaves blanks in place of these numbers, for a worksheet. With `room` there is room for
+    any number in place of each.
 
     Raises InputError (a ValueError) for options it does not know and OperandError (a TypeError)
     for roots that are not Values. Rendering, and only that, needs Graphviz: see `Drawing`.
