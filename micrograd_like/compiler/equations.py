@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
 
 from ..errors import InputError
 from ..views.names import latex_numeral
 from . import expressions as ex
-from .expressions import Assignment, Expression
+from .expressions import Expression, Source
 
 _FUNCTIONS = {
     "tanh": r"\tanh", "exp": r"\exp", "log": r"\ln", "sin": r"\sin", "cos": r"\cos",
@@ -24,23 +24,22 @@ _FUNCTIONS = {
 _SYMBOLS = {"values": r"\theta", "gradient": r"\nabla_{\theta}"}
 
 
-def equations(assignments: Sequence[Assignment] | None) -> str:
+def equations(source: Source | None) -> str:
     """An `aligned` environment: what the program computes, without its copying in and out.
 
     Raises InputError for loops and for single numbers, which have no such assignments.
     """
-    if assignments is None:
+    if source is None:
         raise InputError("this is no program of equations: compile it with backend='numpy'")
+    assignments = source.assignments
     parts = [part for each in assignments for part in (each.target, each.value)]
     names = {x.id for part in parts for x in ast.walk(part) if isinstance(x, ast.Name)}
-    readable, written = _Readable(names), []
+    readable, written = _Readable(names, source.axes), []
     for each in assignments:
         value = deepcopy(each.value)
         if isinstance(value, ast.Subscript) and readable.is_column(value):
             value = value.value  # a column alone is a vector
         target, value = readable.visit(deepcopy(each.target)), readable.visit(value)
-        if isinstance(each.target, ast.Name):
-            readable.axes[each.target.id] = readable.axes_of(each.value)
         if not each.moves:
             written.append(f"{_written(target)} &= {_written(value)}")
     rows = " \\\\\n".join(written)
@@ -50,13 +49,13 @@ def equations(assignments: Sequence[Assignment] | None) -> str:
 class _Readable(ast.NodeTransformer):
     """Says what a program says by axes and names as mathematics does.
 
-    Columns, `v[:, None]`, become products of matrices, v wᵀ beside a row w, else v 1ᵀ; a vector's
-    product with itself a norm; and the adjoint of X, which programs call dX, `d X`.
+    Vectors are columns: `v[:, None]` becomes a product of matrices, v wᵀ beside a row w, else v 1ᵀ;
+    `v @ A` becomes vᵀ A, and `v @ v` a norm; and the adjoint of X, which programs call dX, `d X`.
     """
 
-    def __init__(self, names: Set[str]) -> None:
-        self.axes: dict[str, int | None] = {"values": 1}  # of each name, None where not known
+    def __init__(self, names: Set[str], axes: Mapping[str, int]) -> None:
         self._names = names
+        self._axes = axes  # of each name
 
     def visit_Name(self, node: ast.Name) -> Expression:
         first, of = node.id[:1], node.id[1:]  # dX, or if there are several, dX2
@@ -77,6 +76,10 @@ class _Readable(ast.NodeTransformer):
                 ex.text(v) == ex.text(w) and self.axes_of(v) == 1
             ):
                 return ex.call("norm", self.visit(v))
+            case ast.BinOp(v, ast.MatMult(), w) if self.axes_of(v) == 1 and not _is_ones(v):
+                return ast.BinOp(self._row(v), ast.MatMult(), self._column(w))
+            case ast.BinOp(v, ast.MatMult(), w):
+                return ast.BinOp(self.visit(v), ast.MatMult(), self._column(w))
         return self.generic_visit(node)  # type: ignore[return-value]
 
     def visit_Subscript(self, node: ast.Subscript) -> Expression:
@@ -91,13 +94,30 @@ class _Readable(ast.NodeTransformer):
         return last == "None" and {*before} == {":"} and axes in (len(before) + 1, None)
 
     def _product(self, v: Expression, w: Expression) -> Expression:
-        return ast.BinOp(self.visit(v), ast.MatMult(), ast.Attribute(self.visit(w), "T"))
+        return ast.BinOp(self._column(v), ast.MatMult(), self._row(w))
+
+    def _row(self, v: Expression) -> Expression:
+        return self.visit(v) if self._is_row(v) else ast.Attribute(self.visit(v), "T")
+
+    def _column(self, v: Expression) -> Expression:
+        return ast.Attribute(self.visit(v), "T") if self._is_row(v) else self.visit(v)
+
+    def _is_row(self, x: Expression) -> bool:
+        """Whether it is a vector that is written as a row, vᵀ A."""
+        match x:
+            case ast.UnaryOp(_, v):
+                return self._is_row(v)
+            case ast.BinOp(number, ast.Mult(), v) if self.axes_of(number) == 0:
+                return self._is_row(v)
+            case ast.BinOp(v, ast.MatMult(), w):
+                return self.axes_of(v) == 1 and self.axes_of(w) == 2
+        return False
 
     def axes_of(self, x: Expression) -> int | None:
         """How many axes the value has, as far as it is known."""
         match x:
             case ast.Name(name):
-                return 1 if name.startswith("ones") else self.axes.get(name)
+                return 1 if name.startswith("ones") else self._axes.get(name)
             case ast.Constant():
                 return 0
             case ast.UnaryOp(_, operand) | ast.Attribute(operand, "T"):
@@ -117,7 +137,8 @@ class _Readable(ast.NodeTransformer):
                         case ast.Slice():
                             pass
                         case _:
-                            return None
+                            chosen = self.axes_of(each)
+                            axes = None if axes is None or chosen is None else axes + chosen - 1
                 return axes
             case ast.Call(ast.Attribute(_, "reshape"), sizes):
                 return len(sizes)
@@ -127,9 +148,22 @@ class _Readable(ast.NodeTransformer):
                 return self.axes_of(array)
             case ast.Call(ast.Attribute(_, "sum"), []):
                 return 0
-            case ast.Call(_, [operand], []):
-                return self.axes_of(operand)
+            case ast.Call(ast.Attribute(array, "take"), [places, ast.Constant(0)]):
+                a, b = self.axes_of(array), self.axes_of(places)
+                return None if a is None or b is None else a + b - 1
+            case ast.Call(ast.Attribute(array, "astype")):
+                return self.axes_of(array)
+            case ast.Call(ast.Attribute(_, "ones" | "full" | "outer")):
+                return None
+            case ast.Call(f, operands, []) if isinstance(f, ast.Name) or _is_library(f):
+                known = [axes for axes in map(self.axes_of, operands) if axes is not None]
+                return max(known) if known and len(known) == len(operands) else None
         return None
+
+
+def _is_ones(x: Expression) -> bool:
+    """Whether it is the vector 1, of which `_matrix_product` says that it is a row."""
+    return ex.has_name(x, "ones")
 
 
 def _name(name: str) -> str:
@@ -259,7 +293,7 @@ def _matrix_product(left: Expression, right: Expression) -> str:
         rf"\left({_written(side)}\right)" if _is_product(_unshaped(side)) else _factor(side)
         for side in (left, right)
     )
-    if ex.has_name(left, "ones"):
+    if _is_ones(left):
         return rf"\mathbf{{1}}^\top {y}"
     return f"{x}\\, {y}"
 

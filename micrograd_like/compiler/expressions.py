@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -32,6 +32,7 @@ class Source:
     """`program(arguments)`: what it assigns, what it returns, and the constants that it reads.
 
     What is `watched`, if it is said, has a NaN where the results have one that comes of padding.
+    `axes` says how many each array has, that of the examples of a batch included.
     """
 
     arguments: str
@@ -39,6 +40,7 @@ class Source:
     results: Sequence[Expression]
     constants: Mapping[str, Any]
     watched: Sequence[Expression] = ()
+    axes: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def text(self) -> str:

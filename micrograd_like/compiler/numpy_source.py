@@ -177,7 +177,16 @@ class NumpyPrinter:
         if self.has_ones:
             ones = Assignment(ex.name("ones"), self.new("ones", self.count()), moves=True)
             self.assignments.insert(0, ones)
-        return Source(arguments, self.assignments, results, self.constants)
+        return Source(arguments, self.assignments, results, self.constants, axes=self._axes())
+
+    def _axes(self) -> dict[str, int]:
+        """How many axes each array has: the rows of all examples, one below another, have none."""
+        known = {"values": 1, self.given: 2} if self.shared is not None else {"values": 1}
+        known |= {name: np.ndim(x) for name, x in self.constants.items() if not callable(x)}
+        for array in dict.fromkeys([*self.inputs, *(s.result for s in self.lifted.statements)]):
+            batched = array in self.batched and array not in self.stacked
+            known[array.name] = len(array.shape) + batched
+        return known
 
     def assign(
         self, target: str | Expression, value: Expression, sign: str = "=", moves: bool = False

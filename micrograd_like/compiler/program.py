@@ -278,7 +278,7 @@ class Program(Unpicklable):
 
         Raises InputError for loops and for single numbers.
         """
-        return equations(self._printed.assignments if self._printed else None)
+        return equations(self._printed)
 
     def report(self) -> Report:
         """How the graph was lifted, in numbers."""

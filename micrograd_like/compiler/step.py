@@ -213,8 +213,7 @@ class Step(Unpicklable):
 
         Raises InputError for loops.
         """
-        printed = self._first.ways[0].gradient.printed
-        return equations(printed.assignments if printed else None)
+        return equations(self._first.ways[0].gradient.printed)
 
 
 @overload

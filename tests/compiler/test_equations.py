@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from optional import np
 from samples import SOURCES, demo
 
-from micrograd_like import Value, compile, compile_step, tanh
+from micrograd_like import Value, compile, compile_step, nn, softmax, sqrt, tanh
 from micrograd_like.compiler.equations import equations
-from micrograd_like.compiler.expressions import Assignment, name, total
+from micrograd_like.compiler.expressions import Assignment, Source, name, total
 from micrograd_like.errors import InputError
 from micrograd_like.training.gpt import GPT
+
+
+def latex_of(*assignments, **axes):
+    return equations(Source("", assignments, [], {}, axes={"values": 1} | axes))
 
 
 def test_equations_are_the_same_in_latex():
@@ -112,7 +116,7 @@ def test_equations_are_the_same_in_latex():
 )
 def test_an_expression_of_a_program_is_written_as_mathematics_is(expression, latex):
     y, value = name("y"), ast.parse(expression, mode="eval").body
-    (row,) = equations([Assignment(y, value)]).splitlines()[1:-1]
+    (row,) = latex_of(Assignment(y, value)).splitlines()[1:-1]
     assert row == f"y &= {latex}"
 
 
@@ -136,10 +140,56 @@ def test_a_factor_of_each_row_is_no_outer_product(f, latex):
     assert f"&= {latex} \\\\" in program.equations()
 
 
+def mixed(xs, weights):
+    """Attention by one head, where any may look at any."""
+    q, k = (
+        [[sum(a * b for a, b in zip(w, x, strict=True)) for w in W] for x in xs] for W in weights
+    )
+    shares = [
+        softmax([sum(a * b for a, b in zip(row, other, strict=True)) for other in k]) for row in q
+    ]
+    return sum(p * x[0] for row in shares for p, x in zip(row, xs, strict=True)) ** 2
+
+
+def normalised(xs, weights):
+    """The batch norm of a linear layer."""
+    h = [[sum(a * b for a, b in zip(w, x, strict=True)) for w in weights[0]] for x in xs]
+    columns = [*zip(*h, strict=True)]
+    means = [sum(column) / len(h) for column in columns]
+    spreads = [
+        sqrt(sum((x - m) ** 2 for x in column) / len(h) + 1e-5)
+        for column, m in zip(columns, means, strict=True)
+    ]
+    return sum(tanh((row[k] - means[k]) / spreads[k]) for row in h for k in range(2)) ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "rows"),
+    [
+        (mixed, [r"\exp\left(t_{5} - t_{6}\right)", r"dt_{6} \odot t_{7} + t_{12}"]),
+        (normalised, [r"t_{3} - t_{4}", r"2\,t_{20} \odot t_{5}", r"dt_{5} + dt_{5,2} + dt_{3}"]),
+    ],
+)
+def test_a_row_of_each_example_is_no_column(loss, rows):
+    weights = [[[Value(0.1 + i + 2 * j + k) for k in range(2)] for j in range(2)] for i in range(2)]
+    xs = [[0.5, -0.25], [1.0, 0.75], [0.0, 0.5]]
+    step = compile_step(lambda xs: loss(xs, weights), weights, xs)
+    for row in rows:
+        assert f"&= {row} \\\\" in step.equations()
+
+
+def test_the_gradient_of_a_layer_of_one_input_is_a_product_of_matrices():
+    model = nn.MLP(1, [5, 1], "tanh", seed=0)
+    latex = compile_step(lambda x: model(x) ** 2, model.parameters(), 0.3).equations()
+    assert r"t_{5} &= x\, W_{1}^\top + b_{1}" in latex
+    assert r"dW_{1} &= x^\top\, dt_{5}" in latex
+    assert r"dW_{2} &= dZ_{2}^\top\, t_{6}" in latex
+
+
 def test_equations_go_without_what_takes_inputs_or_puts_results_together():
     y, x, z = name("y"), name("x"), name("z")
     lines = [Assignment(x, name("values"), moves=True), Assignment(y, total([x, z]))]
-    assert equations(lines) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
+    assert latex_of(*lines) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
 
 
 def test_a_program_of_floats_has_no_equations():
@@ -178,13 +228,30 @@ def test_a_page_of_equations_compiles_with_pdflatex(typeset):
 
 # --- read back ------------------------------------------------------------------------------------
 
-MATRICES = {x: np.random.default_rng(k).uniform(0.5, 1.5, (3, 3)) for k, x in enumerate("ABC")}
+MATRICES = {
+    x: np.random.default_rng(k).uniform(0.5, 1.5, (3, 3) if x.isupper() else 3)
+    for k, x in enumerate("ABCuv")
+}
 NUMBERS = st.sampled_from(["2.0", "0.5"])
+
+
+def with_vectors(of):
+    """Matrices that vectors are in: columns, or rows beside a matrix, as b is in X W^T + b."""
+    vectors = st.one_of(
+        st.sampled_from("uv"),
+        st.builds("({} @ {})".format, of, st.sampled_from("uv")),
+        st.builds("(-0.5 * ({} @ {}))".format, st.sampled_from("uv"), of),
+        st.builds("np.tanh(u * {})".format, st.sampled_from("uv")),
+    )
+    matrices = st.one_of(of, st.builds("{}[:, None]".format, vectors))
+    rows = st.one_of(vectors, st.builds("({} @ {})".format, vectors, of))
+    return st.builds("({} {} {})".format, matrices, st.sampled_from("+-*"), rows)
 
 
 def combined(of):
     """Expressions of programs, of other such: of square matrices, which all signs take."""
     return st.one_of(
+        with_vectors(of),
         st.builds("({} {} {})".format, of, st.sampled_from(["+", "-", "*", "/", "@"]), of),
         st.builds("({} * {})".format, NUMBERS, of),
         st.builds("(-{})".format, of),
@@ -197,10 +264,13 @@ def combined(of):
 
 
 class Reader:
-    """What LaTeX says of matrices: a matrix product binds more tightly than ⊙, and ⊙ than +."""
+    """What LaTeX says of matrices: a matrix product binds more tightly than ⊙, and ⊙ than +.
+
+    A vector is a column, with ⊤ a row, and beside a matrix the same row for each of its rows.
+    """
 
     def __init__(self, latex):
-        tokens = r"\\left\(|\\right\)|\\[a-z]+|\\,|[\d.]+|[A-C]|[-+{}^]"
+        tokens = r"\\left\(|\\right\)|\\mathbf\{1\}|\\[a-z]+|\\,|[\d.]+|[A-Cuv]|[-+{}^]"
         self.tokens = [*re.findall(tokens, latex), "end"]
 
     def take(self, *expected):
@@ -227,14 +297,18 @@ class Reader:
         x = self.power()
         while self.next_is(r"\,"):
             y = self.power(self.take())
-            x = x @ y if np.ndim(x) else x * y
+            is_outer = np.ndim(x) == 1 and np.shape(y) == (1, 3)
+            x = np.outer(x, y) if is_outer else x @ y if np.ndim(x) else x * y
         return x
 
     def power(self, _=None):
         x = self.atom()
         if self.next_is("^"):
             self.take()
-            x = x.T if self.next_is(r"\top") and self.take() else x ** self.braced()
+            if self.next_is(r"\top") and self.take():
+                x = x[None] if x.ndim == 1 else x.T
+            else:
+                x = x ** self.braced()
         assert not self.next_is("^")  # LaTeX refuses it
         return x
 
@@ -254,15 +328,16 @@ class Reader:
             x = self.sum()
             self.take(r"\right)")
             return x
+        if token == r"\mathbf{1}":
+            return np.ones(3)
         return MATRICES[token] if token in MATRICES else float(token)
 
 
 @settings(max_examples=300)
 @given(st.recursive(st.sampled_from("ABC"), combined, max_leaves=8))
 def test_an_equation_says_what_the_program_computes(expression):
-    (row,) = equations([Assignment(name("y"), ast.parse(expression, mode="eval").body)]).split(
-        "\n"
-    )[1:-1]
+    value, axes = ast.parse(expression, mode="eval").body, {x: MATRICES[x].ndim for x in MATRICES}
+    (row,) = latex_of(Assignment(name("y"), value), **axes).split("\n")[1:-1]
     reader = Reader(row.removeprefix("y &= "))
     with np.errstate(all="ignore"):
         found, expected = reader.sum(), eval(expression, {"np": np, **MATRICES})
