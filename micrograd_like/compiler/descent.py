@@ -157,7 +157,11 @@ class Descent:
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         if optimizer.params != step.parameters:
-            raise InputError("the optimizer has other parameters: make it for step.parameters")
+            raise InputError(
+                "a training learns all parameters of its step, and the optimizer has other "
+                "parameters: make it for step.parameters, or to learn a part of them, call the "
+                "step and then the optimizer's own step()"
+            )
         kind = type(optimizer).__name__
         if not optimizer.steps_by_rule():
             raise InputError(f"{kind} has a `step` of its own, which is for Values: write its rule")

@@ -272,6 +272,17 @@ def test_what_arrays_do_not_know_is_refused():
     assert compile_step(lambda x: w * x[0], losses.mse, (X[0], Y[0]), [w]).training(optim.SGD([w]))
 
 
+def test_a_part_of_the_parameters_is_learned_as_the_refusal_says():
+    w, frozen = Value(1.0), Value(2.0)
+    step = compile_step(lambda x: (w * frozen - x) ** 2, [w, frozen], 3.0)
+    optimizer = optim.SGD([w], lr=0.1)
+    with pytest.raises(InputError, match="call the step and then the optimizer's own"):
+        step.training(optimizer)
+    step([3.0])
+    optimizer.step()
+    assert (round(w.data, 12), frozen.data) == (1.4, 2.0)
+
+
 class InPlace(optim.SGD):
     """A rule that writes into what it is given, as one does with arrays."""
 
