@@ -11,7 +11,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count, islice
+from itertools import islice
 from typing import Any, Literal
 
 from .. import ops
@@ -118,17 +118,22 @@ class Graph:
                     break
         number: dict[Value, int] = {}
         taken: set[tuple[str, int]] = set()
+        last = Counter[str]()  # the network that has the label, of several the last one
         for (_, inputs), found in [*neurons.items(), (("", ()), [[leaf] for leaf in rest])]:
-            above = [number[source[a]] for a in inputs if a in source]
-            joined: list[int] = []
-            for leaves in _runs(found):
-                for k in chain(joined, above, count(1)):
-                    places = {(leaf.label, k) for leaf in leaves}
-                    if taken.isdisjoint(places):
+            above = dict.fromkeys([number[source[a]] for a in inputs if a in source])
+            alike: dict[int, None] = {}  # what follows one another has nothing in common
+            for leaves in (runs := _runs(found)):
+                labels = [leaf.label for leaf in leaves]
+                k = 1 + max(last[label] for label in labels)
+                for wanted in (*alike, *above):
+                    if taken.isdisjoint([(label, wanted) for label in labels]):
+                        k = wanted
                         break
-                taken |= places
+                taken.update([(label, k) for label in labels])
                 number |= dict.fromkeys(leaves, k)
-                joined.append(k)
+                last |= dict.fromkeys(labels, k)
+                if runs is found:
+                    alike[k] = None
         return number
 
 

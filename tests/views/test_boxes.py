@@ -128,5 +128,12 @@ def test_layers_on_the_same_inputs_are_told_apart(widths: tuple[int, ...]) -> No
     assert all({*layer.parameters()} in parameters for layer in layers)
 
 
+def test_any_number_of_parameters_may_have_the_same_label() -> None:
+    parameters = [Value(0.1, "net.w") for _ in range(3000)]
+    graph = Graph([sum(p * 2.0 for p in parameters)], set())
+    assert [graph.modules[p] for p in parameters][:2] == ["net", "(2) net"]
+    assert len({graph.modules[p] for p in parameters}) == 3000
+
+
 def test_numbered_labels_have_a_stem_in_common() -> None:
     assert [*map(stem, ["x1", "x_2", "x[3]", "rate", ""])] == ["x", "x", "x", "rate", ""]
