@@ -233,12 +233,19 @@ def _written(x: Expression) -> str:
         case ast.Call(ast.Attribute(array, "transpose"), axes):
             return _permuted(array, [int(ex.text(axis)) for axis in axes])
         case ast.Subscript(array):
-            return f"{_atom(array)}[{_plain(ex.index_text(x))}]"
+            places = x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
+            return f"{_atom(array)}[{', '.join(map(_place, places))}]"
         case ast.Call(ast.Attribute(array, "sum")):
             return rf"\textstyle\sum {_factor(array)}"
         case ast.Call(ast.Attribute(array, "take"), (places,) | (places, ast.Constant(0))):
             return f"{_atom(array)}[{_written(places)}]"
     return rf"\texttt{{{_plain(ex.text(x))}}}"
+
+
+def _place(x: Expression) -> str:
+    """A part of an index."""
+    is_name = isinstance(x, ast.Name) and x.id.isidentifier()  # ... is none
+    return _written(x) if is_name else _plain(ex.text(x))
 
 
 def _factor(x: Expression) -> str:

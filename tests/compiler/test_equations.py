@@ -87,6 +87,7 @@ def test_equations_are_the_same_in_latex():
         ("x * np.heaviside(y, 0.0)", r"x \odot \mathbf{1}[y > 0]"),
         ("X.sum(0)", r"\textstyle\sum X"),
         ("x.take(places1)", r"x[\mathrm{places}_{1}]"),
+        ("x[:, places2] * y", r"x[:, \mathrm{places}_{2}] \odot y"),
         ("x.take(t, 1)", r"\texttt{x.take(t, 1)}"),
         ("x.max(y)", r"\texttt{x.max(y)}"),
         ("np.sum(x, axis=0)", r"\texttt{np.sum(x, axis=0)}"),
