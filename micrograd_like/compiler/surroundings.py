@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
+from heapq import heappop, heappush
 from io import IOBase
+from itertools import count
 from numbers import Number
 from random import Random, SystemRandom
 from types import (
@@ -32,7 +34,6 @@ from ..engine import Value
 from ..errors import TraceError
 
 _MOST = 20_000
-_LONG = 1_000
 _MANY = 100_000  # items of a list or an array
 _PLAIN = (Number, str, bytes)
 _OURS = __name__.partition(".")[0]
@@ -110,17 +111,21 @@ def _parts(callables: Iterable[Any]) -> Iterator[_Part]:
 def _reached(roots: Iterable[Any]) -> Iterator[Any]:
     """The roots and what is within them, at most so much, each thing once: no numbers or texts.
 
-    What is in something long, as the rows of a data set are, comes last: it would hide the rest.
+    What is in something long, as the rows of a data set are, comes last, as does what is within
+    that, such as the rows of its batches: it would hide the rest.
     """
-    found, later = deque(roots), deque[Any]()
+    ticks = count()
+    found = [(0, next(ticks), root) for root in roots]
     seen: set[int] = set()
-    while (found or later) and len(seen) < _MOST:
-        x = (found or later).popleft()
+    while found and len(seen) < _MOST:
+        longest, _, x = heappop(found)
         if not isinstance(x, (Value, *_PLAIN)) and id(x) not in seen:
             seen.add(id(x))
             yield x
             items = [item for item in _within(x) if not isinstance(item, (Value, *_PLAIN))]
-            (later if len(items) > _LONG else found).extend(items)
+            longest = max(longest, len(items))
+            for item in items[:_MOST]:
+                heappush(found, (longest, next(ticks), item))
 
 
 def _parts_of(x: Any) -> Iterator[_Part]:

@@ -331,14 +331,22 @@ def test_a_library_that_another_thread_is_loading_is_no_trouble(
     assert not is_array([0.5])
 
 
-def test_a_data_set_hides_nothing_that_is_deeper_than_its_rows():
+@pytest.mark.parametrize(
+    "shape",
+    [(30_000,), (900, 32), (300, 100), (30, 30, 30)],
+    ids=["rows", "batches", "series", "folds"],
+)
+def test_a_data_set_hides_nothing_that_is_deeper_than_its_rows(shape):
+    def rows(length, *others):
+        return [rows(*others) if others else [float(i)] for i in range(length)]
+
     state = SimpleNamespace(of=SimpleNamespace(of=SimpleNamespace(of=SimpleNamespace(n=0))))
 
     def count(model):
         state.of.of.of.n += 1
         return state.of.of.of.n
 
-    model = Counting(count, data=[[float(i)] for i in range(30_000)])
+    model = Counting(count, data=rows(*shape))
     surroundings = Surroundings(model)
     model([1.0])
     with pytest.raises(TraceError, match=r"SimpleNamespace\.n"):
