@@ -18,7 +18,7 @@ from ..gradients import listed
 from ..modes import no_grad, paused, tracing
 from ..module import Module
 from ..nn import architecture
-from ..numerics import whole
+from ..numerics import plain, whole
 from ..optim import SGD, Adam, AdamW, Optimizer
 from . import engines
 from .batches import Batch, Batches, Documents, Examples, held_out
@@ -185,7 +185,7 @@ def fit(
                 way.check()
                 way.write()
                 answers = [callback(model, history) for callback in callbacks]
-                if any(map(_is_true, answers)):
+                if any(plain(answer) is True for answer in answers):  # NumPy's, too
                     history.interrupted = True
                     break
                 if callbacks and epoch < epochs:
@@ -213,11 +213,6 @@ class Parameters(Module):
 
     def __repr__(self) -> str:
         return f"{len(self.parameters())} Values"
-
-
-def _is_true(answer: Any) -> bool:
-    """Whether it is True, or NumPy's: what a comparison of means gives. A count, say, is not."""
-    return type(answer).__name__ in ("bool", "bool_") and bool(answer)
 
 
 def _learn(

@@ -153,7 +153,8 @@ def test_what_is_no_callback_is_refused_before_anything_changes(callbacks):
 @pytest.mark.parametrize("answer", [True, False, None, 1, "done", [True]])
 def test_true_alone_ends_the_training_be_it_numpys_or_not(answer):
     np = pytest.importorskip("numpy")
-    for given in [answer, np.array([answer])[0]] if isinstance(answer, bool) else [answer]:
+    numpys = [np.array([answer])[0], np.array(answer)] if isinstance(answer, bool) else []
+    for given in [answer, *numpys]:
         model, X, y = model_and_data("hinge")
         ends = [lambda model, history: given]  # noqa: B023
         history = training.fit(model, X, y, loss="hinge", epochs=2, callbacks=ends)
