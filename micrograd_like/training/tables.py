@@ -323,17 +323,17 @@ def _ungrouped(column: Any, thousands: str, decimal: str) -> Any:
 
     pandas would take every separator away: the date 01.02.2024 would be a number, and so would 1,2.
     """
-
-    def plain(text: Any) -> Any:
-        if not isinstance(text, str):  # a cell that is missing
-            return text
-        if thousands in text:
-            text = text.strip()
-            text = text.replace(thousands, "") if _GROUPED[thousands].fullmatch(text) else "none"
-        return text.replace(decimal, ".")
-
-    found = _pandas().to_numeric(column.map(plain), errors="coerce")
-    return column if (found.isna() & column.notna()).any() else found
+    there = column.dropna()
+    cells = [str(cell).strip() for cell in there]
+    grouped = _GROUPED[thousands].fullmatch
+    if not all(thousands not in cell or grouped(cell) for cell in cells):
+        return column
+    plain = [cell.replace(thousands, "").replace(decimal, ".") for cell in cells]
+    try:
+        found = _pandas().to_numeric(plain)
+    except ValueError:
+        return column
+    return _pandas().Series(found, there.index).reindex(column.index)
 
 
 def from_csv(
