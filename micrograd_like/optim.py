@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from .engine import Value, numbers_of
 from .errors import InputError, OperandError, StateError, shown
-from .numerics import number
+from .numerics import number, plain
 from .state import assign
 
 # What the rule remembers: how many `steps` were made, and columns of a number for each parameter.
@@ -68,6 +68,7 @@ class _Option:
 
 
 def _pair(name: str, pair: Any) -> tuple[float, ...]:
+    pair = plain(pair)
     if not isinstance(pair, Sequence) or len(pair) != 2:
         raise InputError(f"{name} is a pair of numbers, got {pair!r:.60}")
     return tuple([_in_range(f"{name}[{i}]", x, end=1.0) for i, x in enumerate(pair)])

@@ -343,7 +343,7 @@ def test_a_computed_node_is_no_parameter():
     optim.SGD([w.detach() for w in weights])
 
 
-def test_a_learning_rate_that_is_assigned_is_a_number_in_full():
+def test_options_of_numpy_are_numbers_in_full():
     w = Value(1.0)
     optimizer = optim.SGD([w])
     w.grad, optimizer.lr = 1 / 3, np.float32(0.5)
@@ -351,6 +351,8 @@ def test_a_learning_rate_that_is_assigned_is_a_number_in_full():
     assert w.data == 1.0 - 0.5 * (1 / 3)
     optimizer.lr = np.array(0.25)
     assert json.loads(json.dumps(optimizer.state_dict()))["settings"]["lr"] == 0.25
+    adam = optim.Adam([w], betas=np.array([0.5, 0.75]))
+    assert adam.betas == (0.5, 0.75)
 
 
 ASSIGNED = {"lr": 0.3, "weight_decay": 0.2, "max_norm": 0.7, "momentum": 0.6, "eps": 0.1}
