@@ -426,17 +426,22 @@ class Careful(Damped):
         return g
 
 
-@pytest.mark.parametrize("rule", [Layerwise, Careful])
-def test_on_devices_a_rule_may_know_parameters_apart_or_refuse_some_gradients(on_jax, rule):
-    def change(k, training):
-        optimizer.first, optimizer.damping = 6 + k, 1.0 / (1 + k)
-
+def assert_devices_follow(on_jax, rule, change):
+    """What `change` does to a rule amid the steps counts on devices as it does over NumPy."""
     ended = []
     for step in (STEP, on_jax[losses.mse]):
         optimizer = fresh(lambda: rule(STEP.parameters, lr=0.3))
-        on_arrays(step, optimizer, 6, change)
+        on_arrays(step, optimizer, 6, lambda k, _, rule=optimizer: change(k, rule))
         ended.append(numbers(optimizer))
     assert_close(ended[1], ended[0])
+
+
+@pytest.mark.parametrize("rule", [Layerwise, Careful])
+def test_on_devices_a_rule_may_know_parameters_apart_or_refuse_some_gradients(on_jax, rule):
+    def change(k, optimizer):
+        optimizer.first, optimizer.damping = 6 + k, 1.0 / (1 + k)
+
+    assert_devices_follow(on_jax, rule, change)
 
 
 def test_on_devices_trainings_of_the_same_parameters_go_on_from_each_other(on_jax):
@@ -445,7 +450,7 @@ def test_on_devices_trainings_of_the_same_parameters_go_on_from_each_other(on_ja
 
 @pytest.mark.parametrize("where", ["attribute", "attribute for some", "variable"])
 def test_on_devices_what_a_rule_of_ones_own_reads_counts(on_jax, where):
-    def change(k, training):
+    def change(k, optimizer):
         if where == "attribute":
             optimizer.damping = 1.0 / (1 + k // 2)
         elif where == "attribute for some":
@@ -453,12 +458,7 @@ def test_on_devices_what_a_rule_of_ones_own_reads_counts(on_jax, where):
         else:
             DAMPING[0] = 1.0 / (1 + k // 2)
 
-    ended = []
-    for step in (STEP, on_jax[losses.mse]):
-        optimizer = fresh(lambda: Damped(STEP.parameters, lr=0.3))
-        on_arrays(step, optimizer, 6, change)
-        ended.append(numbers(optimizer))
-    assert_close(ended[1], ended[0])
+    assert_devices_follow(on_jax, Damped, change)
 
 
 @pytest.mark.parametrize("rate", [1e200, 1e308])
