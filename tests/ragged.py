@@ -217,7 +217,11 @@ def random_ragged(seed):
         loss = sum(ops.logsumexp(*row) - row[0] for row in rows)
     else:
         loss = sum(x * x for row in rows for x in row)
-    return [x for row in leaves for x in row], loss
+    leaves = [x for row in leaves for x in row]
+    if rng.random() < 0.3:  # as weights are that someone put into lists
+        for weight in leaves:
+            weight.label = weight.label if weight.label[:1] in ("X", "Y") else ""
+    return leaves, loss
 
 
 def points(seed, leaves):

@@ -5,20 +5,23 @@ computed of each is computed of all, what they are multiplied with is the same, 
 applied to the sums of several: not so to queries, keys and values, which stay apart.
 
 All this is asked of the roles that `ragged.py` finds, which are few, and not of the tape.
+
+The other way round it is with inputs that have no labels, which are one array: where its rows are
+queries and keys, they are told apart by what is multiplied, so that each can be an array.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import groupby, pairwise, takewhile
 from typing import Any, Final
 
 import numpy as np
 
 from .form import Indices
 from .names import identifier
-from .tape import InputArray
+from .tape import InputArray, Sum, Tape
 
 # What a role is: of an input its array; of a call the operation and its arguments' roles, a tuple,
 # or of any number of arguments a set; of a sum whether it has no constant, and the sets of the
@@ -138,3 +141,57 @@ def _common(names: Sequence[str]) -> str:
     """How all names begin."""
     alike = takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
     return "".join(letters[0] for letters in alike)
+
+
+def apart(tape: Tape, arrays: Sequence[InputArray]) -> list[InputArray]:
+    """The arrays; of those of one axis, rows that multiply results of other rows are on their own.
+
+    A row is what one vector is multiplied with. Of a list of all weights of a transformer these
+    are its queries, keys and values: in one array they would compute alike, and attention would be
+    no product of matrices.
+    """
+    names = {name for name, _, _ in arrays}
+    result: list[InputArray] = []
+    for name, shape, numbers in arrays:
+        matrices = [*_matrices(tape, numbers)] if len(shape) == 1 else []
+        gone = {i for rows in matrices for row in rows for i in row}
+        if rest := [number for i, number in enumerate(numbers) if i not in gone]:
+            result.append((name, (len(rest),), rest) if gone else (name, shape, numbers))
+        else:
+            names.remove(name)
+        for rows in matrices:
+            part = [numbers[i] for row in rows for i in row]
+            result.append((identifier(name, names), (len(rows), len(rows[0])), part))
+    return result
+
+
+def _matrices(tape: Tape, numbers: Sequence[int]) -> Iterator[list[range]]:
+    """The rows that are on their own, those of one matrix together, as places in the array."""
+    place = {number: i for i, number in enumerate(numbers)}
+    row_of: dict[int, range] = {}
+    vectors: dict[range, set[object]] = {}
+    sums = [(n, s) for n, s in enumerate(tape.assignments, tape.inputs) if isinstance(s, Sum)]
+    for number, made in sums:
+        constants = [(a, (c,)) for a, c in made.linear.items()]  # that the row is multiplied with
+        terms: Collection[tuple[int, Any]] = made.products or constants
+        factors = {place[a]: b for a, b in terms if a in place and b not in place}
+        row = range(min(factors, default=0), max(factors, default=0) + 1)
+        if len(row) == len(factors) == len(terms) > 1:
+            row_of[number] = row
+            vectors.setdefault(row, set()).add(factors[row.start])
+    sides: dict[range, set[str]] = {row: set() for row in vectors}
+    for _, made in sums:
+        for pair in made.products:
+            rows = sorted({row_of[n] for n in pair if n in row_of}, key=lambda row: row.start)
+            if len(rows) == 2 and vectors[rows[0]] == vectors[rows[1]]:
+                sides[rows[0]].add("left")
+                sides[rows[1]].add("right")
+    ordered = sorted(sides, key=lambda row: row.start)
+    if any(row.stop > after.start for row, after in pairwise(ordered)):
+        return
+    for _, of_vectors in groupby(ordered, lambda row: (len(row), vectors[row])):
+        matrices = [[*rows] for _, rows in groupby(of_vectors, sides.__getitem__)]
+        uses = [sides[rows[0]] for rows in matrices]
+        told = any(uses) and all(len(use) < 2 for use in uses)
+        if told and all(len(rows) > 1 for rows in matrices):
+            yield from matrices

@@ -142,3 +142,65 @@ def test_what_is_multiplied_with_something_else_stays_apart():
     towers = [tanh(v) for V, h in zip(second, hidden, strict=True) for v in linear(V, h)]
     program = checked(sum(v * v for v in towers), flat([x, first, second]))
     assert {"U", "Va", "Vb"} < {*names(program)}
+
+
+def without_labels(seed):
+    """A loss of causal attention, and its weights in one list, with labels and without."""
+    rng = random.Random(seed)
+    xs = [[rng.gauss(0, 1) for _ in range(4)] for _ in range(6)]
+    Q, K, V, O = (matrix(rng, name, 4, 4) for name in "QKVO")  # noqa: E741
+    queries, keys, values = ([linear(W, x) for x in xs] for W in (Q, K, V))
+    loss = Value(0.0)
+    for i, query in enumerate(queries):
+        mixed = []
+        for head in (0, 2):
+            scores = [query[head] * k[head] + query[head + 1] * k[head + 1] for k in keys[: i + 1]]
+            chances = losses.softmax(scores)
+            mixed += [
+                sum(c * v[head + j] for c, v in zip(chances, values, strict=False))
+                for j in range(2)
+            ]
+        loss = loss + sum(tanh(y) ** 2 for y in linear(O, mixed))
+    return loss, {"Q": Q, "K": K, "V": V, "O": O}
+
+
+@pytest.mark.parametrize("order", ["QKVO", "KQVO", "OVQK", "VKOQ", "QOKV"])
+def test_queries_and_keys_that_have_no_labels_are_arrays_of_their_own(order):
+    loss, weights = without_labels(0)
+    leaves = flat([weights[name] for name in order])
+    wanted = compile(loss, leaves, leaves).report()
+    for leaf in leaves:
+        leaf.label = ""
+    reached = checked(loss, leaves).report()
+    assert reached.statements <= wanted.statements + 1
+    assert reached.matrix_products == wanted.matrix_products
+
+
+def test_one_key_head_for_all_queries_is_told_apart_too():
+    rng = random.Random(3)
+    xs = [[rng.gauss(0, 1) for _ in range(3)] for _ in range(4)]
+    Q, K = matrix(rng, "Q", 4, 3), matrix(rng, "K", 2, 3)
+    queries, keys = ([linear(W, x) for x in xs] for W in (Q, K))
+    scores = [q[h] * k[0] + q[h + 1] * k[1] for q in queries for h in (0, 2) for k in keys]
+    leaves = flat([Q, K])
+    for leaf in leaves:
+        leaf.label = ""
+    program = checked(sum(exp(s) for s in scores), leaves)
+    assert "x = values[:12].reshape(4, 3)" in program.source
+    assert "x_2 = values[12:18].reshape(2, 3)" in program.source
+
+
+def test_rows_without_labels_stay_together_where_none_multiplies_another_one():
+    rng = random.Random(4)
+    leaves = flat([matrix(rng, "", 3, 2), matrix(rng, "", 2, 3)])
+    for leaf in leaves:
+        leaf.label = ""
+    first, second = (
+        [leaves[i : i + n] for i in places] for places, n in (((0, 2, 4), 2), ((6, 9), 3))
+    )
+    hidden = [tanh(v) for v in linear(first, [0.5, -1.5])]
+    loss = sum(v * v for v in linear(second, hidden))
+    assert "x = values\n" in checked(loss, leaves).source
+    neighbours = linear(first, [hidden[0], hidden[1]])
+    chained = neighbours[0] * neighbours[1] + neighbours[1] * neighbours[2]
+    assert "x = values\n" in checked(loss + chained, leaves).source
