@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
 from ..training.predictor import Predictor
-from ..words import meant, printable
+from ..words import meant, printable, several
 from . import processes, running, writing
 from .folder import Folder
 from .terminal import complain, csv_text, say
@@ -271,9 +271,17 @@ def _predict(arguments: argparse.Namespace) -> None:
         )
     if predictor.label in table:
         truth = tables.labels(table[predictor.label], bool(predictor.classes))
-        known = [i for i, t in enumerate(truth) if t is not None]
+        classes = predictor.classes
+        pairs = zip(truth, found, strict=True)
+        known = [
+            i for i, (t, x) in enumerate(pairs) if t is not None and (classes or x is not None)
+        ]
+        strange = {*_rows(truth, known)} - {*classes} if classes else ()
+        if strange:
+            some = several([f"{label!r:.60}" for label in sorted(strange)])
+            complain(f"labels that were not learned: {some}")
         if known:
-            measured = _measured(_rows(truth, known), _rows(found, known), bool(predictor.classes))
+            measured = _measured(_rows(truth, known), _rows(found, known), bool(classes))
             complain(f"{measured} of {len(known)} labelled rows")
 
 

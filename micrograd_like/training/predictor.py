@@ -95,8 +95,11 @@ class Predictor:
 
     def read(self, path: str | os.PathLike[str], **how: Any) -> Any:
         """The table in a file as a DataFrame, as `predict` takes it; see `tables.read_table`."""
-        texts = [*self.texts, *[self.label][: len(self.classes)]]
-        return tables.read_table(path, known=self.features, texts=lambda layout: texts, **how)
+
+        def texts(layout: tables.Layout) -> list[str]:
+            return [*self.texts, *tables.inexact(layout, [self.label][: len(self.classes)])]
+
+        return tables.read_table(path, known=self.features, texts=texts, **how)
 
     def predict(self, table: Any, missing: str | None = None) -> list[Any]:
         """The label, or the number, of each row: of a file, a DataFrame, or rows of the features.

@@ -336,6 +336,14 @@ def _ungrouped(column: Any, thousands: str, decimal: str) -> Any:
     return _pandas().Series(found, there.index).reindex(column.index)
 
 
+def inexact(layout: Layout, names: Sequence[str]) -> Sequence[str]:
+    """The names, if pandas would not give back the texts that are in the columns; or none."""
+    places = [i for i, name in enumerate(layout.names) if name in names]
+    cells = {row[i] for row in layout.rows for i in places if i < len(row)} - {*_MISSING}
+    grouped = _GROUPED.get(layout.thousands or "", _PLAIN)
+    return () if all(_PLAIN.fullmatch(x) or grouped.fullmatch(x) for x in cells) else names
+
+
 def from_csv(
     path: str | os.PathLike[str],
     label: str | None = None,
@@ -362,14 +370,10 @@ def from_csv(
         """Its name, in a list: the last that is neither dropped nor none."""
         return [label] if label else [x for x in names if x not in drop and x[:9] != _UNNAMED][-1:]
 
-    def inexact(layout: Layout) -> Sequence[str]:
-        """The same, if pandas would not give back the texts that are in its column."""
-        places = [i for i, name in enumerate(layout.names) if name in the_label(layout.names)]
-        cells = {row[i] for row in layout.rows for i in places if i < len(row)}
-        plain = all(map(_PLAIN.fullmatch, cells - {*_MISSING}))
-        return () if plain else the_label(layout.names)
+    def texts_of(layout: Layout) -> Sequence[str]:
+        return inexact(layout, the_label(layout.names))
 
-    frame = read_table(path, encoding=encoding, header=header, texts=inexact, notes=notes)
+    frame = read_table(path, encoding=encoding, header=header, texts=texts_of, notes=notes)
     (label,) = the_label([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
     refuse(path, absent(frame, [label, *chosen, *drop]))

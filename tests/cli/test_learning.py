@@ -252,6 +252,30 @@ def test_one_feature_is_drawn_with_what_was_learned_of_it(run, tables):
     assert run("train", "curve.csv", "--epochs", "1", "--out", "here", "--force")[0] == 0
 
 
+def test_labels_are_read_again_as_they_were_and_others_are_said(run, tables):
+    rows = [f"{i},5;{i % 3},0" for i in range(30)]
+    write("comma.csv", "\n".join(["x;y", *rows]))
+    last = run("train", "comma.csv", "--epochs", "1")[1].splitlines()[-1]
+    assert "accuracy" in last
+    status, out, err = run("predict", "runs/comma/model.json", "comma.csv")
+    found = [row["prediction"] for row in csv.DictReader(out.splitlines())]
+    right = sum(x == str(i % 3) for i, x in enumerate(found))
+    assert (status, err) == (0, f"accuracy {100 * right / 30:.1f} % of 30 labelled rows\n")
+    write("other.csv", "x;y\n1,5;0\n1,5;few\n1,5;7\n")
+    said, accuracy = run("predict", "runs/comma/model.json", "other.csv")[2].splitlines()
+    assert said == "labels that were not learned: '7', 'few'"
+    assert accuracy.endswith(" of 3 labelled rows")
+
+
+def test_the_error_is_that_of_the_rows_it_counts(run, tables):
+    write("prices.csv", PRICES)
+    run("train", "prices.csv", "--epochs", "1")
+    write("some.csv", PRICES + ";1;3.5\n;2;9\n")
+    _, _, err = run("predict", "runs/prices/model.json", "some.csv", "--missing", "drop")
+    assert err.splitlines()[0].startswith("no label for 2 rows, the first in row 62")
+    assert err.endswith(" of 60 labelled rows\n")
+
+
 ADULT = "id, age, work, wage\n" + "".join(
     f"{i}, {20 + i % 30}, {['private', 'state', '?'][i % 3]}, {'<=50K' if i % 3 else '>50K'}\n"
     for i in range(60)
