@@ -54,7 +54,8 @@ _DATE = re.compile(
     r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{4}[-/]\d{1,2}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
-_PLAIN = re.compile(r"-?((0|[1-9]\d*)([.,]\d+)?|inf)")  # a number, the same when it is printed
+# A number that is the same when it is printed; a float, beside a missing one, has 15 digits.
+_PLAIN = re.compile(r"-?((0|[1-9]\d{0,14})([.,]\d+)?|inf)")
 # 12 kg, 45%, €5 and EUR 5; and 1 200, in groups.
 _MEASURE = re.compile(
     r"([$€£¥]|[A-Z]{3}\s)?\s?[+-]?(\d+|\d{1,3}([\s'’.,]\d{3})+)([.,]\d+)?"
@@ -151,7 +152,7 @@ def _layout(
 
     def cells(separator: str) -> list[list[str]]:
         if separator == _BLANKS:
-            found = [line.split() for line in text.splitlines()]
+            found = [[cell.strip('"') for cell in line.split()] for line in text.splitlines()]
         else:
             lines = io.StringIO(text, newline="")
             found = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
@@ -310,7 +311,7 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
         raise InputError(f"{path}: {text}") from None
     frame.index = pandas.RangeIndex(1 + layout.header, 1 + layout.header + len(frame))
     empty = frame.isna().all(axis=1)
-    if empty.any():  # there are separators in it
+    if empty.any() and len(frame.columns) > 1:  # there are separators in it
         frame = frame[~empty]
     if not len(frame):
         raise InputError(f"{path} is empty: there are no rows below a header")

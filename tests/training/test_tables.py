@@ -42,6 +42,7 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         GOOD.replace(",", "\t"),
         GOOD.replace(",", " | "),
         GOOD.replace(",", "   "),
+        '"x1" "x2" "kind"\n1 2 "b"\n3 4.5 "a"\n-1e3 0 "b"\n',
         GOOD.replace(",", ";").replace(".", ","),
         "sep=;\r\n" + GOOD.replace(",", ";"),
         GOOD.replace("-1e3", "-1.000,0").replace(",", ";", 4).replace("3,4.5,a", "3;4,5;a")
@@ -57,9 +58,9 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
     ids=[
         "plain", "CRLF", "BOM", "no last newline", "blank lines", "quotes", "spaces",
         "quotes after spaces", "CR", "plus", "semicolons", "tabs", "bars", "blanks",
-        "decimal commas", "a hint of the separator", "both commas and points", "thousands",
-        "last separators", "last separators but in the header", "rows of nothing",
-        "UTF-16", "little", "big",
+        "blanks and quotes", "decimal commas", "a hint of the separator",
+        "both commas and points", "thousands", "last separators",
+        "last separators but in the header", "rows of nothing", "UTF-16", "little", "big",
     ],
 )  # fmt: skip
 def test_a_table_is_read_however_it_was_written(tmp_path, content):
@@ -410,6 +411,16 @@ def test_labels_are_classes_or_numbers(tmp_path, cells, classes):
     elif cells[0].strip("+-").isdigit():
         numbers = from_csv(path, regression=True)
         assert (numbers.classes, numbers.y) == ([], [float(cell) for cell in cells])
+
+
+def test_a_label_in_groups_is_a_number_and_one_of_many_digits_stays_as_it_is(tmp_path):
+    prices = [f'{i},"{1234 * i:,}.50"' for i in range(1, 9)]
+    data = from_csv(write(tmp_path, "\n".join(["x,price", *prices])))
+    assert (data.classes, data.y) == ([], [1234 * i + 0.5 for i in range(1, 9)])
+    codes = ["1234567890123456789", "1234567890123456788", ""]  # one float, beside the missing one
+    rows = [f"{i}.5,{codes[i % 3]}" for i in range(12)]
+    data = from_csv(write(tmp_path, "\n".join(["x,code", *rows])), missing="drop")
+    assert (data.classes, data.y) == (codes[1::-1], [1, 0] * 4)
 
 
 # --- anything -------------------------------------------------------------------------------------
