@@ -411,9 +411,16 @@ def from_csv(
 
 
 def of_rows(rows: Any, names: Sequence[str]) -> Any:
-    """Rows of cells as a DataFrame with these columns. Raises InputError for others."""
+    """Rows of cells as a DataFrame with these columns, or with names of their own, as dicts have.
+
+    Raises InputError for others.
+    """
+    pandas = _pandas()
     try:
-        return _pandas().DataFrame(rows, columns=[*names])
+        frame = pandas.DataFrame(rows)
+        if not isinstance(frame.columns, pandas.RangeIndex):
+            return frame
+        return frame.set_axis([*names], axis=1) if len(frame) else frame.reindex(columns=[*names])
     except (TypeError, ValueError):
         known = several([*map(repr, names)], 6)
         raise InputError(f"rows have a cell for each of {known}") from None
@@ -434,7 +441,7 @@ def absent(frame: Any, names: Sequence[str]) -> list[str]:
     if not lost:
         return []
     theirs, ours = ([f"{name!r:.80}" for name in some] for some in (lost, frame))
-    hint = meant(lost[0], frame)
+    hint = meant(lost[0], map(str, frame))
     return [f"there is no column {several(theirs)}; there are {several(ours, 6)}{hint}"]
 
 

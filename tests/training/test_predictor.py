@@ -159,6 +159,29 @@ def test_a_file_a_frame_and_rows_are_the_same(mixed):
     assert predictor.predict(frame[["n", "c", "f"]].values.tolist()) == wanted
 
 
+def test_names_in_rows_are_those_of_the_features_or_refused(mixed):
+    predictor, path, frame, _ = mixed
+    predictor.missing = "mean"
+    wanted, columns = predictor.predict(path), ["f", "c", "n"]
+    assert predictor.predict(frame[columns].to_dict("records")) == wanted
+    assert predictor.predict(frame[columns].to_dict("list")) == wanted
+    assert predictor.predict(frame[columns].to_records(index=False)) == wanted
+    assert predictor.predict([]) == []
+    row = {"n": 1.0, "c": "red", "F": True}
+    unnamed = frame[["n", "c", "f"]].set_axis(range(3), axis=1)
+    for rows in ([row], {"n": [1.0], "c": ["red"]}, frame.iloc[0], frame["n"], unnamed):
+        with pytest.raises(ValueError, match=r"no column '.*; there are") as caught:
+            predictor.predict(rows)
+        assert isinstance(caught.value, MicrogradError)
+
+
+def test_a_row_that_has_only_a_gap_is_a_row(file, tmp_path):
+    pytest.importorskip("pandas", reason="needs the extra data")
+    data = tables.from_csv(file("x,y\n" + "".join(f"{x},{kind}\n" for x, _, kind in ROWS)))
+    predictor = trained(data, tmp_path / "model.json")
+    assert predictor.predict(file('x\n1\n""\nNA\n'), missing="drop")[1:] == [None, None]
+
+
 def test_what_is_asked_of_it_in_python_needs_no_label_and_no_order(mixed, file):
     predictor, path, frame, _ = mixed
     other = file(
