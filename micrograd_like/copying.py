@@ -82,7 +82,12 @@ class Copies(Generic[ValueT]):
 
 
 def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
-    """A copy of the node, of the same operands or of their `copies`. It has no attributes yet."""
+    """A copy of the node, of the same operands or of their `copies`. It has no attributes yet.
+
+    What is in place of a number is its own copy, as numbers are: nothing flows through another one.
+    """
+    if hasattr(node, "__passes__"):
+        return node
     if node.op is None:
         return _leaf(node.__class__, node.data, node.grad, node.label)
     operands = node.operands
@@ -96,7 +101,7 @@ def _twin(node: Any, copies: dict[Any, Any] | None = None) -> Any:
 def _leaf(kind: Any, data: float, grad: float, label: str) -> Any:
     """A leaf of that class, whose own constructor is not called: it takes what it likes."""
     base = next(base for base in kind.__mro__ if "__assemble__" in vars(base))  # Value itself
-    leaf = base.__new__(base if hasattr(kind, "__passes__") else kind)
+    leaf = base.__new__(kind)
     base.__init__(leaf, data, label)
     leaf.grad = grad
     return leaf

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from .engine import Value, numbers_of
+from .errors import InputError
 from .numerics import elementwise, has_axes, number, number_in
 
 
@@ -15,7 +16,13 @@ class Given(Value):
     """
 
     __slots__ = ()
-    __passes__ = True  # copies are plain Values: nobody would make them such afterwards
+    __passes__ = True  # with the function: each is its own copy
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "a variable of a function that is being differentiated cannot be pickled: what comes "
+            "back would have no derivative by it. Write .data for its number"
+        )
 
     def __eq__(self, other: Any) -> Any:
         if has_axes(other):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from optional import np
 
 from micrograd_like import DomainError, Value, gradcheck, hessian, jacobian, jvp, value_and_grad
+from micrograd_like.errors import InputError
 
 few = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 0.5])
 BRANCHES: list[Callable[[Any, Any], Any]] = [
@@ -65,16 +66,51 @@ def test_they_are_plain_values_afterwards_and_beside_values() -> None:
     assert kept[0] != kept[1]
 
 
-def test_copies_of_them_are_plain_values() -> None:
+def test_each_is_its_own_copy_as_numbers_are() -> None:
     kept: list[Any] = []
 
     def f(w: Any) -> Any:
-        kept.extend([copy(w), deepcopy(w), pickle.loads(pickle.dumps(w)), *deepcopy(w * w).parents])
+        kept.extend([w, copy(w), deepcopy(w), *deepcopy(w * w).parents, *deepcopy([w])])
         return w * w
 
     assert value_and_grad(f)(3.0) == (9.0, 6.0)
-    assert [type(w) for w in kept] == [Value] * 5
-    assert [w.data for w in kept] == [3.0] * 5
+    assert all(w is kept[0] for w in kept)
+    assert type(kept[0]) is Value
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda x: [deepcopy(x[0]), deepcopy(x[1])],
+        lambda x: [copy(w) for w in x],
+        lambda x: [2.0 * w for w in deepcopy(x)],
+        lambda x: deepcopy([w + w for w in x]),
+        lambda x: deepcopy(np.array(x) * 2.0).tolist(),
+    ],
+)
+def test_what_is_computed_of_copies_has_the_derivatives(twice: Any) -> None:
+    def f(x: Any) -> Any:
+        a, b = twice(x)
+        return a * b * b
+
+    def plain(x: Any) -> Any:
+        scale = twice([1.0, 1.0])[0]
+        return scale**3 * x[0] * x[1] ** 2
+
+    for x in ([2.0, 3.0], [0.5, -1.0]):
+        assert value_and_grad(f)(x) == value_and_grad(plain)(x)
+        assert jvp(f, x, [1.0, 2.0]) == jvp(plain, x, [1.0, 2.0])
+        assert hessian(f, x) == hessian(plain, x)
+    slope = lambda x: value_and_grad(f)(x)[1][0]  # noqa: E731
+    assert value_and_grad(slope)([2.0, 3.0]) == value_and_grad(
+        lambda x: value_and_grad(plain)(x)[1][0]
+    )([2.0, 3.0])
+
+
+@pytest.mark.parametrize("thing", [lambda x: x, lambda x: x * x, lambda x: [x]])
+def test_pickling_one_is_refused_since_what_comes_back_has_no_derivative(thing: Any) -> None:
+    with pytest.raises(InputError, match="cannot be pickled"):
+        value_and_grad(lambda x: x * pickle.loads(pickle.dumps(thing(x))))(3.0)
 
 
 def test_they_compare_with_the_elements_of_an_array() -> None:

@@ -319,10 +319,17 @@ def test_a_refusal_names_every_line():
 
 def test_a_refusal_names_the_line_of_the_users_through_other_packages():
     def loss(out, t):
-        return out * sum(copy.deepcopy([t]))
+        return out * sum(copy.deepcopy([t * out]))
 
-    with pytest.raises(TraceError, match=r"used at [^;]*test_tracing[^;]*deepcopy\(\[t\]\)"):
+    with pytest.raises(TraceError, match=r"used at [^;]*test_tracing[^;]*deepcopy\(\[t \* out\]\)"):
         compile_step(Linear(), loss, (X[0], Y[0]))
+
+
+def test_a_number_of_an_example_is_its_own_copy():
+    def loss(out, t):
+        return (out - sum(copy.deepcopy([t]))) ** 2
+
+    assert assert_trained_alike(Linear.linear, loss) == []
 
 
 def test_arrays_of_values_are_followed():
