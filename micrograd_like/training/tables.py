@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -170,11 +171,11 @@ def _layout(
     spaced = found.pop(_BLANKS)  # which may be in any text
     separator = max(found, key=lambda separator: _agreement(found[separator]))
     if not _agreement(found[separator])[0]:
-        separator = _BLANKS if _agreement(spaced)[0] else ","
+        separator = _BLANKS if _agreement(spaced)[0] > 0.5 else ","
     if separator == "," and _is_one_column(text, found[","], found[";"]):
         separator = ";"
     first, *rows = found.get(separator, spaced) or [[]]
-    decimal, thousands = _points([cell for row in rows for cell in row], separator)
+    decimal, thousands = _points(rows, separator)
     ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
     if header is None:
         named = not all(map(str.isdigit, known))
@@ -215,15 +216,23 @@ def _is_one_column(text: str, apart: list[list[str]], whole: list[list[str]]) ->
     return one_name and all(_is_number(cell) for row in whole[1:] for cell in row)
 
 
-def _points(cells: list[str], separator: str) -> tuple[str, str | None]:
+def _points(rows: list[list[str]], separator: str) -> tuple[str, str | None]:
     """The decimal point, and what sets thousands apart, if anything does.
 
-    1,234 is a decimal where commas do not separate cells, and no other cell tells.
+    1,234 is a decimal where commas do not separate cells, and no other cell tells. Integers do in
+    its column, beside 1,230 (a decimal would be 1,23), but where such decimals are usual: 1,230;850
     """
+    cells = {cell for row in rows for cell in row}
     decimals = {cell for cell in cells if _COMMA.fullmatch(cell)}
     groups = {cell for cell in cells if _GROUPED[","].fullmatch(cell)}
     points = {cell for cell in cells if _POINT.fullmatch(cell)}
     told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
+    mark, usual, unsure = (",", ";", decimals) if decimals else (".", ",", points)
+    if not told and not decimals - groups and separator != usual:
+        for column in zip_longest(*rows, fillvalue=""):
+            integers = any(cell.strip("0").isdigit() for cell in column)
+            if integers and any(x.endswith("0") for x in unsure & {*column}):
+                return ".,".replace(mark, ""), mark
     if decimals - groups or (decimals and not told and separator != ","):
         if told:  # both are there, in texts perhaps
             return ".", None

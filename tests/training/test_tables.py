@@ -229,6 +229,14 @@ def test_a_header_is_noticed_and_so_is_none(tmp_path, content, features, rows):
         ("weight, kg;y\n12,5;yes\n7,0;no\n", [[12.5, "yes"], [7.0, "no"]]),
         ("x\n12,5\n7,25\n3\n", [[12.5], [7.25], [3.0]]),
         ('"x"\n"1",5\n"2",25\n', [[1, 5], [2, 25]]),  # names of rows, by R
+        ("height (cm)\n1.5\n", [[1.5]]),
+        ("a\tb\n999\tx\n1,230\ty\n12,345\tz\n", [[999, "x"], [1230, "y"], [12345, "z"]]),
+        ("a;b\n999;x\n1.230;y\n12.345;z\n", [[999, "x"], [1230, "y"], [12345, "z"]]),
+        ("a;b\n999;x\n1,230;y\n0;z\n", [[999, "x"], [1.23, "y"]]),  # these may be decimals:
+        ("a\tb\n999\tx\n1.235\ty\n0\tz\n", [[999, "x"], [1.235, "y"]]),
+        ("a\tb\n0\tx\n1,230\ty\n2,500\tz\n", [[0, "x"], [1.23, "y"]]),
+        ("a\tb\n9\tx\n1,230\ty\n2,5\tz\n", [[9, "x"], [1.23, "y"]]),
+        ("a,b\n999,x\n1.230,y\n", [[999, "x"], [1.23, "y"]]),
     ],
 )
 def test_a_decimal_comma_is_not_taken_for_a_separator(tmp_path, content, rows):
