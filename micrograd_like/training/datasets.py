@@ -25,7 +25,8 @@ class Dataset:
     Without classes, it is a number to come near to. `X` has one row an example, in lists or an
     array, and a number for each input, which is read as (number - shift[j]) / scale[j] by whoever
     trains on it. Each of the `features` is an input, or is in `texts`, and has one for each text.
-    Where a number is missing (`missing="mean"`) it is NaN. `notes` say what else is to be known.
+    Where a number is missing (`missing="mean"`) it is NaN. `notes` say what else is to be known,
+    `decimal` is the decimal point of the file.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     texts: dict[str, list[str]] = field(default_factory=dict)
     missing: str | None = None
     notes: list[str] = field(default_factory=list)
+    decimal: str | None = None
 
     def scaled(self) -> Any:
         """X with every input shifted and scaled, and the mean, which is 0, where one is missing."""

@@ -37,6 +37,7 @@ class Predictor:
     texts: dict[str, list[str]] = field(default_factory=dict)
     missing: str | None = None
     target: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    decimal: str | None = None
 
     @classmethod
     def untrained(cls, data: Dataset, hidden: list[int], activation: str, seed: int) -> Predictor:
@@ -44,7 +45,8 @@ class Predictor:
         outputs = len(data.classes) or 1
         model = nn.MLP(len(data.shift), [*hidden, outputs], activation, seed=seed)
         of_rows = (data.shift, data.scale, data.texts, data.missing)
-        return cls(model, activation, data.label, data.features, data.classes, *of_rows)
+        names = (activation, data.label, data.features, data.classes)
+        return cls(model, *names, *of_rows, decimal=data.decimal)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
@@ -62,6 +64,7 @@ class Predictor:
             features, classes = about["features"], about["classes"]
             texts = dict(about.get("texts", {}))
             target, missing = about.get("target", [0.0, 1.0]), about.get("missing")
+            decimal = about.get("decimal")
             (row,) = datasets.scale([about["shift"]], about["shift"], about["scale"])
             datasets.scale([target[:1]], target[:1], target[1:])
             # The counts must agree before a model of that size is built.
@@ -76,11 +79,12 @@ class Predictor:
                 or not all(isinstance(x, str) for x in chain(*texts.values()))
                 or any(len({*xs}) < len(xs) for xs in (features, classes, *texts.values()))
                 or missing not in (None, "drop", "mean")
+                or decimal not in (None, ".", ",")
             ):
                 raise InputError("its parts do not fit together")
             model = nn.MLP(widths[0], widths[1:], activation, seed=0)
             model.load_state_dict(parameters)
-            of_rows = (about["shift"], about["scale"], texts, missing, target)
+            of_rows = (about["shift"], about["scale"], texts, missing, target, decimal)
             return cls(model, activation, about["label"], features, classes, *of_rows)
         except (ArithmeticError, LookupError, TypeError, ValueError):
             raise StateError(
@@ -99,7 +103,9 @@ class Predictor:
         def texts(layout: tables.Layout) -> list[str]:
             return [*self.texts, *tables.inexact(layout, [self.label][: len(self.classes)])]
 
-        return tables.read_table(path, known=self.features, texts=texts, **how)
+        return tables.read_table(
+            path, known=self.features, decimal=self.decimal, texts=texts, **how
+        )
 
     def predict(self, table: Any, missing: str | None = None) -> list[Any]:
         """The label, or the number, of each row: of a file, a DataFrame, or rows of the features.

@@ -90,6 +90,7 @@ def read_table(
     encoding: str | None = None,
     header: bool | None = None,
     known: Sequence[str] = (),
+    decimal: str | None = None,
     texts: Callable[[Layout], Sequence[str]] = lambda layout: (),
     notes: list[str] | None = None,
 ) -> Any:
@@ -98,6 +99,7 @@ def read_table(
     Its index has the numbers of the rows, counted as a spreadsheet does, from 1, but for blank
     rows. `encoding` and `header` (whether there is one) are found out where they are not given; a
     first row with all the names `known` is a header. Without one, columns are called "1", "2", ...
+    `decimal` is the decimal point where all that is there is such as 1,234, which may be in groups.
     `texts` tells which columns are kept as texts. What was noticed is added to `notes`. Raises
     InputError for what is no table, OSError if the file can't be opened.
     """
@@ -117,7 +119,7 @@ def read_table(
         for tried in [encoding] if encoding else dict.fromkeys([_encoding(start), "cp1252"]):
             with suppress(UnicodeError):
                 text = codecs.getincrementaldecoder(tried)().decode(start, whole)
-                layout = _layout(path, text, whole, tried, header, known)
+                layout = _layout(path, text, whole, tried, header, known, decimal)
                 frame = _frame(path, file, layout, texts(layout))
                 break
         else:
@@ -130,7 +132,7 @@ def read_table(
             f"{path} has no header: its first row is like the others, and its columns are called "
             f"1 ... {len(layout.names)} (--header says otherwise)"
         )
-    frame.attrs["path"] = os.fspath(path)
+    frame.attrs |= {"path": os.fspath(path), "decimal": layout.decimal}
     return frame
 
 
@@ -143,7 +145,13 @@ def _encoding(start: bytes) -> str:
 
 
 def _layout(
-    path: Any, text: str, whole: bool, encoding: str, header: bool | None, known: Sequence[str]
+    path: Any,
+    text: str,
+    whole: bool,
+    encoding: str,
+    header: bool | None,
+    known: Sequence[str],
+    decimal: str | None,
 ) -> Layout:
     """How the file is written that begins with the text, or is it, as a whole."""
     if "\0" in text:
@@ -175,7 +183,7 @@ def _layout(
     if separator == "," and _is_one_column(text, found[","], found[";"]):
         separator = ";"
     first, *rows = found.get(separator, spaced) or [[]]
-    decimal, thousands = _points(rows, separator)
+    decimal, thousands = _points(rows, separator, decimal)
     ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
     if header is None:
         named = not all(map(str.isdigit, known))
@@ -216,11 +224,12 @@ def _is_one_column(text: str, apart: list[list[str]], whole: list[list[str]]) ->
     return one_name and all(_is_number(cell) for row in whole[1:] for cell in row)
 
 
-def _points(rows: list[list[str]], separator: str) -> tuple[str, str | None]:
+def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple[str, str | None]:
     """The decimal point, and what sets thousands apart, if anything does.
 
     1,234 is a decimal where commas do not separate cells, and no other cell tells. Integers do in
     its column, beside 1,230 (a decimal would be 1,23), but where such decimals are usual: 1,230;850
+    And so does `decimal`, if it is known from another table.
     """
     cells = {cell for row in rows for cell in row}
     decimals = {cell for cell in cells if _COMMA.fullmatch(cell)}
@@ -228,8 +237,10 @@ def _points(rows: list[list[str]], separator: str) -> tuple[str, str | None]:
     points = {cell for cell in cells if _POINT.fullmatch(cell)}
     told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
     mark, usual, unsure = (",", ";", decimals) if decimals else (".", ",", points)
-    if not told and not decimals - groups and separator != usual:
-        for column in zip_longest(*rows, fillvalue=""):
+    if not (told or decimals - groups):
+        if decimal:
+            return decimal, ".,".replace(decimal, "")
+        for column in zip_longest(*rows, fillvalue="") if separator != usual else ():
             integers = any(cell.strip("0").isdigit() for cell in column)
             if integers and any(x.endswith("0") for x in unsure & {*column}):
                 return ".,".replace(mark, ""), mark
@@ -384,6 +395,7 @@ def from_csv(
         return inexact(layout, the_label(layout.names))
 
     frame = read_table(path, encoding=encoding, header=header, texts=texts_of, notes=notes)
+    decimal = frame.attrs["decimal"]
     (label,) = the_label([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
     refuse(path, absent(frame, [label, *chosen, *drop]))
@@ -416,7 +428,8 @@ def from_csv(
     shift, scale = [0.0] * X.shape[1], [1.0] * X.shape[1]
     if missing == "mean":
         shift, scale = standardise(X)
-    return Dataset(name, X, y, chosen, label, classes, shift, scale, texts, missing, notes)
+    inputs = (shift, scale, texts, missing)
+    return Dataset(name, X, y, chosen, label, classes, *inputs, notes, decimal)
 
 
 def of_rows(rows: Any, names: Sequence[str]) -> Any:

@@ -102,6 +102,7 @@ def test_a_model_file_that_does_not_add_up_is_refused(tmp_path):
         with_(classifier__missing="guess"),
         with_(classifier__target=[0.0]),
         with_(classifier__target=[0.0, 0.0]),
+        with_(classifier__decimal=";"),
         with_(classifier__label=["y"]),
         {**content, "classifier": None},
     ]
@@ -127,7 +128,7 @@ def test_a_file_without_what_newer_ones_have_is_still_read(tmp_path):
     path = tmp_path / "model.json"
     saved = trained(datasets.moons(20), path)
     content = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("texts", "missing", "target"):
+    for name in ("texts", "missing", "target", "decimal"):
         del content["classifier"][name]
     path.write_text(json.dumps(content), encoding="utf-8")
     assert Predictor.load(path).about() == saved.about()
@@ -173,6 +174,22 @@ def test_names_in_rows_are_those_of_the_features_or_refused(mixed):
         with pytest.raises(ValueError, match=r"no column '.*; there are") as caught:
             predictor.predict(rows)
         assert isinstance(caught.value, MicrogradError)
+
+
+def test_numbers_that_may_be_decimals_or_in_groups_are_what_they_were(file, tmp_path):
+    pytest.importorskip("pandas", reason="needs the extra data")
+    for decimal, other in ((",", "."), (".", ",")):
+        text = "a;n;y\n" + "".join(
+            f"{i}{decimal}5;{i}{other}234;{'pq'[i % 2]}\n" for i in range(1, 9)
+        )
+        data = tables.from_csv(file(text))
+        assert (data.X[0].tolist(), data.decimal) == ([1.5, 1234.0], decimal)
+        trained(data, tmp_path / "model.json")
+        predictor = Predictor.load(tmp_path / "model.json")
+        for separator in ";\t":
+            few = predictor.read(file(f"a;n\n1{decimal}125;2{other}345\n".replace(";", separator)))
+            assert few.to_numpy().tolist() == [[1.125, 2345.0]]
+        assert predictor.read(file(f"a;n\n0{other}5;1\n")).to_numpy().tolist() == [[0.5, 1.0]]
 
 
 def test_a_row_that_has_only_a_gap_is_a_row(file, tmp_path):
