@@ -21,7 +21,7 @@ from typing import Any
 import in_pyodide
 import pytest
 
-from micrograd_like import Value, affine, grad, losses, nn, ops, tanh, topological_order
+from micrograd_like import Op, Value, affine, grad, losses, nn, ops, tanh, topological_order
 from micrograd_like.views.drawing import NEGATIVE, POSITIVE
 from micrograd_like.views.names import numeral
 from micrograd_like.views.pages import player
@@ -563,6 +563,36 @@ def test_what_is_folded_in_the_picture_is_said_to_be(open_page: Callable[[str], 
             assert (
                 re.search(rf"{re.escape(each)}\b", drawn) or each in folded or "more" in folded
             ), each
+
+
+def test_a_box_of_conditions_and_sides_not_taken_has_a_norm(
+    open_page: Callable[[str], Page],
+) -> None:
+    model = nn.MLP(2, [4, 1], lambda z: ops.where(ops.greater(z, 0.0), z, 0.1 * z), seed=0)
+    points = [[i / 7 - 1.0, (i % 5) / 3 - 0.5] for i in range(12)]
+    loss = losses.mse([model(point) for point in points], [float(i % 2) for i in range(12)])
+    page = open_page(player(loss, collapse="layer").html)
+    page.click("last")
+    norms = "return [...document.querySelectorAll('#picture .node text')].map((t) => t.textContent)"
+    texts = [text.strip() for text in page.driver.execute_script(norms)]
+    loss.backward()
+    conditions = texts.index("48 × 1(x > 0)")
+    assert texts[conditions + 1 : conditions + 3] == ["‖grad‖", "0.0"]
+    sides = [
+        n for n in topological_order(loss, untaken=True) if n.op is ops.mul and n.parents[1:] == ()
+    ]
+    norm = numeral(math.hypot(*(node.grad for node in sides)))
+    assert texts[(place := texts.index("48 × 0.1·x")) + 2] == norm, texts[place : place + 3]
+
+
+def test_an_operation_that_is_a_condition_is_a_number(
+    open_page: Callable[[str], Page], made_up: type[Op]
+) -> None:
+    above = made_up("above", lambda x: float(x > 0.0), lambda x, out: 0.0, numba="@x > 0.0")
+    x = Value(2.0, label="x")
+    page = open_page(player(above(x) * x).html)
+    move(page, x=1.5)
+    assert [row["exact"][0] for row in page.seen()["rows"]] == ["1.5", "1.0", "1.5"]
 
 
 @pytest.mark.parametrize(("root", "title"), [
