@@ -152,7 +152,8 @@ def _steps(model: MLP, row: list[float], features: Sequence[str]) -> tuple[str, 
     """The page that plays the loss of an example step by step, if it is small and can be drawn.
 
     Its leaves are the parameters, the example's inputs and, for each output, a y of 1 or 0; with it
-    comes which of all these each leaf of the page is, -1 for one that is none.
+    comes which of all these each leaf of the page is. There is none of a network with other leaves,
+    such as detach() makes, or with `where`: of another example these numbers and sides may differ.
     """
     if len(model.parameters()) > _MOST_STEPPED:
         return "", []
@@ -165,7 +166,10 @@ def _steps(model: MLP, row: list[float], features: Sequence[str]) -> tuple[str, 
     loss = normalizer - affine(y, scores)
     loss.label = "loss"
     place = {leaf: i for i, leaf in enumerate([*model.parameters(), *x, *y])}
-    leaves = [place.get(e.node, -1) for e in steps(loss).forward if e.node.op is None]
+    nodes = [event.node for event in steps(loss).forward]
+    leaves = [place.get(node, -1) for node in nodes if node.op is None]
+    if -1 in leaves or any(node.op and node.op.kind == "choice" for node in nodes):
+        return "", []
     try:
         return player(loss).html, leaves
     except RendererError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from micrograd_like import losses, nn, optim, play
+from micrograd_like import greater, losses, nn, ops, optim, play, where
 from micrograd_like.datasets import moons
 from micrograd_like.errors import InputError, MissingExtraError
 
@@ -176,6 +176,16 @@ def test_an_example_is_gone_through_with_the_numbers_of_now(outputs: int, opened
     assert pytest.approx(weight, rel=1e-3) in shown
     driver.switch_to.default_content()
     driver.find_element("css selector", "#player button").click()
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [lambda z: where(greater(z, 0.0), z, 0.1 * z), lambda z: z * ops.sigmoid(z.detach())],
+)
+def test_no_example_is_gone_through_whose_graph_may_differ_from_the_first(activation: Any) -> None:
+    X, y = data(2)
+    page = play(nn.MLP(2, [3, 2], activation, seed=1), X, y)
+    assert '"leaves":[]' in page.html
 
 
 @pytest.mark.parametrize("width", [360, 1280])
