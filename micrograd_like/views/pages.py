@@ -55,8 +55,9 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     """A page that goes through `steps(root, seed)` one by one: picture, formula, values, gradients.
 
     In it every leaf has a slider, and values, local derivatives and gradients follow, by a program
-    of the compiler's. It stays a replay for more than 3,000 nodes, where data was changed after the
-    forward pass, and where an operation has no spelling in JavaScript.
+    of the compiler's; the side that an `if` of Python's took stays. It is a replay for more than
+    3,000 nodes, where data was changed after the forward pass, and where an operation has no
+    spelling in JavaScript.
 
     `drawing` are options of `draw`. Raises InputError (a ValueError) for more than 20,000 steps.
     """
