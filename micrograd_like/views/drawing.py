@@ -79,7 +79,7 @@ def draw(
 
     Every node shows its label (or a name such as v3), its operation, its data and its gradient
     ("–" before any backward pass); every edge its local derivative. Operations are rounded boxes,
-    parameters have a double border, inputs a single one, constants none. A leaf is drawn as
+    parameters have a double border, other leaves a single one, constants none. A leaf is drawn as
     a parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
@@ -376,7 +376,7 @@ class _Picture:
     def _title_of_alike(self, box: Box) -> str:
         node, count = box.nodes[-1], len(box.nodes)
         if node.op is None:
-            kind = "parameters" if node in self.graph.parameters else "inputs"
+            kind = "parameters" if node in self.graph.parameters else "leaves"
             return f"{count:,} {kind} {stem(node.label)}"
         if any(p in box.nodes for p in node.parents):
             return f"Σ: {count:,} additions"

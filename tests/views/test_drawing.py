@@ -408,6 +408,13 @@ def test_a_merged_box_says_nothing_that_is_not_true_of_all_its_nodes(factors):
     assert f"19 × {d}·x<" in source
 
 
+def test_leaves_without_a_label_are_not_called_inputs():
+    weights, points = [[Value(k / 9.0) for k in range(n)] for n in (6, 40)]
+    loss = sum(tanh(w * x) for x in points for w in weights)
+    assert "46 leaves" in draw(loss, collapse="layer").source
+    assert "inputs" not in draw(loss, collapse="layer").source
+
+
 def test_squares_and_products_in_one_box_are_products():
     model = nn.MLP(1, [2, 1], seed=0)
     a, b = model.layers[0].neurons[0].w[0], model.layers[0].neurons[1].w[0]
