@@ -491,7 +491,8 @@ def _cell(text: str, *, bold: bool = False, small: bool = False, widest: str = "
 def _clipped(text: str, length: int = 44) -> str:
     """`text` in a short line, as UTF-8 allows."""
     text = printable(text.replace("\r\n", "\n").replace("\n", "↵"))
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    # Names that begin alike differ at the end.
+    return text if len(text) <= length else f"{text[: length - 13]}…{text[-12:]}"
 
 
 # --- renderers ------------------------------------------------------------------------------------

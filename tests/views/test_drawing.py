@@ -408,6 +408,14 @@ def test_a_merged_box_says_nothing_that_is_not_true_of_all_its_nodes(factors):
     assert f"19 × {d}·x<" in source
 
 
+def test_long_names_that_differ_at_the_end_are_told_apart():
+    weights = [
+        Value(1.0, f"decoder.blocks[0].attention.heads[1].queries.rows[3].w[{k}]") for k in (0, 1)
+    ]
+    source = draw(weights[0] * weights[1]).source
+    assert all(f"rows[3].w[{k}]</b>" in source for k in (0, 1))
+
+
 def test_leaves_without_a_label_are_not_called_inputs():
     weights, points = [[Value(k / 9.0) for k in range(n)] for n in (6, 40)]
     loss = sum(tanh(w * x) for x in points for w in weights)
