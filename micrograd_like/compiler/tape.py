@@ -22,7 +22,7 @@ from .. import ops
 from ..engine import Value, numbers_of, operands_of, topological_order
 from ..errors import InputError, OperandError, TraceError
 from ..gradients import Arithmetic, Edges, partial_graphs, partials_of, sweep
-from ..modes import innermost, traces, tracing
+from ..modes import apart, innermost, silences, traces, tracing
 from ..ops import BUILTIN, Op
 
 # The name of an array of inputs, its shape, and the numbers of the inputs in it.
@@ -163,7 +163,8 @@ def record(
 def lasting_edges(root: Value, wrt: Sequence[Value]) -> dict[Value, Edges]:
     """The partials as graphs, which must be right for other inputs, too. Raises TraceError."""
     try:
-        edges = partial_graphs(root, wrt)
+        with apart(silences):  # within no_grad, too, they are graphs
+            edges = partial_graphs(root, wrt)
     except OperandError as error:
         raise TraceError(str(error)) from error
     of_users = {op for op in {node.op for node in edges} if op and op.name not in BUILTIN}

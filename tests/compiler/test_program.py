@@ -43,6 +43,7 @@ from micrograd_like import (
     grad,
     log,
     losses,
+    no_grad,
     ops,
     tanh,
 )
@@ -189,6 +190,14 @@ def test_gradients_of_gradients_compile(backend):
     x = Value(0.7, "x")
     first = grad(x**3 * x.sin(), x, create_graph=True)
     agrees(first, [x], backend)
+
+
+def test_within_no_grad_gradients_compile_to_the_same_program():
+    x, w = Value(2.0, "x"), Value(0.5, "w")
+    y = tanh(x * w) * x
+    with no_grad():
+        program = compile(y, [x, w], wrt=[x, w], backend="python")
+    assert program.source == compile(y, [x, w], wrt=[x, w], backend="python").source
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

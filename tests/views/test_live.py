@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from javascript import computed
 from reference import VALUE, Program, programs
 
-from micrograd_like import Op, Value, affine, ops
+from micrograd_like import Op, Value, affine, no_grad, ops
 from micrograd_like.errors import DomainError, InputError
 from micrograd_like.views import live
 from micrograd_like.views.live import live_program
@@ -78,6 +78,14 @@ GRAPHS: dict[str, Callable[[Value, Value], Value]] = {
 def test_operations_of_every_form_follow(name: str) -> None:
     make = GRAPHS[name]
     agrees(make(Value(0.5), Value(1.5)), make(Value(2.25), Value(-3.0 if name[2] != "p" else 0.5)))
+
+
+def test_a_page_made_within_no_grad_follows_its_leaves() -> None:
+    x = Value(2.0)
+    root = x.tanh() * x
+    with no_grad():
+        source = live_program(root, steps(root).forward)
+    assert source == live_program(root, steps(root).forward)
 
 
 def test_a_choice_hands_all_on_to_the_side_that_is_taken() -> None:
