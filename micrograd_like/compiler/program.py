@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ..engine import Value, topological_order
 from ..errors import DomainError, InputError, OperandError
 from ..gradients import listed
-from ..modes import paused
+from ..modes import innermost, paused, silences
 from ..numerics import number
 from .equations import equations
 from .execution import (
@@ -66,8 +66,9 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
     infinity of IEEE 754, as all programs do; an operation of yours needs `numba` or `javascript` in
     its row.
 
-    Raises InputError (a ValueError) for inputs that are no leaves or are given twice, OperandError
-    (a TypeError) for what is not a Value, and TraceError (a ValueError) where an operation of the
+    Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and within
+    `no_grad` for an output that may have been computed there, a constant; OperandError (a
+    TypeError) for what is not a Value, and TraceError (a ValueError) where an operation of the
     user's is differentiated whose partials are not functions of Values.
     """
     roots, leaves = listed(outputs), listed(inputs)
@@ -77,6 +78,11 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
             raise OperandError(f"compile takes Values, not {value!r:.80}")
     if not roots:
         raise InputError("compile needs an output")
+    if innermost(silences) and any(root.op is None and root not in leaves for root in roots):
+        raise InputError(
+            "within no_grad what is computed is a constant, which no input changes: compute the "
+            "outputs outside of it"
+        )
     if targets == []:
         raise InputError("wrt is empty: leave it out for a program without gradients")
     check_backend(backend, get_args(Backend), dtype)

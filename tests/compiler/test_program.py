@@ -200,6 +200,14 @@ def test_within_no_grad_gradients_compile_to_the_same_program():
     assert program.source == compile(y, [x, w], wrt=[x, w], backend="python").source
 
 
+def test_within_no_grad_an_output_that_was_computed_there_is_refused():
+    x = Value(2.0, "x")
+    with no_grad():
+        assert compile(x, [x])([3.0]) == 3.0
+        with pytest.raises(InputError, match="within no_grad what is computed is a constant"):
+            compile(x * x, [x])
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_nan_and_infinities_go_the_way_they_go_in_the_engine(bad):
     model, loss = mlp_loss([2, 3, 1], True, "relu", 2)
