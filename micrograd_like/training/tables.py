@@ -236,11 +236,11 @@ def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple
     groups = {cell for cell in cells if _GROUPED[","].fullmatch(cell)}
     points = {cell for cell in cells if _POINT.fullmatch(cell)}
     told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
-    mark, usual, unsure = (",", ";", decimals) if decimals else (".", ",", points)
+    mark, usual, unsure = (",", ";", decimals) if decimals else (".", rf",|{_BLANKS}", points)
     if not (told or decimals - groups):
         if decimal:
             return decimal, ".,".replace(decimal, "")
-        for column in zip_longest(*rows, fillvalue="") if separator != usual else ():
+        for column in zip_longest(*rows, fillvalue="") if separator not in usual else ():
             integers = any(cell.strip("0").isdigit() for cell in column)
             if integers and any(x.endswith("0") for x in unsure & {*column}):
                 return ".,".replace(mark, ""), mark

@@ -237,6 +237,7 @@ def test_a_header_is_noticed_and_so_is_none(tmp_path, content, features, rows):
         ("a\tb\n0\tx\n1,230\ty\n2,500\tz\n", [[0, "x"], [1.23, "y"]]),
         ("a\tb\n9\tx\n1,230\ty\n2,5\tz\n", [[9, "x"], [1.23, "y"]]),
         ("a,b\n999,x\n1.230,y\n", [[999, "x"], [1.23, "y"]]),
+        ("a  b\n999  x\n1.230  y\n", [[999, "x"], [1.23, "y"]]),
     ],
 )
 def test_a_decimal_comma_is_not_taken_for_a_separator(tmp_path, content, rows):
