@@ -143,9 +143,9 @@ class Program(Unpicklable):
             return
         from .layouts import laid_out
         from .lift import lift
-        from .siblings import apart
+        from .siblings import cut_apart
 
-        arrays = apart(tape, arrays)
+        arrays = cut_apart(tape, arrays)
         place = {leaf: i for i, leaf in enumerate(self._inputs)}
         derivative_of = {
             output: place[target]

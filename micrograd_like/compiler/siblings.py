@@ -143,7 +143,7 @@ def _common(names: Sequence[str]) -> str:
     return "".join(letters[0] for letters in alike)
 
 
-def apart(tape: Tape, arrays: Sequence[InputArray]) -> list[InputArray]:
+def cut_apart(tape: Tape, arrays: Sequence[InputArray]) -> list[InputArray]:
     """The arrays; of those of one axis, rows that multiply results of other rows are on their own.
 
     A row is what one vector is multiplied with. Of a list of all weights of a transformer these
