@@ -64,6 +64,8 @@ class NumpyPrinter:
         self.constant_names: dict[Array, Expression] = {}
         self.inputs = dict(lifted.inputs)
         self.used = Counter(view.array for s in lifted.statements for view in s.views)
+        given = [o for o in lifted.tape.outputs if isinstance(o, int) and o < lifted.tape.inputs]
+        self.used.update([lifted.array_of[o] for o in given])  # which are shown, or compared
         self.batched = {array for array, numbers in lifted.inputs if self.varies(numbers)}
         for statement in lifted.statements:
             if any(view.array in self.batched for view in statement.views):

@@ -104,6 +104,19 @@ def test_a_number_may_choose_and_count():
         step([(3, [0.5, 1.0])])  # the smaller table decides
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba", "jax"])
+def test_what_is_beside_a_token_is_compared_and_shown_as_it_is(backend):
+    pytest.importorskip(backend)
+    rows, w = table(3, 2, random.Random(8)), Value(0.5)
+    loss = lambda d: take(rows, d[0])[1] * (w if d[1] > 2.2 else 1.0)  # noqa: E731
+    step = compile_step(loss, [*flat(rows), w], [1, 2.5], backend=backend)
+    agrees(step, loss, [*rows, w], [[0, 2.1], [2, 2.3], [1, 3.7]])
+    step = compile_step(lambda d: take(rows, d[0])[1] + w, [*flat(rows), w], [1], backend=backend)
+    agrees(step, lambda d: take(rows, d[0])[1] + w, [*rows, w], [[0], [2], [2]])
+    shown = step.forward(lambda d: [take(rows, d[0])[0], d[1]], [1, 2.5])
+    assert [row[1] for row in shown.batch([[1, 2.5], [2, -3.7]])] == [2.5, -3.7]
+
+
 @pytest.mark.parametrize("order", ["abcd", "dabc", "dabd", "abdd", "aabd", "abxx", "xabc", "axbd"])
 def test_some_rows_may_be_constants_or_of_the_example(order):
     rows = table(3, 2, random.Random(4))
