@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+import random
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,6 +17,7 @@ from .. import losses
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DomainError, InputError, MicrogradError, OperandError, TraceError, warn
 from ..modes import tracing
+from ..nn import CALLS
 from ..numerics import flat, number, plain
 from ..optim import Optimizer
 from ..words import meant
@@ -58,7 +61,9 @@ class Loss(NamedTuple):
             kept = [i for i, t in enumerate(targets) if ignored is None or t != ignored]
             for i in kept if self in LOSSES.values() else ():
                 if not outputs:
-                    outputs.append(model(inputs[i]))
+                    outputs.append(_output_of(model, inputs[i]))
+                if outputs[0] is None:
+                    break
                 try:
                     self.of(outputs[0], targets[i])
                 except DomainError:  # of a probability of 0 or 1, which the model may not give
@@ -68,6 +73,26 @@ class Loss(NamedTuple):
             return [inputs[i] for i in kept], [targets[i] for i in kept]
 
         return usable
+
+
+def _output_of(model: Callable[[Any], Any], x: Any) -> Any:
+    """What the model gives for x, called for nothing: what that moves is brought back.
+
+    None where it has an iterator, which nobody could bring back.
+    """
+    if type(model).__call__ in CALLS:  # of ours, which move nothing
+        return model(x)
+    from ..compiler.surroundings import Surroundings
+
+    of_numpy = getattr(sys.modules.get("numpy.random"), "random", None)
+    try:
+        surroundings = Surroundings(model, random.random, of_numpy)
+    except TraceError:
+        return None
+    try:
+        return model(x)
+    finally:
+        surroundings.bring_back()
 
 
 def _is_of_cross_entropy(loss: Any) -> bool:

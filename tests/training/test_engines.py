@@ -1,11 +1,13 @@
 """engines.py: losses by name, and two ways to compute a batch with the same answers."""
 
 import contextlib
+import itertools
 import math
 import random
 import warnings
 import weakref
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -515,6 +517,19 @@ def test_what_a_refused_trace_did_to_a_model_is_undone(kind):
             if engine != "eager":
                 stack.enter_context(pytest.warns(MicrogradWarning, match="not compiled"))
             training.fit(model, DATA.X, DATA.y, loss="mse", optimizer=rule, epochs=2, engine=engine)
+        weights.append([model.parts[0].calls, *(p.data for p in model.parameters())])
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("draw", [random.random, itertools.cycle([0.5, 1.0, 0.9]).__next__])
+def test_a_named_loss_that_sees_targets_does_not_move_what_the_model_has(draw):
+    weights = []
+    for loss in ("mse", lambda out, t: (out - t) ** 2):
+        model = Dropping("python")
+        model.rng = SimpleNamespace(random=draw)
+        random.seed(1)
+        rule = optim.SGD(model.parameters(), lr=0.1)
+        training.fit(model, DATA.X[:9], DATA.y[:9], loss=loss, optimizer=rule, epochs=2)
         weights.append([model.parts[0].calls, *(p.data for p in model.parameters())])
     assert weights[0] == weights[1]
 
