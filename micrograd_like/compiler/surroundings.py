@@ -143,8 +143,8 @@ def _parts_of(x: Any) -> Iterator[_Part]:
     elif isinstance(x, _numpys("RandomState")):
         back = partial(x.set_state, x.get_state())
         yield _Part(_NUMBERS, lambda: {"": repr(x.get_state())}, back)
-    elif isinstance(x, CellType) and (content := _content(x)) is not None:
-        back = partial(setattr, x, "cell_contents", content)
+    elif isinstance(x, CellType) and x != CellType():  # which is empty
+        back = partial(setattr, x, "cell_contents", _content(x))
         yield _Part("a variable", lambda: {"": _content(x)}, back)
     elif isinstance(x, dict):
         yield _Part("item ", lambda: dict(x), partial(_refill, x, dict(x)))
@@ -158,14 +158,14 @@ def _parts_of(x: Any) -> Iterator[_Part]:
         if not _is_of_library(x):
             back = partial(_set_attributes, x, dict(vars(x)))
             yield _Part(f"{x.__name__}.", lambda: dict(vars(x)), back)
-    elif not isinstance(x, (FunctionType, ModuleType)) and (found := _attributes(x)):
+    elif not isinstance(x, (FunctionType, ModuleType)) and (
+        (found := _attributes(x)) or hasattr(x, "__dict__")
+    ):
         back = partial(_set_attributes, x, found)
         yield _Part(f"{type(x).__name__}.", lambda: _attributes(x), back)
     if isinstance(x, FunctionType) and not _is_of_library(x):
-        if vars(x):
-            yield _Part(
-                f"{x.__name__}.", lambda: dict(vars(x)), partial(_refill, vars(x), {**vars(x)})
-            )
+        back = partial(_refill, vars(x), {**vars(x)})
+        yield _Part(f"{x.__name__}.", lambda: dict(vars(x)), back)
         for space, names in _spaces(x):
             used = {name: space[name] for name in names}
             yield _Part(
@@ -178,13 +178,16 @@ def _chosen(items: dict[Any, Any], names: Iterable[str]) -> dict[Any, Any]:
 
 
 def _spaces(function: FunctionType) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """The variables that a function names: of its module, and of the user's modules among them."""
-    names, variables = _names_in(function.__code__), function.__globals__
-    yield variables, [name for name in names if name in variables]
-    for name in names:
-        module = variables.get(name)
-        if isinstance(module, ModuleType) and not _is_of_library(module):
-            yield vars(module), [n for n in names if n in vars(module)]
+    """The variables that a function names: of its module, and of the user's that it leads to.
+
+    Those are `b` and `c`, too, where it says `a.b.c`, and what it imports itself.
+    """
+    names, spaces = _names_in(function.__code__), [function.__globals__]
+    for space in spaces:  # which grow
+        yield space, [name for name in names if name in space]
+        found = [space.get(name, sys.modules.get(name)) for name in names]
+        modules = [x for x in found if isinstance(x, ModuleType) and not _is_of_library(x)]
+        spaces += [vars(m) for m in modules if not any(vars(m) is known for known in spaces)]
 
 
 def _within(x: Any) -> Iterable[Any]:

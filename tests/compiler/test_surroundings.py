@@ -174,8 +174,23 @@ def of_module(model):
     return MODULE.calls
 
 
-MODULE = ModuleType("users_module")
+def of_package(model):
+    PACKAGE.inner.calls += 1
+    return PACKAGE.inner.calls
+
+
+def of_import(model):
+    from users_package import inner
+
+    inner.calls += 1
+    return inner.calls
+
+
+MODULE, PACKAGE = ModuleType("users_module"), ModuleType("users_package")
 MODULE.calls = 0
+PACKAGE.inner = ModuleType("users_package.inner")
+PACKAGE.inner.calls = 0
+sys.modules |= {module.__name__: module for module in (PACKAGE, PACKAGE.inner)}
 
 # What happens beside, with the attributes that it needs.
 MOVING = {
@@ -212,6 +227,8 @@ MOVING = {
     "another function": (of_another_function, {"steps": lambda: 0}),
     "an attribute that is made": (of_new_attribute, {"steps": [0]}),
     "a variable of a module": (of_module, {}),
+    "a variable of a module in a package": (of_package, {}),
+    "a variable of a module that is imported": (of_import, {}),
     "a draw of a generator": (lambda m: m.draw(), {"draw": random.Random(1).random}),
     "a generator in a partial": (functools.partial(of_generator, random.Random(1)), {}),
 }  # fmt: skip
@@ -283,6 +300,23 @@ def test_what_stays_as_it_is_or_becomes_a_value_is_let_be():
         surroundings = Surroundings(model)
         model([1.0])
         surroundings.check()
+
+
+def test_what_was_not_there_is_gone_when_all_is_brought_back():
+    calls, config = None, SimpleNamespace()
+
+    def beside(model):
+        nonlocal calls
+        config.calls = beside.calls = calls = 1 if calls is None else calls + 1
+        return calls
+
+    model = Counting(beside)
+    surroundings = Surroundings(model)
+    model([1.0])
+    surroundings.bring_back()
+    assert calls is None
+    assert not vars(config)
+    assert not vars(beside)
 
 
 class Unusual(list):
