@@ -54,10 +54,11 @@ def fit(
     """Train `model` in place on the m examples X with the targets y; returns what happened.
 
     `X` is m rows of numbers: lists, an array of shape (m, n), or numbers for a model of one input.
-    `y` has m targets. A memory-mapped array (`numpy.load(path, mmap_mode="r")`) may be larger than
-    memory: the rows of a batch are read, and checked, when their turn comes. Without `y`, `X` is an
-    iterable of batches (X, y), or a function that returns one. Each epoch begins it anew; the sizes
-    and the order of the batches are yours.
+    `y` has m targets. Both are read at the start, and what changes them later, in a callback say,
+    does not count: give batches instead. A memory-mapped array (`numpy.load(path, mmap_mode="r")`)
+    may be larger than memory: the rows of a batch are read, and checked, when their turn comes.
+    Without `y`, `X` is an iterable of batches (X, y), or a function that returns one. Each epoch
+    begins it anew; the sizes and the order of the batches are yours.
 
     `fit(parameters, documents, loss=loss)` is for examples of any length, such as texts of tokens:
     numbers, lists of them, or tuples of what `loss(*example)` takes. The parameters are Values in
