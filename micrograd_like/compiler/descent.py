@@ -99,9 +99,12 @@ def takes_arrays(optimizer: Optimizer) -> bool:
             surroundings = surroundings_of(optimizer)
             try:
                 with tracing(reads := Reads(optimizer.params)):
+                    _two_steps(optimizer, of)  # in which it may make what it then changes
+                    made = surroundings_of(optimizer)
                     found.append(_two_steps(optimizer, of))
                 reads.refuse()
                 surroundings.check()
+                made.check()
             finally:
                 surroundings.bring_back()
     except Exception:  # the user's, an array where a float is needed, or an iterator

@@ -256,6 +256,15 @@ def test_what_arrays_do_not_know_is_refused():
         def step(self):
             super().step()
 
+    class Counting(optim.SGD):
+        calls = 0  # an attribute of the class, until it counts
+
+        def rule(self, sqrt, *factors):
+            self.calls += 1
+            return super().rule(sqrt, 0.5 * factors[0] if self.calls > 100 else factors[0])
+
+    with pytest.raises(InputError, match="the rule of Counting is another one for arrays"):
+        STEP.training(Counting(STEP.parameters))
     some = optim.SGD(STEP.parameters[:-1])
     for optimizer, says in [(Own(STEP.parameters), "Own has a `step`"), (some, "other parameters")]:
         with pytest.raises(InputError, match=says) as caught:
