@@ -23,10 +23,10 @@ from .errors import DomainError, OperandError, shown
 from .methods import Methods, ValueT, check_constructor, text
 from .modes import innermost, open_blocks, silences, touched
 from .numerics import number, number_in
-from .ops import Op
 from .slots import Closed, Slots, new_slots, set_attribute, set_class
 
-__dir__ = shown("NATIVE", "Value", "topological_order")
+__all__ = ["Value", "topological_order"]
+__dir__ = shown("NATIVE", *__all__)
 
 
 class Value(Methods["Value"], Copies["Value"], Closed):
@@ -93,7 +93,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
         self._label = label if label.__class__ is str else text(label)
 
     @property
-    def op(self) -> Op | None:
+    def op(self) -> ops.Op | None:
         return self._row
 
     @property
@@ -187,7 +187,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
         return new_node(-self._data, ops.neg, self, None, -1.0, None)
 
     @staticmethod
-    def __apply_op__(op: Op, args: Sequence[Any]) -> Value:
+    def __apply_op__(op: ops.Op, args: Sequence[Any]) -> Value:
         """The node of `op` applied to Values and numbers, at least one of them a Value."""
         operands: list[Any] = [a if isinstance(a, Value) else number(a) for a in args]
         xs = numbers_of(operands)
@@ -201,7 +201,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
         out = Value.__assemble__(data, op, operands, op.partials_at(operands, xs, data))
         return _under_modes(out) if open_blocks else out
 
-    def __apply_unary__(self, op: Op) -> Value:
+    def __apply_unary__(self, op: ops.Op) -> Value:
         """`op(self)` for an operation of one argument, in half the time."""
         data = self._data
         try:
@@ -215,7 +215,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
 
     @staticmethod
     def __assemble__(
-        data: float, op: Op | None, operands: Sequence[Any], partials: Sequence[float | None]
+        data: float, op: ops.Op | None, operands: Sequence[Any], partials: Sequence[float | None]
     ) -> Value:
         """A node, whatever the mode; None stands beside constants and where nothing flows."""
         out = Value(data)
@@ -263,7 +263,7 @@ set_slot_of_data = vars(Slots)["_data"].__set__
 set_slot_of_grad = vars(Slots)["_grad"].__set__
 
 
-def new_node(data: float, op: Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
+def new_node(data: float, op: ops.Op, a: Any, b: Any, da: Any, db: float | None) -> Value:
     """A node with its slots as described at `Slots`; under no_grad a leaf."""
     out: Any = new_slots()
     out._data, out._grad = data, 0.0

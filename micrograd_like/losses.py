@@ -22,7 +22,8 @@ from .sums import affine, take
 _ROUNDING = 2.0**-40  # by which a sum of probabilities may be off
 _ROUNDING_OF_SUMS = 1e-6  # in single precision
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
-__dir__ = shown("cross_entropy", "hinge", "mean", "mse", "softmax", *_BINARY)
+__all__ = ["cross_entropy", "hinge", "mean", "mse", "softmax", *_BINARY]
+__dir__ = shown(*__all__)
 
 
 def mean(values: Iterable[Value]) -> Value:

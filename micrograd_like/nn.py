@@ -24,6 +24,7 @@ _MANY = 1000  # rows for which it is worth while to compile a network
 
 Activation = str | Op | Callable[[Any], Any] | bool | None
 
+__all__ = ["MLP", "Layer", "Module", "Neuron", "Value", "random"]  # as `import *` of micrograd's
 __dir__ = shown("Layer", "MLP", "Module", "Neuron")
 
 

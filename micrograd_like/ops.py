@@ -731,4 +731,5 @@ pow_yy: Op = pow_partial(0, 2)
 
 BUILTIN = frozenset(TABLE)
 _SHOWN = [x for x, op in globals().items() if isinstance(op, Op) and op.kind != "internal"]
-__dir__ = shown("Op", "TABLE", "find", *_SHOWN)
+__all__ = ["TABLE", "Op", "find", *_SHOWN]
+__dir__ = shown(*__all__)

@@ -23,7 +23,8 @@ Snapshot = tuple[list[float], Memory]  # the parameters' numbers, and the memory
 # From a parameter, its derivative and what is remembered of it, to the next parameter and memory.
 Rule = Callable[..., tuple[Any, ...]]
 
-__dir__ = shown("SGD", "Adam", "AdamW", "Optimizer")
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__dir__ = shown(*__all__)
 
 
 class Library(NamedTuple):

@@ -5,8 +5,10 @@ import subprocess
 import sys
 import types
 
+import pytest
+
 import micrograd_like
-from micrograd_like import MicrogradError, Op, errors, ops
+from micrograd_like import MicrogradError, Op, engine, errors, losses, nn, ops, optim
 
 
 def test_importing_loads_the_standard_library_and_nothing_else():
@@ -87,6 +89,15 @@ def test_a_star_import_leaves_the_builtins_alone():
     del namespace["__builtins__"]
     assert namespace["Value"] is micrograd_like.Value
     assert {name for name in namespace if hasattr(builtins, name)} == set()
+
+
+@pytest.mark.parametrize("module", [engine, losses, nn, ops, optim], ids=lambda m: m.__name__)
+def test_a_star_import_of_a_module_shadows_nothing_of_the_users_by_what_it_imports(module):
+    namespace = {"__name__": "users"}
+    exec(f"from {module.__name__} import *", namespace)
+    brought = {*namespace} - {"__name__", "__builtins__"}
+    of_micrograds = {"Value", "random"} if module is nn else set()  # which imports these
+    assert brought == ({*dir(module)} - {"NATIVE"}) | of_micrograds
 
 
 def test_every_error_is_the_librarys_and_the_builtin_that_fits():
