@@ -17,9 +17,9 @@ import numpy as np
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DivergenceError, InputError, TraceError
 from ..modes import tracing
+from ..module import land, trainings
 from ..numerics import plain
 from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
-from .plan import land, trainings
 from .surroundings import Surroundings
 
 
@@ -151,7 +151,9 @@ class Descent:
 
     Within the `with` block the parameters are arrays. `write` brings the Values, their `grad` and
     the optimizer up to date, for you to see or to change: the next step begins with what they then
-    are. At the end of the block they are up to date, also where an error or Ctrl-C ends it.
+    are. A model's `save`, `state_dict`, `predict` and `outputs` call it; a call of the model, or a
+    look at `.data`, does not. At the end of the block they are up to date, also where an error or
+    Ctrl-C ends it.
 
     Raises DivergenceError where a loss, or a parameter after a step, is not finite; all is then as
     it was at the last batch whose loss was finite. Raises InputError where a Value was changed

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from math import prod
-from threading import local
 from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
-from ..module import Module
+from ..module import Module, land, trainings
 from .execution import require_numpy
 from .names import input_arrays
 from .surroundings import containers
@@ -29,21 +28,6 @@ class Training(Protocol):
 
     def write(self) -> None:
         """Bring the Values up to date."""
-
-
-class _Trainings(local):
-    def __init__(self) -> None:
-        self.open: list[Training] = []
-
-
-trainings = _Trainings()  # of this thread
-
-
-def land(values: Iterable[Value], but: Training | None = None) -> None:
-    """Let these Values have what trainings that are open here, but for one, learned of them."""
-    for training in trainings.open:
-        if training is not but and not training.learned.isdisjoint(values):
-            training.write()
 
 
 _Leaf: TypeAlias = tuple[Any, str, tuple[int, ...]]

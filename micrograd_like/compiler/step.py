@@ -265,17 +265,19 @@ def compile_step(
     of zeros with a one.
 
     Numbers of the example become Values, and results equal the eager engine's to rounding, whatever
-    the examples. By `take` a number of the example chooses from a list. Branches on comparisons of
-    Values are followed: see `Step`. What is detached, or computed under `no_grad`, is computed anew
-    in each step, as a constant. Refused are uses of a number, such as `.data`, or an index, by the
-    line of yours that does it, random numbers, iterators, a call that changes a number of its own
-    (an attribute, a variable), or its example, an error of the library's that it catches, and
-    whatever else differs when the example is traced a second time, or from what the engine makes of
-    its plain numbers. The last comparison is made again where a kind of number comes, such as int,
-    that an argument has not had before. A Value that is no parameter, of another network say, is a
-    constant: once it has another number the step raises TraceError. What else changes only later,
-    such as an attribute that a callback sets, remains as it was traced: `step.check()` traces again
-    and raises TraceError if it has changed, as `fit` does after every epoch.
+    the examples. (Those of NumPy's narrow types, such as uint8, are doubles here, where eagerly two
+    of them overflow or round as NumPy's do.) By `take` a number of the example chooses from a list.
+    Branches on comparisons of Values are followed: see `Step`. What is detached, or computed under
+    `no_grad`, is computed anew in each step, as a constant. Refused are uses of a number, such as
+    `.data`, or an index, by the line of yours that does it, random numbers, iterators, a call that
+    changes a number of its own (an attribute, a variable), or its example, an error of the
+    library's that it catches, and whatever else differs when the example is traced a second time,
+    or from what the engine makes of its plain numbers. The last comparison is made again where a
+    kind of number comes, such as int, that an argument has not had before. A Value that is no
+    parameter, of another network say, is a constant: once it has another number the step raises
+    TraceError. What else changes only later, such as an attribute that a callback sets, remains as
+    it was traced: `step.check()` traces again and raises TraceError if it has changed, as `fit`
+    does after every epoch.
 
     With `backend="numba"` examples are computed one by one, by loops compiled to machine code (or
     over NumPy, where these are unsuitable). With `backend="jax"` XLA compiles the program, in

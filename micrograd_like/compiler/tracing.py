@@ -32,10 +32,10 @@ from ..errors import (
 )
 from ..given import Given
 from ..modes import apart, innermost, paused, silences, traces, tracing
+from ..module import land
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
-from .plan import land
 from .surroundings import DRAWS, Surroundings
 from .tape import ordered
 

@@ -213,9 +213,29 @@ def test_within_the_block_a_step_computes_with_what_was_learned():
     with STEP.training(optimizer) as training:
         first = training(X, Y)
         assert STEP.evaluate(X, Y) == STEP(X, Y) < first
-        assert MODEL.state_dict() == START
+        assert [p.data for p in STEP.parameters] == [*START.values()]
     assert STEP.evaluate(X, Y) == STEP(X, Y) < first
     assert MODEL.state_dict() != START
+
+
+@pytest.mark.parametrize("rows", [1, 1500])
+def test_within_the_block_a_model_predicts_and_saves_what_was_learned(tmp_path, rows):
+    optimizer = fresh(lambda: optim.Adam(STEP.parameters, lr=0.1))
+    with STEP.training(optimizer) as training:
+        training(X, Y)
+        saved = MODEL.state_dict()
+        training(X, Y)
+        predicted = MODEL.predict(X[:1] * rows)
+        training(X, Y)
+        MODEL.save(tmp_path / "model.json")
+    on_values(STEP, optimizer := fresh(lambda: optim.Adam(STEP.parameters, lr=0.1)), 1)
+    assert saved == MODEL.state_dict()
+    on_values(STEP, optimizer, 1)
+    assert predicted == pytest.approx([MODEL(X[0]).data] * rows, rel=1e-13)
+    on_values(STEP, optimizer, 1)
+    expected = MODEL.state_dict()
+    MODEL.load(tmp_path / "model.json")
+    assert MODEL.state_dict() == expected
 
 
 @pytest.mark.parametrize("rate", [1e200, 1e308])
