@@ -298,7 +298,7 @@ class Compiled:
                 if self._step.parameters != self._eager.optimizer.params:
                     raise TraceError("the optimizer has other parameters than it had")
                 self.write()  # which changes the optimizer, and the model may have that
-                with _undone_where_refused(self._eager):
+                with _undone(self._eager):
                     self._step.check()
             except MicrogradError as error:
                 self._without(error)
@@ -333,7 +333,7 @@ def make(name: str, eager: Eager, sample: Batch, devices: int | None) -> Engine:
     if name == "eager":
         return eager
     try:
-        with _undone_where_refused(eager):
+        with _undone(eager):
             step = _verified(name, eager, sample, devices)
         return Compiled(step, eager, _learns_on_arrays(eager))
     except (TraceError, DomainError) as error:  # where a domain is left, an epoch will say so
@@ -393,10 +393,11 @@ def _learns_on_arrays(eager: Eager) -> bool:
 
 
 @contextmanager
-def _undone_where_refused(eager: Eager) -> Iterator[None]:
-    """Where a step is refused, model and loss are as before: they were called for nothing.
+def _undone(eager: Eager) -> Iterator[None]:
+    """Afterwards model and loss are as before: they were called for nothing.
 
-    Raises TraceError where they are not as before, though none was.
+    What they keep of such a call, `self.x = x`, would be taken for parameters. Raises TraceError
+    where they changed something, though no step was refused.
     """
     from ..compiler.surroundings import Surroundings
 
@@ -404,9 +405,8 @@ def _undone_where_refused(eager: Eager) -> Iterator[None]:
     try:
         yield
         surroundings.check()
-    except MicrogradError:
+    finally:
         surroundings.bring_back()
-        raise
 
 
 def _named(eager: Eager) -> Any:

@@ -534,6 +534,34 @@ def test_a_named_loss_that_sees_targets_does_not_move_what_the_model_has(draw):
     assert weights[0] == weights[1]
 
 
+class Keeping(nn.Module):
+    """It keeps its inputs, what it makes of them, and its output."""
+
+    def __init__(self):
+        self.w = [Value(0.5), Value(-0.5)]
+        self.x = self.squares = self.out = None
+
+    def __call__(self, x):
+        self.x, self.squares = x, [xi * xi for xi in x]
+        self.out = sum(w * xi for w, xi in zip(self.w, self.squares, strict=True)) * x[0]
+        return self.out
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_what_a_model_keeps_of_an_example_is_no_parameter(engine, tmp_path):
+    if engine == "compiled":
+        pytest.importorskip("numpy")
+    model, found = Keeping(), []
+    callback = lambda model, history: found.append([*model.state_dict()])  # noqa: E731
+    training.fit(
+        model, DATA.X, DATA.y, loss="mse", epochs=3, engine=engine,
+        callbacks=[callback, training.checkpoint(tmp_path / "model.json")],
+    )  # fmt: skip
+    assert found == [["w[0]", "w[1]"]] * 3
+    assert model.parameters() == model.w
+    Keeping().load(tmp_path / "model.json")
+
+
 def test_rows_of_examples_in_memory_are_made_once():
     pytest.importorskip("numpy")
     from micrograd_like.compiler import Step
