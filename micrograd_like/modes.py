@@ -4,14 +4,15 @@ An open trace (`tracing`) is told of four things, each at one place of the engin
 engine would have to keep: a node was made (`_under_modes`), a number is read or written from
 outside (`touched`: `data`, `grad`, and sweeps that give floats), two numbers are compared
 (`Methods`), and a Value is detached (`Copies`). The engine itself reads slots, of which a trace
-need not know. Where no mode is open, each costs one look at `open_blocks`.
+need not know. Where no mode is open, each costs one look at `open_blocks`. The first two are when
+a training that has parameters as arrays (`waiting`) lets their Values have what it learned.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -39,6 +40,7 @@ open_blocks: list[Block] = []
 silences: ContextVar[tuple[Block, ...]] = ContextVar("no_grad", default=())
 watches: ContextVar[tuple[Block, ...]] = ContextVar("watch", default=())  # of `detect_anomaly`
 traces: ContextVar[tuple[Block, ...]] = ContextVar("trace", default=())  # of `compile_step`
+waits: ContextVar[tuple[Block, ...]] = ContextVar("waiting", default=())  # of `step.training`
 
 
 def innermost(variable: ContextVar[tuple[Block, ...]]) -> Any:
@@ -141,6 +143,34 @@ class tracing(Mode):  # noqa: N801 - a context, as the other modes
         self._entry = recorder
 
 
+class waiting(Mode):  # noqa: N801 - a context, as the other modes
+    """Within this context a training has parameters as arrays, until their Values are used.
+
+    It has a set of Values, `learned`, and `write()`, which lets them have what it learned, if it
+    `is_ahead`.
+    """
+
+    _variable = waits
+
+    def __init__(self, training: Any) -> None:
+        self._entry = training
+
+    def __exit__(self, *exc: object) -> None:
+        for block in self.open_here():
+            if block.entry is self._entry:  # others may have begun since
+                self._close(block)
+
+
+def land(values: Collection[Any], but: Any = None) -> bool:
+    """Let these Values have what trainings here, but for one, learned; whether they had it not."""
+    landed = False
+    for block in waits.get():
+        training = block.entry
+        if training.is_ahead and block.is_open and training is not but:
+            landed |= not training.learned.isdisjoint(values) and training.write()
+    return landed
+
+
 @contextmanager
 def apart(*variables: ContextVar[tuple[Block, ...]]) -> Iterator[None]:
     """Within, no block around it of these modes is in force; `no_grad` and watches by default."""
@@ -156,6 +186,8 @@ def touched(value: ValueT) -> ValueT:
     """The value, one of whose numbers is used: which a trace that is open here is told."""
     if traces.get() and (trace := innermost(traces)):
         trace.touched(value)
+    if waits.get():
+        land((value,))
     return value
 
 
@@ -168,7 +200,12 @@ def swept(root: Any, seed: float, wrt: Any = None) -> None:
 
 
 def made(node: Any) -> Any:
-    """Tell what is in force here of a new node; a watch may give another one for it."""
+    """Tell what is in force here of a new node; a watch may give another one for it.
+
+    So does what its operands have learned since they were written.
+    """
+    if waits.get() and land(node.operands):
+        return node.__apply_op__(node.op, node.operands)
     if watches.get() and (watch := innermost(watches)):
         node = watch.made(node)
     if (blocks := traces.get()) and (last := blocks[-1]).is_open:  # as nearly always: in short
@@ -218,7 +255,10 @@ def _keep_this_thread_alone() -> None:
     global _lock, _pauses, sweeping
     _lock, sweeping = Lock(), RLock()  # another thread may have held them
     open_blocks[:] = [
-        block for mode in (silences, watches, traces) for block in mode.get() if block.is_open
+        block
+        for mode in (silences, watches, traces, waits)
+        for block in mode.get()
+        if block.is_open
     ]
     was_paused, _pauses = _pauses, _own_pauses.count
     if was_paused and not _pauses and _was_enabled:

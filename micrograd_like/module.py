@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import wraps
 from itertools import product
-from threading import local
 from types import FunctionType
 from typing import Any
 
@@ -19,21 +18,6 @@ from .words import several
 __dir__ = shown("Module", "label_parameters")
 
 _PLAIN = (list, tuple, dict, bool, str, ops.Op)  # which have no `parameters`
-
-
-class _Trainings(local):
-    def __init__(self) -> None:
-        self.open: list[Any] = []
-
-
-trainings = _Trainings()  # of this thread, which have parameters as arrays: see `compiler.Descent`
-
-
-def land(values: Iterable[Value], but: Any = None) -> None:
-    """Let these Values have what trainings that are open here, but for one, learned of them."""
-    for training in trainings.open:
-        if training is not but and not training.learned.isdisjoint(values):
-            training.write()
 
 
 class Module:
@@ -91,9 +75,7 @@ class Module:
         Raises StateError (a ValueError) if two have the same name, or one has none: it is what a
         `parameters` of your own found beside the attributes.
         """
-        found = state.by_name(self)
-        land(found.values())
-        return {name: p.data for name, p in found.items()}
+        return {name: p.data for name, p in state.by_name(self).items()}
 
     def load_state_dict(self, numbers: Mapping[str, float]) -> None:
         """Set the parameters from such a dict. Raises StateError (a ValueError), then unchanged."""

@@ -15,7 +15,7 @@ from . import ops
 from .engine import Value
 from .errors import InputError, MicrogradError, shown
 from .module import Module as Module
-from .module import label_parameters, land
+from .module import label_parameters
 from .numerics import flat, number, plain, whole
 from .ops import Op
 from .sums import affine
@@ -180,7 +180,6 @@ class MLP(Module):
         """For each row of X the outputs as floats, computed as for `predict`."""
         rows = plain(X)
         rows = rows if isinstance(rows, list) else [*rows]
-        land(self.parameters())
         if len(rows) > _MANY:
             from .compiler.forward import compile_forward
 

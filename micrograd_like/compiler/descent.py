@@ -16,8 +16,7 @@ import numpy as np
 
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DivergenceError, InputError, TraceError
-from ..modes import tracing
-from ..module import land, trainings
+from ..modes import apart, land, tracing, waiting, waits
 from ..numerics import plain
 from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
 from .surroundings import Surroundings
@@ -151,9 +150,9 @@ class Descent:
 
     Within the `with` block the parameters are arrays. `write` brings the Values, their `grad` and
     the optimizer up to date, for you to see or to change: the next step begins with what they then
-    are. A model's `save`, `state_dict`, `predict` and `outputs` call it; a call of the model, or a
-    look at `.data`, does not. At the end of the block they are up to date, also where an error or
-    Ctrl-C ends it.
+    are. A look at a Value, or an operation on one, calls it, but in another thread; for the
+    optimizer's own state call it yourself. At the end of the block all are up to date, also where
+    an error or Ctrl-C ends it.
 
     Raises DivergenceError where a loss, or a parameter after a step, is not finite; all is then as
     it was at the last batch whose loss was finite. Raises InputError where a Value was changed
@@ -180,16 +179,17 @@ class Descent:
         self._step = step
         self._is_ours = _is_ours(optimizer)
         self._known: Snapshot = optimizer.snapshot()  # what the Values and the optimizer have
-        self._is_ahead = False  # whether the arrays have what these do not
+        self.is_ahead = False  # whether the arrays have what these do not
         now = _arrays(self._known)
         self._states = now, now  # before the latest step, and after it
         self._count = 0
+        self._waiting = waiting(self)
 
     def __enter__(self) -> Self:
         if self._step.plan.learns is not None:
             raise InputError("this step is in another training, which has its parameters")
+        self._waiting.__enter__()
         self._step.plan.learns = self
-        trainings.open.append(self)
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
@@ -220,7 +220,7 @@ class Descent:
                 given = deepcopy(given)
             values, memory = self._unseen(self.optimizer.updated, ARRAYS, *given)
         finite = bool(np.isfinite(values).all())
-        self._states, self._is_ahead = (now, _State(values, memory, gradient)), True
+        self._states, self.is_ahead = (now, _State(values, memory, gradient)), True
         return mean, "" if finite else "the step led to a parameter that is not finite"
 
     def _unseen(self, compute: Callable[..., Any], *arguments: Any) -> Any:
@@ -239,7 +239,7 @@ class Descent:
     def undo(self) -> None:
         """Go back to the state before the latest step, whose loss was finite."""
         before, _ = self._landed()
-        self._states, self._is_ahead = (before, before), True
+        self._states, self.is_ahead = (before, before), True
 
     @property
     def values(self) -> Any:
@@ -251,22 +251,25 @@ class Descent:
         """The parameters and the memory before the latest step."""
         return _plain(self._landed()[0])
 
-    def write(self, checked: bool = True) -> None:
-        """Bring the Values, their gradients and the optimizer up to date.
+    def write(self, checked: bool = True) -> bool:
+        """Bring the Values, their gradients and the optimizer up to date; whether they were not.
 
         Raises InputError, if it is `checked`, where one of them was changed while it waited.
         """
-        if not self._is_ahead:
-            return
-        if checked:
-            self._check()
-        state = self._landed()[1]
-        known = _plain(state)
-        if state.gradient is not None:
-            for parameter, g in zip(self.optimizer.params, state.gradient.tolist(), strict=True):
-                set_slot_of_grad(parameter, g)
-        self.optimizer.restore(known)
-        self._known, self._is_ahead = known, False
+        if not self.is_ahead:
+            return False
+        with apart(waits):
+            if checked:
+                self._check()
+            state = self._landed()[1]
+            known = _plain(state)
+            if state.gradient is not None:
+                slopes = state.gradient.tolist()
+                for parameter, slope in zip(self.optimizer.params, slopes, strict=True):
+                    set_slot_of_grad(parameter, slope)
+            self.optimizer.restore(known)
+        self._known, self.is_ahead = known, False
+        return True
 
     def close(self, checked: bool = False) -> None:
         """Write, whatever happens, and leave the step alone."""
@@ -277,7 +280,7 @@ class Descent:
             raise
         finally:
             self._step.plan.learns = None
-            trainings.open[:] = [other for other in trainings.open if other is not self]
+            self._waiting.__exit__()
 
     def _landed(self) -> tuple[_State, _State]:
         """The states before and after the latest step."""
@@ -289,7 +292,7 @@ class Descent:
         Another training may have learned of the same parameters since.
         """
         land(self.learned, but=self)
-        if not self._is_ahead and not self._is_known():
+        if not self.is_ahead and not self._is_known():
             self._known = self.optimizer.snapshot()
             self._states = self._landed()[0], _arrays(self._known)
 
@@ -367,7 +370,7 @@ class OnDevices(Descent):
         if not finite:
             self._device = _Placed(new, *before[1:]), now
             return super().advance(*batch)
-        self._device, self._is_ahead = (now, _Placed(new, names, now.steps + 1, gradient)), True
+        self._device, self.is_ahead = (now, _Placed(new, names, now.steps + 1, gradient)), True
         self._step.outputs = outputs[0] if outputs else None
         return mean, ""
 

@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
-from ..module import Module, land, trainings
+from ..modes import land, waits
+from ..module import Module
 from .execution import require_numpy
 from .names import input_arrays
 from .surroundings import containers
@@ -26,8 +27,8 @@ class Training(Protocol):
     def values(self) -> Any:
         """The parameters, as an array."""
 
-    def write(self) -> None:
-        """Bring the Values up to date."""
+    def write(self) -> bool:
+        """Bring the Values up to date; whether they were not."""
 
 
 _Leaf: TypeAlias = tuple[Any, str, tuple[int, ...]]
@@ -58,8 +59,9 @@ class Plan:
 
     def settle(self) -> None:
         """Let the Values have what is learned: they are about to be looked at."""
-        for training in trainings.open:
-            training.write()
+        for block in waits.get():
+            if block.is_open:
+                block.entry.write()
 
     @property
     def values(self) -> Any:

@@ -91,9 +91,9 @@ class Step(Unpicklable):
         >>> losses[0], round(w.data, 3)
         (10.0, 2.0)
 
-        Within it the parameters are arrays, and the Values are old until `training.write()`, or
-        the block's end: see `Descent`. Raises InputError for an optimizer of other parameters, or
-        with a `step` of its own.
+        Within it the parameters are arrays, and the Values are brought up to date when you look at
+        one or compute with it: see `Descent`. Raises InputError for an optimizer of other
+        parameters, or with a `step` of its own.
         """
         from .descent import Descent, OnDevices
 

@@ -31,8 +31,7 @@ from ..errors import (
     users_line,
 )
 from ..given import Given
-from ..modes import apart, innermost, paused, silences, traces, tracing
-from ..module import land
+from ..modes import apart, innermost, land, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import random
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrograd_like import MicrogradError, Value, compile_step, losses, nn, optim
+from micrograd_like import (
+    MicrogradError,
+    Value,
+    compile_step,
+    grad,
+    losses,
+    maximum,
+    nn,
+    no_grad,
+    optim,
+)
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
 numpy = pytest.importorskip("numpy")
@@ -193,7 +206,10 @@ def test_a_setting_that_changes_what_is_remembered_counts_from_the_next_step():
 
 def test_a_value_that_is_changed_while_it_waits_is_named():
     def change_a_value(k, training):
-        MODEL.layers[0].neurons[1].b.data += k
+        bias = MODEL.layers[0].neurons[1].b
+        other = threading.Thread(target=lambda: setattr(bias, "data", 1.5 + k))
+        other.start()
+        other.join()
 
     def change_the_memory(k, training):
         if k:
@@ -213,7 +229,6 @@ def test_within_the_block_a_step_computes_with_what_was_learned():
     with STEP.training(optimizer) as training:
         first = training(X, Y)
         assert STEP.evaluate(X, Y) == STEP(X, Y) < first
-        assert [p.data for p in STEP.parameters] == [*START.values()]
     assert STEP.evaluate(X, Y) == STEP(X, Y) < first
     assert MODEL.state_dict() != START
 
@@ -236,6 +251,48 @@ def test_within_the_block_a_model_predicts_and_saves_what_was_learned(tmp_path, 
     expected = MODEL.state_dict()
     MODEL.load(tmp_path / "model.json")
     assert MODEL.state_dict() == expected
+
+
+LOOKS = {
+    "data": lambda: [p.data for p in MODEL.parameters()][-1],
+    "gradient": lambda: MODEL.parameters()[-1].grad,
+    "call": lambda: MODEL(X[0]).data,
+    "call without gradients": no_grad()(lambda: MODEL(X[0]).data),
+    "predict": lambda: MODEL.predict(X[:1])[0],
+    "derivative": lambda: grad(MODEL(X[0]), MODEL.parameters()[0]),
+    "local derivative": lambda: (MODEL.parameters()[-1] * X[0][0] * Value(2.0)).local_grads[1],
+    "copy": lambda: copy.deepcopy(MODEL)(X[0]).data,
+    "pickle": lambda: pickle.loads(pickle.dumps(MODEL))(X[0]).data,
+    "text": lambda: float(f"{MODEL.parameters()[-1]:.17g}"),
+    "detached": lambda: MODEL.parameters()[-1].detach().data,
+    "comparison": lambda: sum(MODEL.parameters()[-1] < k / 9999 for k in range(9999)),
+    "choice": lambda: maximum(MODEL.parameters()[-1], MODEL.parameters()[0]).data,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_within_the_block_whoever_looks_sees_what_was_learned(look):
+    on_values(STEP, optimizer := fresh(lambda: optim.SGD(STEP.parameters, lr=0.1)), 1)
+    expected = look()
+    optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=0.1))
+    with STEP.training(optimizer) as training:
+        training(X, Y)
+        assert look() == pytest.approx(expected, rel=1e-12)
+    MODEL.load_state_dict(START)
+    assert look() != pytest.approx(expected, rel=1e-6) or look is LOOKS["gradient"]
+
+
+def test_a_value_may_be_changed_within_the_block():
+    def change(k, training=None):
+        MODEL.parameters()[k].data *= 0.5
+
+    optimizer = fresh(lambda: optim.Adam(STEP.parameters, lr=0.1))
+    for k in range(3):
+        change(k)
+        on_values(STEP, optimizer, 1, first=k)
+    expected = numbers(optimizer)
+    on_arrays(STEP, optimizer := fresh(lambda: optim.Adam(STEP.parameters, lr=0.1)), 3, change)
+    assert numbers(optimizer) == expected
 
 
 @pytest.mark.parametrize("rate", [1e200, 1e308])
