@@ -35,8 +35,11 @@ def equations(source: Source | None) -> str:
     parts = [part for each in assignments for part in (each.target, each.value)]
     names = {x.id for part in parts for x in ast.walk(part) if isinstance(x, ast.Name)}
     readable, written = _Readable(names, source.axes), []
+    added = [deepcopy(each.value) for each in assignments if each.operator == "+="]
     for each in assignments:
         value = deepcopy(each.value)
+        if added and ex.text(each.target) == "gradient":  # so far the decay of all weights
+            value = ex.total([value, ex.call("np.concatenate", ast.List(added))])
         if isinstance(value, ast.Subscript) and readable.is_column(value):
             value = value.value  # a column alone is a vector
         target, value = readable.visit(deepcopy(each.target)), readable.visit(value)
@@ -54,13 +57,20 @@ class _Readable(ast.NodeTransformer):
     """
 
     def __init__(self, names: Set[str], axes: Mapping[str, int]) -> None:
-        self._names = names
         self._axes = axes  # of each name
+        self._readable: dict[str, str] = {}
+        taken: set[str] = set()
+        for name in sorted(names):
+            first, of = name[:1], name[1:]  # dX, or if there are several, dX2
+            is_adjoint = first == "d" and not names.isdisjoint({of, re.sub(r"_?\d+$", "", of)})
+            new = f"d {of}" if is_adjoint else name
+            while not name.startswith("ones") and _name(new) in taken:  # X_2 beside X2
+                new += "'"
+            taken.add(_name(new))
+            self._readable[name] = new
 
     def visit_Name(self, node: ast.Name) -> Expression:
-        first, of = node.id[:1], node.id[1:]  # dX, or if there are several, dX2
-        is_adjoint = first == "d" and not self._names.isdisjoint({of, re.sub(r"_?\d+$", "", of)})
-        return ast.Name(f"d {of}") if is_adjoint else node
+        return ast.Name(self._readable.get(node.id, node.id))
 
     def visit_BinOp(self, node: ast.BinOp) -> Expression:
         match node:
@@ -168,6 +178,8 @@ def _is_ones(x: Expression) -> bool:
 
 def _name(name: str) -> str:
     """D W1 as dW_1, d t7_2 as dt_{7,2}, a longer name upright."""
+    if name.endswith("'"):
+        return f"{_name(name[:-1])}'"
     if name.startswith("d "):
         return f"d{_name(name[2:])}"
     if name.startswith("ones"):
@@ -221,7 +233,7 @@ def _written(x: Expression) -> str:
             return _product(left, right)
         case ast.BinOp(left, ast.Div(), right):
             return rf"\frac{{{_written(left)}}}{{{_written(right)}}}"
-        case ast.Call(ast.Attribute(_, "concatenate"), (ast.List(rows), *_)):
+        case ast.Call(ast.Attribute(_, "concatenate" | "hstack"), (ast.List(rows), *_)):
             return rf"\left[{', '.join(map(_written, rows))}\right]^\top"
         case ast.Call(ast.Attribute(library, name), arguments, named) if _is_library(library):
             code = rf"\texttt{{{_plain(ex.text(x))}}}"
@@ -235,6 +247,8 @@ def _written(x: Expression) -> str:
         case ast.Subscript(array):
             places = x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
             return f"{_atom(array)}[{', '.join(map(_place, places))}]"
+        case ast.Call(ast.Attribute(array, "sum"), [axis]) if ex.text(axis) == "-2":
+            return _matrix_product(ast.Name("ones"), array)
         case ast.Call(ast.Attribute(array, "sum")):
             return rf"\textstyle\sum {_factor(array)}"
         case ast.Call(ast.Attribute(array, "take"), (places,) | (places, ast.Constant(0))):

@@ -153,6 +153,7 @@ class JaxPrinter(NumpyPrinter):
         if not np.array_equal(order, np.arange(size)):
             whole = self.item(whole, many, self.constant("places", np.argsort(order)))
         if self.decay and name == "gradient":
+            stacked = False
             whole = ex.total([ex.product(self.number(self.decay), ex.name("values")), whole])
         self.assign(name, whole, moves=stacked)
 

@@ -212,6 +212,7 @@ class Step(Unpicklable):
     def equations(self) -> str:
         """The program as LaTeX, an `aligned` environment with one equation a statement.
 
+        What is of the parameters is of the sum over the examples, where the step has the mean.
         Raises InputError for loops.
         """
         return equations(self._first.ways[0].gradient.printed)

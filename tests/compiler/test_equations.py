@@ -86,6 +86,7 @@ def test_equations_are_the_same_in_latex():
         ("x / y * z", r"\frac{x}{y} \odot z"),
         ("x * np.heaviside(y, 0.0)", r"x \odot \mathbf{1}[y > 0]"),
         ("X.sum(0)", r"\textstyle\sum X"),
+        ("(X * Y).sum(-2)", r"\mathbf{1}^\top \left(X \odot Y\right)"),
         ("x.take(places1)", r"x[\mathrm{places}_{1}]"),
         ("x[:, places2] * y", r"x[:, \mathrm{places}_{2}] \odot y"),
         ("x.take(t, 1)", r"\texttt{x.take(t, 1)}"),
@@ -191,6 +192,23 @@ def test_equations_go_without_what_takes_inputs_or_puts_results_together():
     y, x, z = name("y"), name("x"), name("z")
     lines = [Assignment(x, name("values"), moves=True), Assignment(y, total([x, z]))]
     assert latex_of(*lines) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_the_gradient_is_not_its_decay_alone(backend):
+    pytest.importorskip(backend)
+    model, loss = demo()
+    loss = loss + 0.5 * sum(p * p for p in model.parameters())
+    program = compile(loss, model.parameters(), model.parameters(), backend=backend)
+    *_, last = program.equations().removesuffix("\n\\end{aligned}").splitlines()
+    assert last.startswith(r"\nabla_{\theta} &= 1.0002\,\theta + ")
+    assert r"\left[dW_{1}, db_{1}, dW_{2}, db_{2}, dW_{3}, db_{3}\right]^\top" in last
+
+
+def test_different_arrays_have_different_symbols():
+    assert "= w_{1} + w_{1}'" in latex_of(Assignment(name("y"), total([name("w1"), name("w_1")])))
+    parts = [Assignment(name(dx), name("W")) for dx in ("dW", "dW_2", "dW2", "dX")]
+    assert re.findall("(.*) &= W", latex_of(*parts)) == ["dW", "dW_{2}'", "dW_{2}", r"\mathrm{dX}"]
 
 
 def test_a_program_of_floats_has_no_equations():
