@@ -30,6 +30,7 @@ Key = tuple[Any, ...]
 OPERATION: Final = 2  # how many parts the key of a call's role has
 SUM: Final = 3  # and that of a sum's
 CONSTANT: Final = -1  # the role of a constant
+_Row = tuple[int, range]  # an array, and places in it
 
 
 def siblings(keys: Sequence[Key], groups: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -152,8 +153,9 @@ def cut_apart(tape: Tape, arrays: Sequence[InputArray]) -> list[InputArray]:
     """
     names = {name for name, _, _ in arrays}
     result: list[InputArray] = []
-    for name, shape, numbers in arrays:
-        matrices = [*_matrices(tape, numbers)] if len(shape) == 1 else []
+    found = _matrices(tape, arrays)
+    for array, (name, shape, numbers) in enumerate(arrays):
+        matrices = found.get(array, [])
         gone = {i for rows in matrices for row in rows for i in row}
         if rest := [number for i, number in enumerate(numbers) if i not in gone]:
             result.append((name, (len(rest),), rest) if gone else (name, shape, numbers))
@@ -165,33 +167,42 @@ def cut_apart(tape: Tape, arrays: Sequence[InputArray]) -> list[InputArray]:
     return result
 
 
-def _matrices(tape: Tape, numbers: Sequence[int]) -> Iterator[list[range]]:
-    """The rows that are on their own, those of one matrix together, as places in the array."""
-    place = {number: i for i, number in enumerate(numbers)}
-    row_of: dict[int, range] = {}
-    vectors: dict[range, set[object]] = {}
+def _matrices(tape: Tape, arrays: Sequence[InputArray]) -> dict[int, list[list[range]]]:
+    """Of each array the rows that are on their own, those of one matrix together, as places."""
+    vectors_of = [(array, of) for array, (_, shape, of) in enumerate(arrays) if len(shape) == 1]
+    place = {number: (array, i) for array, of in vectors_of for i, number in enumerate(of)}
+    row_of: dict[int, _Row] = {}
+    vectors: dict[_Row, set[object]] = {}
     sums = [(n, s) for n, s in enumerate(tape.assignments, tape.inputs) if isinstance(s, Sum)]
     for number, made in sums:
         constants = [(a, (c,)) for a, c in made.linear.items()]  # that the row is multiplied with
         terms: Collection[tuple[int, Any]] = made.products or constants
-        factors = {place[a]: b for a, b in terms if a in place and b not in place}
-        row = range(min(factors, default=0), max(factors, default=0) + 1)
-        if len(row) == len(factors) == len(terms) > 1:
-            row_of[number] = row
-            vectors.setdefault(row, set()).add(factors[row.start])
-    sides: dict[range, set[str]] = {row: set() for row in vectors}
+        factors = {place[a]: b for a, b in terms if a in place}
+        (array, first), (of, last) = min(factors, default=(0, 0)), max(factors, default=(0, 0))
+        within = array == of and all(place.get(b, (-1,))[0] != array for b in factors.values())
+        if within and last - first + 1 == len(factors) == len(terms) > 1:
+            row = row_of[number] = (array, range(first, last + 1))
+            vectors.setdefault(row, set()).add(factors[array, first])
+    sides: dict[_Row, set[str]] = {row: set() for row in vectors}
     for _, made in sums:
         for pair in made.products:
-            rows = sorted({row_of[n] for n in pair if n in row_of}, key=lambda row: row.start)
-            if len(rows) == 2 and vectors[rows[0]] == vectors[rows[1]]:
+            rows = sorted({row_of[n] for n in pair if n in row_of}, key=_start)
+            if len(rows) == 2 and rows[0][0] == rows[1][0] and vectors[rows[0]] == vectors[rows[1]]:
                 sides[rows[0]].add("left")
                 sides[rows[1]].add("right")
-    ordered = sorted(sides, key=lambda row: row.start)
-    if any(row.stop > after.start for row, after in pairwise(ordered)):
-        return
-    for _, of_vectors in groupby(ordered, lambda row: (len(row), vectors[row])):
-        matrices = [[*rows] for _, rows in groupby(of_vectors, sides.__getitem__)]
-        uses = [sides[rows[0]] for rows in matrices]
-        told = any(uses) and all(len(use) < 2 for use in uses)
-        if told and all(len(rows) > 1 for rows in matrices):
-            yield from matrices
+    found: dict[int, list[list[range]]] = {}
+    for array, rows_of_it in groupby(sorted(sides, key=_start), lambda row: row[0]):
+        ordered = [*rows_of_it]
+        if any(row.stop > after.start for (_, row), (_, after) in pairwise(ordered)):
+            continue
+        for _, of_vectors in groupby(ordered, lambda row: (len(row[1]), vectors[row])):
+            matrices = [[*rows] for _, rows in groupby(of_vectors, sides.__getitem__)]
+            uses = [sides[rows[0]] for rows in matrices]
+            told = any(uses) and all(len(use) < 2 for use in uses)
+            if told and all(len(rows) > 1 for rows in matrices):
+                found.setdefault(array, []).extend([[row for _, row in m] for m in matrices])
+    return found
+
+
+def _start(row: _Row) -> tuple[int, int]:
+    return row[0], row[1].start

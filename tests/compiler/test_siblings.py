@@ -11,6 +11,9 @@ from micrograd_like import Value, compile, compile_step, exp, grad, losses, sigm
 
 np = pytest.importorskip("numpy")
 
+from micrograd_like.compiler.siblings import apart  # noqa: E402
+from micrograd_like.compiler.tape import Tape  # noqa: E402
+
 
 def names(program):
     """What the arrays of the source are called, those of the gradient not."""
@@ -204,3 +207,16 @@ def test_rows_without_labels_stay_together_where_none_multiplies_another_one():
     neighbours = linear(first, [hidden[0], hidden[1]])
     chained = neighbours[0] * neighbours[1] + neighbours[1] * neighbours[2]
     assert "x = values\n" in checked(loss + chained, leaves).source
+
+
+def test_a_tape_is_gone_through_once_however_many_vectors_there_are():
+    class Watched(list):
+        passes = 0
+
+        def __iter__(self):
+            Watched.passes += 1
+            return super().__iter__()
+
+    vectors = [(f"b{i}", (3,), range(3 * i, 3 * i + 3)) for i in range(4)]
+    assert apart(Tape(12, Watched(), [], {}, {}, 0), vectors) == vectors
+    assert Watched.passes == 1
