@@ -57,11 +57,7 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     (27.0, 18.0)
     """
     targets = values("gradients are with respect to Values", wrt)
-    if isinstance(root, Value) and root.op is None and root not in targets and innermost(silences):
-        raise InputError(
-            "within no_grad what is computed is a constant, whose derivatives are 0: compute the "
-            "root outside of it, or by a function that value_and_grad is given"
-        )
+    _refuse_constants([root], targets)
     results: list[Any]
     if create_graph:
         graphs = adjoint_graphs(root, targets)
@@ -72,6 +68,16 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
         adjoint = adjoints(root)
         results = [adjoint.get(target, 0.0) for target in targets]
     return results[0] if isinstance(wrt, Value) else results
+
+
+def _refuse_constants(roots: Sequence[Any], known: Sequence[Value]) -> None:
+    """Within `no_grad`, roots that may have been computed there."""
+    leaves = [x for x in roots if isinstance(x, Value) and x.op is None and x not in known]
+    if leaves and innermost(silences):
+        raise InputError(
+            "within no_grad what is computed is a constant, whose derivatives are 0: compute the "
+            "root outside of it, or by a function that value_and_grad is given"
+        )
 
 
 def adjoint_graphs(root: Value, wrt: Sequence[Value]) -> dict[Value, Value | float]:
@@ -360,7 +366,7 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     with one for each output. `jvp(f, x, direction)` returns the value(s) of f besides, in a pair,
     as JAX and torch.func do; it nests as `value_and_grad` does, and the direction may be of Values
     then. Forward mode: the local derivatives carry the direction from the inputs to the outputs.
-    Raises InputError if `direction` and `wrt` differ in length.
+    Raises InputError if `direction` and `wrt` differ in length, and within `no_grad` as `grad`.
 
     >>> jvp(lambda x: x[0] * x[1], [2.0, 3.0], [1.0, 0.0])
     (6.0, 3.0)
@@ -379,6 +385,8 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         component = component if traced and isinstance(component, Value) else number(component)
         tangent[target] = tangent.get(target, 0.0) + component
     roots = values(_NEEDED, outputs)
+    if not from_function:
+        _refuse_constants(roots, targets)
     for node in topological_order(*roots, untaken=traced):
         if traced and node.op is not None and node.op.kind == "choice":
             condition, *sides = node.operands

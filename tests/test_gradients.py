@@ -1079,5 +1079,9 @@ def test_within_no_grad_a_constant_has_no_derivatives() -> None:
         for create_graph in (False, True):
             with pytest.raises(InputError, match="no_grad"):
                 grad(x * x, x, create_graph=create_graph)
+        with pytest.raises(InputError, match="no_grad"):
+            jvp([x * x, x], x, 1.0)
+        assert jvp([outside, x], x, 1.0) == [4.0, 1.0]
+        assert jvp(lambda x: x * x, 2.0, 1.0) == (4.0, 4.0)
         assert value_and_grad(lambda x: x * x)(2.0) == (4.0, 4.0)
         assert grad(x, x) == 1.0
