@@ -11,7 +11,7 @@ from micrograd_like import Value, compile, compile_step, exp, grad, losses, sigm
 
 np = pytest.importorskip("numpy")
 
-from micrograd_like.compiler.siblings import apart  # noqa: E402
+from micrograd_like.compiler.siblings import cut_apart  # noqa: E402
 from micrograd_like.compiler.tape import Tape  # noqa: E402
 
 
@@ -218,5 +218,5 @@ def test_a_tape_is_gone_through_once_however_many_vectors_there_are():
             return super().__iter__()
 
     vectors = [(f"b{i}", (3,), range(3 * i, 3 * i + 3)) for i in range(4)]
-    assert apart(Tape(12, Watched(), [], {}, {}, 0), vectors) == vectors
+    assert cut_apart(Tape(12, Watched(), [], {}, {}, 0), vectors) == vectors
     assert Watched.passes == 1
