@@ -1,9 +1,12 @@
-"""The house: imports point one way, and a private name stays in its file."""
+"""The house: imports point one way, a private name stays in its file, no test is left out."""
 
 from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -148,3 +151,14 @@ def test_a_room_says_what_it_is_for_and_where_to_begin(room: str) -> None:
     words = ast.get_docstring(FILES[f"{room}.__init__"]) or ""
     files = {name.split(".")[1] for name in FILES if name.startswith(f"{room}.")} - {"__init__"}
     assert set(re.findall(r"`(\w+)\.py`", words)) == files
+
+
+def test_a_file_of_tests_that_cannot_be_imported_is_no_skip(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    broken = tmp_path / "test_broken.py"
+    broken.write_text("from micrograd_like import nothing_of_that_name\n")
+    settings = PACKAGE.parent / "pyproject.toml"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", settings, broken]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2, run.stdout
+    assert "cannot import name 'nothing_of_that_name'" in run.stdout
