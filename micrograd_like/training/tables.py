@@ -229,7 +229,7 @@ def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple
 
     1,234 is a decimal where commas do not separate cells, and no other cell tells. Integers do in
     its column, beside 1,230 (a decimal would be 1,23), but where such decimals are usual: 1,230;850
-    And so does `decimal`, if it is known from another table.
+    And so does `decimal`, if it is known from another table; where they are usual, for 1.230;4,850
     """
     cells = {cell for row in rows for cell in row}
     decimals = {cell for cell in cells if _COMMA.fullmatch(cell)}
@@ -238,7 +238,7 @@ def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple
     told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
     mark, usual, unsure = (",", ";", decimals) if decimals else (".", rf",|{_BLANKS}", points)
     if not (told or decimals - groups):
-        if decimal:
+        if decimal and (separator != usual[0] or (decimals and points)):
             return decimal, ".,".replace(decimal, "")
         for column in zip_longest(*rows, fillvalue="") if separator not in usual else ():
             integers = any(cell.strip("0").isdigit() for cell in column)

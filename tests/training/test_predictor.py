@@ -190,6 +190,8 @@ def test_numbers_that_may_be_decimals_or_in_groups_are_what_they_were(file, tmp_
             few = predictor.read(file(f"a;n\n1{decimal}125;2{other}345\n".replace(";", separator)))
             assert few.to_numpy().tolist() == [[1.125, 2345.0]]
         assert predictor.read(file(f"a;n\n0{other}5;1\n")).to_numpy().tolist() == [[0.5, 1.0]]
+        for text in ("a,n\n1.125,2.345\n", "a;n\n1,125;2,345\n"):  # as most write them
+            assert predictor.read(file(text)).to_numpy().tolist() == [[1.125, 2.345]]
 
 
 def test_a_row_that_has_only_a_gap_is_a_row(file, tmp_path):
