@@ -260,9 +260,9 @@ def _is_data(first: list[str], rows: list[list[str]]) -> bool:
     numbers, again, fresh = [], bool(rows), False
     for i, cell in enumerate(first):
         column = {row[i] for row in rows if i < len(row)} - {*_MISSING}
-        again = again and cell in column
+        again = again and cell in {*column, *_MISSING}
         if not all(map(_is_number, column)):
-            fresh = fresh or (cell not in column and 2 * len(column) <= len(rows))
+            fresh = fresh or (cell not in {*column, *_MISSING} and 2 * len(column) <= len(rows))
         elif _is_number(cell):
             numbers.append(cell)
         elif column and cell not in _MISSING:

@@ -209,6 +209,8 @@ def test_rows_are_counted_as_a_spreadsheet_does(tmp_path):
         (",3.5,s\n4.9,3.0,s\n6.3,3.3,v\n5.8,2.7,v\n", ["1", "2"], 4),
         ("5,1;3,5;s\n4,9;3,0;s\n6,3;3,3;v\n", ["1", "2"], 3),
         ("a,b,c\n1,2,s\n3,4,v\n", ["a", "b"], 2),
+        ("39,?,s\n50,red,s\n38,red,v\n53,blue,v\n28,red,v\n", ["1", "2"], 5),
+        ("x,?,p\nb,n,e\nx,y,p\nb,y,e\n", ["1", "2"], 4),
         ("0,1,2\n0.5,2.5,s\n3.5,4.5,v\n", ["0", "1"], 2),  # an array's, by pandas
         ("a,b,c\nx,y,s\nx,z,v\n", ["a", "b"], 2),
         ("1990,1991,c\n1,2,s\n3,4,v\n4,5,v\n5,6,s\n", ["1990", "1991"], 4),
