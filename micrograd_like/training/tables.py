@@ -64,14 +64,15 @@ _MEASURE = re.compile(
 )
 _NUMBERS = "numbers, with faults"
 _MOST_UNITS = 3  # in a column; more of them are codes such as seats 12A ... 30F
-_HINT = re.compile(r"sep=[,;\t|]\r?\n")  # which Excel writes, reads and does not show
+# What Excel writes above a table: sep=;, which it reads and does not show, and rows of nothing.
+_ABOVE = re.compile(r'(sep=[,;\t|]\r?\n)?((""|[,;\t| ])*\r?\n)*')
 _FRACTION = re.compile(r"[+-]?\d+\.\d*")
 
 
 class Layout(NamedTuple):
     """How a file is written; `rows` are the cells of the first rows, without the header.
 
-    `hint` says whether a line before them names the separator.
+    `above` is how many lines there are before the table.
     """
 
     encoding: str
@@ -81,7 +82,7 @@ class Layout(NamedTuple):
     header: bool
     names: list[str]
     rows: list[list[str]]
-    hint: bool
+    above: int
 
 
 def read_table(
@@ -156,8 +157,9 @@ def _layout(
     """How the file is written that begins with the text, or is it, as a whole."""
     if "\0" in text:
         raise InputError(f"{path} is no text: there is a NUL in its first rows")
-    hint = _HINT.match(text)
-    text = text[hint.end() :] if hint else text
+    lines = text.count("\n")
+    text = _ABOVE.sub("", text, count=1)
+    above = lines - text.count("\n")
 
     def cells(separator: str) -> list[list[str]]:
         if separator == _BLANKS:
@@ -205,7 +207,7 @@ def _layout(
         if len(row) > len(names):
             others = "the header" if header else "most others"
             raise InputError(f"{path}: row {i} has {len(row)} cells, {others} {len(names)}")
-    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows, bool(hint))
+    return Layout(encoding, separator, decimal, thousands, bool(header), names, rows, above)
 
 
 def _agreement(rows: list[list[str]]) -> tuple[float, float]:
@@ -293,7 +295,7 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
             table = pandas.read_csv(
                 file,
                 sep=layout.separator,
-                skiprows=int(layout.hint),
+                skiprows=layout.above,
                 header=0 if layout.header else None,
                 names=layout.names,
                 usecols=columns,

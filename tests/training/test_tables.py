@@ -51,6 +51,7 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         GOOD.replace("\n", ",\n"),
         GOOD.replace("\n", ",\n").replace("kind,", "kind"),
         GOOD + ",,\n,,\n",
+        ',"",\r\n\r\n' + GOOD,
         GOOD.encode("utf-16"),
         GOOD.encode("utf-16-le"),
         GOOD.encode("utf-16-be"),
@@ -60,7 +61,8 @@ GOOD = "x1,x2,kind\n1,2,b\n3,4.5,a\n-1e3,0,b\n"
         "quotes after spaces", "CR", "plus", "semicolons", "tabs", "bars", "blanks",
         "blanks and quotes", "decimal commas", "a hint of the separator",
         "both commas and points", "thousands", "last separators",
-        "last separators but in the header", "rows of nothing", "UTF-16", "little", "big",
+        "last separators but in the header", "rows of nothing",
+        "rows of nothing above", "UTF-16", "little", "big",
     ],
 )  # fmt: skip
 def test_a_table_is_read_however_it_was_written(tmp_path, content):
