@@ -309,6 +309,9 @@ def _frame(path: Any, file: IO[bytes], layout: Layout, texts: Sequence[str]) -> 
                 low_memory=False,  # or a column that turns to texts far below is half of numbers
             )
         for name in table:
+            if not is_numeric(table[name]):  # pandas does not know "NA " as missing
+                gaps = [x for x in table[name].unique() if str(x).strip() in _MISSING]
+                table[name] = table[name].mask(table[name].isin(gaps))
             if layout.thousands and not (is_numeric(table[name]) or name in texts):
                 table[name] = _ungrouped(table[name], layout.thousands, layout.decimal)
         return table

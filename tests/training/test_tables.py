@@ -295,6 +295,7 @@ def column(cells, name="c", **options):
         (["1", "-", "3"], [1.0, math.nan, 3.0]),
         (["1", "None", "#DIV/0!"], [1.0, math.nan, math.nan]),
         (["1", "?", "inf"], [1.0, math.nan, math.nan]),
+        (["1 ", '"NA  "', "3 "], [1.0, math.nan, 3.0]),
         (["36893488147419103232", "-1", "0"], [2.0**65, -1.0, 0.0]),
     ],
 )
@@ -304,11 +305,12 @@ def test_numbers_are_also_true_and_false_and_missing_ones(tmp_path, cells, first
 
 
 def test_texts_become_columns_of_one_and_zero(tmp_path):
-    data = column(["red", "", "blue", "1.0", "1", "red"], folder=tmp_path, missing="mean")
+    cells = ["red", "", "blue", "1.0", "1", "red ", "? ", '"  "']
+    data = column(cells, folder=tmp_path, missing="mean")
     assert (data.features, data.texts) == (["c", "x"], {"c": ["1", "blue", "red"]})
     nan = [math.nan] * 3
     red, blue, one = [0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]
-    rows = [red, nan, blue, one, one, red]
+    rows = [red, nan, blue, one, one, red, nan, nan]
     assert str(data.X[:, :3].tolist()) == str(rows)
     assert data.notes == ["columns of texts, each with an input for each: 'c' 3"]
 
