@@ -189,7 +189,10 @@ def _layout(
     ((width, _),) = Counter(map(len, rows)).most_common(1) or [(len(first), 0)]
     if header is None:
         named = not all(map(str.isdigit, known))
-        header = (named and {*known} <= {*first}) or not _is_data(first, rows)
+        there = {*known} <= {*first}
+        header = (named and there) or not _is_data(first, rows)
+        if not there and {*known} <= {*map(str, range(1, len(first) + 1))}:
+            header = False  # as there was none where these names are from
     names = first
     if not header:
         names, rows = [str(i) for i in range(1, width + 1)], [first, *rows]

@@ -274,6 +274,10 @@ def test_header_can_be_said(tmp_path):
         from_csv(path, header=False)
     assert [*read_table(path, header=False).columns] == ["1", "2", "3"]
     assert [*read_table(path, known=["2", "1"]).index] == [2, 3]
+    path = write(tmp_path, "red,blue\n")
+    assert [*read_table(path, known=["1", "2"]).index] == [1]
+    with pytest.raises(ValueError, match="no rows below a header"):
+        read_table(path, known=["color", "1"])
 
 
 # --- columns --------------------------------------------------------------------------------------
