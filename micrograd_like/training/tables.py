@@ -252,7 +252,7 @@ def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple
     if decimals - groups or (decimals and not told and separator != ","):
         if told:  # both are there, in texts perhaps
             return ".", None
-        return ",", "." if any(map(_GROUPED["."].fullmatch, cells)) else None
+        return ",", "."
     return ".", "," if groups else None
 
 

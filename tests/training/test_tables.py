@@ -198,6 +198,11 @@ def test_rows_are_counted_as_a_spreadsheet_does(tmp_path):
         from_csv(path)
 
 
+def test_thousands_are_set_apart_below_the_first_look_too(tmp_path):
+    text = "a;b;y\n" + "999;1,5;p\n1;2,5;q\n" * 4000
+    assert from_csv(write(tmp_path, text + "1.234;0,5;p\n")).X[-1].tolist() == [1234.0, 0.5]
+
+
 # --- the header -----------------------------------------------------------------------------------
 
 
