@@ -598,6 +598,8 @@ def numbers(
     """
     import numpy as np
 
+    if missing not in (None, "drop", "mean"):
+        problems.append(f"missing is 'drop' or 'mean', got {missing!r:.60}")
     parts, wrong, faults = {}, {}, []
     for name in features:
         column, bad, problem = frame[name], np.False_, "not a finite number"

@@ -256,6 +256,8 @@ def test_missing_cells_are_treated_as_they_were_or_as_is_said(mixed, file):
     predictor, _, frame, data = mixed
     gaps = file("n,c,f\n,red,True\n1,?,True\n0,red,False\n", "gaps.csv")
     assert predictor.predict(gaps, missing="drop")[:2] == [None, None]
+    with pytest.raises(ValueError, match="missing is 'drop' or 'mean', got 'Drop'"):
+        predictor.predict(gaps, missing="Drop")
     predictor.missing = "drop"
     assert predictor.predict(gaps)[:2] == [None, None]
     predictor.missing = "mean"

@@ -166,6 +166,7 @@ def test_a_table_that_does_not_fit_names_the_place(tmp_path, name):
         ({"regression": True}, "row 2, column 'kind': 'b' is not a finite number"),
         ({"encoding": "utf-16"}, "is not in utf-16"),
         ({"encoding": "no such"}, "no encoding 'no such'"),
+        ({"missing": "median"}, "missing is 'drop' or 'mean', got 'median'"),
     ],
 )
 def test_options_that_do_not_fit_say_what_there_is(tmp_path, options, says):
