@@ -55,8 +55,11 @@ _DATE = re.compile(
     r"|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,].*)?|\d{4}[-/]\d{1,2}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 _ID = re.compile(r"(?i:(.*[\W_])?(id|no|nr|idx|index|key|uuid|row))|.*[a-z]I[dD]|Unnamed: \d+")
-# A number that is the same when it is printed; a float, beside a missing one, has 15 digits.
-_PLAIN = re.compile(r"-?((0|[1-9]\d{0,14})([.,]\d+)?|inf)")
+# An integer that is the same when it is printed (a float, beside a gap, has 15 digits), or no code.
+_PLAIN = re.compile(
+    r"-?(0|[1-9]\d{0,14}|inf)"
+    r"|[+-]?((\d+[.,]\d*|[.,]\d+)([eE][+-]?\d+)?|\d+[eE][+-]\d+)"
+)
 # 12 kg, 45%, €5 and EUR 5; and 1 200, in groups.
 _MEASURE = re.compile(
     r"([$€£¥]|[A-Z]{3}\s)?\s?[+-]?(\d+|\d{1,3}([\s'’.,]\d{3})+)([.,]\d+)?"

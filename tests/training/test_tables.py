@@ -438,6 +438,13 @@ def test_labels_are_classes_or_numbers(tmp_path, cells, classes):
         assert (numbers.classes, numbers.y) == ([], [float(cell) for cell in cells])
 
 
+def test_a_label_with_decimal_commas_is_the_number_that_it_is_with_points(tmp_path):
+    cells = [",25", "+0,5", "1e-05", "1,2E-05", "-1,", "7"]
+    data = from_csv(write(tmp_path, "x;y\n" + "".join(f"{i % 3};{x}\n{i % 3};{x}\n"
+                          for i, x in enumerate(cells))))  # fmt: skip
+    assert (data.classes, data.y[::2]) == ([], [float(x.replace(",", ".")) for x in cells])
+
+
 def test_a_label_in_groups_is_a_number_and_one_of_many_digits_stays_as_it_is(tmp_path):
     prices = [f'{i},"{1234 * i:,}.50"' for i in range(1, 9)]
     data = from_csv(write(tmp_path, "\n".join(["x,price", *prices])))
