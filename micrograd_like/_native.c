@@ -821,7 +821,11 @@ get_grad(Node *self, void *Py_UNUSED(closure))
 static int
 set_grad(Node *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    return refuse_deletion(value, "grad") < 0 ? -1 : to_double(value, &self->grad);
+    if (refuse_deletion(value, "grad") < 0
+        || (a_mode_is_open() && told(PyObject_CallMethod(modes, "land", "((O))", self)) < 0)) {
+        return -1;
+    }
+    return to_double(value, &self->grad);
 }
 
 static PyObject *
@@ -1125,6 +1129,15 @@ number_of(PyObject *x)
     return PyFloat_FromDouble(((Node *)x)->data);
 }
 
+static PyObject *
+numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
+{
+    if (a_mode_is_open() && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0) {
+        return NULL;
+    }
+    return list_of(operands, number_of);
+}
+
 /* What becomes an operand: a Value as it is, a number as a float; NULL with an exception. */
 static PyObject *
 operand_of(PyObject *x)
@@ -1173,7 +1186,7 @@ apply_op(PyObject *Py_UNUSED(none), PyObject *const *args, Py_ssize_t count)
     PyObject *op = args[0], *result = NULL;
     PyObject *listed = list_of(args[1], operand_of);
     PyObject *operands = listed == NULL ? NULL : PyList_AsTuple(listed);
-    PyObject *xs = operands == NULL ? NULL : list_of(operands, number_of);
+    PyObject *xs = operands == NULL ? NULL : numbers_of(NULL, operands);
     PyObject *call[2] = {op, xs};
     PyObject *data = xs == NULL ? NULL : PyObject_VectorcallMethod(str_evaluate, call, 2, NULL);
     if (data != NULL && PyFloat_Check(data)) {
@@ -1628,12 +1641,6 @@ adjoints(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords)
 }
 
 /* --- lists of nodes --------------------------------------------------------------------------- */
-
-static PyObject *
-numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
-{
-    return list_of(operands, number_of);
-}
 
 static PyObject *
 packed(PyObject *Py_UNUSED(module), PyObject *values)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import modes, ops
 from .copying import Copies
 from .errors import DomainError, OperandError, shown
 from .methods import Methods, ValueT, check_constructor, text
-from .modes import innermost, open_blocks, silences, touched
+from .modes import innermost, land, open_blocks, silences, touched
 from .numerics import number, number_in
 from .slots import Closed, Slots, new_slots, set_attribute, set_class
 
@@ -70,9 +70,8 @@ class Value(Methods["Value"], Copies["Value"], Closed):
 
     @data.setter
     def data(self, data: Any) -> None:
-        if open_blocks:
-            touched(self)
-        set_slot_of_data(self, data if data.__class__ is float else number(data))
+        data = data if data.__class__ is float else number(data)
+        set_slot_of_data(touched(self) if open_blocks else self, data)
 
     @property
     def grad(self) -> float:
@@ -81,6 +80,8 @@ class Value(Methods["Value"], Copies["Value"], Closed):
 
     @grad.setter
     def grad(self, grad: Any) -> None:
+        if open_blocks:
+            land((self,))
         set_slot_of_grad(self, grad if grad.__class__ is float else number(grad))
 
     @property
@@ -118,8 +119,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
         """d(this)/d(parent) for each parent, as it was when the node was made."""
         return slopes_of(touched(self))
 
-    # Each operator inlines its partials (as `affine` does): going through the table's functions
-    # makes an addition three times slower. tests/test_engine.py compares each with its row there.
+    # Each inlines its partials, as `affine` does: a third of the time. A test compares the rows.
     def __add__(self, other: Value | float, /) -> Value:
         if other.__class__ is Value or isinstance(other, Value):
             return new_node(self._data + other._data, ops.add, self, other, 1.0, 1.0)
@@ -203,9 +203,8 @@ class Value(Methods["Value"], Copies["Value"], Closed):
 
     def __apply_unary__(self, op: ops.Op) -> Value:
         """`op(self)` for an operation of one argument, in half the time."""
-        data = self._data
         try:
-            out = op.compute(data)
+            out = op.compute(data := self._data)
             d = op.partials[0](data, out)
         except (ArithmeticError, ValueError):
             return op(self)
@@ -240,8 +239,7 @@ class Value(Methods["Value"], Copies["Value"], Closed):
         them to 0 in between (`Module.zero_grad`, or the optimizer's). Threads may sweep graphs of
         their own that share leaves. Raises OperandError (a TypeError) for a seed that is no number.
         """
-        seed = number(seed)
-        modes.swept(self, seed)
+        modes.swept(self, seed := number(seed))
         with modes.sweeping:  # one sweep at a time: threads may share leaves
             before: list[tuple[Value, float]] = []
             try:
@@ -290,12 +288,14 @@ def node_as(kind: type[ValueT], node: Value) -> ValueT:
     return out
 
 
-def numbers_of(operands: Iterable[Any]) -> list[float]:
+def numbers_of(operands: Collection[Any]) -> list[float]:
     """The data of Values, and floats as they are."""
+    if open_blocks:
+        land(operands)
     return [x if x.__class__ is float else x._data for x in operands]
 
 
-def packed(values: Iterable[Any]) -> bytearray:
+def packed(values: Collection[Any]) -> bytearray:
     """The same as doubles one after another, of which arrays are made without a list."""
     return bytearray(array("d", numbers_of(values)))
 

@@ -5,7 +5,8 @@ engine would have to keep: a node was made (`_under_modes`), a number is read or
 outside (`touched`: `data`, `grad`, and sweeps that give floats), two numbers are compared
 (`Methods`), and a Value is detached (`Copies`). The engine itself reads slots, of which a trace
 need not know. Where no mode is open, each costs one look at `open_blocks`. The first two are when
-a training that has parameters as arrays (`waiting`) lets their Values have what it learned.
+a training that has parameters as arrays (`waiting`) lets their Values have what it learned; so are
+an assignment to `grad`, and `numbers_of`.
 """
 
 from __future__ import annotations
@@ -171,6 +172,13 @@ def land(values: Collection[Any], but: Any = None) -> bool:
     return landed
 
 
+def settle() -> None:
+    """Let all Values have what trainings here learned: they are about to be looked at."""
+    for block in waits.get():
+        if block.is_open:
+            block.entry.write()
+
+
 @contextmanager
 def apart(*variables: ContextVar[tuple[Block, ...]]) -> Iterator[None]:
     """Within, no block around it of these modes is in force; `no_grad` and watches by default."""
@@ -195,6 +203,7 @@ def swept(root: Any, seed: float, wrt: Any = None) -> None:
     """Tell what is in force here that `root` is about to be swept, for numbers."""
     if open_blocks:
         touched(root)
+        settle()
         if watch := innermost(watches):
             watch.foresee(root, seed, wrt)
 

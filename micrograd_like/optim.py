@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from .engine import Value, numbers_of
 from .errors import InputError, OperandError, StateError, shown
+from .modes import land
 from .numerics import number, plain
 from .state import assign
 
@@ -210,6 +211,7 @@ class Optimizer:
 
         Settings, such as `lr`, stay.
         """
+        land(self.params)
         before, (numbers, memory) = self._memory, snapshot
         try:
             self._memory = memory
@@ -238,6 +240,7 @@ class Optimizer:
         A schedule is to be this optimizer's already. Raises StateError (a ValueError), and changes
         nothing, if the state is of another rule or schedule, or of other parameters.
         """
+        land(self.params)
         try:
             rule, memory = state["rule"], state["memory"]
             settings, own = {"max_norm": None, **state["settings"]}, self.settings()

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine import Value, numbers_of, set_slot_of_grad
 from ..errors import DivergenceError, InputError, TraceError
-from ..modes import apart, land, tracing, waiting, waits
+from ..modes import apart, land, traces, tracing, waiting, waits
 from ..numerics import plain
 from ..optim import LISTS, SGD, Adam, AdamW, Library, Memory, Optimizer, Snapshot
 from .surroundings import Surroundings
@@ -150,9 +150,9 @@ class Descent:
 
     Within the `with` block the parameters are arrays. `write` brings the Values, their `grad` and
     the optimizer up to date, for you to see or to change: the next step begins with what they then
-    are. A look at a Value, or an operation on one, calls it, but in another thread; for the
-    optimizer's own state call it yourself. At the end of the block all are up to date, also where
-    an error or Ctrl-C ends it.
+    are. Whoever looks at a Value, changes or uses it, or saves the optimizer's state, calls it, but
+    in another thread, or in a task that was begun before. At the end of the block all are up to
+    date, also where an error or Ctrl-C ends it.
 
     Raises DivergenceError where a loss, or a parameter after a step, is not finite; all is then as
     it was at the last batch whose loss was finite. Raises InputError where a Value was changed
@@ -258,7 +258,7 @@ class Descent:
         """
         if not self.is_ahead:
             return False
-        with apart(waits):
+        with apart(waits, traces):
             if checked:
                 self._check()
             state = self._landed()[1]

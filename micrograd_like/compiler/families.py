@@ -11,7 +11,7 @@ from .. import losses
 from ..engine import Value, numbers_of
 from ..errors import DomainError, InputError, TraceError, warn
 from ..gradients import grad
-from ..modes import apart, paused
+from ..modes import apart, paused, settle
 from ..numerics import number
 from .examples import Nested, Pairs, arguments
 from .execution import are_finite, as_floats, require_numpy
@@ -153,7 +153,7 @@ class Family:
 
     def traced(self, example: Any, outcomes: Iterable[bool] = ()) -> Trace:
         """The trace of an example, with the parameters as they are now. Raises TraceError."""
-        self._plan.settle()
+        settle()
         return self._problem.trace(example, self._plan.parameters, outcomes)
 
     def check(self) -> None:
@@ -276,7 +276,7 @@ class Family:
 
     def eagerly(self, examples: Sequence[Any], forward: bool) -> list[Any]:
         """The results, the outputs in lists, as the eager engine has them."""
-        self._plan.settle()
+        settle()
         with apart():
             made = [self._problem.of(*arguments(example)) for example in examples]
             mean = losses.mean([loss for loss, _ in made])

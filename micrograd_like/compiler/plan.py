@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
-from ..modes import land, waits
+from ..modes import land
 from ..module import Module
 from .execution import require_numpy
 from .names import input_arrays
@@ -56,12 +56,6 @@ class Plan:
         self.is_native = backend == "numba"
         self.is_javascript = backend == "javascript"
         self.learns: Training | None = None
-
-    def settle(self) -> None:
-        """Let the Values have what is learned: they are about to be looked at."""
-        for block in waits.get():
-            if block.is_open:
-                block.entry.write()
 
     @property
     def values(self) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..engine import Value, set_slot_of_grad
 from ..errors import DomainError, InputError, OperandError
+from ..modes import land
 from ..module import Module
 from ..numerics import plain
 from .equations import equations
@@ -114,6 +115,7 @@ class Step(Unpicklable):
     def __call__(self, *batch: Any) -> float:
         """The mean loss over a batch, and its gradient in each parameter's `.grad`."""
         loss, gradient = self.value_and_grad(*batch)
+        land(self.parameters)
         for parameter, g in zip(self.parameters, gradient.tolist(), strict=True):
             set_slot_of_grad(parameter, g)
         return loss

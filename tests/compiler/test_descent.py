@@ -17,11 +17,13 @@ from micrograd_like import (
     Value,
     compile_step,
     grad,
+    log,
     losses,
     maximum,
     nn,
     no_grad,
     optim,
+    stale,
 )
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
@@ -212,8 +214,11 @@ def test_a_value_that_is_changed_while_it_waits_is_named():
         other.join()
 
     def change_the_memory(k, training):
-        if k:
-            optimizer.load_state_dict(optimizer.state_dict())
+        state = optimizer.state_dict()
+        other = threading.Thread(target=optimizer.load_state_dict, args=(state,))
+        training(X, Y)
+        other.start()
+        other.join()
 
     for change, says in [
         (change_a_value, r"layers\[0\]\.neurons\[1\]\.b.* was changed .* call its `write`"),
@@ -282,17 +287,90 @@ def test_within_the_block_whoever_looks_sees_what_was_learned(look):
     assert look() != pytest.approx(expected, rel=1e-6) or look is LOOKS["gradient"]
 
 
-def test_a_value_may_be_changed_within_the_block():
-    def change(k, training=None):
-        MODEL.parameters()[k].data *= 0.5
+def eager_loss():
+    return losses.mean([losses.mse(MODEL(x), y) for x, y in zip(X, Y, strict=True)])
 
+
+def forget(optimizer):
+    state = optimizer.state_dict()
+    state["memory"]["m"] = [0.0] * len(optimizer.params)
+    optimizer.load_state_dict(state)
+
+
+def go_back(optimizer):
+    snapshot = optimizer.snapshot()
+    MODEL.load_state_dict(START)
+    optimizer.restore(snapshot)
+
+
+CHANGES = {
+    "data": lambda optimizer, before: setattr(optimizer.params[1], "data", 0.3),
+    "gradient": lambda optimizer, before: optimizer.zero_grad(),
+    "gradients that add up": lambda optimizer, before: eager_loss().backward(),
+    "eager step": lambda optimizer, before: (
+        optimizer.zero_grad(), eager_loss().backward(), optimizer.step()
+    ),
+    "sweep of a graph of before": lambda optimizer, before: before.backward(),
+    "gradients of a step": lambda optimizer, before: (STEP(X, Y), optimizer.step()),
+    "other optimizer": lambda optimizer, before: optim.SGD(optimizer.params, lr=0.1).step(),
+    "other optimizer's snapshot": lambda optimizer, before: go_back(optim.SGD(optimizer.params)),
+    "own snapshot": lambda optimizer, before: go_back(optimizer),
+    "memory": lambda optimizer, before: forget(optimizer),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_is_changed_within_the_block_counts(change):
     optimizer = fresh(lambda: optim.Adam(STEP.parameters, lr=0.1))
-    for k in range(3):
-        change(k)
-        on_values(STEP, optimizer, 1, first=k)
+    before = eager_loss()
+    on_values(STEP, optimizer, 2)
+    change(optimizer, before)
     expected = numbers(optimizer)
-    on_arrays(STEP, optimizer := fresh(lambda: optim.Adam(STEP.parameters, lr=0.1)), 3, change)
-    assert numbers(optimizer) == expected
+    on_values(STEP, optimizer, 2)
+    at_the_end = numbers(optimizer)
+    optimizer = fresh(lambda: optim.Adam(STEP.parameters, lr=0.1))
+    before = eager_loss()
+    with STEP.training(optimizer) as training:
+        training(X, Y)
+        training(X[1:], Y[1:])
+        change(optimizer, before)
+        steps, found = numbers(optimizer)
+        assert steps == expected[0]
+        assert found == pytest.approx(expected[1], rel=1e-9)
+        training(X, Y)
+        training(X[1:], Y[1:])
+    assert numbers(optimizer)[1] == pytest.approx(at_the_end[1], rel=1e-9)
+
+
+def test_within_the_block_the_graph_of_before_is_stale_and_new_nodes_have_the_domain_of_what_is():
+    w = Value(0.0)
+    step = compile_step(lambda x: (w - x) ** 2, [w], 2.0)
+    before = w * w
+    with step.training(optim.SGD([w], lr=0.5)) as training:
+        training([2.0])
+        assert stale(before) == [before]
+        training([3.0])
+        assert log(w).data == math.log(3.0)
+        training([4.0])
+        with no_grad():
+            assert log(w).data == math.log(4.0)
+            w.data = 0.0
+            training([5.0])
+            assert log(w).data == math.log(5.0)
+
+
+def test_a_training_within_another_one_may_have_a_rule_of_ones_own():
+    another = compile_step(MODEL, losses.mse, (X[0], Y[0]))
+    optimizers = fresh(lambda: (optim.Adam(STEP.parameters, lr=0.1), Lion(STEP.parameters)))
+    on_values(STEP, optimizers[0], 1)
+    on_values(STEP, optimizers[1], 1)
+    expected = numbers(optimizers[1])
+    optimizers = fresh(lambda: (optim.Adam(STEP.parameters, lr=0.1), Lion(STEP.parameters)))
+    with STEP.training(optimizers[0]) as training:
+        training(X, Y)
+        with another.training(optimizers[1]) as other:
+            other(X, Y)
+    assert numbers(optimizers[1]) == expected
 
 
 @pytest.mark.parametrize("rate", [1e200, 1e308])
