@@ -56,6 +56,8 @@ def scale(X: Any, shift: list[float], scale: list[float]) -> Any:
         ]
     import numpy as np
 
+    if hasattr(X, "columns") or np.shape(X)[1:] != (len(shift),):
+        raise InputError(f"inputs are rows of {len(shift)} numbers: predict takes tables by name")
     with np.errstate(all="ignore"):
         return np.where(np.isnan(X), 0.0, (X - np.array(shift)) / np.array(scale))
 

@@ -201,6 +201,14 @@ def test_a_row_that_has_only_a_gap_is_a_row(file, tmp_path):
     assert predictor.predict(file('x\n1\n""\nNA\n'), missing="drop")[1:] == [None, None]
 
 
+def test_inputs_are_rows_of_as_many_numbers_without_names(mixed):
+    predictor, *_, data = mixed
+    inputs = pytest.importorskip("pandas", reason="needs the extra data").DataFrame(data.X)
+    for rows in (inputs, inputs[[1, 0, 2, 3]], data.X[:, :1], data.X[0]):
+        with pytest.raises(ValueError, match="rows of 4 numbers"):
+            predictor.probabilities(rows)
+
+
 def test_what_is_asked_of_it_in_python_needs_no_label_and_no_order(mixed, file):
     predictor, path, frame, _ = mixed
     other = file(
