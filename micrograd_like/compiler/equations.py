@@ -97,6 +97,16 @@ class _Readable(ast.NodeTransformer):
             return self._product(node.value, ast.Name("ones"))
         return self.generic_visit(node)  # type: ignore[return-value]
 
+    def visit_Call(self, node: ast.Call) -> Expression:
+        match node:
+            case ast.Call(ast.Attribute(x, "sum"), [axis]) if (axes := self.axes_of(x)) != 1:
+                along = ex.text(axis)
+                if along == "-1" and axes:
+                    return ast.BinOp(self.visit(x), ast.MatMult(), ast.Name("ones"))
+                if along == "-2" or (along == "0" and axes == 2):
+                    return ast.BinOp(ast.Name("ones"), ast.MatMult(), self.visit(x))
+        return self.generic_visit(node)  # type: ignore[return-value]
+
     def is_column(self, x: ast.Subscript) -> bool:
         """Whether it is a vector, or in a batch one of each example, as a column."""
         *before, last = ex.index_text(x).split(", ")
@@ -158,6 +168,8 @@ class _Readable(ast.NodeTransformer):
                 return self.axes_of(array)
             case ast.Call(ast.Attribute(_, "sum"), []):
                 return 0
+            case ast.Call(ast.Attribute(_, "take"), [places]):
+                return self.axes_of(places)
             case ast.Call(ast.Attribute(array, "take"), [places, ast.Constant(0)]):
                 a, b = self.axes_of(array), self.axes_of(places)
                 return None if a is None or b is None else a + b - 1
@@ -247,8 +259,6 @@ def _written(x: Expression) -> str:
         case ast.Subscript(array):
             places = x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
             return f"{_atom(array)}[{', '.join(map(_place, places))}]"
-        case ast.Call(ast.Attribute(array, "sum"), [axis]) if ex.text(axis) == "-2":
-            return _matrix_product(ast.Name("ones"), array)
         case ast.Call(ast.Attribute(array, "sum")):
             return rf"\textstyle\sum {_factor(array)}"
         case ast.Call(ast.Attribute(array, "take"), (places,) | (places, ast.Constant(0))):

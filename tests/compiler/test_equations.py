@@ -194,6 +194,24 @@ def test_equations_go_without_what_takes_inputs_or_puts_results_together():
     assert latex_of(*lines) == "\\begin{aligned}\ny &= x + z\n\\end{aligned}"
 
 
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        ("X.sum(-1)", r"X\, \mathbf{1}"),
+        ("X.sum(0)", r"\mathbf{1}^\top X"),
+        ("(v.take(places) * X).sum(-1)", r"\left(v[\mathrm{places}] \odot X\right)\, \mathbf{1}"),
+        (
+            "v.sum(-1) * X.sum()",
+            r"\left(\textstyle\sum v\right) \odot \left(\textstyle\sum X\right)",
+        ),
+    ],
+)
+def test_the_sum_along_an_axis_of_a_matrix_is_none_of_all(expression, latex):
+    value = ast.parse(expression, mode="eval").body
+    written = latex_of(Assignment(name("y"), value), X=2, v=1, places=2)
+    assert written.splitlines()[1] == f"y &= {latex}"
+
+
 @pytest.mark.parametrize("backend", ["numpy", "jax"])
 def test_the_gradient_is_not_its_decay_alone(backend):
     pytest.importorskip(backend)
