@@ -74,8 +74,9 @@ class Graph:
                 # The sum with a product, or with b, but not of the outputs of two uses.
                 single = any(p.op is None or p.op is ops.mul for p in parents)
                 terms = parents if single and any(p.op for p in parents) else ()
-            elif op and op.binding >= 9 and len(parents) == 1 and not node.label:
-                # A function written as a call, and not the products and sums of a loss.
+            elif op and op.arity and op.binding >= 9 and len(parents) == 1 and not node.label:
+                # A function written as a call, and not the products and sums of a loss, nor what
+                # a loss of two classes has of the logits but one: logsumexp.
                 applied = parents[0].op is ops.affine_row or parents[0].op is ops.add
                 terms = parents if applied and self.uses[parents[0]] == 1 else ()
             owners = {result.get(p) for p in terms}

@@ -24,6 +24,7 @@ from micrograd_like import (
     explain,
     greater,
     logsumexp,
+    losses,
     nn,
     softplus,
     tanh,
@@ -476,6 +477,8 @@ def test_a_loss_keeps_out_of_the_neurons():
     loss = softplus(score)  # the loss of an example of the negative class
     loss.label = "loss"
     assert draw(loss, collapse="neuron").box(loss).startswith("node-")
+    of_two_classes = losses.cross_entropy(nn.MLP(2, [3, 2], "tanh", seed=0)([1.0, 2.0]), 0)
+    assert "2 neurons, 8 parameters" in draw(of_two_classes, collapse="layer").source
 
 
 def test_networks_behind_one_another_keep_their_neurons_apart():
