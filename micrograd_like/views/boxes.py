@@ -52,7 +52,8 @@ class Graph:
         """The path of the neuron (or other module) that a node belongs to, where there is one.
 
         A neuron has the parameters that are labelled so, the sum of products with them (one node,
-        or single ones), and the function that is applied to the sum, and to nothing else.
+        or single ones), and the function that is applied to the sum, and to nothing else, and so
+        wherever the neuron is used: of logits a loss may have softplus for one class alone.
         Where several networks have the same labels, the paths in the second one begin with (2).
         """
         result = {
@@ -82,7 +83,17 @@ class Graph:
             owners = {result.get(p) for p in terms}
             if len(owners) == 1 and (owner := owners.pop()) is not None:
                 result[node] = owner
-        return result
+        within = {p for node, path in result.items() for p in node.parents if result.get(p) == path}
+        linear = {
+            path
+            for node, path in result.items()
+            if node.op in (ops.affine_row, ops.add) and node not in within
+        }
+        return {
+            node: path
+            for node, path in result.items()
+            if path not in linear or not node.op or node.op in (ops.affine_row, ops.add, ops.mul)
+        }
 
     def _networks(self, paths: dict[Value, str]) -> dict[Value, int]:
         """Which network each of the parameters with these paths is of, counted from 1.

@@ -477,6 +477,13 @@ def test_a_loss_keeps_out_of_the_neurons():
     loss = softplus(score)  # the loss of an example of the negative class
     loss.label = "loss"
     assert draw(loss, collapse="neuron").box(loss).startswith("node-")
+    model = nn.MLP(2, [3, 1], "tanh", seed=0)
+    outputs = [model([0.5, x]) for x in (1.0, 2.0, 3.0)]
+    source = draw(
+        losses.binary_cross_entropy_with_logits(outputs, [1.0, 0.0, 0.0]), collapse="layer"
+    ).source
+    assert ">4 parameters, used 3 times<" in source
+    assert ">3 neurons, tanh, 9 parameters, used 3 times<" in source
     of_two_classes = losses.cross_entropy(nn.MLP(2, [3, 2], "tanh", seed=0)([1.0, 2.0]), 0)
     assert "2 neurons, 8 parameters" in draw(of_two_classes, collapse="layer").source
 
