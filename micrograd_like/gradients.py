@@ -383,7 +383,8 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
     tangent: dict[Value, Any] = {}
     for target, component in zip(targets, along, strict=True):
         component = component if traced and isinstance(component, Value) else number(component)
-        tangent[target] = tangent.get(target, 0.0) + component
+        if isinstance(component, Value) or component:
+            tangent[target] = tangent.get(target, 0.0) + component
     roots = values(_NEEDED, outputs)
     if not from_function:
         _refuse_constants(roots, targets)

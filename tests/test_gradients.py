@@ -445,7 +445,10 @@ def test_jvp_ignores_infinite_slopes_of_what_does_not_move() -> None:
     w, x = leaves(0.0, 2.0)
     z = w.sqrt() + x
     assert jacobian(z, [x]) == [1.0]
-    assert jvp(z, [x], [1.0]) == 1.0
+    assert jvp(z, [x], [1.0]) == jvp(z, [w, x], [0.0, 1.0]) == 1.0
+    assert jvp(lambda v: v[0] ** v[1], [-2.0, 3.0], [1, 0]) == (-8.0, 12.0)  # by v[1] it is NaN
+    along = value_and_grad(lambda t: jvp(lambda v: v[0].sqrt() + v[1] ** 2, [0.0, t], [0, 1])[1])
+    assert along(3.0) == (6.0, 2.0)
 
 
 @settings(max_examples=100)
