@@ -283,7 +283,8 @@ def _is_data(first: list[str], rows: list[list[str]]) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    """Whether it is one to somebody: with a point or a comma."""
+    """Whether it is one to somebody: with a point or a comma, or a typeset minus."""
+    cell = cell.replace("\u2212", "-")
     with suppress(ValueError):
         return math.isfinite(float(cell.replace(",", "."))) and cell.isascii() and "_" not in cell
     return any(grouped.fullmatch(cell) for grouped in _GROUPED.values())

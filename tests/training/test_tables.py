@@ -126,6 +126,10 @@ BAD = {
         made("w,y", lambda i: f"{i}{' kg' * (i > 9)},{i % 2}"),
         "row 12, column 'w': '10 kg' is not a finite number .and 1 more in the column",
     ),
+    "typeset minus": (
+        made("w,y", lambda i: f"\u2212{i % 4},{i % 2}"),
+        "row 2, column 'w': '\u22120' is not a finite number",
+    ),
     "labels with a unit": (
         made("a,w", lambda i: f"{i % 7},{i % 40} kg", 120),
         "40 classes in 120 rows.*'0 kg' is a number with a unit: write bare numbers",
