@@ -445,7 +445,10 @@ logaddexp = Op("logaddexp", numerics.logaddexp, (lambda x, y, out: sigmoid(lead(
 logsumexp = Op("logsumexp", numerics.logsumexp,
                lambda *xs_out: [fraction(x, xs_out[-1]) for x in xs_out[:-1]],
                kink="0 by -inf, if all are -inf too; 1 by inf",
-               analytic=analytic.logsumexp, doc="log(exp(x) + exp(y) + ...), without overflow.")
+               analytic=analytic.logsumexp, doc="""log(exp(x) + exp(y) + ...), without overflow.
+
+               Its derivatives exp(x - out) have relative errors of up to |out|·2⁻⁵³, as `out` has
+               no room for the logarithm beside a large x; those of logaddexp have not.""")
 sqrt = Op("sqrt", lambda x: math.sqrt(x + 0.0), lambda x, out: ieee_div(0.5, out),
           text="√@x", latex=r"\sqrt{@x}", domain="on [0, inf)", kink="sqrt'(0) = inf",
           array="xp.sqrt(@x + 0.0)", numba="math.sqrt(@x + 0.0)", analytic=cmath.sqrt,
@@ -571,7 +574,7 @@ greater = Op("greater", numerics.greater, (lambda x, y, out: 0.0,
                                    lambda x, y, out: 0.0),
              text="1(@x > @y)", latex=r"\mathbf{1}\left(@x > @y\right)",
              kink="0 at a tie, and its derivative is 0 everywhere",
-             analytic=analytic.greater, doc="1 where x is greater than y, else 0.")
+             analytic=analytic.greater, doc="1 where x is greater than y, else 0; NaN beside NaN.")
 # Nothing flows to the side that is not taken, and the condition has no derivative: their partials
 # are None, not 0, which times inf would be NaN. Gradients that are graphs have both sides.
 where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
@@ -584,7 +587,7 @@ where: Op = Op("where", numerics.where, (lambda condition, x, y, out: None,
                doc="""x where the condition is not 0, else y: a branch that programs do not freeze.
 
     The condition is a number or a Value, such as greater(a, b): `a > b` is Python's bool, which a
-    finished graph keeps for ever. The side that is not taken has no part in any gradient. Both
+    finished graph keeps for ever; NaN takes x. The side not taken has no part in a gradient. Both
     sides are computed before one is chosen: log(x) in `where(greater(x, 0), log(x), 0)` raises
     where x is negative. Choose the argument, too: `safe = where(greater(x, 0), x, 1)`, then
     `where(greater(x, 0), log(safe), 0)`.
