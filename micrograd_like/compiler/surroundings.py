@@ -336,7 +336,12 @@ def _copied(x: Any) -> Any:
 
 
 def _refill(x: Any, items: Any) -> None:
-    """Give a container these items, in place."""
+    """Give a container these items, in place.
+
+    A dict that has them is let alone: it may be a model's attributes, and Ctrl-C come in between.
+    """
+    if isinstance(x, dict) and [*x] == [*items] and all(x[key] is items[key] for key in items):
+        return
     if isinstance(x, (dict, set)):
         x.clear()
         x.update(items)

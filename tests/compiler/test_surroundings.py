@@ -333,6 +333,21 @@ class Elementwise:
     __hash__ = None
 
 
+def test_a_dict_that_did_not_move_is_let_alone_so_that_nothing_can_interrupt_what_makes_it_anew():
+    class Interrupted(dict):
+        def clear(self):
+            raise KeyboardInterrupt
+
+    cache = Interrupted(a=[1.0])
+    surroundings = Surroundings(lambda: cache)
+    cache["a"].append(2.0)
+    surroundings.bring_back()
+    assert cache == {"a": [1.0]}
+    cache["b"] = 3.0
+    with pytest.raises(KeyboardInterrupt):
+        surroundings.bring_back()
+
+
 def test_what_cannot_be_written_copied_or_compared_ends_nothing():
     fixed = np.arange(3.0)
     fixed.flags.writeable = False
