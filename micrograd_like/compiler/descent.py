@@ -196,7 +196,14 @@ class Descent:
         self.close(checked=kind is None)
 
     def __call__(self, *batch: Any) -> float:
-        """The mean loss over the batch, and a step that makes it smaller."""
+        """The mean loss over the batch, and a step that makes it smaller.
+
+        Raises InputError outside of the block, where nobody would see what is learned.
+        """
+        if self._step.plan.learns is not self:
+            raise InputError(
+                "a training learns within its block: with step.training(optimizer) as training: ..."
+            )
         self._count += 1
         mean, problem = self.advance(*batch)
         if problem:

@@ -229,6 +229,18 @@ def test_a_value_that_is_changed_while_it_waits_is_named():
             on_arrays(STEP, optimizer, 3, change)
 
 
+def test_outside_of_its_block_a_training_is_refused():
+    training = STEP.training(fresh(lambda: optim.SGD(STEP.parameters, lr=0.1)))
+    with pytest.raises(InputError, match=r"with step.training\(optimizer\) as training"):
+        training(X, Y)
+    with training:
+        training(X, Y)
+    learned = [p.data for p in STEP.parameters]
+    with pytest.raises(InputError, match="within its block"):
+        training(X, Y)
+    assert [p.data for p in STEP.parameters] == learned
+
+
 def test_within_the_block_a_step_computes_with_what_was_learned():
     optimizer = fresh(lambda: optim.SGD(STEP.parameters, lr=0.1))
     with STEP.training(optimizer) as training:

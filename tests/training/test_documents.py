@@ -103,6 +103,10 @@ def test_what_a_loss_refuses_is_raised_as_the_engine_raises_it(name):
     def loss(x):
         return of(w, x)
 
+    def learn():
+        with compile_step(loss, [w], good).training(optim.SGD([w])) as step:
+            step([bad])
+
     paths = {
         "the engine": lambda: loss(bad),
         "the first example": lambda: compile_step(loss, [w], bad),
@@ -110,7 +114,7 @@ def test_what_a_loss_refuses_is_raised_as_the_engine_raises_it(name):
         "in a batch": lambda: compile_step(loss, [w], good)([good, bad]),
         "without a gradient": lambda: compile_step(loss, [w], good).evaluate([bad]),
         "a function": lambda: compile_forward(loss, [w], good)(bad),
-        "learned": lambda: compile_step(loss, [w], good).training(optim.SGD([w]))([bad]),
+        "learned": learn,
     }
     for path, call in paths.items():
         with pytest.raises(MicrogradError) as caught:
