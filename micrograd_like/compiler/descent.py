@@ -200,7 +200,8 @@ class Descent:
 
         Raises InputError outside of the block, where nobody would see what is learned.
         """
-        if self._step.plan.learns is not self:
+        learns: object = self._step.plan.learns
+        if learns is not self:
             raise InputError(
                 "a training learns within its block: with step.training(optimizer) as training: ..."
             )
