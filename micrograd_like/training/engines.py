@@ -34,19 +34,19 @@ Engine: TypeAlias = "Eager | Compiled"
 
 
 class Loss(NamedTuple):
-    """A loss with a name: `of(output, target)` for one example, and how outputs become labels.
+    """A loss with a name: `of(output, target)` for one example, and which outputs hit a target.
 
     A loss of whole examples takes one, or where that is a tuple, what is in it.
     """
 
     of: Callable[..., Value]
-    predict: Callable[[list[float]], float] | None
+    hits: Callable[[list[float], Any], bool] | None
 
     def right(self, outputs: Any, targets: Sequence[Any]) -> int:
         """How many outputs, lists of floats or rows of an array, are taken for their targets."""
-        if self.predict is None:
+        if self.hits is None:
             return 0
-        return sum(self.predict(row) == t for row, t in zip(plain(outputs), targets, strict=True))
+        return sum(map(self.hits, plain(outputs), targets))
 
     def usable(self, model: Callable[[Any], Any]) -> Usable:
         """A function that leaves out the examples whose label cross_entropy ignores.
@@ -100,14 +100,29 @@ def _is_of_cross_entropy(loss: Any) -> bool:
     return getattr(loss, "func", None) is losses.cross_entropy and not loss.args
 
 
+def _has_label(out: list[float], target: Any) -> bool:
+    """Whether the largest output is at the label, or where a soft target's largest share is."""
+    targets = flat(target)
+    n = len(out) // len(targets)  # the outputs may be several rows of logits, each with a label
+    if n == 1:
+        return out.index(max(out)) == targets.index(max(targets))
+    rows = [out[i * n : (i + 1) * n] for i in range(len(targets))]
+    return [row.index(max(row)) for row in rows] == targets
+
+
+def _on_sides(bound: float, middle: float) -> Callable[[list[float], Any], bool]:
+    """Whether each output is on the side of a bound that its target has of the middle."""
+    return lambda out, target: [x > bound for x in out] == [t > middle for t in flat(target)]
+
+
 LOSSES = {
     "mse": Loss(losses.mse, None),
-    "cross_entropy": Loss(losses.cross_entropy, lambda out: float(out.index(max(out)))),
-    "binary_cross_entropy": Loss(losses.binary_cross_entropy, lambda out: float(out[0] > 0.5)),
+    "cross_entropy": Loss(losses.cross_entropy, _has_label),
+    "binary_cross_entropy": Loss(losses.binary_cross_entropy, _on_sides(0.5, 0.5)),
     "binary_cross_entropy_with_logits": Loss(
-        losses.binary_cross_entropy_with_logits, lambda out: float(out[0] > 0.0)
+        losses.binary_cross_entropy_with_logits, _on_sides(0.0, 0.5)
     ),
-    "hinge": Loss(losses.hinge, lambda out: 1.0 if out[0] > 0.0 else -1.0),
+    "hinge": Loss(losses.hinge, _on_sides(0.0, 0.0)),
 }
 
 

@@ -144,7 +144,7 @@ def fit(
             source = Examples(X, y, usable)
         held = held_out(validation, source, usable, random)
         size = None if isinstance(source, Batches) else batch_size or source.count
-        kinds = ["loss", "accuracy"] if rule.predict else ["loss"]
+        kinds = ["loss", "accuracy"] if rule.hits else ["loss"]
         run = {
             "seed": seed,
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", "custom"),

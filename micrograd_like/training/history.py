@@ -19,8 +19,9 @@ class History:
 
     `loss` and `accuracy` are means over the epoch's examples, each taken when its batch was
     computed; `validation_loss` and `validation_accuracy` are taken after the epoch. The accuracies
-    are empty where the loss is not one of the library's classification losses. `interrupted` tells
-    whether Ctrl-C, or a callback, ended the training.
+    are empty where the loss is not one of the library's classification losses. An example with
+    several labels is right where all are; of a soft target the likeliest label counts.
+    `interrupted` tells whether Ctrl-C, or a callback, ended the training.
 
     `run` says what is trained on what, and `optimizer` trains it: a checkpoint has both.
     """

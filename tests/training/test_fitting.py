@@ -111,6 +111,51 @@ def test_validation_is_measured_after_each_epoch(validation):
         assert history.validation_accuracy[-1] == right / 10
 
 
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("loss", "targets", "right"),
+    [
+        ("cross_entropy", [1, 0, 1], 2 / 3),
+        ("cross_entropy", [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], 2 / 3),
+        ("cross_entropy", [[0.4, 0.6], [0.9, 0.1], [0.5, 0.5]], 1.0),
+        ("binary_cross_entropy_with_logits", [[0, 1], [1, 0.8], [0, 0]], 2 / 3),
+        ("binary_cross_entropy", [[1, 1], [1, 0], [1, 1]], 1 / 3),
+        ("hinge", [[-1, 1], [1, 1], [1, 1]], 2 / 3),
+    ],
+)
+def test_accuracy_counts_one_hot_soft_and_several_labels(engine, loss, targets, right):
+    class Given(nn.Module):
+        def __init__(self):
+            self.scale = Value(1.0)
+
+        def __call__(self, x):
+            return [a * self.scale for a in x]
+
+    X = [[-1.0, 2.0], [3.0, 1.0], [2.0, -1.0]]
+    if loss == "binary_cross_entropy":
+        X = [[0.2, 0.9], [0.7, 0.4], [0.6, 0.3]]
+    model, held = Given(), (X, targets)
+    still = optim.SGD(model.parameters(), lr=0.0)
+    history = training.fit(
+        model, X, targets, loss=loss, optimizer=still, epochs=1, engine=engine, validation=held
+    )
+    assert history.accuracy == history.validation_accuracy == [right]
+
+
+def test_a_row_of_logits_for_each_of_several_labels_is_right_where_all_are():
+    class Rows(nn.Module):
+        def __init__(self):
+            self.scale = Value(1.0)
+
+        def __call__(self, x):
+            return [[a * self.scale, 0.5, 0.0] for a in x]
+
+    model = Rows()
+    still = optim.SGD(model.parameters(), lr=0.0)
+    X, y = [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], [[0, 1], [1, 1], [0, 0]]
+    assert training.fit(model, X, y, optimizer=still, epochs=1).accuracy == [2 / 3]
+
+
 def test_held_out_examples_are_not_trained_on_and_the_callers_lists_stay():
     X, y = [[1.0], [2.0], [3.0], [4.0]], [0.0] * 4
     model = nn.MLP(1, [1], seed=0)
