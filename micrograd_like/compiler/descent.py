@@ -183,12 +183,11 @@ class Descent:
         now = _arrays(self._known)
         self._states = now, now  # before the latest step, and after it
         self._count = 0
-        self._waiting = waiting(self)
 
     def __enter__(self) -> Self:
         if self._step.plan.learns is not None:
             raise InputError("this step is in another training, which has its parameters")
-        self._waiting.__enter__()
+        waiting(self).__enter__()  # not kept, which would close a cycle
         self._step.plan.learns = self
         return self
 
@@ -288,7 +287,7 @@ class Descent:
             raise
         finally:
             self._step.plan.learns = None
-            self._waiting.__exit__()
+            waiting(self).__exit__()
 
     def _landed(self) -> tuple[_State, _State]:
         """The states before and after the latest step."""
