@@ -104,7 +104,8 @@ is_tracked(PyObject *operand)
 
 /* --- what is Python --------------------------------------------------------------------------- */
 
-static PyObject *modes, *open_blocks, *silences, *watches, *traces; /* the module, and what it has */
+static PyObject *modes, *open_blocks; /* the module, and what it has */
+static PyObject *silences, *watches, *traces, *waits;
 static PyObject *number, *number_in, *text;
 static PyObject *in_python; /* what is called Value in engine.py, and does what is rare */
 static PyObject *OperandError, *DomainError;
@@ -132,12 +133,6 @@ told(PyObject *result)
     return result == NULL ? -1 : 0;
 }
 
-static int
-touched(Node *self)
-{
-    return told(PyObject_CallMethod(modes, "touched", "O", self));
-}
-
 /* Whether a mode has blocks here, the last of which goes to `*last`; -1 with an exception. */
 static int
 has_blocks(PyObject *mode, PyObject **last)
@@ -154,17 +149,41 @@ has_blocks(PyObject *mode, PyObject **last)
     return count > 0;
 }
 
+/* Whether a mode has blocks here that is told of nodes and their numbers; -1 with an exception. */
+static int
+is_followed(void)
+{
+    PyObject *followers[] = {waits, watches, traces};
+    int found = 0;
+    for (int i = 0; i < 3 && !found; i++) {
+        found = has_blocks(followers[i], NULL);
+    }
+    return found;
+}
+
+static int
+touched(Node *self)
+{
+    int followed = is_followed();
+    return followed <= 0 ? followed : told(PyObject_CallMethod(modes, "touched", "O", self));
+}
+
 /* Whether `no_grad` is in force here; -1 with an exception. */
 static int
 is_silent(void)
 {
-    int silenced = has_blocks(silences, NULL);
+    PyObject *last;
+    int silenced = has_blocks(silences, &last);
     if (silenced <= 0) {
         return silenced;
     }
-    PyObject *entry = PyObject_CallMethod(modes, "innermost", "O", silences);
-    int silent = entry == NULL ? -1 : PyObject_IsTrue(entry);
-    Py_XDECREF(entry);
+    PyObject *found = PyObject_GetAttr(last, str_is_open);
+    Py_DECREF(last);
+    if (found == Py_False) { /* it has ended, but was inherited: rarely */
+        Py_SETREF(found, PyObject_CallMethod(modes, "innermost", "O", silences));
+    }
+    int silent = found == NULL ? -1 : PyObject_IsTrue(found);
+    Py_XDECREF(found);
     return silent;
 }
 
@@ -476,17 +495,20 @@ traced(Node *node)
 static PyObject *
 under_modes(Node *node)
 {
-    int done = traced(node);
+    PyObject *made = (PyObject *)node;
+    int followed = is_followed(), done = followed > 0 ? traced(node) : followed;
     if (done) {
         if (done < 0) {
-            Py_CLEAR(node);
+            Py_CLEAR(made);
         }
-        return (PyObject *)node;
+        return made;
     }
-    PyObject *made = PyObject_CallMethod(modes, "made", "O", node);
-    Py_DECREF(node);
-    if (made == NULL) {
-        return NULL;
+    if (followed) {
+        made = PyObject_CallMethod(modes, "made", "O", node);
+        Py_DECREF(node);
+        if (made == NULL) {
+            return NULL;
+        }
     }
     if (!is_value(made)) {
         PyErr_Format(PyExc_TypeError, "a watch gave no Value: %R", made);
@@ -1132,7 +1154,8 @@ number_of(PyObject *x)
 static PyObject *
 numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
 {
-    if (a_mode_is_open() && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0) {
+    int waiting = a_mode_is_open() ? has_blocks(waits, NULL) : 0;
+    if (waiting < 0 || (waiting && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0)) {
         return NULL;
     }
     return list_of(operands, number_of);
@@ -1927,8 +1950,9 @@ execute(PyObject *module)
 #define INTERN(name) || (str_##name = PyUnicode_InternFromString(#name)) == NULL
     if ((str_empty = PyUnicode_InternFromString("")) == NULL NAMES(INTERN)
         || (modes = PyImport_ImportModule("micrograd_like.modes")) == NULL
-        || TAKE_NAMES("micrograd_like.modes", ("open_blocks", "silences", "watches", "traces"),
-                      &open_blocks, &silences, &watches, &traces) < 0
+        || TAKE_NAMES("micrograd_like.modes",
+                      ("open_blocks", "silences", "watches", "traces", "waits"), &open_blocks,
+                      &silences, &watches, &traces, &waits) < 0
         || TAKE_NAMES("micrograd_like.numerics", ("number", "number_in"), &number, &number_in) < 0
         || TAKE_NAMES("micrograd_like.methods", ("text"), &text) < 0
         || TAKE_NAMES("micrograd_like.errors", ("OperandError", "DomainError"), &OperandError,

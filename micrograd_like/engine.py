@@ -275,7 +275,7 @@ def new_node(data: float, op: ops.Op, a: Any, b: Any, da: Any, db: float | None)
 def _under_modes(node: Value) -> Value:
     """What the modes that are in force here make of a new node."""
     node = modes.made(node)
-    if silences.get() and innermost(silences):
+    if (blocks := silences.get()) and (blocks[-1].is_open or innermost(silences)):
         node._row = node._a = node._b = node._da = node._db = None
     return node
 
