@@ -96,9 +96,13 @@ class Mode(ContextDecorator):
             raise
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        for block in self.open_here()[-1:]:
-            self._close(block)
+    def __exit__(self, kind: object = None, error: object = None, where: object = None) -> None:
+        blocks = self._variable.get()
+        k = len(blocks) - 1  # nothing is made before it is closed: memory may be short
+        while k >= 0 and not blocks[k].is_open:
+            k -= 1
+        if k >= 0:
+            self._close(blocks[k])
 
     @classmethod
     def reopen(cls, blocks: tuple[Block, ...]) -> None:

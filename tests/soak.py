@@ -27,7 +27,7 @@ from both import run
 from programs import decode
 
 import micrograd_like
-from micrograd_like import Value, _native, affine, grad, no_grad, ops, topological_order
+from micrograd_like import Value, _native, affine, grad, modes, no_grad, ops, topological_order
 from micrograd_like.errors import MicrogradError
 
 
@@ -145,6 +145,8 @@ def memory() -> None:
                 result = _outcome(act)
             finally:
                 remove_mem_hooks()
+            no_grad.reopen(())  # the interpreter may have failed to call its end
+            modes.open_blocks.clear()
             if result is SystemError and expected is not None:
                 result = MemoryError  # the interpreter's own, where it makes another exception
             failures += result is MemoryError
