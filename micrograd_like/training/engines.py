@@ -101,13 +101,16 @@ def _is_of_cross_entropy(loss: Any) -> bool:
 
 
 def _has_label(out: list[float], target: Any) -> bool:
-    """Whether the largest output is at the label, or where a soft target's largest share is."""
+    """Whether the largest output is at the label, or where a soft target's largest share is.
+
+    Of several labels those that `cross_entropy` ignores may be anything.
+    """
     targets = flat(target)
     n = len(out) // len(targets)  # the outputs may be several rows of logits, each with a label
     if n == 1:
         return out.index(max(out)) == targets.index(max(targets))
     rows = [out[i * n : (i + 1) * n] for i in range(len(targets))]
-    return [row.index(max(row)) for row in rows] == targets
+    return all(t in (row.index(max(row)), -100.0) for row, t in zip(rows, targets, strict=True))
 
 
 def _on_sides(bound: float, middle: float) -> Callable[[list[float], Any], bool]:

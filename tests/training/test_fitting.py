@@ -154,6 +154,8 @@ def test_a_row_of_logits_for_each_of_several_labels_is_right_where_all_are():
     still = optim.SGD(model.parameters(), lr=0.0)
     X, y = [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]], [[0, 1], [1, 1], [0, 0]]
     assert training.fit(model, X, y, optimizer=still, epochs=1).accuracy == [2 / 3]
+    ignored = [[-100, 1], [1, -100], [0, -100]]
+    assert training.fit(model, X, ignored, optimizer=still, epochs=1).accuracy == [2 / 3]
 
 
 def test_held_out_examples_are_not_trained_on_and_the_callers_lists_stay():
