@@ -161,8 +161,8 @@ class waiting(Mode):  # noqa: N801 - a context, as the other modes
         self._entry = training
 
     def __exit__(self, *exc: object) -> None:
-        for block in self.open_here():
-            if block.entry is self._entry:  # others may have begun since
+        for block in [*open_blocks]:  # whatever is in force here: Ctrl-C may have come in `apart`
+            if block.entry is self._entry:
                 self._close(block)
 
 
@@ -186,12 +186,14 @@ def settle() -> None:
 @contextmanager
 def apart(*variables: ContextVar[tuple[Block, ...]]) -> Iterator[None]:
     """Within, no block around it of these modes is in force; `no_grad` and watches by default."""
-    outside = [(variable, variable.set(())) for variable in variables or (silences, watches)]
+    outside = [(variable, variable.get()) for variable in variables or (silences, watches)]
     try:
+        for variable, _ in outside:
+            variable.set(())
         yield
     finally:
-        for variable, token in outside:
-            variable.reset(token)
+        for variable, blocks in outside:
+            variable.set(blocks)
 
 
 def touched(value: ValueT) -> ValueT:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from micrograd_like import Op, ops
+from micrograd_like import Op, detect_anomaly, modes, ops
 from micrograd_like.errors import MissingExtraError
 
 collect_ignore = ["benchmarks", "mutation.py"]  # scripts
@@ -58,6 +58,17 @@ def pytest_pyfunc_call() -> Iterator[None]:
         except PackageNotFoundError:
             pytest.skip(str(error))
         raise
+
+
+@pytest.fixture(autouse=True)
+def modes_end() -> Iterator[None]:
+    """What a test leaves in force makes that one fail, not the thousands after it."""
+    yield
+    left = [block.entry for block in modes.open_blocks]
+    for mode in (modes.no_grad, modes.tracing, modes.waiting, detect_anomaly):
+        mode.reopen(())
+    modes.open_blocks.clear()
+    assert (left, gc.isenabled()) == ([], True)
 
 
 @pytest.fixture

@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from micrograd_like import Value, cli, modes, nn, no_grad, optim, training
+from micrograd_like import (
+    Value,
+    cli,
+    compile_step,
+    losses,
+    modes,
+    nn,
+    no_grad,
+    optim,
+    training,
+)
 from micrograd_like.datasets import moons
 from micrograd_like.views.drawing import draw
 from micrograd_like.views.pages import player
@@ -206,6 +216,38 @@ def test_control_c_while_a_no_grad_context_is_entered_leaves_it():
         Interrupter(place).run(lambda: no_grad().__enter__())
         assert len(modes.open_blocks) == len(no_grad.open_here())
         no_grad.reopen(())
+
+
+def test_control_c_while_a_training_begins_or_ends_leaves_none_and_costs_nothing_learned():
+    pytest.importorskip("numpy")
+    model = nn.MLP(2, [3], seed=0)
+    descent = OPTIMIZERS["adam"](model)
+    step = compile_step(model, losses.mse, (DATA.X[0], [0.5] * 3))
+    start = numbers(model, descent)
+
+    def begun():
+        descent.restore(start[1])
+        return step.training(descent)
+
+    def learning():
+        training = begun().__enter__()
+        training(DATA.X, [[0.5] * 3] * 12)
+        return training
+
+    learning().__exit__(None)
+    learned = numbers(model, descent)
+    for place in places_of(begun().__enter__):
+        Interrupter(place).run(begun().__enter__)
+        modes.waiting.reopen(())  # as `fit` does
+        assert_nothing_is_left_switched_off()
+        step.plan.learns = None
+    for place in places_of(learning().close):
+        training = learning()
+        Interrupter(place).run(training.close)
+        training.close()  # it may not have begun
+        assert_nothing_is_left_switched_off()
+        assert numbers(model, descent) == learned
+    assert place > 20
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():

@@ -15,7 +15,7 @@ from typing import Any
 from ..engine import Value
 from ..errors import DivergenceError, DomainError, InputError, OperandError
 from ..gradients import listed
-from ..modes import no_grad, paused, tracing
+from ..modes import no_grad, paused, tracing, waiting
 from ..module import Module
 from ..nn import architecture
 from ..numerics import plain, whole
@@ -130,6 +130,7 @@ def fit(
     random = Random(seed)
     descent = _optimizer(optimizer, model)
     way: Engine | None = None
+    outside = {mode: mode.open_here() for mode in (no_grad, tracing, waiting)}
     if watched and batch_size != BATCH_SIZE:
         raise InputError("batches without y are as large as they are: leave out batch_size")
 
@@ -192,10 +193,10 @@ def fit(
                 if callbacks and epoch < epochs:
                     way.check()
     except KeyboardInterrupt:
-        for mode in (no_grad, tracing):
-            mode.reopen(())  # Ctrl-C may keep a context from being left
         if way is not None:
             way.close()
+        for mode, blocks in outside.items():
+            mode.reopen(blocks)  # Ctrl-C may keep a context from being left
         history.interrupted = True
     return history
 
