@@ -113,7 +113,7 @@ static PyObject *row_add, *row_sub, *row_mul, *row_div, *row_power, *row_neg, *r
 
 /* Names of attributes that are asked for in a hurry, as texts. */
 #define NAMES(X)                                                                                   \
-    X(is_open) X(entry) X(keys) X(kept) X(data) X(grad) X(label)                                   \
+    X(is_open) X(entry) X(is_ahead) X(keys) X(kept) X(data) X(grad) X(label)                       \
     X(compute) X(partials) X(evaluate) X(partials_at)
 #define DECLARE(name) static PyObject *str_##name;
 NAMES(DECLARE)
@@ -149,16 +149,34 @@ has_blocks(PyObject *mode, PyObject **last)
     return count > 0;
 }
 
-/* Whether a mode has blocks here that is told of nodes and their numbers; -1 with an exception. */
+/* Whether a training here has learned what its Values have not yet; -1 with an exception. */
+static int
+is_awaited(void)
+{
+    PyObject *blocks;
+    if (PyContextVar_Get(waits, NULL, &blocks) < 0) {
+        return -1;
+    }
+    Py_ssize_t count = PyTuple_CheckExact(blocks) ? PyTuple_GET_SIZE(blocks) : 0;
+    int found = 0;
+    for (Py_ssize_t i = 0; i < count && !found; i++) {
+        PyObject *training = PyObject_GetAttr(PyTuple_GET_ITEM(blocks, i), str_entry);
+        PyObject *ahead = training == NULL ? NULL : PyObject_GetAttr(training, str_is_ahead);
+        found = ahead == NULL ? -1 : PyObject_IsTrue(ahead);
+        Py_XDECREF(ahead);
+        Py_XDECREF(training);
+    }
+    Py_DECREF(blocks);
+    return found;
+}
+
+/* Whether a mode is to be told of nodes and their numbers here; -1 with an exception. */
 static int
 is_followed(void)
 {
-    PyObject *followers[] = {waits, watches, traces};
-    int found = 0;
-    for (int i = 0; i < 3 && !found; i++) {
-        found = has_blocks(followers[i], NULL);
-    }
-    return found;
+    int found = is_awaited();
+    found = found ? found : has_blocks(watches, NULL);
+    return found ? found : has_blocks(traces, NULL);
 }
 
 static int
@@ -1154,8 +1172,8 @@ number_of(PyObject *x)
 static PyObject *
 numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
 {
-    int waiting = a_mode_is_open() ? has_blocks(waits, NULL) : 0;
-    if (waiting < 0 || (waiting && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0)) {
+    int awaited = a_mode_is_open() ? is_awaited() : 0;
+    if (awaited < 0 || (awaited && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0)) {
         return NULL;
     }
     return list_of(operands, number_of);

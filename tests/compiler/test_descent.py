@@ -16,14 +16,17 @@ from micrograd_like import (
     MicrogradError,
     Value,
     compile_step,
+    engine,
     grad,
     log,
     losses,
     maximum,
+    modes,
     nn,
     no_grad,
     optim,
     stale,
+    tanh,
 )
 from micrograd_like.errors import DivergenceError, InputError, TraceError
 
@@ -369,6 +372,20 @@ def test_within_the_block_the_graph_of_before_is_stale_and_new_nodes_have_the_do
             w.data = 0.0
             training([5.0])
             assert log(w).data == math.log(5.0)
+
+
+@pytest.mark.skipif(not engine.NATIVE, reason="it is the engine in C that asks")
+def test_within_the_block_nobody_is_asked_about_values_that_have_what_was_learned(monkeypatch):
+    asked = []
+    with STEP.training(fresh(lambda: optim.SGD(STEP.parameters, lr=0.1))) as training:
+        training(X, Y)
+        MODEL(X[0])
+        for name in ("made", "touched", "land"):
+            monkeypatch.setattr(modes, name, lambda *_, name=name: asked.append(name))
+        assert tanh(MODEL.parameters()[0] * 2.0).data == math.tanh(MODEL.parameters()[0].data * 2.0)
+        assert engine.numbers_of([Value(1.0)]) == [1.0]
+        monkeypatch.undo()
+    assert not asked
 
 
 def test_a_training_within_another_one_may_have_a_rule_of_ones_own():
