@@ -447,13 +447,13 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Value],
     with apart(silences):
         variables = [nested(variable, arg, alike=True) for arg in args]
     outer = {*_variables}
-    _variables.update(dict.fromkeys(leaves))
     try:
+        _variables.update(dict.fromkeys(leaves))
         with apart(silences):
             out = plain(f(*variables))
     finally:
         for leaf in leaves:
-            del _variables[leaf]
+            _variables.pop(leaf, None)
             if leaf.__class__ is Given:
                 leaf.__class__ = Value  # type: ignore[assignment]
     several = isinstance(out, (list, tuple))

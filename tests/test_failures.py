@@ -20,12 +20,14 @@ from micrograd_like import (
     Value,
     cli,
     compile_step,
+    gradients,
     losses,
     modes,
     nn,
     no_grad,
     optim,
     training,
+    value_and_grad,
 )
 from micrograd_like.datasets import moons
 from micrograd_like.views.drawing import draw
@@ -248,6 +250,15 @@ def test_control_c_while_a_training_begins_or_ends_leaves_none_and_costs_nothing
         assert_nothing_is_left_switched_off()
         assert numbers(model, descent) == learned
     assert place > 20
+
+
+def test_control_c_in_a_function_that_is_differentiated_leaves_no_variables():
+    def work():
+        return value_and_grad(lambda x: x * x)(3.0)
+
+    for place in places_of(work):
+        Interrupter(place).run(work)
+        assert not gradients._variables
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():
