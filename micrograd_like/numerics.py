@@ -224,7 +224,13 @@ def pow_partial(x: float, y: float, m: int, n: int) -> float:
     x**(y - m). At 0 and inf the highest power of the logarithm decides.
     """
     if n == 0:  # to the bit as a chain of pow_slope gives it
-        return damp(pow_partial(x, y - 1.0, m - 1, 0), y) if m else pow(x, y)
+        factors = [y]
+        for _ in range(m):
+            factors.append(factors[-1] - 1.0)
+        product = pow(x, factors[m])
+        for k in range(m - 1, -1, -1):
+            product = damp(product, factors[k])
+        return product
     if not x >= 0.0:
         return NAN
     taylor = [1.0] + [0.0 for _ in range(n)]  # coefficients of (y + s)_m as a polynomial in s
