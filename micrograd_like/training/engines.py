@@ -83,15 +83,19 @@ def _output_of(model: Callable[[Any], Any], x: Any) -> Any:
     if type(model).__call__ in CALLS:  # of ours, which move nothing
         return model(x)
     from ..compiler.surroundings import Surroundings
+    from ..compiler.tracing import Trace
 
     of_numpy = getattr(sys.modules.get("numpy.random"), "random", None)
     try:
         surroundings = Surroundings(model, random.random, of_numpy)
     except TraceError:
         return None
+    trace = Trace(())  # which knows the numbers of Values that are written
     try:
-        return model(x)
+        with tracing(trace):
+            return model(x)
     finally:
+        trace.bring_back()
         surroundings.bring_back()
 
 

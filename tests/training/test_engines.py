@@ -534,6 +534,25 @@ def test_a_named_loss_that_sees_targets_does_not_move_what_the_model_has(draw):
     assert weights[0] == weights[1]
 
 
+def test_a_named_loss_that_sees_targets_leaves_a_running_mean_that_is_a_value():
+    class Centred(nn.Module):
+        def __init__(self):
+            self.net, self.mean = nn.MLP(2, [1], seed=0), Value(0.0)
+
+        def parameters(self):
+            return self.net.parameters()
+
+        def __call__(self, x):
+            self.mean.data += 0.1 * (x[0] - self.mean.data)
+            return self.net([x[0] - self.mean, x[1]])
+
+    means = []
+    for loss in ("mse", lambda out, t: (out - t) ** 2):
+        training.fit(model := Centred(), DATA.X[:9], DATA.y[:9], loss=loss, epochs=1)
+        means.append(model.mean.data)
+    assert means[0] == means[1]
+
+
 class Keeping(nn.Module):
     """It keeps its inputs, what it makes of them, and its output."""
 
