@@ -170,6 +170,14 @@ is_awaited(void)
     return found;
 }
 
+/* `land(values)` of modes.py: 0, or -1 with an exception. */
+static int
+land(PyObject *values)
+{
+    int awaited = a_mode_is_open() ? is_awaited() : 0;
+    return awaited <= 0 ? awaited : told(PyObject_CallMethod(modes, "land", "(O)", values));
+}
+
 /* Whether a mode is to be told of nodes and their numbers here; -1 with an exception. */
 static int
 is_followed(void)
@@ -1172,11 +1180,7 @@ number_of(PyObject *x)
 static PyObject *
 numbers_of(PyObject *Py_UNUSED(module), PyObject *operands)
 {
-    int awaited = a_mode_is_open() ? is_awaited() : 0;
-    if (awaited < 0 || (awaited && told(PyObject_CallMethod(modes, "land", "(O)", operands)) < 0)) {
-        return NULL;
-    }
-    return list_of(operands, number_of);
+    return land(operands) < 0 ? NULL : list_of(operands, number_of);
 }
 
 /* What becomes an operand: a Value as it is, a number as a float; NULL with an exception. */
@@ -1686,7 +1690,7 @@ adjoints(PyObject *Py_UNUSED(module), PyObject *args, PyObject *keywords)
 static PyObject *
 packed(PyObject *Py_UNUSED(module), PyObject *values)
 {
-    PyObject *fast = PySequence_Fast(values, "an iterable is needed");
+    PyObject *fast = land(values) < 0 ? NULL : PySequence_Fast(values, "an iterable is needed");
     if (fast == NULL) {
         return NULL;
     }

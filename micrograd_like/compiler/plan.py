@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeAlias
 
 from ..engine import Value, packed
 from ..errors import InputError, OperandError
-from ..modes import land
 from ..module import Module
 from .execution import require_numpy
 from .names import input_arrays
@@ -21,14 +20,9 @@ BACKENDS = ("numpy", "numba", "jax", "javascript")
 class Training(Protocol):
     """What has the parameters as arrays while a step learns: see `Descent`."""
 
-    learned: frozenset[Value]
-
     @property
     def values(self) -> Any:
         """The parameters, as an array."""
-
-    def write(self) -> bool:
-        """Bring the Values up to date; whether they were not."""
 
 
 _Leaf: TypeAlias = tuple[Any, str, tuple[int, ...]]
@@ -62,7 +56,6 @@ class Plan:
         """The numbers of the parameters, as an array."""
         if self.learns:
             return self.learns.values
-        land(self.parameters)
         return require_numpy().frombuffer(packed(self.parameters))
 
 

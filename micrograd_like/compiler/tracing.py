@@ -31,7 +31,7 @@ from ..errors import (
     users_line,
 )
 from ..given import Given
-from ..modes import apart, innermost, land, paused, silences, traces, tracing
+from ..modes import apart, innermost, paused, silences, traces, tracing
 from ..numerics import number_in, plain
 from ..sums import affine, chosen
 from ..words import several
@@ -384,9 +384,7 @@ class Trace:
         """Raises TraceError where a Value that is no parameter has another number since."""
         if not self.others:
             return
-        others = self.others.values()
-        land(others)
-        if packed(others) != self._numbers_of_others:
+        if packed(self.others.values()) != self._numbers_of_others:
             raise TraceError(
                 "a Value that is no parameter of the step has another number since it was traced: "
                 "name it among the parameters, which an optimizer need not have, or trace anew"
