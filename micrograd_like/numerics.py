@@ -224,9 +224,9 @@ def pow_partial(x: float, y: float, m: int, n: int) -> float:
     x**(y - m). At 0 and inf the highest power of the logarithm decides.
     """
     if n == 0:  # to the bit as a chain of pow_slope gives it
-        factors = [y]
-        for _ in range(m):
-            factors.append(factors[-1] - 1.0)
+        factors = [y] + [0.0 for _ in range(m)]
+        for k in range(m):
+            factors[k + 1] = factors[k] - 1.0
         product = pow(x, factors[m])
         for k in range(m - 1, -1, -1):
             product = damp(product, factors[k])
