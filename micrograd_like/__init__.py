@@ -10,7 +10,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import losses, nn, ops, optim, training
+from . import losses, nn, ops, optim
 from .engine import Value, topological_order
 from .errors import DomainError, MicrogradError, found_later, shown
 from .gradients import grad, hessian, jacobian, jvp, value_and_grad
@@ -30,21 +30,22 @@ from .sums import affine, take
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plots as plots
+    from . import training as training
     from .checks import detect_anomaly, gradcheck, stale
     from .compiler import compile as compile  # noqa: A004
     from .compiler import compile_forward, compile_step
     from .training.playing import play
     from .views import derive, draw, explain, player, steps
 
-# What looks at graphs and compiles them is loaded when it is first asked for (PEP 562): with it,
-# importing the library would take twice as long.
+# What looks at graphs, compiles them and trains is loaded when it is first asked for (PEP 562):
+# with it, importing the library would take more than twice as long.
 _LATER = {
     **dict.fromkeys(("detect_anomaly", "gradcheck", "stale"), "checks"),
     **dict.fromkeys(("compile", "compile_forward", "compile_step"), "compiler"),
     **dict.fromkeys(("derive", "draw", "explain", "player", "steps"), "views"),
     "play": "training.playing",
 }
-_MODULES = {"datasets": "datasets", "plots": "plots"}  # `import *` spares them
+_MODULES = {name: name for name in ("datasets", "plots", "training")}
 __getattr__ = found_later(__name__, _LATER | _MODULES)
 
 # Named as Python's own functions, as `compile` is: not in __all__, so that `import *` spares those.

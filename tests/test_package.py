@@ -122,11 +122,11 @@ def test_only_the_table_and_its_numerics_say_what_a_derivative_is():
             assert f"math.{function}(" not in source
 
 
-def test_what_looks_at_graphs_is_loaded_when_it_is_asked_for():
-    """With it, importing the library would take twice as long."""
+def test_what_looks_at_graphs_and_trains_is_loaded_when_it_is_asked_for():
+    """With it, importing the library would take more than twice as long."""
     program = (
         "import sys, micrograd_like as m\n"
-        "later = {'checks', 'compiler', 'views'}\n"
+        "later = {'checks', 'compiler', 'training', 'views'}\n"
         "loaded = {name for name in later if f'micrograd_like.{name}' in sys.modules}\n"
         "assert not loaded, loaded\n"
         "assert all(callable(getattr(m, name)) for name in m._LATER)\n"
@@ -134,5 +134,6 @@ def test_what_looks_at_graphs_is_loaded_when_it_is_asked_for():
         "assert set(m._LATER) <= set(dir(m))\n"
         "assert not hasattr(m, 'no_such_name')\n"
         "assert m.datasets.moons and m.plots.loss_curve and {'datasets', 'plots'} <= {*dir(m)}\n"
+        "assert m.training.fit and 'training' in m.__all__\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
