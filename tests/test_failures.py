@@ -20,6 +20,7 @@ from micrograd_like import (
     Value,
     cli,
     compile_step,
+    gradcheck,
     gradients,
     losses,
     modes,
@@ -259,6 +260,18 @@ def test_control_c_in_a_function_that_is_differentiated_leaves_no_variables():
     for place in places_of(work):
         Interrupter(place).run(work)
         assert not gradients._variables
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of generators
+def test_control_c_in_gradcheck_puts_the_inputs_back():
+    x = Value(0.3)
+
+    def check():
+        gradcheck(lambda x: x * x, [x], second=False)
+
+    for place in places_of(check):
+        Interrupter(place).run(check)
+        assert x.data == 0.3
 
 
 def test_control_c_where_the_collector_is_paused_lets_it_go_on():

@@ -66,12 +66,16 @@ def gradcheck(
     (True, [10.0, 3.0])
     """
     with apart(silences):
-        check = _Check(Function(f, inputs))
-        check.first()
-        if second and check.report.ok:
-            check.second()
-        if second and check.report.ok:
-            check.beside()
+        start = (function := Function(f, inputs)).at
+        try:
+            check = _Check(function)
+            check.first()
+            if second and check.report.ok:
+                check.second()
+            if second and check.report.ok:
+                check.beside()
+        finally:
+            function.put(start)  # Ctrl-C may have come while they were put back
     if raise_exception and not check.report.ok:
         error = GradientError(check.report.problem)
         error.report = check.report

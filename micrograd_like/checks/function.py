@@ -64,14 +64,14 @@ class Function:
     def __call__(self, at: Sequence[float]) -> tuple[Value, float]:
         """The result and its number (which moves back with the inputs if it is one of them)."""
         try:
-            self._set(at)
+            self.put(at)
             out = self.f(*nested(lambda x: x, self.arguments, alike=True))  # which f may change
             if isinstance(out, (list, tuple)) or hasattr(out, "tolist"):
                 raise InputError("gradcheck needs a function with one result: check one at a time")
             root = out if isinstance(out, Value) else Value(out)
             return root, root.data
         finally:
-            self._set(self.at)
+            self.put(self.at)
 
     @contextmanager
     def moved(self, t: float) -> Iterator[None]:
@@ -79,13 +79,14 @@ class Function:
         before = self.at
         self.at = [x + t * scale for x, scale in zip(before, self.scale, strict=True)]
         try:
-            self._set(self.at)
+            self.put(self.at)
             yield
         finally:
             self.at = before
-            self._set(before)
+            self.put(before)
 
-    def _set(self, at: Sequence[float]) -> None:
+    def put(self, at: Sequence[float]) -> None:
+        """Give the inputs these numbers."""
         for leaf, x in zip(self.leaves, at, strict=True):
             leaf.data = x
 
