@@ -242,11 +242,18 @@ class Way:
         return [(some, self.results(values, examples[some], forward)) for some in portions]
 
     def is_taken(self, outputs: Any) -> Any:
-        """By which of the examples that gave these outputs."""
-        taken = require_numpy().ones(len(outputs), bool)
+        """By which of the examples that gave these outputs.
+
+        Where the sides differ as roundings do, theirs may be the other outcome: the engine decides.
+        """
+        np = require_numpy()
+        taken = np.ones(len(outputs), bool)
         sides = iter(outputs.T[len(self.trace.shown) :])
         for guard, left, right in zip(self.trace.guards, sides, sides, strict=True):
             taken &= guard.sign(left, right) == guard.outcome
+            with np.errstate(invalid="ignore"):  # of infinities
+                near = abs(left - right) < 2.0**-48 * np.where(right == 0.0, 1.0, abs(right))
+            taken &= ~near | (left == right)
             if self.trace.choices:  # the engine may have a number there: see `Trace.is_spoiled`
                 taken &= (left == left) & (right == right)
         return taken

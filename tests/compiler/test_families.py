@@ -275,6 +275,29 @@ def test_sums_that_only_rounding_is_for_are_not_taken_apart():
     agrees(step, loss, [w], [[0.1, 0.2], [0.7, 0.1, 3.3]])
 
 
+@pytest.mark.parametrize(
+    "is_low",
+    [
+        lambda x: x / 10 <= 0.3,  # a program has 0.1·x, which is 0.30000000000000004 for 3
+        lambda x: not x / 10 > 0.6,
+        lambda x: not x / 10 - 0.3 > 0.0,
+        lambda x: x < math.inf,
+    ],
+)
+@pytest.mark.parametrize("first", [1.0, 9.0])
+def test_a_branch_that_only_rounding_is_for_is_the_engines(is_low, first):
+    w = Value(0.4)
+
+    def loss(x):
+        return w * 100.0 if is_low(x) else w * x
+
+    step = compile_step(loss, [w], first)
+    for x in range(11):
+        assert step([float(x)]) == pytest.approx(loss(float(x)).data, rel=1e-12), x
+    batch = [float(x) for x in range(11)]
+    assert step(batch) == pytest.approx(losses.mean(list(map(loss, batch))).data, rel=1e-12)
+
+
 @pytest.mark.parametrize("factor", [-1.0, 1.0, 2.0])
 def test_a_term_that_is_made_twice_counts_twice(factor):
     b = [Value(0.1 * i + 0.1) for i in range(6)]
