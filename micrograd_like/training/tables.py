@@ -216,11 +216,14 @@ def _layout(
     return Layout(encoding, separator, decimal, thousands, bool(header), names, rows, above)
 
 
-def _agreement(rows: list[list[str]]) -> tuple[float, float]:
-    """The share of rows that have as many cells as most have, if these are several; of numbers."""
+def _agreement(rows: list[list[str]]) -> tuple[float, int]:
+    """The share of rows that have as many cells as most have, if these are several; the numbers.
+
+    Those are counted: a comma within 1,5;x;y;2,5 makes two cells of it in three that are numbers.
+    """
     ((width, count),) = Counter(map(len, rows)).most_common(1) or [(0, 0)]
-    some = [_is_number(cell) for row in rows[:50] for cell in row]
-    return (count / len(rows), sum(some) / len(some)) if width > 1 else (0.0, 0.0)
+    some = sum(_is_number(cell) for row in rows[:50] for cell in row)
+    return (count / len(rows), some) if width > 1 else (0.0, 0)
 
 
 def _is_one_column(text: str, apart: list[list[str]], whole: list[list[str]]) -> bool:
@@ -245,6 +248,10 @@ def _points(rows: list[list[str]], separator: str, decimal: str | None) -> tuple
     points = {cell for cell in cells if _POINT.fullmatch(cell)}
     told = groups - decimals or {x for x in points if not _GROUPED["."].fullmatch(x)}
     mark, usual, unsure = (",", ";", decimals) if decimals else (".", rf",|{_BLANKS}", points)
+    for column in zip_longest(*rows, fillvalue="") if not (told or decimals) else ():
+        pointed = {x for x in column if "." in x}
+        if pointed - points and all(map(_GROUPED["."].fullmatch, pointed)):
+            return ",", "."  # 1.234.567, and no addresses such as 10.0.0.1
     if not (told or decimals - groups):
         if decimal and (separator != usual[0] or (decimals and points)):
             return decimal, ".,".replace(decimal, "")
