@@ -105,6 +105,8 @@ class _Readable(ast.NodeTransformer):
                     return ast.BinOp(self.visit(x), ast.MatMult(), ast.Name("ones"))
                 if along == "-2" or (along == "0" and axes == 2):
                     return ast.BinOp(ast.Name("ones"), ast.MatMult(), self.visit(x))
+            case ast.Call(ast.Attribute(_, "sum") as of, [_]):  # of a vector: of all
+                return ast.Call(self.visit(of), [], [])
         return self.generic_visit(node)  # type: ignore[return-value]
 
     def is_column(self, x: ast.Subscript) -> bool:
@@ -259,8 +261,9 @@ def _written(x: Expression) -> str:
         case ast.Subscript(array):
             places = x.slice.elts if isinstance(x.slice, ast.Tuple) else [x.slice]
             return f"{_atom(array)}[{', '.join(map(_place, places))}]"
-        case ast.Call(ast.Attribute(array, "sum")):
-            return rf"\textstyle\sum {_factor(array)}"
+        case ast.Call(ast.Attribute(array, "sum"), along):
+            axis = f"_{{{ex.text(along[0])}}}" if along else ""
+            return rf"\textstyle\sum{axis} {_factor(array)}"
         case ast.Call(ast.Attribute(array, "take"), (places,) | (places, ast.Constant(0))):
             return f"{_atom(array)}[{_written(places)}]"
     return rf"\texttt{{{_plain(ex.text(x))}}}"
