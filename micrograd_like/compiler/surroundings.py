@@ -154,12 +154,11 @@ def _parts_of(x: Any) -> Iterator[_Part]:
         )
     elif is_array(x) and x.size <= _MANY:
         yield _Part("an array", lambda: {"": x.copy()}, partial(x.__setitem__, ..., x.copy()))
-    elif isinstance(x, type):
-        if not _is_of_library(x):
-            back = partial(_set_attributes, x, dict(vars(x)))
-            yield _Part(f"{x.__name__}.", lambda: dict(vars(x)), back)
-    elif not isinstance(x, (FunctionType, ModuleType)) and (
-        (found := _attributes(x)) or hasattr(x, "__dict__")
+    elif isinstance(x, type) and not _is_of_library(x):
+        back = partial(_set_attributes, x, dict(vars(x)))
+        yield _Part(f"{x.__name__}.", lambda: dict(vars(x)), back)
+    if not isinstance(x, (type, FunctionType, ModuleType)) and (
+        (found := _attributes(x)) or hasattr(x, "__dict__")  # a list's, too, of a class of its own
     ):
         back = partial(_set_attributes, x, found)
         yield _Part(f"{type(x).__name__}.", lambda: _attributes(x), back)
@@ -183,19 +182,20 @@ def _spaces(function: FunctionType) -> Iterator[tuple[dict[str, Any], list[str]]
     Those are `b` and `c`, too, where it says `a.b.c`, and what it imports itself.
     """
     names, spaces = _names_in(function.__code__), [function.__globals__]
+    found = [_content(cell) for cell in function.__closure__ or ()]
     for space in spaces:  # which grow
         yield space, [name for name in names if name in space]
-        found = [space.get(name, sys.modules.get(name)) for name in names]
+        found += [space.get(name, sys.modules.get(name)) for name in names]
         modules = [x for x in found if isinstance(x, ModuleType) and not _is_of_library(x)]
         spaces += [vars(m) for m in modules if not any(vars(m) is known for known in spaces)]
 
 
 def _within(x: Any) -> Iterable[Any]:
     """Where to look on from x."""
-    if isinstance(x, dict):
-        return list(x.values())
-    if isinstance(x, (list, tuple, set, frozenset, deque)):
-        return list(x)
+    if isinstance(x, (dict, list, tuple, set, frozenset, deque)):
+        items = list(x.values() if isinstance(x, dict) else x)
+        kind = type(x)
+        return items if kind.__module__ == "builtins" else [*_attributes(x).values(), kind, *items]
     if is_array(x):
         return list(x.flat) if x.dtype.hasobject else []
     if isinstance(x, CellType):

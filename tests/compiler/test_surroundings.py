@@ -186,6 +186,34 @@ def of_import(model):
     return inner.calls
 
 
+def of_module_in_a_function():
+    module = ModuleType("users_module_in_a_function")
+    module.calls = 0
+
+    def beside(model):
+        module.calls += 1
+        return module.calls
+
+    return beside
+
+
+class Config(dict):
+    """A dict with an attribute beside its items."""
+
+    def __init__(self, **items):
+        super().__init__(items)
+        self.calls = 0
+
+
+class Layers(list):
+    """A list that is called."""
+
+    def __call__(self):
+        global CALLS
+        CALLS += 1
+        return CALLS
+
+
 MODULE, PACKAGE = ModuleType("users_module"), ModuleType("users_package")
 MODULE.calls = 0
 PACKAGE.inner = ModuleType("users_package.inner")
@@ -229,6 +257,9 @@ MOVING = {
     "a variable of a module": (of_module, {}),
     "a variable of a module in a package": (of_package, {}),
     "a variable of a module that is imported": (of_import, {}),
+    "a variable of a module that a variable has": (of_module_in_a_function(), {}),
+    "an attribute of a dict": (of_namespace, {"config": Config(n=1)}),
+    "a global of a list that is called": (lambda m: m.steps(), {"steps": Layers([1])}),
     "a draw of a generator": (lambda m: m.draw(), {"draw": random.Random(1).random}),
     "a generator in a partial": (functools.partial(of_generator, random.Random(1)), {}),
 }  # fmt: skip
