@@ -136,6 +136,13 @@ def read_table(
             f"{path} has no header: its first row is like the others, and its columns are called "
             f"1 ... {len(layout.names)} (--header says otherwise)"
         )
+    digits = [name for name in layout.names if name.isdigit()]
+    found = layout.header and header is None and not known
+    if notes is not None and found and digits[:2] not in ([], ["0", "1"]):  # pandas' names
+        notes.append(
+            f"{path} has names in its first row, such as {digits[0]!r:.60} (--no-header says "
+            "otherwise)"
+        )
     frame.attrs |= {"path": os.fspath(path), "decimal": layout.decimal}
     return frame
 
