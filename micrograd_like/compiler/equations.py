@@ -107,6 +107,9 @@ class _Readable(ast.NodeTransformer):
                     return ast.BinOp(ast.Name("ones"), ast.MatMult(), self.visit(x))
             case ast.Call(ast.Attribute(_, "sum") as of, [_]):  # of a vector: of all
                 return ast.Call(self.visit(of), [], [])
+            case ast.Call(ast.Attribute(x, "take"), [places]) if (self.axes_of(x) or 1) > 1:
+                flat = ex.call("ravel", self.visit(x))  # not its rows, which x[...] would be
+                return ast.Call(ast.Attribute(flat, "take"), [self.visit(places)], [])
         return self.generic_visit(node)  # type: ignore[return-value]
 
     def is_column(self, x: ast.Subscript) -> bool:

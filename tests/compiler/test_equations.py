@@ -215,6 +215,20 @@ def test_the_sum_along_an_axis_of_a_matrix_is_none_of_all(expression, latex):
     assert written.splitlines()[1] == f"y &= {latex}"
 
 
+@pytest.mark.parametrize(
+    ("expression", "latex"),
+    [
+        ("X.take(places) * X[2]", r"\mathrm{ravel}\left(X\right)[\mathrm{places}] \odot X[2]"),
+        ("X.take(places, 0)", r"X[\mathrm{places}]"),
+        ("v.take(places)", r"v[\mathrm{places}]"),
+    ],
+)
+def test_entries_taken_of_a_matrix_are_not_its_rows(expression, latex):
+    value = ast.parse(expression, mode="eval").body
+    written = latex_of(Assignment(name("y"), value), X=2, v=1, places=1)
+    assert written.splitlines()[1] == f"y &= {latex}"
+
+
 @pytest.mark.parametrize("backend", ["numpy", "jax"])
 def test_the_gradient_is_not_its_decay_alone(backend):
     pytest.importorskip(backend)
