@@ -27,7 +27,7 @@ from .folder import Folder
 from .terminal import complain, csv_text, say
 
 # The options of `train` for tables alone, and those of them for files.
-FILES = ("label", "features", "drop", "missing", "regression", "encoding", "header")
+FILES = ("label", "features", "drop", "texts", "missing", "regression", "encoding", "header")
 TABLES = (*FILES, "hidden", "activation")
 PLANES = {make.__name__: make for make in
           (datasets.moons, datasets.circles, datasets.spiral, datasets.xor)}  # fmt: skip
@@ -79,6 +79,7 @@ def add_table_options(parser: Any) -> None:
     names = {"type": _names, "metavar": "A,B"}
     parser.add_argument("--features", help="the columns to learn from (default: all)", **names)
     parser.add_argument("--drop", help="columns not to learn from", **names)
+    parser.add_argument("--texts", help="columns of texts, whatever is in them: codes", **names)
     _add_reading(parser)
 
 
@@ -236,7 +237,8 @@ def prepared(
                 raise InputError(f"--{name} is for CSV files, not for {arguments.data}")
         data = built_in[arguments.data]()
     elif arguments.data.lower().endswith(".csv") or Path(arguments.data).exists():
-        data = tables.from_csv(arguments.data, **options | {"drop": options["drop"] or ()})
+        lists = {name: options[name] or () for name in ("drop", "texts")}
+        data = tables.from_csv(arguments.data, **options | lists)
     else:
         raise InputError(
             f"{arguments.data!r} is neither {', '.join(built_in)}, nor a CSV file"

@@ -397,6 +397,7 @@ def from_csv(
     *,
     features: Sequence[str] | None = None,
     drop: Sequence[str] = (),
+    texts: Sequence[str] = (),
     missing: str | None = None,
     regression: bool | None = None,
     encoding: str | None = None,
@@ -405,10 +406,11 @@ def from_csv(
     """The examples in a file of separated values, with what its column `label` (the last) says.
 
     The other columns are `features`, or all but those to `drop`: numbers, or texts, each of which
-    is an input that is 1 or 0. What is left out, such as an id, and what else was noticed is in the
-    dataset's `notes`. Where cells are missing or infinite, `missing="drop"` leaves their rows out,
-    and `missing="mean"` keeps NaN in `X`, where `scaled()` has the mean. The label is a number to
-    come near to (`regression`) where numbers have fractions, or are more than 20, else a class.
+    is an input that is 1 or 0. Those in `texts` are so whatever is in them: codes, say, or 2, 3,
+    more. What is left out, such as an id, and what else was noticed is in the dataset's `notes`.
+    Where cells are missing or infinite, `missing="drop"` leaves their rows out, and
+    `missing="mean"` keeps NaN in `X`, where `scaled()` has the mean. The label is a number to come
+    near to (`regression`) where numbers have fractions, or are more than 20, else a class.
     Raises InputError (a ValueError) naming column, row and cell.
     """
     notes: list[str] = []
@@ -418,13 +420,13 @@ def from_csv(
         return [label] if label else [x for x in names if x not in drop and x[:9] != _UNNAMED][-1:]
 
     def texts_of(layout: Layout) -> Sequence[str]:
-        return inexact(layout, the_label(layout.names))
+        return [*texts, *inexact(layout, the_label(layout.names))]
 
     frame = read_table(path, encoding=encoding, header=header, texts=texts_of, notes=notes)
     decimal = frame.attrs["decimal"]
     (label,) = the_label([*frame]) or [""]
     chosen = [name for name in frame if name != label] if features is None else [*features]
-    refuse(path, absent(frame, [label, *chosen, *drop]))
+    refuse(path, absent(frame, [label, *chosen, *drop, *texts]))
     chosen = [name for name in chosen if name not in drop]
     if frame[label].isna().all():
         raise InputError(f"{path}: nothing is in column {label!r:.80}: --label names the label")
@@ -434,13 +436,14 @@ def from_csv(
         twice = [f"{name!r:.80}" for name, times in Counter(chosen).items() if times > 1]
         raise InputError(f"{path}: {several(twice)} is a feature twice")
     if features is None:
-        chosen = _without_ids(frame, chosen, notes)
+        some = _without_ids(frame, [name for name in chosen if name not in texts], notes)
+        chosen = [name for name in chosen if name in some or name in texts]
     problems: list[str] = []
-    texts, fit = _texts(frame, chosen, problems)
-    if texts:
-        counts = [f"{name!r:.80} {len(found)}" for name, found in texts.items()]
+    of_texts, fit = _texts(frame, chosen, texts, problems)
+    if of_texts:
+        counts = [f"{name!r:.80} {len(found)}" for name, found in of_texts.items()]
         notes.append(f"columns of texts, each with an input for each: {several(counts, 6)}")
-    X, gaps = numbers(frame, fit, texts, missing, problems, label)
+    X, gaps = numbers(frame, fit, of_texts, missing, problems, label)
     left = (gaps if missing == "drop" else gaps[[label]]).any(axis=1).to_numpy()
     if left.any():
         notes.append(f"left out: {left.sum()} of {len(left)} rows, in which cells are missing")
@@ -454,7 +457,7 @@ def from_csv(
     shift, scale = [0.0] * X.shape[1], [1.0] * X.shape[1]
     if missing == "mean":
         shift, scale = standardise(X)
-    inputs = (shift, scale, texts, missing)
+    inputs = (shift, scale, of_texts, missing)
     return Dataset(name, X, y, chosen, label, classes, *inputs, notes, decimal)
 
 
@@ -535,19 +538,19 @@ def _is_whole(column: Any) -> bool:
 
 
 def _texts(
-    frame: Any, names: list[str], problems: list[str]
+    frame: Any, names: list[str], wanted: Sequence[str], problems: list[str]
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The texts of each column that is not of numbers, and the columns that can become inputs.
 
     The others, of dates or of many texts, are a problem. A column in which at least half of the
-    cells are numbers is one of numbers, with faults.
+    cells are numbers is one of numbers, with faults, unless it is `wanted` as texts.
     """
     texts, refused = {}, {}
     for name in names:
-        if is_numeric(frame[name]):
+        if is_numeric(frame[name]) and name not in wanted:
             continue
         column = frame[name].dropna().astype(str)
-        what = _quantities(column)
+        what = "" if name in wanted else _quantities(column)
         if what == _NUMBERS:
             continue
         found = sorted({canonical(x) for x in column.unique()})
@@ -618,7 +621,7 @@ def numbers(
 
     if missing not in (None, "drop", "mean"):
         problems.append(f"missing is 'drop' or 'mean', got {missing!r:.60}")
-    parts, wrong, faults = {}, {}, []
+    parts, wrong, faults, codes = {}, {}, [], []
     for name in features:
         column, bad, problem = frame[name], np.False_, "not a finite number"
         if name in texts:
@@ -644,8 +647,11 @@ def numbers(
             cell = f"row {frame.index[row]}, column {name!r:.80}: {str(column.iloc[row])!r:.60}"
             more = f" (and {bad.sum() - 1} more in the column)" if bad.sum() > 1 else ""
             faults.append(f"{cell} is {problem}{more}")
+            if label is not None and column.nunique() <= _MOST_TEXTS:
+                codes.append(name)
     if faults:
-        problems.append(several(faults, 6))
+        way_out = f"; --texts {','.join(codes):.500} takes what is there as texts" if codes else ""
+        problems.append(several(faults, 6) + way_out)
     X = np.hstack([*parts.values()]) if parts else np.empty((len(frame), 0))
     gaps = {name: ~np.isfinite(part[:, 0]) & ~wrong[name] for name, part in parts.items()}
     if any(gap.any() for gap in gaps.values()):

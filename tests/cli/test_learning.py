@@ -322,6 +322,16 @@ def test_columns_are_chosen_by_their_names(run, tables):
     assert "no column 'wok'; there are 'id', 'age, now', 'work', 'wage'" in refused[2]
 
 
+def test_columns_of_codes_are_texts_in_training_and_in_predicting(run, tables):
+    rows = [f"{['2', '3', '5more'][k % 3]},{k % 2},{'aba'[k % 3]}\n" for k in range(30)]
+    write("cars.csv", "doors,kind,class\n" + "".join(rows))
+    status, out, _ = run("train", "cars.csv", "--texts", "doors,kind", "--epochs", "40")
+    assert (status, "'doors' 3, 'kind' 2" in out) == (0, True)
+    write("others.csv", "doors,kind\n2,0\n3,1\n")
+    assert run("predict", "runs/cars/model.json", "others.csv")[1].split()[1:] == ["2,a", "3,b"]
+    assert "--texts is for CSV files" in run("train", "moons", "--texts", "x")[2]
+
+
 def test_a_table_without_a_header_is_noticed_by_both_commands(run, tables):
     write("iris.data", CSV.partition("\n")[2])
     status, out, _ = run("train", "iris.data", "--epochs", "1", "--out", "here")

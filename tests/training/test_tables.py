@@ -599,3 +599,26 @@ def test_a_file_is_read_once_where_it_is_a_pipe(tmp_path):
 def test_rows_of_another_width_are_refused():
     with pytest.raises(ValueError, match="a cell for each of 'a', 'b'"):
         tables.of_rows([[1, 2, 3]], ["a", "b"])
+
+
+def test_columns_that_are_to_be_texts_are_so_whatever_is_in_them(tmp_path):
+    rows = [("2", 1, "a"), ("3", 2, "b"), ("5more", 3, "a"), ("2", 1, "b"), ("4", 2, "a")] * 2
+    content = "doors,kind,class\n" + "".join("{},{},{}\n".format(*row) for row in rows)
+    path = write(tmp_path, content)
+    with pytest.raises(MicrogradError, match=r"'5more' is not a finite .*; --texts doors takes"):
+        from_csv(path)
+    data = from_csv(path, texts=["doors", "kind"])
+    assert data.texts == {"doors": ["2", "3", "4", "5more"], "kind": ["1", "2", "3"]}
+    expected = [
+        [float(text == of) for names, of in (("2345", d[0]), ("123", str(k))) for text in names]
+        for d, k, _ in rows
+    ]
+    assert data.X.tolist() == expected
+    assert from_csv(path, texts=["kind"], drop=["doors"]).texts == {"kind": ["1", "2", "3"]}
+    with pytest.raises(MicrogradError, match=r"no column 'dors'; .*did you mean doors"):
+        from_csv(path, texts=["dors"])
+    ids = write(tmp_path, "id,y\n" + "".join(f"{k},{k % 2}\n" for k in range(40)))
+    assert from_csv(ids, texts=["id"]).features == ["id"]
+    many = write(tmp_path, "x,y\n" + "".join(f"{k},{k % 2}\n" for k in range(60)))
+    with pytest.raises(MicrogradError, match=r"60 different texts .at most 50"):
+        from_csv(many, texts=["x"])
