@@ -78,6 +78,8 @@ def compile_forward(
 
     The example is what `compile_step(loss, parameters, example)` takes, and the function returns
     Values, or lists of them. What is given back has the parameters as they are at each call.
+    What else changes later, such as an attribute of the model, remains as it was traced: `check()`
+    of the result traces again and raises TraceError if it has changed.
     Examples may be of other lengths: where the outputs of a shorter one are among those of a longer
     one, as those of a causal model are if it returns them for every position, the program of the
     longer one serves both.

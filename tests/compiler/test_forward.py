@@ -153,6 +153,7 @@ def test_what_is_refused():
     scaled = compile_forward(lambda x: w * x * scale[0], [w], 1.0)
     scaled.check()
     scale[0] = 2.0
+    assert scaled(3.0) == 6.0  # as it was traced, until it is checked
     with pytest.raises(TraceError, match="attribute"):
         scaled.check()
 
