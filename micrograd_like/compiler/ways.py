@@ -244,7 +244,8 @@ class Way:
     def is_taken(self, outputs: Any) -> Any:
         """By which of the examples that gave these outputs.
 
-        Where the sides differ as roundings do, theirs may be the other outcome: the engine decides.
+        Where the sides differ as roundings do, or tie by them, theirs may be the other outcome: the
+        engine decides. Whole numbers tie for better reasons, and so do those of an example.
         """
         np = require_numpy()
         taken = np.ones(len(outputs), bool)
@@ -253,7 +254,9 @@ class Way:
             taken &= guard.sign(left, right) == guard.outcome
             with np.errstate(invalid="ignore"):  # of infinities
                 near = abs(left - right) < 2.0**-48 * np.where(right == 0.0, 1.0, abs(right))
-            taken &= ~near | (left == right)
+                whole = np.floor(left) == left
+            computed = guard.left.op is not None or guard.right.op is not None
+            taken &= ~near | ((left == right) & (whole | (not computed)))
             if self.trace.choices:  # the engine may have a number there: see `Trace.is_spoiled`
                 taken &= (left == left) & (right == right)
         return taken
