@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
 from heapq import heappop, heappush
@@ -30,12 +30,13 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-from ..engine import Value
+from ..engine import Value, numbers_of
 from ..errors import TraceError
 
 _MOST = 20_000
 _MANY = 100_000  # items of a list or an array
 _PLAIN = (Number, str, bytes)
+_LISTS = (list, tuple)
 _OURS = __name__.partition(".")[0]
 DRAWS = (
     "model or loss draws random numbers, which differ from example to example: let the example "
@@ -62,12 +63,15 @@ class Surroundings:
         self._parts = list(_parts(callables))
         self._before = [part.read() for part in self._parts]
 
-    def check(self) -> None:
-        """Raises TraceError where something is not as it was. It may have become a Value."""
+    def check(self, computed: Container[int] | None = None) -> None:
+        """Raises TraceError where something is not as it was. It may have become a Value.
+
+        If it is given what is `computed` from what a trace was given, by ids, then one of those.
+        """
         for part, before in zip(self._parts, self._before, strict=True):
             now = part.read()
             for key, x in before.items():
-                if key in now and x is not now[key] and not _is_same(x, now[key]):
+                if key in now and x is not now[key] and not _is_same(x, now[key], computed):
                     raise TraceError(
                         DRAWS
                         if part.what == _NUMBERS
@@ -234,45 +238,53 @@ def _slots(kind: type) -> list[str]:
     return [name for name in members if not name.endswith("offset__")]
 
 
-def _is_same(x: Any, now: Any, depth: int = 10) -> bool:
+def _is_same(x: Any, now: Any, computed: Container[int] | None, depth: int = 10) -> bool:
     """Whether a program may take the one for the other; True where they are too deep to tell.
 
     What was not there, and Values, and what holds nothing else, may become anything: what is made
-    of them is in the graph.
+    of them is in the graph. But no Value that is not `computed` has another number than before.
     """
     if x is now or x is None or not depth:
         return True
     if isinstance(x, list) and isinstance(now, list) and [*map(id, x)] == [*map(id, now)]:
         return True  # in short, as nearly always
+    go_on = partial(_is_same, computed=computed, depth=depth - 1)
+    if isinstance(now, Value) and isinstance(x, (Value, Number)):
+        return computed is None or id(now) in computed or go_on(*map(_number, (x, now)))
     if _holds_values(x) or _holds_values(now):
-        return True
+        is_like = isinstance(x, _LISTS) and isinstance(now, _LISTS) and len(x) == len(now)
+        return not is_like or all(map(go_on, x, now))
     if isinstance(x, _PLAIN) or isinstance(now, _PLAIN):
         return bool(x == now or (x != x and now != now))
     if type(x) is not type(now):
         return False
     if isinstance(x, (list, tuple, deque)):
         x, now = ([i for i in of if i is not None and not _holds_values(i)] for of in (x, now))
-        return len(x) == len(now) and all(map(partial(_is_same, depth=depth - 1), x, now))
+        return len(x) == len(now) and all(map(go_on, x, now))
     if isinstance(x, dict):
-        return all(_is_same(x[key], now[key], depth - 1) for key in x.keys() & now.keys())
+        return all(go_on(x[key], now[key]) for key in x.keys() & now.keys())
     if is_array(x):
         if x.dtype.hasobject:
-            return _is_same(x.tolist(), now.tolist(), depth - 1)
+            return go_on(x.tolist(), now.tolist())
         return bool(x.tobytes() == now.tobytes())
     if isinstance(x, FunctionType):
         cells, later = ([_content(cell) for cell in f.__closure__ or ()] for f in (x, now))
-        return x.__code__ is now.__code__ and _is_same(cells, later, depth - 1)
+        return x.__code__ is now.__code__ and go_on(cells, later)
     own, new = (dict(vars(of)) if isinstance(of, type) else _attributes(of) for of in (x, now))
     if own or new:
-        return _is_same(own, new, depth - 1)
+        return go_on(own, new)
     equal: Any = type(x).__eq__
     with suppress(Exception):
         return equal is object.__eq__ or bool(x == now)
     return False
 
 
+def _number(x: Any) -> Any:
+    return numbers_of([x])[0] if isinstance(x, Value) else x
+
+
 def _holds_values(x: Any) -> bool:
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, _LISTS):
         return bool(x) and all(map(_holds_values, x))
     return isinstance(x, Value)
 

@@ -333,6 +333,9 @@ class Trace:
                 )
         self.serve()
         self._reached = [id(node) for node in order if node.op is None]
+
+    def forget(self) -> None:
+        """Let go of what was made."""
         self.keys.clear()
         self.kept.clear()
         self._earlier.clear()
@@ -550,7 +553,8 @@ def traced(
                 "model or loss changes the number of a Value when it is called, and a program "
                 "would go on with it as it is"
             )
-        surroundings.check()
+        surroundings.check(trace.keys)
+        trace.forget()
     except TraceError:
         surroundings.bring_back()
         trace.bring_back()
