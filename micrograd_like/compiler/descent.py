@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from ..engine import Value, numbers_of, set_slot_of_grad
+from ..engine import Value, numbers_of, packed, set_slot_of_grad
 from ..errors import DivergenceError, InputError, TraceError
 from ..modes import apart, land, traces, tracing, waiting, waits
 from ..numerics import plain
@@ -41,12 +41,15 @@ class Reads:
 
     def __init__(self, values: Iterable[Value]) -> None:
         self._values = frozenset(values)
+        self._before: dict[Value, float] = {}  # the numbers of those that were read or written
         self.found = False
 
     def made(self, node: Value) -> None:
         self._look_for(*node.operands)
 
     def touched(self, value: Value) -> None:
+        (number,) = numbers_of([value])
+        self._before.setdefault(value, number)
         self._look_for(value)
 
     def compared(self, sign: Callable[[Any, Any], Any], x: Value, y: Any) -> bool:
@@ -62,6 +65,12 @@ class Reads:
         if any(x in self._values for x in read if isinstance(x, Value)):
             self.found = True
             self.refuse()
+
+    def bring_back(self) -> None:
+        """Make numbers as they were that it wrote."""
+        for value, number in self._before.items():
+            if packed([value]) != packed([number]):
+                value.data = number
 
     def refuse(self) -> None:
         """Raises TraceError if it tried to."""
@@ -97,7 +106,8 @@ def takes_arrays(optimizer: Optimizer) -> bool:
         for of in (LISTS, ARRAYS):
             surroundings = surroundings_of(optimizer)
             try:
-                with tracing(reads := Reads(optimizer.params)):
+                reads = Reads(optimizer.params)
+                with tracing(reads):
                     _two_steps(optimizer, of)  # in which it may make what it then changes
                     made = surroundings_of(optimizer)
                     found.append(_two_steps(optimizer, of))
@@ -106,6 +116,7 @@ def takes_arrays(optimizer: Optimizer) -> bool:
                 made.check()
             finally:
                 surroundings.bring_back()
+                reads.bring_back()
     except Exception:  # the user's, an array where a float is needed, or an iterator
         return False
     floats, arrays = found

@@ -411,6 +411,7 @@ def _learns_on_arrays(eager: Eager) -> bool:
     finally:
         of_model.bring_back()
         of_optimizer.bring_back()
+        reads.bring_back()
     return not reads.found and takes_arrays(optimizer)
 
 

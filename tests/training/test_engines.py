@@ -442,6 +442,25 @@ def test_an_optimizer_with_other_methods_of_its_own_uses_them(make):
     assert assert_fitted_alike(make=make) is training.History
 
 
+def test_a_schedule_that_writes_a_value_of_the_loss_writes_that_of_each_step():
+    pytest.importorskip("numpy")
+    weights = []
+    for engine in ("eager", "compiled"):
+        model, beta = nn.Neuron(2, "tanh", seed=0), Value(0.0)
+
+        def schedule(steps, beta=beta):
+            beta.data = 0.5 * steps
+            return 0.1
+
+        with contextlib.nullcontext() if engine == "eager" else pytest.warns(match="goes on"):
+            training.fit(
+                model, DATA.X, DATA.y, loss=lambda out, t, beta=beta: (out - t) ** 2 + beta * out,
+                optimizer=optim.SGD(model.parameters(), lr=schedule), epochs=2, engine=engine,
+            )  # fmt: skip
+        weights.append([p.data for p in model.parameters()])
+    assert weights[0] == pytest.approx(weights[1], rel=1e-12)
+
+
 @pytest.mark.parametrize("where", ["schedule", "factors"])
 def test_a_schedule_that_changes_the_model_is_that_of_each_step(where):
     pytest.importorskip("numpy")
