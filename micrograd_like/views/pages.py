@@ -129,7 +129,10 @@ def _data(passes: Steps, others: list[Value], boxes: dict[Value, str]) -> dict[s
     place = {node: i for i, node in enumerate([*nodes, *others])}
     edges = [edge for event in passes.forward for edge in event.edges]
     domains = {
-        str(place[node]): f"{node.op.name} is defined {node.op.domain}"
+        str(place[node]): (
+            f"{node.op.name} is defined {node.op.domain}",
+            [_json(a) for a in node.operands if not isinstance(a, Value)],
+        )
         for node in nodes
         if node.op and node.op.domain != EVERYWHERE
     }

@@ -22,6 +22,7 @@ import in_pyodide
 import pytest
 
 from micrograd_like import Op, Value, affine, grad, losses, nn, ops, tanh, topological_order
+from micrograd_like.errors import DomainError
 from micrograd_like.views.drawing import NEGATIVE, POSITIVE
 from micrograd_like.views.names import numeral
 from micrograd_like.views.pages import player
@@ -475,6 +476,32 @@ def test_outside_a_domain_the_page_says_which(open_page: Callable[[str], Page]) 
     assert [row["value"] for row in page.seen()["rows"]] == ["-1.0", "nan", "nan"]
     move(page, x=1.0)
     assert page.find("outcome").text.startswith("y moved by")
+
+
+@pytest.mark.parametrize(
+    ("make", "pole", "said"),
+    [
+        (lambda x: x.log().sigmoid(), 0.0, "v1 is -inf: log is defined on (0, inf)."),
+        (lambda x: 1.0 / (1.0 / x), 0.0, "v1 is inf: div is defined for a divisor other than 0."),
+        (lambda x: ops.tanh(x**-2), -0.0, "v1 is inf: pow is defined for x > 0, for x < 0 with"),
+        (lambda x: 1.0 / ops.log1p(x), -1.0, "v1 is -inf: log1p is defined on (-1, inf)."),
+        (lambda x: ops.tanh(1.0 / x), 1e-310, "y moved by"),  # an overflow, as in the engine
+        (lambda x: ops.tanh(x.exp()), 1000.0, "y moved by"),
+    ],
+)
+def test_at_a_pole_the_page_says_so_though_the_root_is_finite(
+    make: Any, pole: float, said: str, open_page: Callable[[str], Page]
+) -> None:
+    y = make(Value(2.0, label="x"))
+    y.label = "y"
+    page = open_page(player(y).html)
+    move(page, x=pole)
+    assert page.find("outcome").text.startswith(said)
+    if said.startswith("y"):
+        make(Value(pole))
+    else:
+        with pytest.raises(DomainError):
+            make(Value(pole))
 
 
 def test_a_leaf_stays_where_another_branch_would_be_taken(
