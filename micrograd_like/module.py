@@ -190,8 +190,6 @@ def _walk_attributes(path: str, module: Module, *where: Any) -> None:
 
 
 def _has_its_own(item: Any) -> bool:
-    """Whether it is a module, or is called as one, whose class says what its parameters are."""
+    """Whether its class says what its parameters are, be it a module or not."""
     method = getattr(item.__class__, "parameters", Module.parameters)
-    if method is Module.parameters:
-        return False
-    return callable(method) and (isinstance(item, Module) or callable(item))
+    return method is not Module.parameters and callable(method)

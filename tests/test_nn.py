@@ -490,6 +490,26 @@ def test_modules_within_say_themselves_what_their_parameters_are(tmp_path: Path)
     assert other([1.0, 2.0]).data == model([1.0, 2.0]).data
 
 
+def test_what_is_neither_a_module_nor_called_as_one_may_list_parameters() -> None:
+    class Embedding:
+        def __init__(self) -> None:
+            self.rows = [Value(1.0), Value(2.0)]
+
+        def lookup(self, token: int) -> Value:
+            return self.rows[token]
+
+        def parameters(self) -> list[Value]:
+            return self.rows
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.embedding, self.head = {"words": Embedding()}, Value(3.0)
+
+    model = Model()
+    assert model.parameters() == [model.head, *model.embedding["words"].rows]
+    assert len(model.state_dict()) == 3
+
+
 def test_what_a_class_adds_to_the_parameters_it_inherits_is_listed_once() -> None:
     class Scaled(nn.MLP):
         def __init__(self) -> None:
