@@ -34,7 +34,8 @@ class Copies(Generic[ValueT]):
         copies, seen = memo.setdefault("micrograd_like.Value", ({}, set()))
         order = self.__order__(seen)
         for node in order:
-            copies[node] = _twin(node, copies)
+            known = memo.get(id(node))
+            copies[node] = _twin(node, copies) if known is None else known
         for node in order:  # when all are there: an attribute may be what was computed from it
             if attributes := _attributes(node):
                 from copy import deepcopy

@@ -28,7 +28,7 @@ __dir__ = shown(*__all__)
 
 def mean(values: Iterable[Value]) -> Value:
     """The sum of the values, from left to right, divided by their number. One Value is itself."""
-    values = list(values)
+    values = list(plain(values))
     if not values:
         raise InputError("a mean needs at least one value: the batch is empty")
     if len(values) == 1:

@@ -1238,6 +1238,15 @@ def test_deepcopy_keeps_sharing_across_the_roots_of_a_container() -> None:
     assert grad(one + two, twins["leaf"]) == grad(first + second, x)
 
 
+def test_a_leaf_that_the_memo_has_is_shared_by_the_copy_of_its_graph() -> None:
+    w, x = Value(2.0), Value(3.0)
+    y = copy.deepcopy(w * x, {id(w): w})
+    assert y.parents[0] is w
+    assert y.parents[1] is not x
+    y.backward()
+    assert (w.grad, x.grad) == (3.0, 0.0)
+
+
 def test_two_deepcopies_share_nothing() -> None:
     x = Value(2.0)
     assert copy.deepcopy(x) is not copy.deepcopy(x)

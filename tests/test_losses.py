@@ -19,7 +19,7 @@ from micrograd_like import (
     softmax,
     training,
 )
-from micrograd_like.errors import DivergenceError
+from micrograd_like.errors import DivergenceError, OperandError
 
 mp.dps = 60
 logit = st.floats(-50.0, 50.0)
@@ -260,6 +260,12 @@ def test_hinge_is_zero_beyond_the_margin_and_linear_before_it():
     loss = losses.hinge(score, 1)
     assert (loss.data, grad(loss, score)) == (0.75, -1.0)
     assert losses.hinge(Value(2.0), 1).data == 0.0
+
+
+@pytest.mark.parametrize("values", [{1.0: 2.0, 3.0: 4.0}, {1.0, 3.0}])
+def test_a_mean_is_of_what_has_an_order(values):
+    with pytest.raises(OperandError, match="a list is needed"):
+        losses.mean(values)
 
 
 def test_mse_is_the_mean_of_squares():
