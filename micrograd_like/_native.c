@@ -1123,11 +1123,11 @@ static PyObject *
 value_richcompare(PyObject *p, PyObject *q, int sign)
 {
     static const char *names[] = {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
-    if (sign == Py_EQ || sign == Py_NE) {
+    if ((sign == Py_EQ || sign == Py_NE) && (p == q || !PyObject_CheckBuffer(q))) {
         return PyBaseObject_Type.tp_richcompare(p, q, sign);
     }
     Operand a, b;
-    if (!Py_IS_TYPE(p, Value) || a_mode_is_open() || take_both(p, q, &a, &b) <= 0) {
+    if (sign == Py_EQ || sign == Py_NE || !Py_IS_TYPE(p, Value) || a_mode_is_open() || take_both(p, q, &a, &b) <= 0) {
         PyErr_Clear();
         return PyObject_CallMethod(in_python, names[sign], "OO", p, q);
     }

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from .engine import Value, numbers_of
 from .errors import InputError
-from .numerics import elementwise, has_axes, number, number_in
+from .numerics import has_axes, number, number_in
 
 
 class Given(Value):
@@ -26,16 +26,10 @@ class Given(Value):
 
     def __eq__(self, other: Any) -> Any:
         if has_axes(other):
-            return elementwise(lambda item: self == item, [other]).astype(bool)
+            return super().__eq__(other)
         if isinstance(other, Given) or not (isinstance(other, Value) or number_in(other) is None):
             return self.equals(other)
         return NotImplemented
-
-    def __ne__(self, other: Any) -> Any:
-        equal = self.__eq__(other)
-        if equal is NotImplemented:
-            return equal
-        return ~equal if has_axes(equal) else not equal
 
     __hash__ = Value.__hash__
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from . import ops
 from .errors import OperandError, users_frame
 from .modes import innermost, open_blocks, touched, traces
-from .numerics import number
+from .numerics import elementwise, has_axes, number
 from .ops import Op
 
 ValueT = TypeVar("ValueT")  # the class that inherits these, which this file does not import
@@ -109,6 +109,19 @@ class Methods(Generic[ValueT]):
         if self.parents and sides[taken] is not self.parents[0]:  # data has changed since
             taken = 1 - taken
         return None, *(next(local, None) if i == taken else None for i in range(2))
+
+    # By identity, but for an array, whose elements are asked one by one.
+
+    def __eq__(self, other: Any, /) -> Any:
+        if has_axes(other):
+            return elementwise(lambda item: self == item, [other]).astype(bool)
+        return object.__eq__(self, other)
+
+    def __ne__(self, other: Any, /) -> Any:
+        equal = self == other
+        return ~equal if has_axes(equal) else not equal
+
+    __hash__ = object.__hash__
 
     # fmt: off
     def __lt__(self, other: Any, /) -> bool: return _compared(lt, self, other)

@@ -35,6 +35,7 @@ def number(x: Any) -> float:
             raise InputError(f"a number of type {kind} is too large for a float") from None
         except (TypeError, ValueError):  # a signalling NaN is no float
             pass
+    _refuse_times(x)
     if _is_bare_array(x) and isinstance(item := x.item(), (float, int)):
         return float(item)
     if hasattr(x, "__take__"):
@@ -50,6 +51,15 @@ def number(x: Any) -> float:
     else:
         advice = "use a float, an int or a Value"
     raise OperandError(f"cannot compute with {x!r:.60} of type {kind}: {advice}")
+
+
+def _refuse_times(x: Any) -> None:
+    """NumPy makes integers of an array of times, where their unit is a nanosecond."""
+    if getattr(getattr(x, "dtype", None), "kind", None) in ("m", "M"):
+        raise OperandError(
+            f"times are no numbers, got {x!r:.60}: divide a difference of times by a unit, such as "
+            "np.timedelta64(1, 's')"
+        )
 
 
 def _is_bare_array(x: Any) -> bool:
@@ -87,6 +97,7 @@ def elementwise(f: Callable[..., Any], args: Sequence[Any]) -> Any:
         raise OperandError("a masked array is refused: fill it, or leave out what is masked")
     arrays = []
     for arg in args:
+        _refuse_times(arg)
         if has_axes(arg):
             arrays.append(arg.astype(object))
         else:
@@ -112,6 +123,7 @@ def plain(x: Any) -> Any:
         return x
     if isinstance(x, (dict, set, frozenset)):
         raise OperandError(f"a list is needed, in order, not {x!r:.60} of type {type(x).__name__}")
+    _refuse_times(x)
     frame: Any = getattr(sys.modules.get("pandas"), "DataFrame", ())
     if isinstance(x, frame):
         x = x.to_numpy(object)  # it would iterate over its columns' names

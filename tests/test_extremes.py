@@ -132,8 +132,8 @@ Decimal sNaN   type   type    type    type  type  type   type   state  type  wid
 numpy int      ok     ok      ok      ok    ok    ok     ok     ok     ok    ok    Value
 numpy float    ok     ok      ok      ok    ok    ok     ok     ok     ok    width Value
 numpy complex  real   real    program real  real  real   real   state  real  width Value
-numpy time     array  array   program array array array  type   state  type  width Value
-numpy ns       array  array   program array array array  -      state  -     width Value
+numpy time     times  times   program times times times  times  state  times width Value
+numpy ns       times  times   program times times times  times  state  times width Value
 numpy str      text   text    program text  text  text   text   state  text  width Value
 numpy bytes    array  array   program array array array  type   state  type  width Value
 0-d array      ok     ok      ok      ok    ok    ok     ok     state  ok    width Value
@@ -152,6 +152,7 @@ REFUSALS: dict[str, tuple[type[MicrogradError], str]] = {
     "type": (OperandError, "use a float, an int or a Value"),
     "text": (OperandError, "convert it with float() first"),
     "real": (OperandError, "the library computes with real numbers"),
+    "times": (OperandError, "times are no numbers"),
     "array": (OperandError, "use one Value an element"),
     "data": (OperandError, "use its .data"),
     "program": (OperandError, "a program takes numbers, not"),

@@ -25,10 +25,13 @@ from micrograd_like import (
     grad,
     greater,
     hessian,
+    losses,
     maximum,
+    nn,
     relu,
     tanh,
     topological_order,
+    value_and_grad,
     where,
 )
 from micrograd_like.errors import OperandError
@@ -149,6 +152,37 @@ def test_a_masked_array_is_refused() -> None:
     masked = np.ma.array([1.0, 777.0], mask=[False, True])
     for use in (lambda v: v * masked, lambda v: masked + v, lambda v: affine([v], masked[1:])):
         with pytest.raises(TypeError):
+            use(Value(1.0))
+
+
+def test_an_array_and_a_value_are_compared_element_by_element() -> None:
+    v, w, u = Value(2.0), Value(3.0), Value(2.0)
+    array = np.array([[v, w, u]])
+    for equal in (array == v, v == array):
+        assert (equal.dtype, equal.tolist()) == (bool, [[True, False, False]])  # by identity
+    for other in (array != v, v != array):
+        assert (other.dtype, other.tolist()) == (bool, [[False, True, True]])
+    assert v in array
+    assert Value(2.0) not in array
+    assert array[array != v].sum().data == 5.0
+    assert not (np.array([2.0, 3.0]) == v).any()
+    assert (v == 2.0, v == b"2.0", v != b"2.0", v == w, v != w) == (False, False, True, False, True)
+
+
+@pytest.mark.parametrize("unit", ["s", "ns", "Y"])
+@pytest.mark.parametrize("kind", ["datetime64", "timedelta64"])
+def test_arrays_of_times_are_refused(kind: str, unit: str) -> None:
+    times = np.array([5, 6]).astype(f"{kind}[{unit}]")  # of which NumPy makes ints, if in ns
+    for use in (
+        lambda v: v * times,
+        lambda v: times[:, None] + v,
+        lambda v: affine(times, [v, v]),
+        lambda v: v + times[0].reshape(()),
+        lambda v: nn.MLP(2, [1])(times),
+        lambda v: losses.mse([v, v], times),
+        lambda v: value_and_grad(lambda x: x[0] * x[1])(times),
+    ):
+        with pytest.raises(TypeError, match="times are no numbers"):
             use(Value(1.0))
 
 

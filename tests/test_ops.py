@@ -1013,8 +1013,8 @@ def refused_of_numpy() -> list[tuple[Any, str]]:
         (np.str_("1.5"), r"float\(\)"),
         (np.complex128(1), "real numbers"),
         (np.complex64(1), "real numbers"),
-        (np.timedelta64(5, "s"), "use "),
-        (np.datetime64("2020-01-01"), "use "),
+        (np.timedelta64(5, "s"), "by a unit"),
+        (np.datetime64("2020-01-01"), "by a unit"),
     ]
 
 

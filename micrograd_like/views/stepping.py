@@ -330,7 +330,9 @@ class Writer:
         if is_stale(node):
             return [None] * len(node.operands)
         operands = [
-            Expression(self.text(a)) if a in self._names else Expression(number=x)
+            Expression(self.text(a))
+            if isinstance(a, Value) and a in self._names
+            else Expression(number=x)
             for a, x in zip(node.operands, numbers_of(node.operands), strict=True)
         ]
         return partials(node.op, operands, Expression(self.text(node)))
