@@ -471,7 +471,7 @@ def _call(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Value],
     roots = [root if isinstance(root, Value) else Value(root) for root in roots]
     out = roots if several else roots[0]
     traced = any(leaf.op is not None for leaf in leaves) or not (
-        not outer or outer.isdisjoint(topological_order(*roots))
+        not outer or outer.isdisjoint(topological_order(*roots, untaken=True))
     )
     return out, leaves, traced
 
@@ -490,7 +490,8 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
         outer = {*_variables}
         if outer and not isinstance(outputs, Value):
             outputs = values(_NEEDED, outputs)
-        traced = bool(outer) and not outer.isdisjoint(topological_order(*listed(outputs)))
+        order = topological_order(*listed(outputs), untaken=True) if outer else []
+        traced = not outer.isdisjoint(order)
     rule = _ONE_AXIS if from_function else _NEEDED
     return outputs, wrt if isinstance(wrt, Value) else values(rule, wrt), traced, from_function
 

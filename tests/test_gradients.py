@@ -625,6 +625,24 @@ def test_a_derivative_is_with_respect_to_its_own_argument_only(outer: str, inner
     assert FORMS[outer](lambda x: form(lambda y: x * x * y * y, x), 3.0) == 54.0  # 2 x³
 
 
+@pytest.mark.parametrize("at", [-1.0, 2.0])
+@pytest.mark.parametrize("inner", FORMS)
+def test_a_variable_further_out_may_choose_and_stand_on_the_side_not_taken(
+    inner: str, at: float
+) -> None:
+    """The inner result is a Value then: a program of it takes the other side elsewhere."""
+
+    def f(x: Any) -> Any:
+        return x * FORMS[inner](lambda y: where(greater(x, 0.0), x * y, y * y), 3.0)
+
+    x = Value(at)
+    y, slope = value_and_grad(f)(x)
+    assert (y.data, slope.data) == ((4.0, 4.0) if at > 0.0 else (-6.0, 6.0))
+    run = compile([y, slope], [x], backend="python")
+    assert [*run([2.0])] == [4.0, 4.0]
+    assert [*run([-2.0])] == [-12.0, 6.0]
+
+
 @pytest.mark.parametrize("inner", ["value_and_grad", "jacobian", "jvp"])
 def test_what_does_not_depend_on_a_variable_further_out_is_a_number(inner: str) -> None:
     w = Value(3.0)
