@@ -178,6 +178,8 @@ class _Check:
         rows = enumerate(self.sweep.rows(labels, grad(self.root, self.inputs)))
         report.rows = tuple([self._where_kinks_meet(i, row) for i, row in rows])
         self._judge(report.rows, self.sweep, 1)
+        if report.ok:
+            self._judge_nan()
 
         def rounding(root: Value) -> float:
             ulps = [abs(g) * math.ulp(node.data) for node, g in adjoints(root).items()]
@@ -193,6 +195,22 @@ class _Check:
                 f"operation is right, but a part of f, of slope {lacking:.3g}, is missing in its "
                 "graph, as what is computed from .data or detached is"
             )
+
+    def _judge_nan(self) -> None:
+        """Set the problem if a gradient is NaN though no local derivative is: 0·inf, or inf - inf.
+
+        Of what has no derivative by convention, as x**y by y for x < 0, NaN is right.
+        """
+        locals_, report = self.sweep.locals, self.report
+        names = [row.name for row in report.rows if math.isnan(row.gradient)]
+        if not names or any(math.isnan(local.recorded) for local in locals_):
+            return
+        infinite = [local for local in locals_ if math.isinf(local.recorded)]
+        by = "".join([f" ({self._formula(x)} has the slope {x.recorded!r})" for x in infinite[:1]])
+        report.problem = (
+            f"{names[0]} is nan: infinities meet zeros or each other in the chain rule{by}; write "
+            "f so that no slope on the way is infinite"
+        )
 
     def _where_kinks_meet(self, i: int, row: Row) -> Row:
         """The row of input `i`, by the slopes of the whole function if there are several kinks.
