@@ -139,7 +139,7 @@ def _error(
     what: str, node: Value, root: Value, lines: Sequence[str] = (), user: Value | None = None
 ) -> AnomalyError:
     """The error at `node` in the graph of `root`, where `user` met its number, if not `node`."""
-    order = topological_order(*_values(root), root)
+    order = topological_order(*_values(root), root, untaken=True)
     writer = Writer(root, order)
 
     def formula(node: Value) -> str:

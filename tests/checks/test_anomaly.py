@@ -28,6 +28,7 @@ from micrograd_like import (
     errors,
     exp,
     grad,
+    greater,
     hessian,
     hypot,
     jacobian,
@@ -46,6 +47,7 @@ from micrograd_like import (
     topological_order,
     training,
     value_and_grad,
+    where,
 )
 from micrograd_like.checks.anomaly import AnomalyError
 
@@ -342,6 +344,15 @@ def test_zero_times_infinity_names_the_pole() -> None:
     error = anomaly(lambda: grad(sqrt(x) * 0.0, x))
     assert error.node.op is ops.sqrt
     assert "= 0.0 · inf = nan" in str(error)
+
+
+@pytest.mark.parametrize("label", ["", "x"])
+def test_a_choice_on_the_way_is_no_trouble(label: str) -> None:
+    x = Value(3.0, label=label)
+    with pytest.raises(AnomalyError, match="exp makes inf"), detect_anomaly():
+        exp(where(greater(x, 0.0), x, x * x) * 1000.0)
+    with pytest.raises(AnomalyError, match="sqrt"), detect_anomaly():
+        (sqrt(where(greater(x, 5.0), x, x - 3.0)) * 0.0).backward()
 
 
 def test_the_infinity_is_named_and_not_the_nan_further_down() -> None:
