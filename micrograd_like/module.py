@@ -25,7 +25,8 @@ class Module:
 
     Lists, tuples, dicts and arrays of Values among the attributes are searched too. A parameter's
     name is its path, such as `layers[0].neurons[3].w[1]`; one that is found twice is listed once.
-    What was computed from others of them, such as an activation that is kept, is none.
+    What was computed from others of them, such as an activation that is kept, is none (but within
+    `no_grad` nothing knows what it was computed from).
     """
 
     def named_parameters(self) -> Iterator[tuple[str, Value]]:
@@ -119,10 +120,10 @@ def _computed(found: Collection[Value]) -> set[Value]:
     if not (made := [node for node in found if node.op is not None]):
         return set()
     reached = set(found)
-    for node in topological_order(*made):
-        if not reached.isdisjoint(node.parents):
+    for node in topological_order(*made, untaken=True):
+        if not reached.isdisjoint(node.operands):
             reached.add(node)
-    return {node for node in made if not reached.isdisjoint(node.parents)}
+    return {node for node in made if not reached.isdisjoint(node.operands)}
 
 
 def _is_update(node: Value, parameters: list[Value]) -> bool:

@@ -19,6 +19,7 @@ from micrograd_like import (
     Op,
     Value,
     grad,
+    greater,
     nn,
     ops,
     sin,
@@ -26,6 +27,7 @@ from micrograd_like import (
     tanh,
     topological_order,
     training,
+    where,
 )
 from micrograd_like.errors import InputError, MicrogradWarning, OperandError, StateError
 
@@ -488,6 +490,21 @@ def test_modules_within_say_themselves_what_their_parameters_are(tmp_path: Path)
     model.save(tmp_path / "model.json")
     other.load(tmp_path / "model.json")
     assert other([1.0, 2.0]).data == model([1.0, 2.0]).data
+
+
+def test_an_activation_that_is_kept_is_no_parameter_though_a_choice_took_a_number() -> None:
+    class Hinge(nn.Module):
+        def __init__(self) -> None:
+            self.w = Value(-1.0)
+
+        def __call__(self, x: float) -> Value:
+            self.out = where(greater(self.w * x, 0.0), self.w * x, 0.0)
+            return self.out
+
+    model = Hinge()
+    model(2.0)
+    assert model.parameters() == [model.w]
+    assert list(model.state_dict()) == ["w"]
 
 
 def test_what_is_neither_a_module_nor_called_as_one_may_list_parameters() -> None:
