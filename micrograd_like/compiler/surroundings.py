@@ -8,6 +8,7 @@ that it uses, and so on from there; but not into libraries, and no further than 
 
 from __future__ import annotations
 
+import os
 import sys
 from array import array
 from collections import deque
@@ -35,6 +36,7 @@ from ..errors import TraceError
 
 _MOST = 20_000
 _MANY = 100_000  # items of a list or an array
+_STANDARD = os.path.dirname(os.__file__)  # where a file of the user's may have such a name, too
 _PLAIN = (Number, str, bytes)
 _LISTS = (list, tuple)
 _OURS = __name__.partition(".")[0]
@@ -307,9 +309,10 @@ def _is_of_library(x: Any) -> bool:
     attribute = "__name__" if isinstance(x, ModuleType) else "__module__"
     name = str(getattr(x if is_code else type(x), attribute, ""))
     top = name.partition(".")[0]
-    if (top in sys.stdlib_module_names and top != "__main__") or top == _OURS:
-        return is_code
     file = getattr(sys.modules.get(name), "__file__", None) or ""
+    is_standard = top in sys.stdlib_module_names and top != "__main__"
+    if top == _OURS or (is_standard and file.startswith(_STANDARD if file else "")):
+        return is_code
     return "site-packages" in file or "dist-packages" in file
 
 

@@ -404,6 +404,17 @@ def test_a_dict_that_did_not_move_is_let_alone_so_that_nothing_can_interrupt_wha
         surroundings.bring_back()
 
 
+def test_a_module_of_the_users_may_have_the_name_of_one_of_pythons(tmp_path, monkeypatch):
+    module = ModuleType("tabnanny")
+    module.__file__, module.calls = str(tmp_path / "tabnanny.py"), 0
+    exec("def model(x):\n global calls\n calls += 1\n return x * calls", vars(module))
+    monkeypatch.setitem(sys.modules, "tabnanny", module)
+    surroundings = Surroundings(module.model)
+    module.model(1.0)
+    with pytest.raises(TraceError, match="the variable calls"):
+        surroundings.check()
+
+
 def test_what_cannot_be_written_copied_or_compared_ends_nothing():
     fixed = np.arange(3.0)
     fixed.flags.writeable = False
