@@ -98,7 +98,7 @@ def _eval(arguments: argparse.Namespace) -> None:
 
     root, leaves = parse(arguments.expression).build(_numbers(arguments.values))
     root.backward()
-    order = topological_order(root)
+    order = topological_order(root, untaken=True)
     name_of = names(order)
     if leaves:
         formulas = fitting("\n".join(formula(x, name_of) for x in order)).split("\n")

@@ -7,6 +7,7 @@ gradient, and what each unit gives, as JavaScript, and the page goes on from the
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def play(
         raise InputError(
             f"the model takes {widths[0]} inputs: X needs rows of so many, one a label"
         )
+    if not all(math.isfinite(x) for row in rows for x in row):
+        raise InputError("X has a number that is not finite: leave its row out, or fill the gap")
     if known > count:
         raise InputError(f"the model has outputs for {count} classes, and y has {known}")
     train, test = split(labels, test_fraction, seed)
@@ -96,8 +99,11 @@ def play(
     middle, _ = standardise([rows[i] for i in train])
     names = list(features or [f"x{i + 1}" for i in range(wide)])
     kinds = list(classes or map(str, range(count)))
+    shift, scale = list(shift or [0.0] * wide), list(scale or [1.0] * wide)
     if len(names) != wide or len(kinds) != count:
         raise InputError(f"there are {wide} features and {count} classes to name")
+    if len(shift) != wide or len(scale) != wide:
+        raise InputError(f"shift and scale have a number for each of the {wide} features")
     title = title or f"A network of {len(model.parameters())} Values learns"
     data = {
         "widths": widths,
@@ -105,7 +111,7 @@ def play(
         "spread": _spread(model),
         "X": rows, "y": labels, "train": train, "test": test,
         "features": names, "classes": kinds,
-        "shift": list(shift or [0.0] * wide), "scale": list(scale or [1.0] * wide),
+        "shift": shift, "scale": scale,
         "middle": middle,
         "range": [_range(column) for column in zip(*rows, strict=True)],
         "batch_size": min(whole("batch_size", batch_size), len(train)),

@@ -59,10 +59,13 @@ def player(root: Value, seed: float = 1.0, **drawing: Any) -> Player:
     3,000 nodes, where data was changed after the forward pass, and where an operation has no
     spelling in JavaScript.
 
-    `drawing` are options of `draw`. Raises InputError (a ValueError) for more than 20,000 steps.
+    `drawing` are options of `draw`, but for `hide`: a page shows its numbers. Raises InputError (a
+    ValueError) for more than 20,000 steps.
     """
     from .live import live_program  # the compiler, which to look at graphs nobody needs else
 
+    if "hide" in drawing:
+        raise InputError("a page shows all numbers: hide is for draw")
     passes = steps(root, seed)
     if len(passes) > MOST_STEPS:
         raise InputError(

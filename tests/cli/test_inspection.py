@@ -37,6 +37,14 @@ def test_eval_prints_every_node_and_ends_with_the_value(run):
     assert last == f"value = {float(cells['v5'][2])!r}"
 
 
+def test_eval_prints_the_side_that_is_not_taken_too(run):
+    status, out, _ = run("eval", "where(greater(x,1),x*y,x+2)", "x=0.5", "y=3")
+    cells = {row.split()[0]: row.split()[1:] for row in out.splitlines()[1:-1]}
+    assert (status, list(cells)) == (0, ["x", "v1", "y", "v2", "v3", "v4"])
+    assert cells["v4"] == ["where(v1,", "v2,", "v3)", "2.5", "1.0"]
+    assert cells["v2"] == ["x·y", "1.5", "0.0"]
+
+
 def test_eval_of_numbers_alone_prints_the_value(run):
     assert run("eval", "2+3") == (0, "value = 5.0\n", "")
 

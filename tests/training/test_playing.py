@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -235,6 +236,12 @@ def test_what_does_not_fit_is_refused() -> None:
             play(other, X, y)
     with pytest.raises(InputError, match="to name"):
         play(model, X, y, features=["a"])
+    for hole in (math.nan, math.inf):
+        with pytest.raises(InputError, match="not finite"):
+            play(model, [[hole, 1.0], *X[1:]], y)
+    for options in ({"shift": [1.0]}, {"scale": [1.0, 2.0, 3.0]}):
+        with pytest.raises(InputError, match="a number for each of the 2 features"):
+            play(model, X, y, **options)
     with pytest.raises(InputError, match="momentum"):
         play(model, X, y, optimizer=optim.SGD(model.parameters(), momentum=0.9))
     with pytest.raises(InputError, match="momentum"):

@@ -22,7 +22,7 @@ import in_pyodide
 import pytest
 
 from micrograd_like import Op, Value, affine, grad, losses, nn, ops, tanh, topological_order
-from micrograd_like.errors import DomainError
+from micrograd_like.errors import DomainError, InputError
 from micrograd_like.views.drawing import NEGATIVE, POSITIVE
 from micrograd_like.views.names import numeral
 from micrograd_like.views.pages import player
@@ -959,6 +959,8 @@ def test_saving_writes_the_page_whole(tmp_path: Path) -> None:
 def test_a_page_takes_the_options_of_a_picture_one_value_or_several() -> None:
     root = neuron()
     assert player(root, highlight=root).html == player(root, highlight=[root]).html
+    with pytest.raises(InputError, match="hide is for draw"):
+        player(root, hide="grad")
 
 
 def test_a_notebook_shows_the_page_in_a_sandbox(open_page: Callable[[str], Page]) -> None:
