@@ -90,7 +90,8 @@ def fit(
     optimizer are as the latest whole step left them. `progress` shows a bar where tqdm is
     installed. `resume` is a file that the callback `checkpoint(path)` wrote: parameters, optimizer
     and history become those of its last epoch, and the epochs after it, up to `epochs` in all, give
-    what they would have given without the break, to the bit. All else must be as it was.
+    what they would have given without the break, to the bit (but where a compiled loss branches:
+    the sums of its branches may be added in another order). All else must be as it was.
 
     Raises, all of them ValueErrors, InputError for data that does not fit, before anything changes,
     or where it is read late, after the batches before it; StateError for a file that cannot be
