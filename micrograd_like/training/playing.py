@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def play(
     begins with the learning rate and the weight decay of the optimizer of its parameters: Adam (the
     default, with lr=0.03), or SGD without momentum, other options as usual. A plane has the colours
     of what the network says of two features, while the others are at their means. `features` and
-    `classes` are names, and the axes have feature·scale + shift.
+    `classes` are names, and the axes have feature·scale + shift; where an example is gone through
+    step by step, such a feature is called "scaled age".
 
     Raises InputError (a ValueError) where examples, classes and outputs do not agree, and where the
     page would do something else: for a network that compares Values, say, or another optimizer;
@@ -119,7 +121,9 @@ def play(
         **_settings(optimizer, model),
     }  # fmt: skip
     loss, units = _programs(model, rows[0], labels[0])
-    steps, data["leaves"] = _steps(model, rows[0], names)
+    scaled = [(a, b) != (0.0, 1.0) for a, b in zip(shift, scale, strict=True)]
+    inputs = [f"scaled {name}" if s else name for name, s in zip(names, scaled, strict=True)]
+    steps, data["leaves"] = _steps(model, rows[0], inputs)
     page = filled(
         __package__, "play.html", title, data, steps=html.escape(steps), loss=loss, units=units
     )
@@ -163,6 +167,8 @@ def _steps(model: MLP, row: list[float], features: Sequence[str]) -> tuple[str, 
     """
     if len(model.parameters()) > _MOST_STEPPED:
         return "", []
+    model = deepcopy(model)
+    model.zero_grad()  # a gradient that is there from a training would be added to the example's
     x = [Value(number, label=name) for number, name in zip(row, features, strict=True)]
     scores = model(x)
     scores = scores if isinstance(scores, list) else [scores]

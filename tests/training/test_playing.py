@@ -255,6 +255,26 @@ def test_what_does_not_fit_is_refused() -> None:
         play(nn.MLP(2, [3, 3], lambda z: z if z > 0.0 else 0.1 * z, seed=0), X, y)
 
 
+def test_gradients_that_a_model_has_from_before_are_not_the_pages() -> None:
+    X, y = data(2)
+    model = nn.MLP(2, [2, 2], seed=0)
+    page = play(model, X, y).html
+    losses.cross_entropy(model(X[0]), 1).backward()
+    held = [p.grad for p in model.parameters()]
+    assert any(held)
+    assert play(model, X, y).html == page
+    assert [p.grad for p in model.parameters()] == held
+
+
+def test_inputs_that_are_scaled_are_called_so_where_an_example_is_gone_through() -> None:
+    X, y = data(2)
+    model, names = nn.MLP(2, [2, 2], seed=0), ["age", "income"]
+    scaled = play(model, X, y, features=names, shift=[40.0, 0.0], scale=[12.0, 1.0]).html
+    assert "scaled age" in scaled
+    assert "scaled income" not in scaled
+    assert "scaled" not in play(model, X, y, features=names).html
+
+
 def test_half_a_character_in_a_title_is_written_as_a_question_mark(tmp_path: Path) -> None:
     X, y = data(2)
     page = play(nn.MLP(2, [2]), X, y, title="\ud800")
