@@ -118,7 +118,9 @@ def rounding_unit(op: Op, xs: Sequence[float]) -> float:
     """
     found = set[float]()
     for t in _POINTS:
-        for points in ([x * (1.0 + 0.01 * t) for x in xs], [t * (1.0 + i) for i in range(len(xs))]):
+        # Each by another factor: what is the same for all would move no quotient.
+        near = [x * (1.0 + 0.01 * t * (1.0 + i)) for i, x in enumerate(xs)]
+        for points in (near, [t * (1.0 + t * i) for i in range(len(xs))]):
             with suppress(Exception):  # whatever an operation of the user's raises
                 found.add(abs(op.evaluate(points)))
     mantissas = [int(math.ldexp(math.frexp(y)[0], 53)) for y in found if 0.0 < y < math.inf]

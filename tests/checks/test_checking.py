@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import random
+import struct
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -112,6 +113,20 @@ def test_a_gradient_that_is_nan_where_the_function_is_finite_is_wrong(f, at, slo
     assert math.isnan(report.rows[0].gradient)
     assert report.problem.startswith("∂/∂x0 is nan: infinities meet")
     assert slope in report.problem
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+def test_a_right_quotient_of_few_bits_is_not_refused(size, made_up):
+    """It is the same number where both operands grow alike."""
+
+    def single(x):
+        return struct.unpack("f", struct.pack("f", x))[0]
+
+    quotient = made_up("quotient", lambda x, y: single(single(x) / single(y)),
+                  (lambda x, y, out: 1.0 / y, lambda x, y, out: -x / (y * y)))  # fmt: skip
+    rng = random.Random(0)
+    for _ in range(20):
+        assert gradcheck(quotient, [rng.uniform(0.1, 3.0) * size for _ in range(2)])
 
 
 def test_a_derivative_that_is_nan_by_convention_is_no_fault():
