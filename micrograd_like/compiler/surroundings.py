@@ -65,6 +65,13 @@ class Surroundings:
         self._parts = list(_parts(callables))
         self._before = [part.read() for part in self._parts]
 
+    @property
+    def plainly(self) -> str:
+        """The numbers and texts among them, also those in lists, to be compared later."""
+        items = [item for before in self._before for item in before.values()]
+        items += [item for x in items if isinstance(x, _LISTS) for item in x]
+        return repr([x for x in items if isinstance(x, _PLAIN)])
+
     def check(self, computed: Container[int] | None = None) -> None:
         """Raises TraceError where something is not as it was. It may have become a Value.
 

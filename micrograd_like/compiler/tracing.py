@@ -309,7 +309,11 @@ class Trace:
         rows = {node.op for node in self.kept if node.op is not None}
         self.is_total = all(op.name in ops.BUILTIN and op.domain == ops.EVERYWHERE for op in rows)
         # What an operation of the user's computes may depend on what a callback changes.
-        users = sorted((op.name, repr(op.samples())) for op in rows if op.name not in ops.BUILTIN)
+        users = sorted(
+            (op.name, repr(op.samples()), Surroundings(op).plainly)
+            for op in rows
+            if op.name not in ops.BUILTIN
+        )
         self.path = [(hash((g.sign, key(g.left), key(g.right))), g.outcome) for g in self.guards]
         self.path.append((hash((*map(key, results), *users)), True))
         self.keys_of_shown = [*map(key, self.shown)]

@@ -587,6 +587,29 @@ def test_a_number_that_an_operation_of_the_users_looks_at_is_noticed():
     assert "from here" in message
 
 
+BOUNDS = {"low": 0.45}
+SHRUNK = Op(
+    "shrunk",
+    lambda x: x if abs(x) > BOUNDS["low"] else 0.0,
+    lambda x, out: ops.where(ops.greater(abs(x), BOUNDS["low"]), 1.0, 0.0),
+)
+
+
+def test_a_threshold_that_an_operation_of_the_users_looks_at_is_noticed():
+    """None of the points at which operations are told apart lies in between."""
+
+    def callback(model, history):
+        BOUNDS["low"] += 0.1
+
+    found = []
+    for engine in ("eager", "compiled"):
+        BOUNDS["low"] = 0.45
+        found.append(trained(lambda m, x: SHRUNK(m.linear(x)), "mse", engine, callbacks=[callback]))
+    (expected, _), (weights, (message,)) = found
+    assert weights == pytest.approx(expected, rel=1e-9)
+    assert "from here" in message
+
+
 class Teaching(optim.SGD):
     """It also changes the number of a Value that no gradient trains."""
 
