@@ -30,7 +30,7 @@ from ..state import write_atomically
 from ..words import printable
 from .algebra import formula, write
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
-from .names import numeral
+from .names import names, numeral
 from .page import opened
 from .webassembly import IN_PYODIDE, drawn_by_javascript
 
@@ -224,6 +224,7 @@ class _Picture:
         self.box_of = {node: box for box in boxes for node in box.nodes}
         self.highlight = highlight
         self.named = {*graph.names.values()}
+        self.short = names(graph.order, _clipped)
         grads = [abs(node.grad) for node in graph.order if math.isfinite(node.grad)]
         self.largest_grad = max(grads, default=0.0)
         self.swept = any(node.grad != 0.0 for node in graph.order if node.op is not None)
@@ -338,7 +339,7 @@ class _Picture:
 
     def _label_of_node(self, box: Box) -> tuple[str, dict[str, str]]:
         (node,) = box.nodes
-        name = _clipped(self.graph.names[node])
+        name = self.short[node]
         grad = self._gradient("grad", node.grad, self.largest_grad, self._has_grad(node))
         numbers = self._data(node) + grad
         if node.op is not None:

@@ -417,6 +417,13 @@ def test_long_names_that_differ_at_the_end_are_told_apart():
     assert all(f"rows[3].w[{k}]</b>" in source for k in (0, 1))
 
 
+def test_long_labels_that_differ_in_the_middle_alone_are_told_apart():
+    a, b = (Value(2.0, label=f"encoder.blocks[10].attention.heads[{k}].query.w[7]") for k in "34")
+    shown = re.findall(r"<b>(encoder[^<]*)</b>", draw(a * b).source)
+    assert len({*shown}) == 2
+    assert shown[1] == f"{shown[0]}_2"
+
+
 def test_leaves_without_a_label_are_not_called_inputs():
     weights, points = [[Value(k / 9.0) for k in range(n)] for n in (6, 40)]
     loss = sum(tanh(w * x) for x in points for w in weights)
