@@ -31,6 +31,7 @@ class Pairs:
     def __init__(self, model: Callable[[Any], Any], loss: Callable[[Any, Any], Value]) -> None:
         self._model = model
         self._loss = loss
+        self.called = model, loss
         self.inputs = 0
         self._kinds: set[Any] = set()  # of inputs, of what they are in, and in a tuple of targets
         self.row: Callable[[Any], Sequence[float]] = _single  # a target as numbers
@@ -79,8 +80,7 @@ class Pairs:
             self.row = _single
             return self._loss(outputs, trace.leaf(y, "Y")), shown
 
-        called = self._model, self._loss
-        return traced(run, parameters, lambda: self.of(*example), called, outcomes)
+        return traced(run, parameters, lambda: self.of(*example), self.called, outcomes)
 
 
 class Rows(Sequence[Any]):
@@ -116,6 +116,7 @@ class Nested:
 
     def __init__(self, loss: Callable[..., Any], static: Collection[int] = ()) -> None:
         self.loss = loss
+        self.called = (loss,)
         self._static = frozenset(static)
         # Of each argument's numbers, and of what they are in.
         self._kinds: defaultdict[int, set[Any]] = defaultdict(set)
@@ -167,7 +168,7 @@ class Nested:
             return made
 
         eagerly = lambda: self.of(*arguments(example))  # noqa: E731
-        return traced(run, parameters, eagerly, (self.loss,), outcomes)
+        return traced(run, parameters, eagerly, self.called, outcomes)
 
 
 class Outputs(Nested):

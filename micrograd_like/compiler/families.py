@@ -67,14 +67,12 @@ class Family:
     ) -> None:
         self._problem, self._plan = problem, plan
         self._examples = [example]  # the first on each way
-        self._traces = [trace or self.traced(example)]
         self._is_warned = False
-        again = self.traced(example)
-        self._follow(again)
-        if again.continues(self._traces[0]):
-            raise TraceError("model or loss keeps numbers of an example for the next one")
         if trace is None:
-            self.compare(self._traces[0], example)
+            trace = self.traced(example)
+            self._repeat(trace, example)
+            self.compare(trace, example)
+        self._traces = [trace]
         # Tokens come in any number, as a rule: to do it later would take twice as long.
         has_tokens = isinstance(problem, Nested) and len(self._traces[0].choices) > 1
         is_weighted = has_tokens and not plan.is_javascript
@@ -155,6 +153,34 @@ class Family:
         """The trace of an example, with the parameters as they are now. Raises TraceError."""
         settle()
         return self._problem.trace(example, self._plan.parameters, outcomes)
+
+    def traced_later(self, example: Any) -> Trace:
+        """The trace of an example that has come now, and is to leave nothing for others.
+
+        Raises TraceError where it does; then all is as it was.
+        """
+        before = Surroundings(*self._problem.called)
+        try:
+            trace = self.traced(example)
+            self._repeat(trace, example)
+            self.follow()
+        except TraceError:
+            before.bring_back()
+            raise
+        return trace
+
+    def follow(self) -> None:
+        """Raises TraceError where the first example is not what it was."""
+        with suppress(DomainError):  # of parameters that are others since
+            self._follow(self.traced(self._examples[0]))
+
+    def _repeat(self, trace: Trace, example: Any) -> None:
+        """Raises TraceError where the trace of an example is another one the second time."""
+        again = self.traced(example)
+        if again.path != trace.path:
+            raise TraceError(CHANGED)
+        if again.continues(trace):
+            raise TraceError("model or loss keeps numbers of an example for the next one")
 
     def check(self) -> None:
         """Trace the examples again, on each way. Raises TraceError where something else comes out.
@@ -261,7 +287,7 @@ class Family:
                 )
                 self._is_warned = True
             return False
-        trace = self.traced(example)
+        trace = self.traced_later(example)
         self._follow(trace)
         # By a rounding error, the program finds what is on a known path on another way.
         if trace.is_spoiled or any(known.path == trace.path for known in self._traces):
@@ -323,7 +349,7 @@ class Families:
         self.shapes = {structure: self.first.shape}  # of the outputs
         # Examples whose coefficients a callback may change, by whatever the loss looks at.
         self._padded: dict[Hashable, Any] = {}
-        self._surroundings = Surroundings(problem.loss)
+        self._surroundings = Surroundings(*problem.called)
         # Where examples are in the program of longer ones of a batch, though they have their own.
         self._beside: dict[tuple[Hashable, Family], Layout | None] = {}
 
@@ -377,10 +403,13 @@ class Families:
             i = every.index([])
             raise InputError(f"example {i} of the batch, {batch[i]!r:.60}, has no number")
         if self._problem.count_kinds() > known:  # there are ints where there were floats, say
+            before = Surroundings(*self._problem.called)
             try:
                 for example in batch:
                     self.first.compare(self.first.traced(example), example)
+                self.first.follow()
             except TraceError:
+                before.bring_back()
                 self._problem.forget_kinds()
                 raise
         if not self.layouts.keys() >= {*structures}:
@@ -426,7 +455,7 @@ class Families:
 
     def _lay_out(self, structure: Hashable, example: Any) -> None:
         """Find where the numbers of an example of a new structure are, if not in a new program."""
-        trace = self.first.traced(example)
+        trace = self.first.traced_later(example)
         self.first.compare(trace, example)
         self.shapes[structure] = trace.shape
         self._padded[structure] = example
@@ -477,7 +506,7 @@ class Families:
             for structure, example in self._padded.items():
                 if (layout := self.layouts[structure]) and not layout.family.is_at(layout, example):
                     raise TraceError(CHANGED) from None
-            self._surroundings = Surroundings(self._problem.loss)
+            self._surroundings = Surroundings(*self._problem.called)
 
 
 class Report:

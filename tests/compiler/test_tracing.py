@@ -10,6 +10,7 @@ import re
 import threading
 import warnings
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -1040,3 +1041,55 @@ def test_rows_of_a_model_that_are_tuples_compare_as_such():
     step = compile_step(model, losses.mse, (rows[0], 1.0), [u])
     expected = losses.mse(list(map(model, rows)), targets)
     assert step.evaluate(rows, targets) == pytest.approx(expected.data, rel=1e-12)
+
+
+def latched(model, x):
+    if x[0] > 0.9:
+        model.seen = 1.0
+    return model.linear(x) * (1.0 if model.seen is None else 0.5)
+
+
+def latched_by_a_new_attribute(model, x):
+    if x[0] > 0.9:
+        model.cache = getattr(model, "cache", {}) | {"seen": True}
+    return model.linear(x) * (0.5 if hasattr(model, "cache") else 1.0)
+
+
+def normed_by_the_largest(model, x):
+    model.most = getattr(model, "most", 0.9)
+    if abs(x[0]) > model.most:
+        model.most = abs(x[0])
+    return model.linear(x) / model.most
+
+
+@pytest.mark.parametrize("f", [latched, latched_by_a_new_attribute, normed_by_the_largest])
+def test_what_an_example_on_a_rare_way_leaves_for_others_is_noticed_at_once(f):
+    def of(model, x):
+        model.seen = getattr(model, "seen", None)
+        return f(model, x)
+
+    X = [[0.1 * (i % 9), 0.5] for i in range(40)]
+    X[25] = [1.5, 0.5]
+    (message,) = assert_trained_alike(of, "mse", X=X, Y=[0.3 * x for x, _ in X])
+    assert "from here" in message
+    w = Value(0.5)
+    model = SimpleNamespace(linear=lambda x: w * x[0])
+    step = compile_step(lambda x, y: (of(model, x) - y) ** 2, [w], ([0.1], 0.5))
+    left = dict(vars(model))
+    with pytest.raises(TraceError, match="do not compute what they did"):
+        step([([0.1], 0.5), ([2.0], 0.5), ([0.3], 0.5)])
+    assert vars(model) == left
+
+
+def test_what_an_example_of_another_length_leaves_for_others_is_noticed_at_once():
+    w, seen = Value(0.5), {}
+
+    def loss(*xs):
+        if len(xs) > 2:
+            seen["long"] = True
+        return sum(((w * x - 1.0) ** 2 for x in xs), Value(0.0)) * (0.5 if seen else 1.0)
+
+    step = compile_step(loss, [w], (0.1, 0.2))
+    with pytest.raises(TraceError, match="do not compute what they did"):
+        step([(0.1, 0.5), (2.0, 0.5, 0.1), (0.3, 0.5)])
+    assert seen == {}
