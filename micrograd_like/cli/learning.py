@@ -151,9 +151,11 @@ def _train_table(arguments: argparse.Namespace) -> None:
     for note in data.notes:
         say(note)
     layers = "-".join(map(str, predictor.model.widths))
+    what = f"{len(data.classes)} classes"
+    if not data.classes:
+        what = f"the number {data.label!r} (losses are of it in standard deviations)"
     say(
-        f"{data.name}: {len(data.features)} features, "
-        f"{f'{len(data.classes)} classes' if data.classes else f'the number {data.label!r}'}, "
+        f"{data.name}: {len(data.features)} features, {what}, "
         f"{len(train)} examples to train on and {len(test)} to test on; "
         f"MLP {layers}, {len(predictor.model.parameters())} parameters"
     )

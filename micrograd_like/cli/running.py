@@ -94,6 +94,8 @@ def finish(
         files |= {name: _png(figure) for name, figure in figures.items()}
     except MissingExtraError as error:
         say(f"no pictures: {error}")
+    except KeyboardInterrupt:  # all epochs are finished
+        say("no pictures: interrupted")
     folder.finish(files)
     say(f"wrote {', '.join([MODEL, *files])} in {folder.path}")
 

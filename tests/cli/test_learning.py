@@ -225,7 +225,8 @@ def test_numbers_are_learned_with_their_errors_and_pictures(run, tables):
     status, out, err = run("train", "prices.csv", "--epochs", "90", "--lr", "0.03", "--out", "here")
     assert (status, err) == (0, "")
     assert (
-        "prices: 2 features, the number 'price', 48 examples to train on and 12 to test on" in out
+        "prices: 2 features, the number 'price' (losses are of it in standard deviations), "
+        "48 examples to train on and 12 to test on" in out
     )
     number = r"(\d+(?:\.\d+)?)"
     last = rf"test error {number} \(mse\), R² {number}, mean absolute error {number}"
@@ -429,6 +430,22 @@ def test_an_end_in_the_middle_leaves_the_last_whole_epoch_to_resume(train, end, 
     assert written("two")[0] == read("here/model.json")
     train("--epochs", "4", "--out", "here", "--resume")
     assert written("here") == written("whole")
+
+
+def test_an_interrupt_while_pictures_are_drawn_costs_nothing_but_them(run, tables, monkeypatch):
+    plots = pytest.importorskip("micrograd_like.training.plots")
+    pytest.importorskip("matplotlib")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "loss_curve", interrupted)
+    write("data.csv", CSV)
+    status, out, err = run("train", "data.csv", "--epochs", "2", "--out", "here")
+    assert (status, err) == (0, "")
+    assert "no pictures: interrupted" in out
+    assert out.splitlines()[-1].startswith("test accuracy")
+    assert {"here/history.csv", "here/model.json"} <= {*files()}
 
 
 def test_an_interrupt_while_the_first_model_is_written_still_leaves_it(train, monkeypatch):
