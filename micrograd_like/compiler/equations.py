@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from copy import deepcopy
+from itertools import count
 
 from ..errors import InputError
 from ..views.names import latex_numeral
 from . import expressions as ex
-from .expressions import Expression, Source
+from .expressions import Assignment, Expression, Source
 
 _FUNCTIONS = {
     "tanh": r"\tanh", "exp": r"\exp", "log": r"\ln", "sin": r"\sin", "cos": r"\cos",
@@ -27,11 +28,12 @@ _SYMBOLS = {"values": r"\theta", "gradient": r"\nabla_{\theta}"}
 def equations(source: Source | None) -> str:
     """An `aligned` environment: what the program computes, without its copying in and out.
 
+    The gradient's parts and the loss are equations where they are computed as they are put out.
     Raises InputError for loops and for single numbers, which have no such assignments.
     """
     if source is None:
         raise InputError("this is no program of equations: compile it with backend='numpy'")
-    assignments = source.assignments
+    assignments = [*source.assignments, *_results(source)]
     parts = [part for each in assignments for part in (each.target, each.value)]
     names = {x.id for part in parts for x in ast.walk(part) if isinstance(x, ast.Name)}
     readable, written = _Readable(names, source.axes), []
@@ -47,6 +49,56 @@ def equations(source: Source | None) -> str:
             written.append(f"{_written(target)} &= {_written(value)}")
     rows = " \\\\\n".join(written)
     return f"\\begin{{aligned}}\n{rows}\n\\end{{aligned}}"
+
+
+def _results(source: Source) -> Iterator[Assignment]:
+    """What is computed where results are put together, as assignments of its own.
+
+    In a step a part of the gradient is named by its parameter, which stands at the same place among
+    the values, or with JAX in a dict; else it is that part of the gradient.
+    """
+    assigned = {ex.text(each.target): each.value for each in source.assignments}
+    named = {ex.text(_unshaped(value)): name for name, value in assigned.items()}
+    given = "|".join(name for text, name in named.items() if text.startswith("values"))
+    is_step = "," in source.arguments
+    for each in source.assignments:
+        parts: list[tuple[str, Expression, Expression]] = []  # parameter, place, value
+        match each.target, each.value:
+            case ast.Name("gradient"), ast.Dict(keys, values):
+                for key, value in zip(filter(None, keys), values, strict=True):
+                    name = ast.literal_eval(key)
+                    place = ex.item(each.target, ex.name(name))
+                    parts.append((name, place, assigned.get(f"d_{name}_", value)))
+            case ast.Name("gradient"), ast.Call() | ast.Subscript():
+                if not ex.text(each.value).startswith("np.empty"):
+                    parts.append(("", each.target, each.value))
+            case ast.Subscript(), value if ex.text(each.target).startswith("gradient["):
+                where = ex.text(_unshaped(each.target)).replace("gradient", "values", 1)
+                parts.append((named.get(where, "") if is_step else "", each.target, value))
+        for name, place, value in parts if each.moves and each.operator == "=" else ():
+            taken = _taken(value)
+            adjoint = rf"d({name or given})(_\d+)?"
+            if not taken or (is_step and not re.fullmatch(adjoint, taken)):
+                target = ex.name(f"d{name}") if name and f"d{name}" not in assigned else place
+                yield Assignment(target, value)
+    for value in source.results[:1]:
+        if isinstance(value, ast.BinOp):  # the mean over the examples
+            name = next(new for n in count() if (new := f"loss{'_' * n}") not in assigned)
+            yield Assignment(ex.name(name), value)
+
+
+def _taken(x: Expression) -> str:
+    """The array of which it is the whole or a part, if it is nothing else."""
+    match x := _unshaped(x):
+        case ast.Name(name):
+            return name
+        case ast.Subscript(array) | ast.Attribute(array, "T"):
+            return _taken(array)
+        case ast.Call(ast.Attribute(array, "transpose" | "take")) if not _is_library(array):
+            return _taken(array)
+        case ast.Call(ast.Attribute(_, "hstack"), [ast.List(parts)]):
+            return " ".join(map(_taken, parts)) if all(map(_taken, parts)) else ""
+    return ""
 
 
 class _Readable(ast.NodeTransformer):
@@ -88,6 +140,8 @@ class _Readable(ast.NodeTransformer):
                 return ex.call("norm", self.visit(v))
             case ast.BinOp(v, ast.MatMult(), w) if self.axes_of(v) == 1 and not _is_ones(v):
                 return ast.BinOp(self._row(v), ast.MatMult(), self._column(w))
+            case ast.BinOp(ast.Name("ones"), ast.MatMult(), ast.Call(ast.Attribute(x, "reshape"))):
+                return ex.method(self.visit(x), "sum", ex.number(0))  # over the examples
             case ast.BinOp(v, ast.MatMult(), w):
                 return ast.BinOp(self.visit(v), ast.MatMult(), self._column(w))
         return self.generic_visit(node)  # type: ignore[return-value]
@@ -234,7 +288,7 @@ def _written(x: Expression) -> str:
         case ast.Name(name):
             return _name(name)
         case ast.Constant(float() | int() as value):
-            return latex_numeral(float(value), 6)
+            return latex_numeral(float(value), None)
         case ast.UnaryOp(ast.USub(), operand):
             return f"-{_factor(operand)}"
         case ast.BinOp(left, ast.Add(), right):

@@ -214,7 +214,8 @@ class Step(Unpicklable):
     def equations(self) -> str:
         """The program as LaTeX, an `aligned` environment with one equation a statement.
 
-        What is of the parameters is of the sum over the examples, where the step has the mean.
+        What is of the parameters is of the sum over the examples, where the step has the mean (with
+        backend "jax" of the mean, too); ∇θ[...] is a part of the gradient that is of no one array.
         Raises InputError for loops.
         """
         return equations(self._first.ways[0].gradient.printed)

@@ -49,13 +49,17 @@ def factor(x: float) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
-def latex_numeral(x: float, digits: int = 4) -> str:
-    r"""The same in LaTeX: `1.5 \cdot 10^{-7}`; integers lose their point."""
+def latex_numeral(x: float, digits: int | None = 4) -> str:
+    r"""The same in LaTeX: `1.5 \cdot 10^{-7}`; integers lose their point.
+
+    With None it has as many digits as it takes to be read back as the same float.
+    """
     if math.isnan(x):
         return r"\mathrm{NaN}"
     if math.isinf(x):
         return r"\infty" if x > 0.0 else r"-\infty"
-    mantissa, _, exponent = f"{x:.{digits}g}".partition("e")
+    text = repr(x).removesuffix(".0") if digits is None else f"{x:.{digits}g}"
+    mantissa, _, exponent = text.partition("e")
     if not exponent:
         return mantissa
     factor = {"1": "", "-1": "-"}.get(mantissa, rf"{mantissa} \cdot ")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optional import np
 from samples import SOURCES, demo
 
-from micrograd_like import Value, compile, compile_step, nn, softmax, sqrt, tanh
+from micrograd_like import Value, compile, compile_step, losses, nn, softmax, sqrt, tanh
 from micrograd_like.compiler.equations import equations
 from micrograd_like.compiler.expressions import Assignment, Source, name, total
 from micrograd_like.errors import InputError
@@ -317,15 +317,27 @@ def combined(of):
     )
 
 
+FUNCTIONS = {
+    r"\tanh": np.tanh, r"\exp": np.exp, r"\sin": np.sin, r"\cosh": np.cosh, r"\max": np.maximum,
+    r"\sigma": lambda x: 1.0 / (1.0 + np.exp(-x)), r"\mathrm{sign}": np.sign,
+    r"\mathrm{logaddexp}": np.logaddexp,
+    r"\mathrm{logsumexp}": lambda x: np.log(np.exp(x).sum(-1)), r"\mathrm{len}": len,
+    r"\mathrm{softplus}": lambda x: np.log1p(np.exp(x)), r"\mathrm{abs}": abs,
+    r"\mathrm{relu}": lambda x: np.maximum(x, 0.0), r"\mathrm{step}": lambda x: (x > 0.0) * 1.0,
+}  # fmt: skip
+
+
 class Reader:
     """What LaTeX says of matrices: a matrix product binds more tightly than ⊙, and ⊙ than +.
 
     A vector is a column, with ⊤ a row, and beside a matrix the same row for each of its rows.
     """
 
-    def __init__(self, latex):
-        tokens = r"\\left\(|\\right\)|\\mathbf\{1\}|\\[a-z]+|\\,|[\d.]+|[A-Cuv]|[-+{}^]"
-        self.tokens = [*re.findall(tokens, latex), "end"]
+    def __init__(self, latex, symbols=MATRICES):
+        tokens = r"""\\left\(|\\right\)|\\mathbf\{1\}|\\textstyle\\sum|\\(?!mathrm)[a-z]+|\\,|[\d.]+
+            |d?(?:\\mathrm\{\w+\}|[A-Za-z])(?:_\{[\d,]+\})?|[-+{}^,]"""
+        self.tokens = [*re.findall(tokens, latex, re.VERBOSE), "end"]
+        self.symbols = symbols
 
     def take(self, *expected):
         token = self.tokens.pop(0)
@@ -349,13 +361,15 @@ class Reader:
 
     def product(self, _=None):
         x = self.power()
-        while self.next_is(r"\,"):
-            y = self.power(self.take())
-            is_outer = np.ndim(x) == 1 and np.shape(y) == (1, 3)
-            x = np.outer(x, y) if is_outer else x @ y if np.ndim(x) else x * y
+        while not self.next_is("+", "-", r"\odot", r"\right)", "}", ",", "end"):
+            if self.next_is(r"\,"):  # which is not there after a row of ones
+                self.take()
+            y = self.power()
+            is_outer = np.ndim(x) == 1 and np.ndim(y) == 2 and len(y) == 1
+            x = np.outer(x, y) if is_outer else x @ y if np.ndim(x) and np.ndim(y) else x * y
         return x
 
-    def power(self, _=None):
+    def power(self):
         x = self.atom()
         if self.next_is("^"):
             self.take()
@@ -376,15 +390,21 @@ class Reader:
         token = self.take()
         if token == r"\frac":
             return self.braced() / self.braced()
-        if token in (r"\tanh", r"\exp", r"\sin"):
-            return getattr(np, token[1:])(self.atom())
+        if token in FUNCTIONS:
+            self.take(r"\left(")
+            arguments = [self.sum()]
+            while self.take(",", r"\right)") == ",":
+                arguments.append(self.sum())
+            return FUNCTIONS[token](*arguments)
+        if token == r"\textstyle\sum":
+            return np.sum(self.power())
         if token == r"\left(":
             x = self.sum()
             self.take(r"\right)")
             return x
         if token == r"\mathbf{1}":
             return np.ones(3)
-        return MATRICES[token] if token in MATRICES else float(token)
+        return self.symbols[token] if token in self.symbols else float(token)
 
 
 @settings(max_examples=300)
@@ -397,3 +417,85 @@ def test_an_equation_says_what_the_program_computes(expression):
         found, expected = reader.sum(), eval(expression, {"np": np, **MATRICES})
     assert reader.tokens == ["end"], row
     assert np.allclose(found, expected, rtol=1e-9, atol=1e-9, equal_nan=True), row
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "mse", "binary_cross_entropy_with_logits", "hinge"]
+)
+def test_the_equations_of_a_step_give_the_loss_and_the_gradient_of_every_parameter(
+    loss, activation, backend
+):
+    pytest.importorskip(backend)
+    rng = np.random.default_rng(len(loss))
+    X, y = rng.normal(size=(3, 3)), np.array([0, 1, 2 if loss == "cross_entropy" else 1])
+    if loss == "hinge":
+        y = 2 * y - 1
+    outputs = 3 if loss == "cross_entropy" else 1
+    model = nn.MLP(3, [3, 3, outputs], activation, seed=1)
+    step = compile_step(model, getattr(losses, loss), (X[0], int(y[0])), backend=backend)
+    expected = step(X, y.tolist())
+    known = {"X": X, "Y": np.eye(3)[y] if outputs == 3 else y, r"\mathrm{examples}": X}
+    for k, layer in enumerate(model.layers, 1):
+        known[f"W_{{{k}}}"] = np.array([[w.data for w in n.w] for n in layer.neurons]).squeeze()
+        known[f"b_{{{k}}}"] = np.array([n.b.data for n in layer.neurons]).squeeze()
+    for row in step.equations().splitlines()[1:-1]:
+        symbol, value = row.removesuffix(r" \\").split(" &= ")
+        reader = Reader(value, known)
+        known[symbol] = reader.sum()
+        assert reader.tokens == ["end"], row
+    assert known[r"\mathrm{loss}"].item() == pytest.approx(expected, rel=1e-12)
+    count = 3 if backend == "numpy" else 1  # these are of the sum over the examples, or of the mean
+    for k, layer in enumerate(model.layers, 1):
+        dW, db = np.ravel(known[f"dW_{{{k}}}"]) / count, np.ravel(known[f"db_{{{k}}}"]) / count
+        assert dW == pytest.approx([w.grad for n in layer.neurons for w in n.w], rel=1e-9)
+        assert db == pytest.approx([n.b.grad for n in layer.neurons], rel=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_each_part_of_a_gradient_has_an_equation(backend):
+    pytest.importorskip(backend)
+    w, v, loss = [Value(0.5, "w[0]"), Value(0.25, "w[1]")], Value(0.75, "v"), Value(1.5, "loss")
+
+    def f(x):
+        return 3.0 * w[0] + tanh(w[1] * x) * v + loss * x
+
+    latex = compile_step(f, [*w, v, loss], 0.5, backend=backend).equations()
+    rows = dict(row.removesuffix(r" \\").split(" &= ") for row in latex.splitlines()[1:-1])
+    if backend == "jax":
+        parts = {r"\nabla_{\theta}[w]", "dv", r"d\mathrm{loss}"}
+    else:
+        of_examples = r"\mathrm{len}\left(\mathrm{examples}\right)"
+        assert rows[r"\nabla_{\theta}[0]"] == rf"{of_examples} \odot 3"
+        # dv is what it is for each example.
+        assert rows[r"\nabla_{\theta}[2]"] == r"\mathbf{1}^\top dv"
+        parts = {r"d\mathrm{loss}"}
+    assert parts <= {*rows}
+    assert r"\mathrm{loss\_}" in rows  # for the loss is a parameter's name
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_a_gradient_that_is_a_number_has_an_equation(backend):
+    pytest.importorskip(backend)
+    x = [Value(1.0, f"x[{i}]") for i in range(3)]
+    latex = compile(sum(3.0 * v for v in x), x, x, backend=backend).equations()
+    assert r"\nabla_{\theta} &= " in latex
+    latex = compile(tanh(x[0]) + 3.0 * x[1], x, x, backend=backend).equations()
+    assert re.search(r"\\nabla_\{\\theta\}.* &= .*3", latex)
+
+
+def test_a_sum_over_the_examples_is_none_over_the_rows_of_each():
+    model = GPT("abc", embed=8, heads=2, context=5)
+    latex = compile_step(model.loss, model.weights, model.tokens("abca")).equations()
+    assert r"d\mathrm{wpe} &= \textstyle\sum_{0} dE" in latex
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_read_back_as_the_same_float(x):
+    (row,) = latex_of(Assignment(name("y"), ast.Constant(x))).splitlines()[1:-1]
+    mantissa, _, exponent = row.removeprefix("y &= ").partition("10^{")
+    if exponent and not mantissa.endswith(r"\cdot "):
+        mantissa += "1"
+    text = mantissa.removesuffix(r" \cdot ")
+    assert float(f"{text}e{exponent.removesuffix('}')}" if exponent else text) == x
