@@ -5,14 +5,18 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
+import tokenize
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micrograd_like import Value, derive, explain, gradcheck, sigmoid, sqrt, steps
+import micrograd_like
+from micrograd_like import Value, derive, explain, gradcheck, ops, sigmoid, sqrt, steps
 from micrograd_like.cli.commands import main
 from micrograd_like.words import fitting, in_ascii
 
@@ -23,11 +27,31 @@ from micrograd_like.words import fitting, in_ascii
         ("∂y/∂w = σ(x)·x²", "d y/d w = sigma(x)*x^2"),
         ("x⁻¹² + √x + √(a + b)", "x^-12 + sqrt x + sqrt(a + b)"),
         ("δ1 Σ Φ(x) ≤ π → … ± |x₁|", "delta1 Sigma Phi(x) <= pi -> ... +- |x1|"),
+        ("x - y·⌊x / y⌋", "x - y*floor(x / y)"),
         ("naïve 漢 plain", "naïve 漢 plain"),
     ],
 )
 def test_signs_in_ascii(text: str, ascii_text: str) -> None:
     assert in_ascii(text) == ascii_text
+
+
+def signs_of(path: Path) -> set[str]:
+    """What the texts of a source have that is not ASCII, without its comments and docstrings."""
+    with tokenize.open(path) as file:
+        tokens = [*tokenize.generate_tokens(file.readline)]
+    kinds = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    texts = [t.string for t in tokens if t.type in kinds and not re.match('[a-z]*"""', t.string)]
+    return {c for c in "".join(texts) if not c.isascii()}
+
+
+def test_every_sign_that_is_printed_has_its_ascii() -> None:
+    package = Path(micrograd_like.__file__).parent
+    signs = {c for row in ops.TABLE.values() for c in row.text if row.name in ops.BUILTIN}
+    for room in ("views", "cli", "checks"):
+        for path in (package / room).glob("*.py"):
+            signs |= signs_of(path)
+    assert {*"∂·σ√⌊⌋⋮"} <= signs
+    assert [sign for sign in sorted(signs) if not in_ascii(sign).isascii()] == []
 
 
 @pytest.mark.skipif("PYTHONIOENCODING" in os.environ, reason="it is what is taken for shown")
@@ -74,6 +98,7 @@ def test_views_print_in_ascii_where_their_signs_cannot_be_shown(
         lambda: print(gradcheck(lambda a: a**2, [1.0])),
         lambda: main(["step", "sigmoid(w*x)**2", "w=1", "x=2"]),
         lambda: main(["derive", "sigmoid(w*x)**2"]),
+        lambda: main(["derive", "x % y", "--wrt", "y"]),
         lambda: main(["eval", "sigmoid(w*x)**2", "w=1", "x=2"]),
     ):
         before = len(written())
@@ -84,6 +109,7 @@ def test_views_print_in_ascii_where_their_signs_cannot_be_shown(
     assert "d y/d w" in written()
     assert "sigma(" in written()
     assert "^2" in written()
+    assert "floor(x / y)" in written()
 
 
 def test_a_terminal_that_can_shows_the_signs(terminal: Callable[[str], Callable[[], str]]) -> None:
