@@ -107,7 +107,7 @@ class DomainError(MicrogradError, ValueError):
 
 
 class StaleGraphError(MicrogradError, ValueError):
-    """Data was changed after the forward pass, and the gradient's graph would not match it."""
+    """The gradient's graph would not match the forward pass: data was changed since, as a rule."""
 
 
 class TraceError(MicrogradError, ValueError):

@@ -234,7 +234,7 @@ def _partials_now(
     """The parents and the table's partials, evaluated on the operands and the node themselves.
 
     Raises StaleGraphError if the node's value or its recorded local derivatives are not those of
-    its operands any more.
+    its operands any more, or never were, where the partials are other ones for Values.
     """
     op, recorded = node.op, slopes_of(node)
     assert op is not None
@@ -288,6 +288,11 @@ def partials_of(
 
 
 def _stale(node: Value) -> StaleGraphError:
+    if not is_stale(node):
+        return StaleGraphError(
+            f"a partial of {node.op and node.op.name} is not for Values what it is for floats: if "
+            "it compares, write >= or <=, as `==` of Values asks whether they are the same node"
+        )
     return StaleGraphError(
         f"data was changed after {node.op and node.op.name} ({node!r}) was made, so that the graph "
         "of its gradient would not fit: build the graph again, then differentiate it"

@@ -1024,6 +1024,22 @@ def test_a_condition_that_changed_makes_a_choice_stale():
         grad(root, x, create_graph=True)
 
 
+def test_a_partial_that_is_another_one_for_values_is_not_called_a_change_of_data(made_up):
+    larger = made_up(
+        "larger",
+        max,
+        [lambda x, y, out: 1.0 if x == out else 0.0, lambda x, y, out: 1.0 if y == out else 0.0],
+    )
+    x, y = Value(3.0), Value(2.0)
+    root = larger(x, y) * x
+    assert grad(root, [x, y]) == [6.0, 0.0]
+    with pytest.raises(StaleGraphError, match=r"a partial of larger .* write >= or <="):
+        grad(root, x, create_graph=True)
+    x.data = 4.0
+    with pytest.raises(StaleGraphError, match="data was changed after"):
+        grad(root, x, create_graph=True)
+
+
 def test_where_says_what_it_is_and_chooses_numbers():
     assert where(True, 1.0, 2.0) == 1.0
     assert where(greater(1.0, 2.0), 1.0, 2.0) == 2.0

@@ -92,6 +92,9 @@ class Expression:
     def __bool__(self) -> bool:
         raise OperandError(f"{self.text} is an expression: it has no truth value")
 
+    def __eq__(self, other: object) -> bool:  # a partial that asks for it takes neither branch
+        raise OperandError(f"{self.text} is an expression: what it equals is not known")
+
     @property
     def text(self) -> str:
         return self.written("text")

@@ -143,3 +143,23 @@ def test_the_name_of_an_operation_is_text_in_latex(name: str, latex: str) -> Non
         assert r"\mathrm{α\_" in different.replace(r"\alpha ", "α")
     finally:
         del ops.TABLE[name]
+
+
+@pytest.mark.parametrize(
+    "partial",
+    [
+        lambda x, y, out: 1.0 if x == out else 0.0,
+        lambda x, y, out: 0.0 if y == out else 1.0,
+        lambda x, y, out: 0.0 if x != out else 1.0,
+        lambda x, y, out: 1.0 if 3.0 in (x, y) else 0.0,
+        lambda x, y, out: 1.0 if x in {3.0} else 0.0,
+        lambda x, y, out: {3.0: 1.0}.get(x, 0.0),
+        lambda x, y, out: 1.0 if x > y else 0.0,
+    ],
+)
+def test_a_partial_that_compares_is_a_symbol(partial: Any, made_up: type[Op]) -> None:
+    row = made_up("larger", max, [partial, lambda x, y, out: 0.0])
+    x, y = Value(3.0, "x"), Value(2.0, "y")
+    root = labelled(row(x, y) * x, "L")
+    assert grad(root, x) == 6.0
+    assert last(root, x) == "∂L/∂x = x · larger_1'(x, y) + v1"
