@@ -79,8 +79,9 @@ def draw(
 
     Every node shows its label (or a name such as v3), its operation, its data and its gradient
     ("–" before any backward pass); every edge its local derivative. Operations are rounded boxes,
-    parameters have a double border, other leaves a single one, constants none. A leaf is drawn as
-    a parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
+    parameters have a double border, other leaves a single one, constants none. Numbers, those in
+    formulas too, are rounded to four digits: 12345 is 1.234e+04. A leaf is drawn as a parameter if
+    it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
     stays readable, and a caption counts nodes and boxes. Another says where the data of operands of
