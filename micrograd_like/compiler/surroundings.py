@@ -318,7 +318,7 @@ def _is_of_library(x: Any) -> bool:
     top = name.partition(".")[0]
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     is_standard = top in sys.stdlib_module_names and top != "__main__"
-    if top == _OURS or (is_standard and file.startswith(_STANDARD if file else "")):
+    if top == _OURS or (is_standard and (not file or file.startswith(_STANDARD))):
         return is_code
     return "site-packages" in file or "dist-packages" in file
 
