@@ -58,6 +58,15 @@ def in_ascii(text: str) -> str:
     return _LETTERS.sub(letter, text)
 
 
+def percent(share: float) -> str:
+    """A share of 1 as a percentage; only all of them are 100.0 %.
+
+    >>> percent(0.958), percent(1.0), percent(0.9999)
+    ('95.8 %', '100.0 %', '99.9 %')
+    """
+    return f"{min(100.0 * share, 99.9) if share < 1.0 else 100.0 * share:.1f} %"
+
+
 def display_width(text: str) -> int:
     """How many columns of a terminal the text takes: wide characters two, combining ones none."""
     if text.isascii():

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..training import datasets, plots, tables
 from ..training.datasets import Dataset
 from ..training.predictor import Predictor
-from ..words import meant, printable, several
+from ..words import meant, percent, printable, several
 from . import processes, running, writing
 from .folder import Folder
 from .terminal import complain, csv_text, say
@@ -212,7 +212,7 @@ def _measured(truth: list[Any], predicted: list[Any], labels: bool) -> str:
     """How good predictions are, in words; those that are None are wrong labels, but no numbers."""
     if labels:
         right = sum(a == b for a, b in zip(truth, predicted, strict=True))
-        return f"accuracy {100.0 * right / len(truth):.1f} %"
+        return f"accuracy {percent(right / len(truth))}"
     pairs = [(t, x) for t, x in zip(truth, predicted, strict=True) if x is not None]
     if not pairs:
         return "error nan"

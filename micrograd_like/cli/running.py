@@ -14,6 +14,7 @@ from .. import nn, training
 from ..errors import MissingExtraError
 from ..optim import Adam
 from ..training import plots
+from ..words import percent
 from .folder import HISTORY, METADATA, MODEL, Folder, history_table
 from .terminal import say
 
@@ -78,7 +79,7 @@ def report(_: Any, history: training.History, epochs: int = 0) -> None:
     if epoch % 10 ** (len(str(epoch)) - 1) == 0 or epoch == epochs:
         more = ""
         if history.accuracy:
-            more = f"  training accuracy {100.0 * history.accuracy[-1]:.1f} %"
+            more = f"  training accuracy {percent(history.accuracy[-1])}"
         elif history.validation_loss:
             more = f"  test loss {history.validation_loss[-1]:.4f}"
         say(f"epoch {epoch:3d}  loss {history.loss[-1]:.4f}{more}")

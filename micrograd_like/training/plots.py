@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
-from ..words import display_width, printable
+from ..words import display_width, percent, printable
 from .history import History
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def loss_curve(history: History) -> Any:
         panels[0]["note"] = f"training: {history.loss[-1]:.3g} at the end"
     if history.accuracy:
         whose = "held out" if history.validation_accuracy else "training"
-        share = 100.0 * (history.validation_accuracy or history.accuracy)[-1]
+        share = percent((history.validation_accuracy or history.accuracy)[-1])
         accuracy = {"title": "Accuracy", "x": "epoch", "y": "share of right labels, %"}
-        panels.append(accuracy | {"note": f"{whose}: {share:.1f} % at the end"})
+        panels.append(accuracy | {"note": f"{whose}: {share} at the end"})
     figure, (axes, *beside) = _figure(1.5 + 4.5 * len(panels), 3.8, *panels)
     _over_epochs(axes, history.loss, held)
     losses = [x for x in history.loss + held if math.isfinite(x)]
@@ -297,7 +297,8 @@ def decision_boundary(
 def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label: str) -> Any:
     """A Figure of the predicted number over the true one, and beside it of what is left between.
 
-    Examples for which None was predicted are left out.
+    Examples for which None was predicted are left out. The points are hollow: what is looked at
+    should have been held out.
     """
     pairs = [(t, x) for t, x in zip(numbers, predicted, strict=True) if x is not None]
     lost = len(numbers) - len(pairs)
@@ -318,8 +319,9 @@ def predicted_numbers(numbers: Sequence[float], predicted: Sequence[Any], label:
         axes.axline((truth[0], truth[0]), slope=1.0, color=GREY, lw=1.0)
         beside.axhline(0.0, color=GREY, lw=1.0)
         how: Any = {"alpha": 1.0 if len(pairs) < 300 else 0.6, "zorder": 3}
-        _points(axes, truth, answers, BLUE, _size(len(pairs)), **how)
-        _points(beside, answers, [t - x for t, x in pairs], BLUE, _size(len(pairs)), **how)
+        _points(axes, truth, answers, BLUE, _size(len(pairs)), True, **how)
+        left = [t - x for t, x in pairs]
+        _points(beside, answers, left, BLUE, _size(len(pairs)), True, **how)
     return figure
 
 

@@ -21,7 +21,15 @@ from ..errors import MicrogradError, OperandError
 from ..numerics import number
 from ..ops import Op
 from ..words import first_and_last, printable
-from .names import latex_name, latex_numeral, latex_text, looks_like_a_name, numeral, superscript
+from .names import (
+    concise,
+    latex_name,
+    latex_numeral,
+    latex_text,
+    looks_like_a_name,
+    numeral,
+    superscript,
+)
 
 
 class Slot(str):
@@ -352,7 +360,7 @@ def _needed_before(after: str) -> float:
 
 
 def _written_number(x: float, style: Style, digits: int, point: bool = False) -> _Written:
-    text = numeral(x, digits) if point and digits < 15 else f"{x:.{digits}g}"
+    text = numeral(x, digits) if point and digits < 15 else concise(x, digits)
     if style == "latex":
         text = latex_numeral(x, digits)
     if text.startswith("-"):

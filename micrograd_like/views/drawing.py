@@ -30,7 +30,7 @@ from ..state import write_atomically
 from ..words import printable
 from .algebra import formula, write
 from .boxes import Box, Collapse, Graph, box_count, grouped, layer_of, planned, stem
-from .names import names, numeral
+from .names import concise, names, numeral
 from .page import opened
 from .webassembly import IN_PYODIDE, drawn_by_javascript
 
@@ -79,9 +79,9 @@ def draw(
 
     Every node shows its label (or a name such as v3), its operation, its data and its gradient
     ("–" before any backward pass); every edge its local derivative. Operations are rounded boxes,
-    parameters have a double border, other leaves a single one, constants none. Numbers, those in
-    formulas too, are rounded to four digits: 12345 is 1.234e+04. A leaf is drawn as a parameter if
-    it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
+    parameters have a double border, other leaves a single one, constants none. Numbers are rounded
+    to four digits, but for constants that take no more than eight signs. A leaf is drawn as a
+    parameter if it is among `parameters`, or labelled as `nn` does it, or like w1, W, b or θ.
 
     `collapse` draws each "neuron" or "layer" as one box, or "none"; "auto" takes the finest that
     stays readable, and a caption counts nodes and boxes. Another says where the data of operands of
@@ -450,8 +450,8 @@ class _Picture:
 
 
 def _short(x: float) -> str:
-    """A constant, as in a formula: 3, 0.01, 1.235e+07."""
-    return f"{x:.4g}"
+    """A constant, as in a formula: 3, 0.01, 273.15, 1.235e+07."""
+    return concise(x, 4)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -13,6 +13,7 @@ _MARK = r"\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # 
 _NAME = re.compile(rf"(?![{_MARK}])[\w.\[\],'′\u2068\u2069{_MARK}]+|\([^()]*\)")
 _POWER = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _INDEX = "₀₁₂₃₄₅₆₇₈₉"
+_SHORT = 8  # signs of a constant that is not rounded
 _SUPERSCRIPTS = str.maketrans("0123456789-", f"{_POWER}⁻")
 _DIGITS = str.maketrans(_INDEX, "0123456789")
 _GREEK = {
@@ -41,6 +42,12 @@ def numeral(x: float, digits: int = 4) -> str:
     """
     text = f"{x:.{digits}g}"
     return text if any(c in text for c in ".en") else f"{text}.0"
+
+
+def concise(x: float, digits: int) -> str:
+    """A constant to so many digits, or to 15 if that is short: 3, 273.15, 19991231, 0.3333."""
+    exact = f"{x:.15g}"
+    return exact if len(exact) <= _SHORT else f"{x:.{digits}g}"
 
 
 def factor(x: float) -> str:
