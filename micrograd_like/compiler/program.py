@@ -44,13 +44,13 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
 ) -> Program:
     """The graph as a program on arrays: values of `inputs` in, `outputs` and gradients out.
 
-    `inputs` are leaves; all other leaves are constants, and so are the branches that Python took
-    and the numbers that it read when the graph was made. With `wrt` the program also gives the
-    gradients of the output with respect to it, by the sweep that `grad(..., create_graph=True)`
-    makes graphs with: the compiler knows no calculus. Of several outputs it gives a 1-D array,
-    and of their gradients a 2-D one, a row for each. Programs agree with the engine to rounding,
-    NaN and infinities included; the sign of a zero may differ, and so may what comes of products
-    and sums that overflow in one order only.
+    `inputs` are leaves; all other leaves are constants, with the data that they have now, and so
+    are the branches that Python took and the numbers that it read when the graph was made. With
+    `wrt` the program also gives the gradients of the output with respect to it, by the sweep that
+    `grad(..., create_graph=True)` makes graphs with: the compiler knows no calculus. Of several
+    outputs it gives a 1-D array, and of their gradients a 2-D one, a row for each. Programs agree
+    with the engine to rounding, NaN and infinities included; the sign of a zero may differ, and so
+    may what comes of products and sums that overflow in one order only.
 
     With `backend="jax"` (the extra `jax`) XLA compiles it, and `program.function` is a pure
     function of JAX arrays, for `jax.jit`, `jax.grad`, `jax.vmap` and `jax.export`; in float64,
@@ -68,7 +68,8 @@ def compile(  # noqa: A001 - the name that users of compilers of arrays expect
 
     Raises InputError (a ValueError) for inputs that are no leaves or are given twice, and within
     `no_grad` for an output that may have been computed there, a constant; OperandError (a
-    TypeError) for what is not a Value, and TraceError (a ValueError) where an operation of the
+    TypeError) for what is not a Value; StaleGraphError (a ValueError) where data was changed since
+    a node was made that is differentiated, and TraceError (a ValueError) where an operation of the
     user's is differentiated whose partials are not functions of Values.
     """
     roots, leaves = listed(outputs), listed(inputs)

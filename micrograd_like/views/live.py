@@ -9,6 +9,7 @@ from ..compiler.javascript_source import JavaScriptPrinter, inlined
 from ..compiler.tape import Call, Sum, Tape, lasting_edges
 from ..engine import Value, topological_order
 from ..errors import InputError
+from ..gradients import is_stale
 from .stepping import Event
 
 MOST_NODES = 3_000
@@ -38,6 +39,8 @@ def live_program(root: Value, forward: Sequence[Event], others: Sequence[Value] 
     for node in topological_order(root, *graphs, untaken=True):
         if node in number:
             continue
+        if is_stale(node):  # in a condition, or on a side not taken: elsewhere `_locals` refuses it
+            raise InputError("data was changed after the forward pass")
         if node.op is None:  # which the graph does not depend on, as it is
             number[node] = node.data
             continue

@@ -255,6 +255,45 @@ def test_what_does_not_fit_is_refused() -> None:
         play(nn.MLP(2, [3, 3], lambda z: z if z > 0.0 else 0.1 * z, seed=0), X, y)
 
 
+def test_another_optimizer_begins_with_nothing(opened: Opener) -> None:
+    """Its first step is a new one's: what it remembers, and what it counts, is its own."""
+    X, y = data(2)
+    model = nn.MLP(2, [2, 2], seed=0)
+    driver = opened(play(model, X, y, optimizer=optim.SGD(model.parameters(), lr=0.03)))
+    driver.execute_script("for (let k = 0; k < 200; k++) learn(nextBatch())")
+    now, place, order = driver.execute_script(
+        "$('optimizer').value = 'Adam'; $('optimizer').onchange();"
+        "if (place >= order.length) nextBatch(), (place -= Number($('batch').value));"
+        "return [parameters, place, order]"
+    )
+    size = driver.execute_script("return Number($('batch').value)")
+    for p, number in zip(model.parameters(), now, strict=True):
+        p.data = number
+    adam = optim.Adam(model.parameters(), lr=0.03)
+    adam.zero_grad()
+    batch = order[place : place + size]
+    losses.mean([losses.cross_entropy(model(X[i]), y[i]) for i in batch]).backward()
+    adam.step()
+    driver.execute_script("learn(nextBatch())")
+    learned = driver.execute_script("return parameters")
+    assert learned == pytest.approx([p.data for p in model.parameters()], rel=1e-9)
+
+
+def test_numbers_of_the_data_have_their_digits_and_percentages_are_not_rounded_up(
+    opened: Opener,
+) -> None:
+    X, y = data(2)
+    driver = opened(play(nn.MLP(2, [2, 2], seed=0), X, y))
+    numbers = [46716.0, 101364.0, 101364.27, 1.78324, 1999.5, 0.0, -0.001, 1e12, 1e-7]
+    told = driver.execute_script("return arguments[0].map(told)", numbers)
+    assert told == ["46716", "101364", "101364.27", "1.783", "1999.5", "0", "-0.001", "1e+12",
+                    "1e-7"]  # fmt: skip
+    shares = driver.execute_script("return [0.9996, 1, 0.5, 0].map(percent)")
+    assert shares == ["99.9 %", "100.0 %", "50.0 %", "0.0 %"]
+    colors = driver.execute_script("return PALETTE")
+    assert len(set(colors)) == 10
+
+
 def test_gradients_that_a_model_has_from_before_are_not_the_pages() -> None:
     X, y = data(2)
     model = nn.MLP(2, [2, 2], seed=0)

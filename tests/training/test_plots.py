@@ -160,6 +160,8 @@ def test_a_number_is_drawn_over_the_true_one_and_what_is_left_beside():
     agreement, left = plots.predicted_numbers([1.0, 2.0, 4.0], [1.5, None, 3.0], "y").axes
     assert agreement.collections[0].get_offsets().tolist() == [[1.0, 1.5], [4.0, 3.0]]
     assert left.collections[0].get_offsets().tolist() == [[1.5, -0.5], [3.0, 1.0]]
+    for axes in (agreement, left):  # hollow, as what is held out is
+        assert axes.collections[0].get_facecolor().tolist() == [[1.0, 1.0, 1.0, 1.0]]
     assert plots.predicted_numbers([1.0], [None], "y").axes
 
 

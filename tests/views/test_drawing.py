@@ -202,6 +202,21 @@ def test_a_parameters_gradient_from_an_earlier_pass_is_shown_beside_fresh_nodes(
     assert source.count("–") == 1  # the new node
 
 
+@pytest.mark.parametrize(
+    ("make", "formula"),
+    [
+        (lambda c: c + 273.15, "v1 = c + 273.15"),
+        (lambda c: c - 1999.5, "v1 = c - 1999.5"),
+        (lambda c: c * 19991231.0, "v1 = c·19991231"),
+        (lambda c: c**2.0001, "v1 = c^2.0001"),
+        (lambda c: c**2.0, "v1 = c²"),
+        (lambda c: c * (1.0 / 3.0), "v1 = c·0.3333"),
+    ],
+)
+def test_constants_are_rounded_only_where_they_are_long(make, formula):
+    assert f"{formula}<" in draw(make(Value(2.0, label="c"))).source
+
+
 def test_numbers_have_significant_digits():
     y = Value(1e-5, label="x") * 123456.0
     y.backward()

@@ -152,9 +152,13 @@ def test_what_a_page_could_not_compute_is_a_replay(
     for root, reason in cases:
         with pytest.raises(InputError, match=reason):
             live_program(root, steps(root).forward)
-    x.data = 3.0
-    with pytest.raises(InputError, match="data was changed"):
-        live_program(stale, steps(stale).forward)
+    w = Value(3.0)
+    chosen = ops.where(ops.greater(x, 0.0), w * 2.0, 0.0)
+    untaken = ops.where(ops.greater(w, 0.0), w * 2.0, x * 5.0)
+    x.data = -3.0
+    for root in (stale, chosen, untaken):
+        with pytest.raises(InputError, match="data was changed"):
+            live_program(root, steps(root).forward)
     monkeypatch.setattr(live, "MOST_NODES", 1)
     root = Value(1.0).exp()
     with pytest.raises(InputError, match="more than 1 nodes"):
