@@ -22,6 +22,7 @@ from .modes import apart, innermost, silences, swept, watches
 from .numerics import nested, number, plain
 from .ops import Op
 
+_WITH_RESPECT_TO = "gradients are with respect to Values"
 _NEEDED = "a Value, a list of Values or a function is needed"
 _ONE_AXIS = "the function is of a number, or of a list of numbers (value_and_grad takes nested)"
 
@@ -56,8 +57,14 @@ def grad(root: Value, wrt: Value | Iterable[Value], create_graph: bool = False) 
     >>> dy.data, grad(dy, x)
     (27.0, 18.0)
     """
-    targets = values("gradients are with respect to Values", wrt)
+    targets = values(_WITH_RESPECT_TO, wrt)
     _refuse_constants([root], targets)
+    return _gradient(root, wrt if isinstance(wrt, Value) else targets, create_graph)
+
+
+def _gradient(root: Value, wrt: Any, create_graph: bool) -> Any:
+    """As `grad`; within `no_grad` the root may be a constant: a function's, or another gradient."""
+    targets = listed(wrt)
     results: list[Any]
     if create_graph:
         graphs = adjoint_graphs(root, targets)
@@ -325,7 +332,7 @@ def value_and_grad(f: Callable[..., Value]) -> Callable[..., tuple[Any, Any]]:
         out, leaves, traced = _call(f, args)
         if not isinstance(out, Value):
             raise InputError("value_and_grad needs a function with one result: use jacobian")
-        gradients = iter(grad(out, leaves, create_graph=traced))
+        gradients = iter(_gradient(out, leaves, traced))
         results = tuple([nested(lambda _: next(gradients), arg) for arg in args])
         gradient = results[0] if len(args) == 1 else results
         return _result((out, gradient)) if traced else (out.data, gradient)
@@ -361,7 +368,7 @@ def hessian(output: Any, wrt: Any) -> Any:
     output, wrt, traced, _ = _graph(output, wrt)
     if not isinstance(output, Value):
         raise InputError("hessian needs a function with one result")
-    return _result(_rows(grad(output, wrt, create_graph=True), wrt, traced))
+    return _result(_rows(_gradient(output, wrt, True), wrt, traced))
 
 
 def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
@@ -391,8 +398,6 @@ def jvp(outputs: Any, wrt: Any, direction: Any) -> Any:
         if isinstance(component, Value) or component:
             tangent[target] = tangent.get(target, 0.0) + component
     roots = values(_NEEDED, outputs)
-    if not from_function:
-        _refuse_constants(roots, targets)
     for node in topological_order(*roots, untaken=traced):
         if traced and node.op is not None and node.op.kind == "choice":
             condition, *sides = node.operands
@@ -493,10 +498,11 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
         wrt = nested(lambda _: next(variables), wrt)
     else:
         outer = {*_variables}
-        if outer and not isinstance(outputs, Value):
-            outputs = values(_NEEDED, outputs)
+        outputs = outputs if isinstance(outputs, Value) else listed(outputs)
+        wrt = wrt if isinstance(wrt, Value) else values(_NEEDED, wrt)
         order = topological_order(*listed(outputs), untaken=True) if outer else []
         traced = not outer.isdisjoint(order)
+        _refuse_constants(listed(outputs), listed(wrt))
     rule = _ONE_AXIS if from_function else _NEEDED
     return outputs, wrt if isinstance(wrt, Value) else values(rule, wrt), traced, from_function
 
@@ -504,8 +510,8 @@ def _graph(outputs: Any, wrt: Any) -> tuple[Any, Any, bool, bool]:
 def _rows(outputs: Any, wrt: Any, create_graph: bool) -> Any:
     """The gradient of the output, or a list with that of each."""
     if isinstance(outputs, Value):
-        return grad(outputs, wrt, create_graph)
-    return [grad(output, wrt, create_graph) for output in values(_NEEDED, outputs)]
+        return _gradient(outputs, wrt, create_graph)
+    return [_gradient(output, wrt, create_graph) for output in values(_NEEDED, outputs)]
 
 
 def between(

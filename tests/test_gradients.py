@@ -540,6 +540,22 @@ def test_a_function_is_differentiated_under_no_grad_too() -> None:
         assert [x.data for x in row] == [2.0, 3.0]
 
 
+def test_a_function_may_have_constant_parts_under_no_grad_as_without_it() -> None:
+    forms: list[Callable[[], Any]] = [
+        lambda: hessian(lambda v: v[0] * v[0] + v[1], [1.0, 2.0]),
+        lambda: hessian(lambda v: 3.0 * v + 1.0, 2.0),
+        lambda: jacobian(lambda v: [v[0] * v[1], Value(1.0)], [1.0, 2.0]),
+        lambda: value_and_grad(lambda v: Value(2.0))(1.0),
+        lambda: jvp(lambda v: [v[0] * 2.0, Value(1.0)], [1.0, 2.0], [1.0, 0.0]),
+    ]
+    expected = [form() for form in forms]
+    with no_grad():
+        assert [form() for form in forms] == expected
+        for form in (jacobian, hessian, lambda y, x: jvp(y, x, 1.0)):
+            with pytest.raises(InputError, match="within no_grad"):
+                form(Value(2.0), Value(1.0))
+
+
 def test_what_a_function_computes_under_no_grad_is_a_constant() -> None:
     def f(x: Any, form: Callable[[Any], Any]) -> Any:
         with no_grad():
